@@ -1,0 +1,261 @@
+"""AMFNet, attention-guided multi-scale fusion network (Zhan et al., Remote Sensing 2024, 16(10), 1765).
+
+Written from the network behind the published weights. Where the paper's figures and that network part, the
+network is followed: BFAM feeds only the difference branch while the concatenation takes the raw encoder
+features, and three side outputs are supervised, not two.
+"""
+
+import math
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.models import get_model, get_model_weights
+
+from models.siamese import both_dates, check_pair
+
+BACKBONES = ("resnet18", "resnet34", "resnet50")
+
+
+def conv_bn_relu(inputs: int, outputs: int, kernel: int = 1, groups: int = 1, bias: bool = False) -> list[nn.Module]:
+    """Convolution that keeps the size, batch normalisation, ReLU."""
+    conv = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, groups=groups, bias=bias)
+    return [conv, nn.BatchNorm2d(outputs), nn.ReLU()]
+
+
+def depthwise_separable(channels: int) -> nn.Sequential:
+    """A 3 x 3 convolution a channel, then a 1 x 1 over channels, each with batch normalisation and ReLU."""
+    depthwise = conv_bn_relu(channels, channels, kernel=3, groups=channels, bias=True)
+    return nn.Sequential(*depthwise, *conv_bn_relu(channels, channels, bias=True))
+
+
+def mean_and_max(x: Tensor) -> Tensor:
+    """(B, C, h, w) -> (B, 2, h, w): mean and maximum over the channels."""
+    return torch.cat([x.mean(1, keepdim=True), x.amax(1, keepdim=True)], dim=1)
+
+
+class BFAM(nn.Module):
+    """Bi-temporal feature attention module (AMFNet Fig. 2): each date is weighted against the other."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        kernel = int((math.log2(channels) + 1) // 2) | 1  # ECA-Net's rule, next odd number
+        self.channel_convs = nn.ModuleList(nn.Conv1d(4, 1, kernel, padding=kernel // 2) for _ in range(2))
+        self.spatial_convs = nn.ModuleList(nn.Conv2d(4, 1, 7, padding=3) for _ in range(2))
+        self.conv = nn.Sequential(*conv_bn_relu(channels, channels, bias=True))
+        self.dwconv = depthwise_separable(channels)
+
+    def forward(self, before: Tensor, after: Tensor) -> tuple[Tensor, Tensor]:
+        dates = (before, after)
+        vectors = torch.stack([y for x in dates for y in (x.mean((2, 3)), x.amax((2, 3)))], dim=1)  # (B, 4, C)
+        maps = torch.cat([mean_and_max(x) for x in dates], dim=1)  # (B, 4, h, w)
+        channel = torch.stack([conv(vectors) for conv in self.channel_convs]).softmax(0)  # (2, B, 1, C)
+        spatial = torch.stack([conv(maps) for conv in self.spatial_convs]).softmax(0)  # (2, B, 1, h, w)
+        weights = channel.transpose(2, 3).unsqueeze(4) + spatial + 1  # (2, B, C, h, w)
+        before, after = (w * x + x for w, x in zip(weights, dates, strict=True))  # 2 x (B, C, h, w)
+        before, after = both_dates(self.conv, before, after, self.training)  # 2 x (B, C, h, w)
+        return both_dates(self.dwconv, before, after, self.training)  # 2 x (B, C, h, w)
+
+
+class BFM(nn.Module):
+    """Bilateral fusion module (AMFNet Fig. 3): concatenated features, gated, plus their attended difference."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.reduce = nn.Sequential(*conv_bn_relu(2 * channels, channels))
+        self.shared = nn.Sequential(*conv_bn_relu(channels, channels))  # one module, used three times
+        self.dwconv = depthwise_separable(channels)
+
+    def forward(self, concatenated: Tensor, difference: Tensor) -> Tensor:
+        if len(concatenated) < 2 and self.shared[1].training:
+            raise ValueError(
+                "BFM normalises a 1 x 1 map over the batch: AMFNet needs at least two pairs in a training batch; "
+                "use --batch-size 2 or more"
+            )
+        u = self.reduce(concatenated)  # (B, C, h, w)
+        gate = self.shared(u.mean((2, 3), keepdim=True))  # (B, C, 1, 1)
+        v = self.dwconv(self.shared(difference))  # (B, C, h, w)
+        return self.shared(u * gate + v)  # (B, C, h, w)
+
+
+class CAM(nn.Module):
+    """Channel attention (AMFNet Fig. 5): a weight in (0, 1) a channel, (B, C, 1, 1)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Conv2d(channels, channels // 16, 1, bias=False)
+        self.fc2 = nn.Conv2d(channels // 16, channels, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        mean, peak = x.mean((2, 3), keepdim=True), x.amax((2, 3), keepdim=True)  # (B, C, 1, 1)
+        return torch.sigmoid(self.fc2(F.relu(self.fc1(mean))) + self.fc2(F.relu(self.fc1(peak))))
+
+
+class SAM(nn.Module):
+    """Spatial attention (AMFNet Fig. 6): a weight in (0, 1) a pixel, (B, 1, h, w)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(2, 1, 7, padding=3, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.sigmoid(self.conv(mean_and_max(x)))
+
+
+class IAM(nn.Module):
+    """Integrated attention module (AMFNet Fig. 4)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.cam = CAM(channels)
+        self.sam = SAM()
+        self.conv = nn.Sequential(*conv_bn_relu(2 * channels, channels))
+        for conv in (self.cam.fc1, self.cam.fc2, self.sam.conv):
+            nn.init.kaiming_normal_(conv.weight, a=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        spatial = self.sam(x * self.cam(x))  # (B, 1, h, w)
+        attended = torch.sigmoid(x * spatial) * spatial  # (B, C, h, w)
+        return self.conv(torch.cat([attended, x], dim=1)) + x  # (B, C, h, w)
+
+
+def upsample_block(inputs: int, outputs: int) -> nn.Sequential:
+    """Two 3 x 3 convolutions, then bilinear to twice the size."""
+    convs = conv_bn_relu(inputs, outputs, 3) + conv_bn_relu(outputs, outputs, 3)
+    return nn.Sequential(*convs, nn.Upsample(scale_factor=2, mode="bilinear", align_corners=True))
+
+
+def exchange_channels(before: Tensor, after: Tensor) -> tuple[Tensor, Tensor]:
+    """Swap every even channel (0, 2, ...) between the dates."""
+    even = torch.arange(before.shape[1], device=before.device).view(-1, 1, 1) % 2 == 0
+    return torch.where(even, after, before), torch.where(even, before, after)
+
+
+class AMFNet(nn.Module):
+    """AMFNet with its ablations as switches (AMFNet Fig. 1 and ablation table).
+
+    Args:
+        backbone: resnet18, resnet34 (published) or resnet50; decoder widths follow the encoder's.
+        bfam: weigh each date against the other before the difference is taken.
+        bfm: fuse difference and concatenation; as in the authors' code this also adds the last upsampling block.
+        iam: attention on every fused stage.
+        channel_exchange: swap even channels of stage 3 between the dates before stage 4.
+        deep_supervision: build the three auxiliary heads.
+        dropout: probability in the auxiliary heads (and in the head without bfm).
+    """
+
+    size_divisor = 32
+
+    def __init__(
+        self,
+        backbone: str = "resnet34",
+        bfam: bool = True,
+        bfm: bool = True,
+        iam: bool = True,
+        channel_exchange: bool = False,
+        deep_supervision: bool = True,
+        dropout: float = 0.2,
+    ) -> None:
+        super().__init__()
+        if backbone not in BACKBONES:
+            raise ValueError(f"no backbone is called {backbone!r}; choose one of {', '.join(BACKBONES)}")
+        self.backbone_name = backbone
+        self.backbone = get_model(backbone, weights=None)
+        widths = [width * self.backbone.fc.in_features // 512 for width in (64, 128, 256, 512)]
+        del self.backbone.avgpool, self.backbone.fc
+        c1, c2, c3, _ = widths
+        self.channel_exchange = channel_exchange
+        self.bfams = nn.ModuleList(BFAM(c) for c in widths if bfam)
+        self.bfms = nn.ModuleList(BFM(c) for c in widths if bfm)
+        self.iams = nn.ModuleList(IAM(c) for c in widths if iam)
+        self.ups = nn.ModuleList(upsample_block(2 * c, c) for c in (c1, c2, c3))
+        half, quarter = c1 // 2, c1 // 4
+        if bfm:
+            self.up1 = upsample_block(c1, half)
+            self.head = nn.Sequential(*conv_bn_relu(half, quarter), nn.Conv2d(quarter, 2, 1, bias=False))
+        else:
+            self.up1 = nn.Sequential()
+            self.head = nn.Sequential(*conv_bn_relu(c1, half), nn.Dropout2d(dropout), nn.Conv2d(half, 2, 1, bias=False))
+        self.aux_heads = nn.ModuleList(
+            nn.Sequential(*conv_bn_relu(c, c // 2, bias=True), nn.Dropout2d(dropout), nn.Conv2d(c // 2, 2, 1))
+            for c in (c1, c2, c3)
+            if deep_supervision
+        )
+
+    def encode(self, before: Tensor, after: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Features of both dates at strides 4, 8, 16, 32, each pair 2 x (B, C_m, h_m, w_m)."""
+        net, dates, features = self.backbone, (before, after), []
+        for stage in (self._stem_and_layer1, net.layer2, net.layer3, net.layer4):
+            if stage is net.layer4 and self.channel_exchange:
+                dates = exchange_channels(*dates)
+            dates = both_dates(stage, *dates, self.training)
+            features.append(dates)
+        return features
+
+    def _stem_and_layer1(self, x: Tensor) -> Tensor:
+        net = self.backbone
+        return net.layer1(net.maxpool(net.relu(net.bn1(net.conv1(x)))))  # (B, c, H/4, W/4)
+
+    def fuse(self, stage: int, before: Tensor, after: Tensor) -> Tensor:
+        """One stage of Fig. 1: BFAM, BFM and IAM as far as they are switched on; 2 x (B, C, h, w) -> (B, C, h, w)."""
+        weighted = self.bfams[stage](before, after) if self.bfams else (before, after)
+        fused = (weighted[0] - weighted[1]).abs()
+        if self.bfms:
+            fused = self.bfms[stage](torch.cat([before, after], dim=1), fused)
+        return self.iams[stage](fused) if self.iams else fused
+
+    def forward(self, before: Tensor, after: Tensor, auxiliary: bool | None = None) -> list[Tensor]:
+        """Score every pixel as unchanged (0) or changed (1).
+
+        Args:
+            before: (B, 3, H, W) float in [0, 1] (as published, no further normalisation); H, W multiples of 32.
+            after: the later date, same shape.
+            auxiliary: also return the auxiliary heads; by default in training only.
+
+        Returns:
+            Logits (B, 2, H, W): main head, then the heads at strides 4, 8 and 16.
+
+        Raises:
+            ValueError: wrong or different sizes, or a training batch of one pair.
+        """
+        check_pair(before, after, self.size_divisor)
+        auxiliary = self.training if auxiliary is None else auxiliary
+        skips = [self.fuse(stage, *dates) for stage, dates in enumerate(self.encode(before, after))]
+        decoded: list[Tensor] = []
+        x = skips[3]  # (B, 8c, H/32, W/32)
+        for stage in (2, 1, 0):
+            x = skips[stage] + self.ups[stage](x)  # (B, c * 2^stage, H/2^(stage+2), W/2^(stage+2))
+            decoded.insert(0, x)
+        logits = [self.head(self.up1(x))]  # (B, 2, H/2, W/2)
+        if auxiliary:
+            logits += [head(feature) for head, feature in zip(self.aux_heads, decoded, strict=False)]
+        return [F.interpolate(y, before.shape[-2:], mode="bilinear", align_corners=True) for y in logits]
+
+    def load_backbone(self, source: str) -> None:
+        """Start the encoder from ImageNet ("imagenet", fetched once by torchvision) or from a torchvision ResNet file.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: nothing could be fetched, or keys or shapes are not those of this backbone.
+        """
+        if source == "imagenet":
+            weights = get_model_weights(self.backbone_name)["IMAGENET1K_V1"]
+            try:
+                state = weights.get_state_dict(progress=True, check_hash=True)
+            except OSError as error:
+                raise ValueError(
+                    f"ImageNet weights of {self.backbone_name} cannot be fetched ({error}); get {weights.url} "
+                    f"elsewhere and pass --backbone-weights FILE, or train from scratch with --backbone-weights none"
+                ) from error
+        elif not Path(source).is_file():
+            raise FileNotFoundError(f"--backbone-weights {source}: no such file (or use imagenet or none)")
+        else:
+            state = torch.load(source, map_location="cpu", weights_only=True)
+        try:
+            self.backbone.load_state_dict({key: value for key, value in state.items() if not key.startswith("fc.")})
+        except (RuntimeError, AttributeError) as error:
+            problem = " ".join(str(error).split())
+            raise ValueError(
+                f"--backbone-weights {source}: not a {self.backbone_name} state dict: {problem}"
+            ) from error

@@ -1,0 +1,160 @@
+"""HANet, hierarchical attention network (Han et al., IEEE JSTARS 16, 2023, 3867-3878).
+
+Written from the network behind the published weights. Where it parts from the paper's equations, the network
+is followed: the channel attention takes the softmax of the negative similarity (Eq. 7) and ends in a 3 x 3
+convolution, and row and column attention carry 1 x 1 query, key and value convolutions and a gate that starts
+at 0, in place of the convolutions around a parameter-free attention (Eq. 8-11).
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from models.siamese import both_dates, check_pair
+
+
+class ConvBlock(nn.Module):
+    """Feature extraction cell (HANet Eq. 1-2); the shortcut leaves before the first batch normalisation."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, padding=1)
+        self.bn1 = nn.BatchNorm2d(outputs)
+        self.conv2 = nn.Conv2d(outputs, outputs, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        shortcut = self.conv1(x)  # (B, C, h, w)
+        return F.relu(self.bn2(self.conv2(F.relu(self.bn1(shortcut)))) + shortcut)
+
+
+class PCS(nn.Module):
+    """Parallel convolutional structure (HANet Sec. III-C, Eq. 3-5, Fig. 5): four dilations side by side."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.branches = nn.ModuleList(
+            nn.Conv2d(2 * channels, channels, 3, padding=d, dilation=d, groups=channels // 2) for d in (1, 2, 3, 4)
+        )
+        self.merge = nn.Conv2d(4 * channels, channels, 1)
+
+    def forward(self, before: Tensor, after: Tensor) -> Tensor:
+        both = torch.cat([before, after], dim=1)  # (B, 2C, h, w)
+        return self.merge(torch.cat([branch(both) for branch in self.branches], dim=1))  # (B, C, h, w)
+
+
+class ChannelAttention(nn.Module):
+    """Channels attend to the channels least like them (HANet Eq. 6-7, with the sign of the released code)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gamma = nn.Parameter(torch.zeros(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        flat = x.flatten(2)  # (B, C, h*w)
+        attention = (-flat @ flat.transpose(1, 2)).softmax(-1)  # (B, C, C)
+        return self.gamma * (attention @ flat).view(x.shape) + x
+
+
+class CAM(nn.Sequential):
+    """Channel attention branch (HANet Sec. III-D): down to 32 channels, attend, up again."""
+
+    def __init__(self, channels: int, inner: int = 32) -> None:
+        down = (nn.Conv2d(channels, inner, 3, padding=1), nn.BatchNorm2d(inner), nn.PReLU())
+        up = (nn.Conv2d(inner, channels, 3, padding=1), nn.BatchNorm2d(channels), nn.PReLU())
+        super().__init__(*down, ChannelAttention(), *up)
+
+
+class AxialAttention(nn.Module):
+    """Each position attends over its row or its column, unscaled (HANet Eq. 8-11)."""
+
+    def __init__(self, channels: int, axis: str) -> None:
+        super().__init__()
+        self.query, self.key, self.value = (nn.Conv2d(channels, channels, 1) for _ in range(3))
+        self.gamma = nn.Parameter(torch.zeros(1))
+        # (B, lines, positions, C): strides only, nothing is copied in channels_last
+        self.to_lines = (0, 2, 3, 1) if axis == "row" else (0, 3, 2, 1)
+        self.to_image = (0, 3, 1, 2) if axis == "row" else (0, 3, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = (conv(x).permute(self.to_lines) for conv in (self.query, self.key, self.value))
+        attended = F.scaled_dot_product_attention(q, k, v, scale=1.0)  # (B, lines, positions, C)
+        return x + self.gamma * attended.permute(self.to_image)  # (B, C, h, w)
+
+
+class HAN(nn.Module):
+    """Hierarchical attention module of one scale (HANet Eq. 12): CAM(p) + row(column(p)), p = PCS."""
+
+    def __init__(self, channels: int, column: bool, row: bool) -> None:
+        super().__init__()
+        self.pcs = PCS(channels)
+        self.cam = CAM(channels)
+        self.column = AxialAttention(channels, "column") if column else nn.Identity()
+        self.row = AxialAttention(channels, "row") if row else nn.Identity()
+
+    def forward(self, before: Tensor, after: Tensor) -> Tensor:
+        p = self.pcs(before, after)  # (B, C, h, w)
+        return self.cam(p) + self.row(self.column(p))  # (B, C, h, w)
+
+
+class HANet(nn.Module):
+    """HANet with its ablations as switches (HANet Fig. 4, Table IV).
+
+    Args:
+        width: channels of the first scale, a multiple of 4; the others have 2, 4 and 8 times as many.
+        column: column attention on every scale.
+        row: row attention on every scale, after the columns'. Without both, HAN is CAM(p) + p.
+    """
+
+    size_divisor = 8
+
+    def __init__(self, width: int = 40, column: bool = True, row: bool = True) -> None:
+        super().__init__()
+        if width < 4 or width % 4:
+            raise ValueError(f"HANet's width must be a multiple of 4, got {width}")
+        self.channels = [width, 2 * width, 4 * width, 8 * width]
+        self.stem = nn.Conv2d(3, width, 5, padding=2)
+        inputs = [width, *self.channels[:-1]]
+        self.blocks = nn.ModuleList(ConvBlock(a, b) for a, b in zip(inputs, self.channels, strict=True))
+        self.hans = nn.ModuleList(HAN(c, column, row) for c in self.channels)
+        self.reduce = nn.Conv2d(sum(self.channels), 2 * width, 1)
+        self.head = nn.Conv2d(2 * width, 2, 3, padding=1, bias=False)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def fuse(self, scales: list[Tensor]) -> Tensor:
+        """The published 1 x 1 convolution over all scales at full size, done below the upsampling.
+
+        Both are linear and bilinear weights sum to 1, so they commute: the same numbers to rounding, an eighth
+        of the arithmetic, and no map of 15 * width channels at full size.
+        """
+        weights = self.reduce.weight.split(self.channels, dim=1)  # of h^1, h^2, h^3, h^4
+        fused = F.conv2d(scales[3], weights[3])  # (B, 2 * width, H/8, W/8)
+        for m, bias in ((2, None), (1, None), (0, self.reduce.bias)):
+            fused = F.conv2d(scales[m], weights[m], bias) + F.interpolate(fused, scale_factor=2, mode="bilinear")
+        return fused  # (B, 2 * width, H, W)
+
+    def forward(self, before: Tensor, after: Tensor, auxiliary: bool | None = None) -> list[Tensor]:
+        """Score every pixel as unchanged (0) or changed (1).
+
+        Args:
+            before: (B, 3, H, W) float, normalised with the run's statistics; H, W multiples of 8.
+            after: the later date, same shape, normalised with statistics of its own.
+            auxiliary: accepted for the common contract; HANet has no auxiliary heads.
+
+        Returns:
+            One logits tensor (B, 2, H, W) in a list.
+
+        Raises:
+            ValueError: wrong or different sizes.
+        """
+        check_pair(before, after, self.size_divisor)
+        dates = both_dates(self.stem, before, after, self.training)  # 2 x (B, width, H, W)
+        scales = []
+        for scale, (block, han) in enumerate(zip(self.blocks, self.hans, strict=True)):
+            if scale:
+                dates = F.avg_pool2d(dates[0], 2), F.avg_pool2d(dates[1], 2)
+            dates = both_dates(block, *dates, self.training)  # 2 x (B, C_m, H/2^m, W/2^m)
+            scales.append(han(*dates))  # (B, C_m, H/2^m, W/2^m)
+        return [self.head(self.fuse(scales))]  # (B, 2, H, W)

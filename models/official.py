@@ -1,0 +1,124 @@
+"""Reads the authors' weight files: a table from their names to ours, and nothing guessed.
+
+The published files also hold layers that no forward pass uses; they are dropped by name (and logged). Any other
+unknown or missing key is an error.
+"""
+
+import logging
+from collections.abc import Iterable, Mapping
+
+from torch import Tensor, nn
+
+from models import build_model
+
+log = logging.getLogger(__name__)
+
+AMFNET_VARIANTS: dict[str, dict[str, object]] = {  # the rows of AMFNet's ablation table
+    "backbone": {"bfam": False, "bfm": False, "iam": False, "deep_supervision": False},
+    "bfam": {"bfm": False, "iam": False, "deep_supervision": False},
+    "bfm": {"iam": False, "deep_supervision": False},
+    "iam": {"deep_supervision": False},
+    "exchange": {"channel_exchange": True, "deep_supervision": False},
+    "full": {},
+}
+UNUSED = {f"up_{n}" for n in (2, 3, 4)} | {f"layer{n}_1x1" for n in (1, 2, 3, 4)} | {f"c{n}_conv" for n in (1, 2, 3, 4)}
+UNUSED |= {"fc", "fc1", "fc2", "fc3", "fc4"}
+
+
+def _amfnet_names() -> dict[str, str]:
+    """Prefix of AMFNet's published keys -> prefix of ours."""
+    names = {"net.net": "backbone", "up1.0.conv": "up1", "output": "head"}
+    for s in range(4):
+        names |= {f"dpfa{s + 1}.channel_conv{d + 1}": f"bfams.{s}.channel_convs.{d}" for d in range(2)}
+        names |= {f"dpfa{s + 1}.spatial_conv{d + 1}": f"bfams.{s}.spatial_convs.{d}" for d in range(2)}
+        names |= {f"dpfa{s + 1}.conv1": f"bfams.{s}.conv", f"dpfa{s + 1}.dwconv": f"bfams.{s}.dwconv"}
+        names |= {f"ffm{s + 1}.conv1": f"bfms.{s}.reduce", f"ffm{s + 1}.conv1_": f"bfms.{s}.shared"}
+        names |= {f"ffm{s + 1}.dwconv": f"bfms.{s}.dwconv", f"att{s + 1}.ca": f"iams.{s}.cam"}
+        names |= {f"att{s + 1}.sa.conv1": f"iams.{s}.sam.conv", f"att{s + 1}.conv": f"iams.{s}.conv"}
+    for s in range(3):
+        names |= {f"up{s + 2}.0.conv": f"ups.{s}", f"output_aux_{s + 1}": f"aux_heads.{s}"}
+    return names
+
+
+def _hanet_names() -> dict[str, str]:
+    """Prefix of HANet's published keys -> prefix of ours."""
+    names = {"conv0_0": "stem", "conv6": "reduce", "conv7": "head"}
+    names |= {f"conv{n}": f"blocks.{m}" for m, n in enumerate((0, 2, 4, 5))}
+    for m in range(4):
+        names |= {f"conv6_{m + 1}_{d + 1}": f"hans.{m}.pcs.branches.{d}" for d in range(4)}
+        names |= {f"conv{m + 1}_1": f"hans.{m}.pcs.merge", f"cam_attention_{m + 1}.attn": f"hans.{m}.cam"}
+        for axis, ours in (("col", "column"), ("row", "row")):
+            names[f"{axis}_attention_{m + 1}.gamma"] = f"hans.{m}.{ours}.gamma"
+            for part in ("query", "key", "value"):
+                names[f"{axis}_attention_{m + 1}.{part}_conv"] = f"hans.{m}.{ours}.{part}"
+    return names
+
+
+AMFNET_NAMES, HANET_NAMES = _amfnet_names(), _hanet_names()
+
+
+def our_names(keys: Iterable[str]) -> dict[str, str]:
+    """Published keys -> ours; layers that no forward pass uses are left out, unknown keys keep their name."""
+    names = AMFNET_NAMES | HANET_NAMES  # the two have no name in common
+    return {key: _rename(key, names) for key in keys if key.split(".")[0] not in UNUSED}
+
+
+def from_official(state: Mapping[str, Tensor], variant: str = "full") -> nn.Module:
+    """Build the network behind a published state dict and load it.
+
+    AMFNet or HANet is seen from the keys. Three of AMFNet's variants (iam, exchange, full) share their keys, so
+    the variant has to be said.
+
+    Args:
+        state: published keys to tensors; a `module.` prefix is stripped.
+        variant: AMFNet's row of the ablation table: backbone, bfam, bfm, iam, exchange or full.
+
+    Raises:
+        ValueError: unknown variant or network, or any unknown, missing or misshapen key, each by its name.
+    """
+    state = {key.removeprefix("module."): value for key, value in state.items()}
+    unused, table = UNUSED, AMFNET_NAMES
+    if "conv0_0.weight" in state:
+        table = HANET_NAMES
+        axes = {axis: f"{key}_attention_1.gamma" in state for axis, key in (("column", "col"), ("row", "row"))}
+        network = build_model("hanet", width=len(state["conv0_0.weight"]), **axes)
+    elif "net.net.conv1.weight" in state:
+        if variant not in AMFNET_VARIANTS:
+            raise ValueError(f"AMFNet has no variant {variant!r}; choose one of {', '.join(AMFNET_VARIANTS)}")
+        network = build_model("amfnet", **AMFNET_VARIANTS[variant])
+        if not AMFNET_VARIANTS[variant].get("deep_supervision", True):
+            unused = unused | {f"output_aux_{n}" for n in (1, 2, 3)}
+    else:
+        raise ValueError("neither AMFNet's nor HANet's published keys (net.net.conv1.weight or conv0_0.weight)")
+    dropped = [key for key in state if key.split(".")[0] in unused]
+    names = our_names(key for key in state if key not in dropped)
+    ours = {names[key]: value for key, value in state.items() if key in names}
+    problems = _misfits(network, ours, {prefix: published for published, prefix in table.items()})
+    if problems:
+        raise ValueError(f"the weights do not fit {type(network).__name__}: {'; '.join(problems)}")
+    network.load_state_dict(ours)
+    log.info("dropped %d tensors that no forward pass uses: %s", len(dropped), ", ".join(dropped))
+    return network
+
+
+def _rename(key: str, names: Mapping[str, str]) -> str:
+    """Our name of a published key: its longest known prefix replaced. Unknown keys stay as they are."""
+    parts = key.split(".")
+    for length in range(len(parts), 0, -1):
+        ours = names.get(".".join(parts[:length]))
+        if ours is not None:
+            return ".".join([ours, *parts[length:]])
+    return key
+
+
+def _misfits(network: nn.Module, state: Mapping[str, Tensor], published: Mapping[str, str]) -> list[str]:
+    """What keeps a renamed state dict from loading, in the names of the published file."""
+    own = network.state_dict()
+    problems = [f"unknown {key}" for key in state if key not in own]
+    problems += [f"missing {_rename(key, published)}" for key in own if key not in state]
+    problems += [
+        f"{_rename(key, published)} has shape {tuple(state[key].shape)}, not {tuple(value.shape)}"
+        for key, value in own.items()
+        if key in state and state[key].shape != value.shape
+    ]
+    return problems

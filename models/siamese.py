@@ -1,0 +1,30 @@
+"""What both networks share: one module seen by two dates, and the check of what comes in."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+
+def both_dates(run: Callable[[Tensor], Tensor], before: Tensor, after: Tensor, separate: bool) -> tuple[Tensor, Tensor]:
+    """Run one module over both dates.
+
+    In training (`separate`) the dates go one after the other, before first, so each batch normalisation uses
+    one date's statistics and updates its running statistics twice, as the published networks did. In
+    evaluation the dates share one batch, which gives the same numbers sooner.
+    """
+    if separate:
+        return run(before), run(after)
+    first, second = run(torch.cat([before, after])).chunk(2)
+    return first, second
+
+
+def check_pair(before: Tensor, after: Tensor, divisor: int) -> None:
+    """Raise ValueError unless both dates are (B, 3, H, W) of one shape, H and W multiples of `divisor`."""
+    if before.shape != after.shape:
+        raise ValueError(f"the dates differ in shape: before {tuple(before.shape)}, after {tuple(after.shape)}")
+    if before.ndim != 4 or before.shape[1] != 3:
+        raise ValueError(f"expected images of shape (B, 3, H, W), got {tuple(before.shape)}")
+    height, width = before.shape[-2:]
+    if height % divisor or width % divisor or not (height and width):
+        raise ValueError(f"images are {height} x {width}: height and width must be multiples of {divisor}; crop or pad")

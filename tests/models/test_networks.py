@@ -1,0 +1,188 @@
+"""What every network and every variant must hold to, whoever trains or predicts with it."""
+
+import pytest
+import torch
+from torch import nn
+
+from models import build_model
+from models.official import AMFNET_VARIANTS
+
+CASES = {
+    f"amfnet {name}": ("amfnet", {"backbone": "resnet18", **switches}) for name, switches in AMFNET_VARIANTS.items()
+}
+CASES |= {
+    "amfnet resnet34": ("amfnet", {}),
+    "amfnet resnet50": ("amfnet", {"backbone": "resnet50"}),
+    "hanet": ("hanet", {"width": 8}),
+    "hanet column": ("hanet", {"width": 8, "row": False}),
+    "hanet row": ("hanet", {"width": 8, "column": False}),
+    "hanet base": ("hanet", {"width": 8, "row": False, "column": False}),
+}
+every_case = pytest.mark.parametrize("case", CASES)
+
+
+def build(case, seed=0):
+    torch.manual_seed(seed)
+    name, options = CASES[case]
+    network = build_model(name, **options)
+    for key, parameter in network.named_parameters():
+        if key.endswith("gamma"):  # starts at 0, which would hide the attention
+            nn.init.constant_(parameter, 0.7)
+    return network
+
+
+def pair(height=64, width=96, batch=2, seed=1):
+    return torch.rand(2, batch, 3, height, width, generator=torch.Generator().manual_seed(seed)).unbind()
+
+
+@every_case
+def test_logits_at_input_size_main_head_first(case):
+    network = build(case)
+    heads = len(getattr(network, "aux_heads", ()))
+    before, after = pair()
+    training = network.train()(before, after)
+    assert [tuple(y.shape) for y in training] == [(2, 2, 64, 96)] * (1 + heads)
+    with torch.no_grad():
+        evaluation = network.eval()(before, after)
+        with_heads = network(before, after, auxiliary=True)
+    assert len(evaluation) == 1
+    assert len(with_heads) == 1 + heads
+    assert torch.equal(evaluation[0], with_heads[0])
+
+
+@every_case
+def test_every_parameter_receives_a_gradient(case):
+    network = build(case).train()
+    sum(logits.square().sum() for logits in network(*pair())).backward()
+    assert [name for name, p in network.named_parameters() if p.grad is None] == []
+    # the softmax over a line ignores what is constant along it, so a key's bias has no say
+    silent = [name for name, p in network.named_parameters() if not p.grad.abs().max() > 0]
+    assert [name for name in silent if not name.endswith("key.bias")] == []
+
+
+@every_case
+def test_one_date_a_batch_in_evaluation_gives_the_same(case):
+    """Siamese batching is exact: each pair's logits do not depend on its companions."""
+    network = build(case).eval()
+    before, after = pair(batch=3)
+    with torch.no_grad():
+        together = network(before, after)[0]
+        alone = torch.cat([network(b[None], a[None])[0] for b, a in zip(before, after, strict=True)])
+    assert torch.allclose(together, alone, rtol=1e-4, atol=1e-4 * alone.abs().max().item())
+
+
+@every_case
+def test_dates_keep_their_own_batch_statistics_in_training(case):
+    """The first batch normalisation sees before, then after: its running mean is that of two updates."""
+    network = build(case).train()
+    norm = next(module for module in network.modules() if isinstance(module, nn.BatchNorm2d))
+    seen = []
+    norm.register_forward_hook(lambda module, args, output: seen.append(args[0].mean((0, 2, 3)).detach()))
+    network(*pair())
+    assert len(seen) == 2
+    expected = 0.9 * (0.1 * seen[0]) + 0.1 * seen[1]
+    assert torch.allclose(norm.running_mean, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "case", [case for case in CASES if case != "amfnet backbone"]
+)  # |before - after| alone is symmetric
+def test_changing_places_of_the_dates_matters(case):
+    """Dates are not interchangeable: a swap that went unnoticed would hide a mixed-up pair."""
+    network = build(case).eval()
+    before, after = pair()
+    with torch.no_grad():
+        assert not torch.allclose(network(before, after)[0], network(after, before)[0], rtol=1e-3)
+
+
+@every_case
+def test_state_dict_round_trip_and_repeatable_evaluation(case):
+    first, second = build(case, seed=0).eval(), build(case, seed=5).eval()
+    before, after = pair()
+    with torch.no_grad():
+        logits = first(before, after)[0]
+        assert not torch.equal(second(before, after)[0], logits)
+        second.load_state_dict(first.state_dict())
+        assert torch.equal(second(before, after)[0], logits)
+        assert torch.equal(first(before, after)[0], logits)
+
+
+@pytest.mark.parametrize("case", ["amfnet full", "hanet"])
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        ((1, 3, 250, 250), (1, 3, 250, 250), "250 x 250: height and width must be multiples of"),
+        ((1, 3, 64, 64), (1, 3, 64, 96), "differ in shape"),
+        ((1, 4, 64, 64), (1, 4, 64, 64), r"\(B, 3, H, W\)"),
+        ((3, 64, 64), (3, 64, 64), r"\(B, 3, H, W\)"),
+        ((1, 3, 0, 64), (1, 3, 0, 64), "0 x 64"),
+    ],
+)
+def test_wrong_sizes_are_value_errors(case, before, after, message):
+    with pytest.raises(ValueError, match=message):
+        build(case).eval()(torch.zeros(before), torch.zeros(after))
+
+
+def test_training_batch_of_one_pair_is_a_clear_error():
+    with pytest.raises(ValueError, match="at least two pairs"):
+        build("amfnet full").train()(*pair(batch=1))
+    assert len(build("amfnet full").eval()(*pair(batch=1))) == 1
+
+
+def test_published_parameter_counts():
+    """Used parameters of the published networks; what they build and never use is not built here."""
+    count = {name: sum(p.numel() for p in build_model(name).parameters()) for name in ("amfnet", "hanet")}
+    assert count == {"amfnet": 26_549_742, "hanet": 3_029_444 - 417_880}
+
+
+def test_hanet_has_no_map_of_all_scales_at_full_size():
+    """The published head lays 15 * width channels at full size; ours reduces below the upsampling."""
+    network, widest = build("hanet").eval(), []
+    for module in network.modules():
+        module.register_forward_hook(
+            lambda m, args, y: widest.append(y.shape[1]) if torch.is_tensor(y) and y.shape[-1] == 96 else None
+        )
+    with torch.no_grad():
+        network(*pair())
+    assert max(widest) <= 4 * 8
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("unet", {}, "choose one of amfnet, hanet"),
+        ("amfnet", {"backbone": "vgg16"}, "resnet18, resnet34, resnet50"),
+        ("hanet", {"width": 10}, "multiple of 4"),
+        ("hanet", {"bfam": True}, "does not take"),
+    ],
+)
+def test_unknown_names_and_options(name, options, message):
+    with pytest.raises(ValueError, match=message):
+        build_model(name, **options)
+
+
+def test_backbone_weights_from_a_file(tmp_path):
+    """A torchvision file fills the encoder and nothing else; another network's is refused."""
+    from torchvision.models import resnet18, resnet50
+
+    source = resnet18()
+    torch.save(source.state_dict(), tmp_path / "resnet18.pth")
+    torch.save(resnet50().state_dict(), tmp_path / "resnet50.pth")
+    network = build("amfnet full")
+    head = network.head[0].weight.clone()
+    network.load_backbone(str(tmp_path / "resnet18.pth"))
+    assert torch.equal(network.backbone.layer4[1].conv2.weight, source.layer4[1].conv2.weight)
+    assert torch.equal(network.head[0].weight, head)
+    with pytest.raises(ValueError, match="not a resnet18 state dict"):
+        network.load_backbone(str(tmp_path / "resnet50.pth"))
+    with pytest.raises(FileNotFoundError, match="no such file"):
+        network.load_backbone(str(tmp_path / "none.pth"))
+
+
+def test_unreachable_imagenet_weights_say_what_to_do(monkeypatch):
+    def refuse(*args, **kwargs):
+        raise OSError("no network")
+
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", refuse)
+    with pytest.raises(ValueError, match=r"resnet18.*--backbone-weights none"):
+        build("amfnet full").load_backbone("imagenet")

@@ -1,0 +1,1 @@
+"""Everything around the networks that knows neither files of a data set nor which network it serves."""

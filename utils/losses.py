@@ -1,0 +1,108 @@
+"""Losses over logits (B, 2, H, W) and a mask (B, H, W) of 0, 1 and 255 = ignore; all are means over counted pixels."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+IGNORE = 255
+BaseLoss = Callable[[Tensor, Tensor], Tensor]
+
+
+def _one_hot(mask: Tensor, dtype: torch.dtype) -> Tensor:
+    """(B, H, W) -> (B, 2, H, W): 1 in the channel of the class; ignored pixels are 0 in both."""
+    return torch.stack([mask == 0, mask == 1], dim=1).to(dtype)
+
+
+def _mean_over_counted(values: Tensor, mask: Tensor) -> Tensor:
+    """Mean of (B, H, W) values where the mask is not 255; 0 where nothing counts."""
+    counted = mask != IGNORE
+    return (values * counted).sum() / counted.sum().clamp(min=1)
+
+
+def one_hot_bce(logits: Tensor, mask: Tensor) -> Tensor:
+    """Binary cross-entropy of both channels against the one-hot mask (the authors' AMFNet loss)."""
+    losses = F.binary_cross_entropy_with_logits(logits, _one_hot(mask, logits.dtype), reduction="none")
+    return _mean_over_counted(losses.mean(1), mask)
+
+
+def focal(logits: Tensor, mask: Tensor, gamma: float = 0.5, alpha: float | None = None) -> Tensor:
+    """Focal loss over the log-softmax; gamma 0.5 and no alpha as released with HANet, gamma 0 is cross-entropy.
+
+    Args:
+        logits: (B, 2, H, W).
+        mask: (B, H, W).
+        gamma: pixels of probability p for their own class weigh (1 - p)^gamma; the weight carries no gradient.
+        alpha: weight of class 0; class 1 weighs 1 - alpha.
+    """
+    own = F.one_hot(mask.clamp(max=1), 2).movedim(-1, 1).to(logits.dtype)  # (B, 2, H, W)
+    log_p = (F.log_softmax(logits, dim=1) * own).sum(1)  # (B, H, W)
+    losses = -((1 - log_p.detach().exp()) ** gamma) * log_p
+    if alpha is not None:
+        losses = losses * torch.where(mask == 0, alpha, 1 - alpha)
+    return _mean_over_counted(losses, mask)
+
+
+def cross_entropy(logits: Tensor, mask: Tensor) -> Tensor:
+    """Cross-entropy (Open-CD's loss for HANet)."""
+    return focal(logits, mask, gamma=0.0)
+
+
+def dice(logits: Tensor, mask: Tensor, epsilon: float = 1e-7) -> Tensor:
+    """1 - mean over both classes of 2 |p y| / (|p + y| + epsilon), sums over batch and pixels (HANet Eq. 15)."""
+    truth = _one_hot(mask, logits.dtype)
+    probability = logits.softmax(1) * truth.sum(1, keepdim=True)  # ignored pixels leave both sums
+    overlap, total = (probability * truth).sum((0, 2, 3)), (probability + truth).sum((0, 2, 3))  # (2,)
+    return 1 - (2 * overlap / (total + epsilon)).mean()
+
+
+def hybrid(logits: Tensor, mask: Tensor) -> Tensor:
+    """Focal (gamma 0.5) + dice: what HANet's released hybrid loss means (HANet Eq. 13 has cross-entropy)."""
+    return focal(logits, mask) + dice(logits, mask)
+
+
+LOSSES: dict[str, BaseLoss] = {
+    "bce": one_hot_bce,
+    "cross-entropy": cross_entropy,
+    "focal": focal,
+    "dice": dice,
+    "hybrid": hybrid,
+}
+
+
+class DeepSupervisionLoss(nn.Module):
+    """One base loss over every output of a network, main head first.
+
+    Args:
+        base: a loss of (logits, mask).
+        weights: one weight an output, e.g. (1, 0.5, 0.4, 0.3), or "balanced": every auxiliary loss is scaled to
+            the value of the main one, and so is its gradient (AMFNet's train.py).
+    """
+
+    def __init__(self, base: BaseLoss, weights: Sequence[float] | str = (1.0,)) -> None:
+        super().__init__()
+        if isinstance(weights, str) and weights != "balanced":
+            raise ValueError(f"loss weights are numbers or 'balanced', not {weights!r}")
+        self.base = base
+        self.weights = weights
+
+    def forward(self, outputs: Sequence[Tensor], mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the total to minimise, and the loss of each output, detached, (outputs,).
+
+        One output is the plain loss whatever the weights.
+
+        Raises:
+            ValueError: several outputs, and another number of weights.
+        """
+        parts = torch.stack([self.base(logits, mask) for logits in outputs])
+        return (parts * self._weights_for(parts)).sum(), parts.detach()
+
+    def _weights_for(self, parts: Tensor) -> Tensor:
+        if len(parts) == 1:
+            return parts.new_ones(1)
+        if self.weights == "balanced":
+            return parts.detach()[0] / parts.detach()
+        if len(parts) != len(self.weights):
+            raise ValueError(f"{len(parts)} outputs need {len(parts)} loss weights, got {tuple(self.weights)}")
+        return parts.new_tensor(self.weights)
