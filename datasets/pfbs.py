@@ -1,0 +1,77 @@
+"""PFBS, progressive foreground-balanced sampling (HANet Sec. III-A, Fig. 3), as a torch Sampler."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from torch.utils.data import Sampler
+
+Draw = tuple[int, tuple[int, ...]]
+
+
+class PFBSSampler(Sampler[Draw]):
+    """Draws as many samples an epoch as there are images, from a pool that opens as training goes on.
+
+    Images are ordered by changed pixels, most first (ties keep the given order). An epoch's pool is the first
+    `pool_size(epoch)` of that order; position i of the epoch takes image i mod pool, positions are shuffled.
+    With `fixed_epochs` and `linear_epochs` both 0 every image is drawn once: plain shuffling.
+
+    Each draw is (index, key): the key names the draw, so augmentation by `default_rng(key)` depends on seed, epoch
+    and position alone, whatever worker makes it.
+
+    Args:
+        changed_pixels: changed pixels of each image, in the data set's order.
+        fixed_epochs: X of Fixed-X: epochs that see only images with change.
+        linear_epochs: Y of Linear-Y: epochs over which the other images come in, evenly.
+        seed: of the shuffling and of the keys.
+        released: index as the released code does: past the images with change, position i takes the i-th of all
+            images, so background images come in before they are open.
+    """
+
+    def __init__(
+        self,
+        changed_pixels: Sequence[int],
+        fixed_epochs: int = 0,
+        linear_epochs: int = 0,
+        seed: int = 0,
+        released: bool = False,
+    ) -> None:
+        self.order = np.argsort(-np.asarray(changed_pixels, np.int64), kind="stable")
+        self.foreground = int(np.count_nonzero(changed_pixels))
+        self.fixed_epochs = fixed_epochs
+        self.linear_epochs = linear_epochs
+        self.seed = seed
+        self.released = released
+        self.epoch = 0
+        if (fixed_epochs or linear_epochs) and not self.foreground:
+            raise ValueError("no image has a changed pixel, so there is no foreground to sample")
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch (from 0) that the next iteration draws."""
+        self.epoch = epoch
+
+    def pool_size(self, epoch: int) -> int:
+        """Number of images open in an epoch (from 0)."""
+        total, after_fixed = len(self.order), epoch - self.fixed_epochs
+        if after_fixed < 0:
+            return self.foreground
+        if after_fixed >= self.linear_epochs:
+            return total
+        steps = after_fixed + (1 if self.fixed_epochs else 0)  # after a fixed phase the first step already adds
+        return self.foreground + steps * ((total - self.foreground) // self.linear_epochs)
+
+    def positions_to_images(self, epoch: int) -> np.ndarray:
+        """Image of every position of an epoch, before shuffling, (n,)."""
+        positions = np.arange(len(self.order))
+        wrapped = positions % self.pool_size(epoch)
+        if self.released:
+            wrapped = np.where(wrapped < self.foreground, wrapped, positions)
+        return self.order[wrapped]
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def __iter__(self) -> Iterator[Draw]:
+        images = self.positions_to_images(self.epoch)
+        shuffled = np.random.default_rng((self.seed, self.epoch)).permutation(len(images))
+        for position in shuffled:
+            yield int(images[position]), (self.seed, self.epoch, int(position))

@@ -1,0 +1,121 @@
+"""The data set: samples on one grid, draws that repeat, sizes and labels checked before a run starts."""
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader
+
+from datasets.change_pairs import ChangePairs, check_sizes, count_changed, measure_statistics, same_size_batches
+from datasets.pairs import find_pairs
+from datasets.pfbs import PFBSSampler
+from datasets.transforms import amfnet_augmentation
+
+
+def make(root, count=3, size=(32, 32), label_values=(0, 255)):
+    rng = np.random.default_rng(0)
+    for folder in ("A", "B", "label"):
+        (root / folder).mkdir(parents=True)
+    for n in range(count):
+        for folder in ("A", "B"):
+            Image.fromarray(rng.integers(0, 256, (*size, 3), np.uint8)).save(root / folder / f"{n}.png")
+        Image.fromarray(rng.choice(label_values, size).astype(np.uint8)).save(root / "label" / f"{n}.png")
+    return find_pairs(root, "train")
+
+
+def test_sample_is_the_file(tmp_path):
+    pairs = make(tmp_path)
+    sample = ChangePairs(pairs)[1]
+    assert (sample["before"].dtype, sample["mask"].dtype, sample["name"]) == (torch.uint8, torch.int64, "1")
+    assert np.array_equal(sample["after"].permute(1, 2, 0).numpy(), np.array(Image.open(pairs[1].after)))
+    assert np.array_equal(sample["mask"].numpy() * 255, np.array(Image.open(pairs[1].label)))
+
+
+def test_without_label_every_pixel_is_ignored(tmp_path):
+    make(tmp_path)
+    for path in (tmp_path / "label").iterdir():
+        path.unlink()
+    (tmp_path / "label").rmdir()
+    assert ChangePairs(find_pairs(tmp_path, "test", labels=False))[0]["mask"].unique().tolist() == [255]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_draws_do_not_depend_on_who_loads_them(workers, tmp_path):
+    """Epochs differ from each other, and repeat exactly, also with workers that outlive an epoch."""
+    pairs = make(tmp_path, count=4)
+    sampler = PFBSSampler([1] * 4, seed=5)
+    options = {"persistent_workers": True, "multiprocessing_context": "spawn"} if workers else {}
+    loader = DataLoader(ChangePairs(pairs, amfnet_augmentation), 2, sampler=sampler, num_workers=workers, **options)
+    epochs = []
+    for epoch in (0, 1, 0):
+        sampler.set_epoch(epoch)
+        epochs.append(torch.cat([batch["before"] for batch in loader]))
+    assert torch.equal(epochs[0], epochs[2])
+    assert not torch.equal(epochs[0], epochs[1])
+    alone = ChangePairs(pairs, amfnet_augmentation)
+    sampler.set_epoch(1)
+    assert torch.equal(epochs[1], torch.stack([alone[draw]["before"] for draw in sampler]))
+
+
+def test_can_be_sent_to_a_spawned_worker(tmp_path):
+    pairs = ChangePairs(make(tmp_path), amfnet_augmentation)
+    assert pickle.loads(pickle.dumps(pairs)).pairs == pairs.pairs
+
+
+def test_sizes_of_one_pair_must_agree(tmp_path):
+    pairs = make(tmp_path)
+    Image.fromarray(np.zeros((32, 40), np.uint8)).save(pairs[2].label)
+    with pytest.raises(
+        ValueError, match=r"2\.png: before, after and label differ in size \(32 x 32 / 32 x 32 / 32 x 40\)"
+    ):
+        check_sizes(pairs, 32, alike=False)
+    with pytest.raises(ValueError, match="differ in size"):
+        ChangePairs(pairs)[2]
+
+
+def test_sizes_fit_the_network_and_each_other(tmp_path):
+    pairs = make(tmp_path / "a", size=(250, 250), count=1)
+    with pytest.raises(
+        ValueError, match=r"0\.png: 250 x 250 pixels, but this network takes multiples of 32.*never resize"
+    ):
+        check_sizes(pairs, 32, alike=True)
+    mixed = make(tmp_path / "b") + make(tmp_path / "c", size=(64, 32))
+    assert check_sizes(mixed, 32, alike=False) == [(32, 32)] * 3 + [(64, 32)] * 3
+    with pytest.raises(ValueError, match="64 x 32 pixels among tiles of 32 x 32"):
+        check_sizes(mixed, 32, alike=True)
+
+
+def test_batches_hold_one_size_and_every_pair_once():
+    sizes = [(32, 32), (64, 32), (32, 32), (32, 32), (64, 32)]
+    batches = same_size_batches(sizes, 2)
+    assert sorted(i for batch in batches for i in batch) == [0, 1, 2, 3, 4]
+    assert all(len({sizes[i] for i in batch}) == 1 and len(batch) <= 2 for batch in batches)
+
+
+@pytest.mark.parametrize("values", [(0, 1), (0, 255)])
+def test_changed_pixels_whatever_the_coding(values, tmp_path, caplog):
+    caplog.set_level("INFO")
+    pairs = make(tmp_path, label_values=values)
+    expected = [int((np.array(Image.open(p.label)) > 0).sum()) for p in pairs]
+    assert count_changed(pairs) == expected
+    assert f"{100 * sum(expected) / (3 * 1024):.2f} % of pixels changed, in 3 of 3 pairs" in caplog.text
+    assert f"{values[1]}: " in caplog.text
+
+
+def test_training_labels_without_change_are_an_error(tmp_path):
+    """Also codes that stay below 128, such as 0 and 2, or 1 and 2, where a label of 1 alone would pass for changed."""
+    with pytest.raises(ValueError, match=r"no changed pixel to be seen in 3 labels .*2: "):
+        count_changed(make(tmp_path / "a", label_values=(0, 2)))
+    with pytest.raises(ValueError, match="no changed pixel to be seen"):
+        count_changed(make(tmp_path / "b", label_values=(1, 2)) + make(tmp_path / "c", label_values=(1,)))
+
+
+def test_statistics_are_those_of_all_pixels(tmp_path):
+    pairs = make(tmp_path)
+    measured = measure_statistics(pairs)
+    for date, paths in enumerate(([p.before for p in pairs], [p.after for p in pairs])):
+        pixels = np.concatenate([np.array(Image.open(path)).reshape(-1, 3) for path in paths]) / 255
+        assert measured["mean"][date] == pytest.approx(pixels.mean(0).tolist(), rel=1e-12)
+        assert measured["std"][date] == pytest.approx(pixels.std(0).tolist(), rel=1e-9)

@@ -1,0 +1,131 @@
+"""Finding pairs: every layout, nothing matched wrongly, every gap by its name."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from datasets.pairs import find_pairs, fingerprint, has_split, hold_out, match_pairs
+
+
+def fill(folder, names, value=0):
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        Image.fromarray(np.full((8, 8), value, np.uint8)).save(folder / name)
+
+
+def make(root, before="A", after="B", label="label", names=("b.png", "a.png")):
+    for folder in (before, after, label):
+        if folder:
+            fill(root / folder, names)
+
+
+@pytest.mark.parametrize(
+    "folders",
+    [("A", "B", "label"), ("A", "B", "OUT"), ("time1", "time2", "label"), ("Image1", "Image2", "label"),
+     ("t1", "t2", "mask"), ("im1", "im2", "label"), ("before", "after", "change"), ("T1", "T2", "GT")],
+)  # fmt: skip
+def test_split_folders_of_every_set(folders, tmp_path):
+    for split in ("train", "Test"):
+        make(tmp_path / split, *folders)
+    pairs = find_pairs(tmp_path, "test")
+    assert [p.name for p in pairs] == ["a", "b"]
+    assert [p.before.parent.name for p in pairs] == [folders[0]] * 2
+    assert pairs[0].after == tmp_path / "Test" / folders[1] / "a.png"
+    assert pairs[0].label == tmp_path / "Test" / folders[2] / "a.png"
+
+
+def test_list_files(tmp_path):
+    make(tmp_path, names=[f"{n}.png" for n in range(5)])
+    (tmp_path / "list").mkdir()
+    (tmp_path / "list" / "train.txt").write_text("3.png 1\n0.png 0\n\n")
+    (tmp_path / "list" / "test.txt").write_text("4\n")
+    assert [p.name for p in find_pairs(tmp_path, "train")] == ["0", "3"]
+    assert [p.name for p in find_pairs(tmp_path, "test")] == ["4"]
+    assert not has_split(tmp_path, "val")
+    with pytest.raises(FileNotFoundError, match="no split 'val'; there is train, test"):
+        find_pairs(tmp_path, "val")
+    (tmp_path / "list" / "val.txt").write_text("7.png\n")
+    with pytest.raises(ValueError, match="first '7'"):
+        find_pairs(tmp_path, "val")
+
+
+def test_flat_folder_serves_any_split(tmp_path):
+    make(tmp_path)
+    assert len(find_pairs(tmp_path, "train")) == len(find_pairs(tmp_path, "test")) == 2
+
+
+def test_label_is_optional_only_where_asked(tmp_path):
+    make(tmp_path, label=None)
+    assert [p.label for p in find_pairs(tmp_path, "test", labels=False)] == [None, None]
+    with pytest.raises(FileNotFoundError, match=r"no folder for label \(looked for label as label, out, mask"):
+        find_pairs(tmp_path, "test")
+
+
+def test_suffixes_may_differ_in_kind_and_case(tmp_path):
+    fill(tmp_path / "A", ["x.png"])
+    fill(tmp_path / "B", ["x.JPG"])
+    fill(tmp_path / "label", ["x.bmp"])
+    (pair,) = find_pairs(tmp_path, "test")
+    assert (pair.before.suffix, pair.after.suffix, pair.label.suffix) == (".png", ".JPG", ".bmp")
+
+
+@pytest.mark.parametrize("gap", ["A", "B", "label"])
+def test_orphans_are_named(gap, tmp_path):
+    make(tmp_path, names=["a.png", "b.png", "c.png"])
+    (tmp_path / gap / "b.png").unlink()
+    with pytest.raises(ValueError, match=rf"{gap}: 1 of 3 names have no .* image, first 'b'"):
+        find_pairs(tmp_path, "test", labels=False)
+
+
+def test_two_files_of_one_name(tmp_path):
+    make(tmp_path)
+    fill(tmp_path / "A", ["a.jpg"])
+    with pytest.raises(ValueError, match="a second file for the name 'a'"):
+        find_pairs(tmp_path, "test")
+
+
+def test_nothing_there(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no such folder; --data-root"):
+        find_pairs(tmp_path / "nowhere", "test")
+    with pytest.raises(FileNotFoundError, match="no folder for before and after and label.*there is nothing"):
+        find_pairs(tmp_path, "test")
+    make(tmp_path, names=())
+    with pytest.raises(ValueError, match="no images here"):
+        find_pairs(tmp_path, "test")
+
+
+def test_three_folders_by_hand(tmp_path):
+    make(tmp_path, "old", "new", "truth")
+    pairs = match_pairs(tmp_path / "old", tmp_path / "new", tmp_path / "truth")
+    assert [p.label.parent.name for p in pairs] == ["truth"] * 2
+    with pytest.raises(FileNotFoundError, match="missing: no such folder"):
+        match_pairs(tmp_path / "old", tmp_path / "missing")
+
+
+def test_held_out_tenth_is_seeded_and_disjoint(tmp_path):
+    make(tmp_path, names=[f"{n:02}.png" for n in range(30)])
+    pairs = find_pairs(tmp_path, "train")
+    train, val = hold_out(pairs, seed=1)
+    assert (len(train), len(val)) == (27, 3)
+    assert sorted(p.name for p in train + val) == [p.name for p in pairs]
+    assert hold_out(pairs, seed=1) == (train, val)
+    assert hold_out(pairs, seed=2)[1] != val
+
+
+def test_fingerprint_follows_names_and_sizes(tmp_path):
+    make(tmp_path)
+    pairs = find_pairs(tmp_path, "train")
+    first = fingerprint(pairs)
+    assert fingerprint(find_pairs(tmp_path, "train")) == first
+    assert fingerprint(pairs[:1]) != first
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (8, 8), np.uint8)).save(tmp_path / "A" / "a.png")
+    assert fingerprint(pairs) != first
+
+
+def test_real_layouts(real_data):
+    """Published sets open under their own layout without a word about it."""
+    counts = {
+        "levir": ("train", 53), "levir1024": ("test", 2), "dsifn": ("test", 10), "sztaki": ("test", 3),
+        "levir_methods": ("test", 7),
+    }  # fmt: skip
+    assert {name: (split, len(find_pairs(real_data / name, split))) for name, (split, _) in counts.items()} == counts

@@ -1,0 +1,88 @@
+"""One image or label read, or one clear error that names the file."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from datasets.raster import image_size, read_image, read_label
+
+MASK = np.zeros((20, 30), np.uint8)
+MASK[4:12, 5:20] = 1
+
+
+def write(path, pixels, mode=None, **options):
+    Image.fromarray(pixels, mode).save(path, **options) if mode else Image.fromarray(pixels).save(path, **options)
+    return path
+
+
+def palette(path):
+    image = Image.fromarray(MASK).convert("P")
+    image.putpalette([0, 0, 0, 255, 255, 255] + [0] * 750)
+    image.save(path)
+
+
+LABELS = {
+    "0 and 1": lambda p: write(p, MASK),
+    "0 and 255": lambda p: write(p, MASK * 255),
+    "RGB": lambda p: write(p, np.repeat(MASK[..., None] * 255, 3, axis=2)),
+    "RGBA": lambda p: write(p, np.dstack([MASK * 255] * 3 + [np.full_like(MASK, 255)])),
+    "grey and alpha": lambda p: Image.fromarray(np.dstack([MASK * 255, np.full_like(MASK, 255)])).save(p),
+    "one bit": lambda p: Image.fromarray(MASK * 255).convert("1").save(p),
+    "palette": palette,
+}
+
+
+@pytest.mark.parametrize("coding", LABELS)
+def test_every_label_coding_reads_the_same(coding, tmp_path):
+    LABELS[coding](tmp_path / "label.png")
+    label = read_label(tmp_path / "label.png")
+    assert label.dtype == np.uint8
+    assert np.array_equal(label, MASK)
+
+
+def test_grey_jpeg_label_is_cut_at_128(tmp_path):
+    mask = np.kron(MASK, np.ones((8, 8), np.uint8))  # whole JPEG blocks, noise only at edges
+    noisy = np.clip(mask * 255 + np.random.default_rng(0).integers(-9, 10, mask.shape), 0, 255).astype(np.uint8)
+    write(tmp_path / "label.jpg", noisy, quality=95)
+    assert len(np.unique(np.array(Image.open(tmp_path / "label.jpg")))) > 2
+    assert np.array_equal(read_label(tmp_path / "label.jpg"), mask)
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "bmp", "tif"])
+def test_images_are_rgb_of_their_size(suffix, tmp_path):
+    pixels = np.full((20, 30, 3), (200, 100, 50), np.uint8)
+    path = write(tmp_path / f"image.{suffix}", pixels)
+    assert image_size(path) == (20, 30)
+    read = read_image(path)
+    assert read.dtype == np.uint8
+    assert np.abs(read.astype(int) - pixels).max() <= (4 if suffix == "jpg" else 0)
+
+
+def test_grey_image_is_repeated(tmp_path):
+    assert np.array_equal(read_image(write(tmp_path / "a.png", MASK * 90)), np.repeat(MASK[..., None] * 90, 3, axis=2))
+
+
+def damaged(kind):
+    stream = io.BytesIO()
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    Image.fromarray(pixels).save(stream, "PNG")
+    data = stream.getvalue()
+    return {"truncated": data[: len(data) // 2], "empty": b"", "text": b"no image", "cut header": data[:20]}[kind]
+
+
+@pytest.mark.parametrize("kind", ["truncated", "empty", "text", "cut header"])
+def test_damaged_files_are_named(kind, tmp_path):
+    path = tmp_path / "broken.png"
+    path.write_bytes(damaged(kind))
+    with pytest.raises(ValueError, match=r"broken\.png: .*replace the file"):
+        read_image(path)
+
+
+def test_sixteen_bits_are_refused(tmp_path):
+    path = write(tmp_path / "deep.png", np.full((8, 8), 40_000, np.uint16))
+    with pytest.raises(ValueError, match=r"deep\.png.*8-bit"):
+        read_image(path)
+    with pytest.raises(ValueError, match=r"deep\.png.*8-bit"):
+        image_size(path)

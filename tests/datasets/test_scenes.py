@@ -1,0 +1,120 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from datasets import scenes
+from datasets.scenes import draw_scene, write_scenes
+
+ROOT = Path(__file__).parents[2]
+DIGEST = """
+import hashlib
+from datasets.scenes import draw_scene
+print(hashlib.sha256(b"".join(image.tobytes() for image in draw_scene([5, 2], 96))).hexdigest())
+"""
+
+
+@pytest.fixture(scope="module")
+def drawn():
+    return [draw_scene(seed, 128) for seed in range(50)]
+
+
+def best_f1_of_a_threshold(differences, changed):
+    """F1 of the changed class at the best of all thresholds on |difference|, labels known."""
+    levels = np.clip(np.rint(differences), 0, 255).astype(int).ravel()
+    hits = np.bincount(levels[changed.ravel()], minlength=256)[::-1].cumsum()
+    alarms = np.bincount(levels, minlength=256)[::-1].cumsum()
+    return (2 * hits / (alarms + changed.sum())).max()
+
+
+def test_shapes_and_types():
+    for size in (64, 200):
+        before, after, mask = draw_scene(0, size)
+        assert before.shape == after.shape == (size, size, 3)
+        assert mask.shape == (size, size)
+        assert before.dtype == after.dtype == mask.dtype == np.uint8
+
+
+def test_same_seed_same_bytes_in_other_processes():
+    runs = [subprocess.run([sys.executable, "-c", DIGEST], cwd=ROOT, capture_output=True, text=True) for _ in "ab"]
+    assert runs[0].returncode == 0, runs[0].stderr
+    assert len(runs[0].stdout) == 65
+    assert runs[0].stdout == runs[1].stdout
+
+
+def test_other_seeds_other_scenes(drawn):
+    assert len({before.tobytes() for before, _, _ in drawn}) == len(drawn)
+    assert not np.array_equal(draw_scene([0, 1], 64)[0], draw_scene([1, 0], 64)[0])
+
+
+def test_labels_and_share_of_change(drawn):
+    masks = np.stack([mask for _, _, mask in drawn])
+    assert set(np.unique(masks)) == {0, 255}
+    shares = (masks > 0).mean((1, 2))
+    assert 0.06 < shares.mean() < 0.12
+    assert 0.02 < (shares == 0).mean() < 0.4  # a fifth of many, 3 standard deviations of fifty
+    assert shares.max() < 0.5
+
+
+def test_a_threshold_on_the_difference_does_not_find_the_change(drawn):
+    raw, matched = [], []
+    for before, after, _ in drawn:
+        one, two = (image @ np.array([0.299, 0.587, 0.114]) for image in (before, after))
+        raw.append(abs(two - one))
+        matched.append(40 * abs((two - two.mean()) / two.std() - (one - one.mean()) / one.std()))
+    changed = np.stack([mask for _, _, mask in drawn]) > 0
+    assert best_f1_of_a_threshold(np.stack(raw), changed) < 0.40
+    assert best_f1_of_a_threshold(np.stack(matched), changed) < 0.45
+
+
+def test_label_is_the_roofs_that_came_and_went():
+    plan = scenes._plan(np.random.default_rng(2), 128)
+    heights = []
+    for date in (0, 1):
+        canvas = scenes.Canvas(np.zeros((*plan.lumps.shape, 3)), np.zeros_like(plan.lumps), np.ones_like(plan.lumps))
+        for building in plan.buildings:
+            if building.dates[date]:
+                scenes._raise(building, date, scenes.Sun(1, 0, 1), canvas, plan)
+        heights.append(canvas.height)
+    roofs_differ = (heights[0] > 0) != (heights[1] > 0)
+    share = roofs_differ.reshape(plan.n, scenes.SCALE, plan.n, scenes.SCALE).mean((1, 3))
+    label = draw_scene(2, 128)[2] > 0
+    share = share[scenes.PAD : -scenes.PAD, scenes.PAD : -scenes.PAD]
+    assert label.any()
+    assert label[share == 1].all()
+    assert not label[share == 0].any()
+
+
+def test_splits_on_disk(tmp_path):
+    write_scenes(tmp_path, {"train": 2, "val": 1}, size=64)
+    names = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.png"))
+    scene = [f"{folder}/scene_000{i}.png" for folder in ("A", "B", "label") for i in (0, 1)]
+    assert names == [f"train/{name}" for name in scene] + [f"val/{name}" for name in scene if "0000" in name]
+    firsts = [np.asarray(Image.open(tmp_path / split / "A" / "scene_0000.png")) for split in ("train", "val")]
+    assert not np.array_equal(*firsts)
+    assert np.asarray(Image.open(tmp_path / "val" / "label" / "scene_0000.png")).shape == (64, 64)
+    write_scenes(tmp_path / "again", {"val": 1}, size=64)
+    again = np.asarray(Image.open(tmp_path / "again" / "val" / "A" / "scene_0000.png"))
+    assert np.array_equal(again, firsts[1]), "a split's scenes depend on the other splits"
+
+
+def test_existing_split_is_refused_before_drawing(tmp_path):
+    (tmp_path / "val").mkdir()
+    with pytest.raises(FileExistsError, match=r"val already exists: delete it"):
+        write_scenes(tmp_path, {"train": 1, "val": 1}, size=64)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["val"]
+
+
+def test_interrupted_split_leaves_nothing(tmp_path, monkeypatch):
+    def fail_at_third(seed, size):
+        if seed[1] == 2:
+            raise KeyboardInterrupt
+        return draw_scene(seed, size)
+
+    monkeypatch.setattr(scenes, "draw_scene", fail_at_third)
+    with pytest.raises(KeyboardInterrupt):
+        write_scenes(tmp_path, {"train": 2, "val": 3}, size=64)
+    assert [path.name for path in tmp_path.iterdir()] == ["train"]
