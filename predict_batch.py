@@ -1,0 +1,139 @@
+#!/usr/bin/env python3
+"""Draws change maps for folders of image pairs with a trained network, and scores them where labels exist."""
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from datasets.change_pairs import ChangePairs, check_sizes, same_size_batches
+from datasets.pairs import Pair, find_pairs, fingerprint, match_pairs
+from utils.change_map import change_map, error_map
+from utils.config import PredictConfig, parse_predict_config
+from utils.metrics import SCORES, count_pixels, scores
+from utils.predictor import ChangePredictor
+from utils.run_log import score_table, write_csv, write_text
+from utils.runtime import errors_in_one_line, pick_device, show_log, written_whole
+
+log = logging.getLogger("predict")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the script; an expected error is one line on stderr and exit code 2."""
+    with errors_in_one_line():
+        show_log()
+        predict(parse_predict_config(argv))
+
+
+def predict(config: PredictConfig) -> dict[str, float]:
+    """Write every pair's maps, per_image.csv and metrics.json; returns the scores (empty without labels)."""
+    pairs = pairs_to_predict(config)
+    labelled = pairs[0].label is not None
+    predictor = ChangePredictor(config.checkpoint, pick_device(config.device))
+    threshold = predictor.threshold if config.threshold is None else config.threshold
+    sizes = check_sizes(pairs, predictor.size_divisor, alike=False)
+    output = config.output or config.checkpoint.parent / f"predict-{config.split}"
+    for folder in ("mask", "error") if labelled else ("mask",):
+        (output / folder).mkdir(parents=True, exist_ok=True)
+    loader = DataLoader(
+        ChangePairs(pairs),
+        batch_sampler=same_size_batches(sizes, config.batch_size),
+        num_workers=config.num_workers,
+        pin_memory=predictor.device.type == "cuda",
+    )
+    total, rows = torch.zeros(2, 2, dtype=torch.int64), []
+    with tqdm(total=len(pairs), unit="pair", desc="predicting", dynamic_ncols=True) as progress:
+        for batch in loader:
+            changed = (predictor.probability(batch["before"], batch["after"]) > threshold).cpu()
+            for name, prediction, mask in zip(batch["name"], changed, batch["mask"], strict=True):
+                counts = count_pixels(prediction, mask)
+                total += counts
+                rows.append(image_row(name, prediction, counts if labelled else None))
+                write_maps(output, name, prediction.numpy(), mask.numpy() if labelled else None)
+            progress.update(len(changed))
+    rows.sort(key=lambda row: row["name"])
+    write_csv(output / "per_image.csv", rows)
+    result = scores(total) if labelled else {}
+    write_metrics(output, config, predictor, pairs, threshold, total, result)
+    report(output, rows, result)
+    return result
+
+
+def pairs_to_predict(config: PredictConfig) -> list[Pair]:
+    """The pairs of two or three folders, or of a split of a data set."""
+    if config.before and config.after:
+        return match_pairs(config.before, config.after, config.label)
+    return find_pairs(config.data_root, config.split, labels=False)
+
+
+def image_row(name: str, changed: torch.Tensor, counts: torch.Tensor | None) -> dict[str, object]:
+    """One line of per_image.csv: the changed share, and with a label the counts and scores of this image alone."""
+    row: dict[str, object] = {"name": name, "changed_share": changed.float().mean().item()}
+    if counts is not None:
+        (row["tn"], row["fp"]), (row["fn"], row["tp"]) = counts.tolist()
+        row |= {
+            score: value for score, value in scores(counts).items() if score in ("precision", "recall", "f1", "iou")
+        }
+    return row
+
+
+def write_maps(output: Path, name: str, changed: np.ndarray, mask: np.ndarray | None) -> None:
+    """Write mask/NAME.png (0 / 255) and, with a label, error/NAME.png (red: false alarm, green: missed)."""
+    maps = {"mask": change_map(changed)}
+    if mask is not None:
+        maps["error"] = error_map(changed, mask)
+    for folder, pixels in maps.items():
+        with written_whole(output / folder / f"{name}.png") as partial:
+            Image.fromarray(pixels).save(partial, format="PNG")
+
+
+def write_metrics(
+    output: Path, config: PredictConfig, predictor: ChangePredictor, pairs: Sequence[Pair],
+    threshold: float, counts: torch.Tensor, result: Mapping[str, float],
+) -> None:  # fmt: skip
+    """Write metrics.json: the scores as fractions, and the protocol that gave them."""
+    about = predictor.about
+    protocol = {
+        "checkpoint": str(config.checkpoint),
+        "model": about["model"],
+        "recipe": about.get("recipe"),
+        "epoch": about.get("epoch"),
+        "selected_on": about.get("selected_on"),
+        "split": config.split,
+        "pairs": len(pairs),
+        "data": fingerprint(pairs),
+        "windows": "whole images",
+        "threshold": threshold,
+    }
+    content = {
+        "scores": result,
+        "counts [[tn, fp], [fn, tp]]": counts.tolist() if result else None,
+        "protocol": protocol,
+    }
+    write_text(output / "metrics.json", json.dumps(content, indent=1) + "\n")
+
+
+def report(output: Path, rows: Sequence[Mapping[str, object]], result: Mapping[str, float]) -> None:
+    """Log where everything is and, with labels, the table of scores."""
+    share = float(np.mean([row["changed_share"] for row in rows]))
+    log.info("%d pairs, %.2f %% of pixels changed", len(rows), 100 * share)
+    if share in (0.0, 1.0):
+        log.warning(
+            "every pixel is %s: check that the images resemble the training data, and --threshold",
+            "changed" if share else "unchanged",
+        )
+    if result:
+        log.info("%s", score_table({"all pairs": result}, SCORES))
+        log.info("error maps: %s (white found, red false alarm, green missed)", output / "error")
+    log.info("masks: %s", output / "mask")
+    log.info("scores: %s, %s", output / "per_image.csv", output / "metrics.json")
+
+
+if __name__ == "__main__":
+    main()

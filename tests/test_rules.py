@@ -1,0 +1,68 @@
+"""What the tree promises: who imports whom, that importing does nothing, and whose `datasets` it is."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+ROOMS = ("datasets", "models", "utils", "tools")
+MAY_IMPORT = {  # of ours, besides itself
+    "models": (),
+    "datasets": ("utils.tiling", "utils.change_map"),
+    "utils": (),
+    "utils/checkpoint.py": ("models",),
+}
+
+
+def sources():
+    return [path for room in ROOMS for path in sorted((ROOT / room).glob("*.py"))]
+
+
+def imported(path):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+@pytest.mark.parametrize("path", sources(), ids=lambda p: p.relative_to(ROOT).as_posix())
+def test_imports_go_one_way(path):
+    room, name = path.parent.name, path.relative_to(ROOT).as_posix()
+    if room == "tools":
+        return
+    allowed = (room, *MAY_IMPORT[room], *MAY_IMPORT.get(name, ()))
+    ours = [module for module in imported(path) if module.split(".")[0] in (*ROOMS, "train_aux", "predict_batch")]
+    assert [module for module in ours if not module.startswith(allowed)] == []
+
+
+def test_models_need_torch_alone():
+    outside = {module.split(".")[0] for path in (ROOT / "models").glob("*.py") for module in imported(path)}
+    assert outside - set(sys.stdlib_module_names) == {"models", "torch", "torchvision"}
+
+
+def test_importing_has_no_effect_and_no_matplotlib(tmp_path):
+    """All of ours, in a fresh process elsewhere: nothing printed, nothing written, no chart library, no seed set."""
+    modules = [p.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".") for p in sources()]
+    modules = [m.removesuffix(".__init__") for m in modules] + ["train_aux", "predict_batch"]
+    code = f"""
+import sys, torch
+sys.path.insert(0, {str(ROOT)!r})
+state = torch.random.get_rng_state()
+import {", ".join(modules)}
+assert torch.equal(state, torch.random.get_rng_state())
+assert "matplotlib" not in sys.modules, "matplotlib imported"
+for module in (datasets, models, utils):
+    assert module.__file__.startswith({str(ROOT)!r}), module
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert not list(tmp_path.iterdir())
+
+
+def test_every_module_says_what_it_is_for():
+    missing = [path for path in sources() if not ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))]
+    assert missing == []

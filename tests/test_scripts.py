@@ -1,0 +1,342 @@
+"""Both scripts as a user runs them: a whole run, its resumption, prediction, and every foreseeable mistake."""
+
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import predict_batch
+import train_aux
+from datasets.pairs import find_pairs
+from datasets.raster import read_label
+
+ROOT = Path(__file__).parents[1]
+AMFNET = ["--recipe", "amfnet", "--model-options", "backbone=resnet18", "--backbone-weights", "none"]
+HANET = ["--recipe", "hanet", "--model-options", "width=8", "--linear-epochs", "2"]
+SMALL = ["--batch-size", "4", "--num-workers", "0", "--device", "cpu"]
+RECIPES = {"amfnet": AMFNET, "hanet": HANET}
+
+
+def train(data, output, *flags, recipe="hanet", epochs=2):
+    argv = ["--data-root", data, "--output", output, "--epochs", epochs, *RECIPES[recipe], *SMALL, *flags]
+    train_aux.main([str(word) for word in argv])
+
+
+def predict(*flags):
+    predict_batch.main([str(word) for word in (*flags, "--num-workers", 0, "--device", "cpu")])
+
+
+@pytest.fixture(scope="module")
+def runs(drawn_set, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs")
+    for recipe in RECIPES:
+        train(drawn_set, folder / recipe, recipe=recipe)
+    return folder
+
+
+@pytest.fixture
+def data(drawn_set, tmp_path):
+    """A copy to be damaged."""
+    return Path(shutil.copytree(drawn_set, tmp_path / "data"))
+
+
+def fails(call, capsys, *words):
+    """The call leaves with code 2 and one line on stderr that says all these words; returns the line."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as left:
+        call()
+    assert left.value.code == 2
+    err = capsys.readouterr().err
+    (line,) = [line for line in err.splitlines() if line.startswith("error: ")]
+    assert err.rstrip().endswith(line)
+    assert "Traceback" not in err
+    for word in words:
+        assert word in line, (word, line)
+    return line
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_run_folder(recipe, runs):
+    folder = runs / recipe
+    with (folder / "log.csv").open() as file:
+        log = list(csv.DictReader(file))
+    assert [row["epoch"] for row in log] == ["1", "2"]
+    best = max(log, key=lambda row: float(row["val_f1"]))
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert metrics["selected_on"] == "val"
+    assert metrics["best"]["val_f1"] == pytest.approx(float(best["val_f1"]), rel=1e-5)
+    checkpoint = torch.load(folder / "best.pt", weights_only=True)
+    assert checkpoint["epoch"] == int(best["epoch"])
+    assert checkpoint["model"] == recipe
+    assert len((folder / "test.txt").read_text().splitlines()) == 2
+    assert (folder / "curves.png").stat().st_size > 5000
+    assert len(list(folder.glob("F1_*_epoch_*.pth"))) == 1
+    auxiliary = [name for name in log[0] if name.startswith("train_loss_aux")]
+    assert len(auxiliary) == (3 if recipe == "amfnet" else 0)
+
+
+@pytest.mark.slow
+def test_training_lowers_the_loss(runs, drawn_set, tmp_path):
+    train(drawn_set, tmp_path / "run", "--lr", "0.003", "--schedule", "constant", "--linear-epochs", 0, epochs=8)
+    with (tmp_path / "run" / "log.csv").open() as file:
+        losses = [float(row["train_loss"]) for row in csv.DictReader(file)]
+    assert losses[-1] < 0.75 * losses[0]
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_resumed_run_equals_the_unbroken_one(recipe, runs, drawn_set, tmp_path, monkeypatch):
+    """Stopped in the middle of the second epoch, gone on from last.pt: the same weights, bit by bit."""
+    evaluate, calls = train_aux.evaluate, []
+
+    def stop_in_second_epoch(*args):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return evaluate(*args)
+
+    with monkeypatch.context() as patch, pytest.raises(SystemExit) as left:
+        patch.setattr(train_aux, "evaluate", stop_in_second_epoch)
+        train(drawn_set, tmp_path / "run", recipe=recipe)
+    assert left.value.code == 130
+    assert torch.load(tmp_path / "run" / "last.pt", weights_only=True)["epoch"] == 1
+    train(drawn_set, tmp_path / "run", "--resume", recipe=recipe)
+
+    broken, whole = (torch.load(f / "last.pt", weights_only=True) for f in (tmp_path / "run", runs / recipe))
+    assert all(torch.equal(broken["weights"][name], value) for name, value in whole["weights"].items())
+    for row, other in zip(broken["history"], whole["history"], strict=True):
+        assert {k: v for k, v in row.items() if k != "seconds"} == {k: v for k, v in other.items() if k != "seconds"}
+    assert len((tmp_path / "run" / "log.csv").read_text().splitlines()) == 3
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_prediction_with_labels(recipe, runs, drawn_set, tmp_path):
+    """Scores are those of the masks on disk; error maps colour what masks and labels say."""
+    out = tmp_path / "out"
+    predict("--checkpoint", runs / recipe / "best.pt", "--data-root", drawn_set, "--output", out, "--batch-size", 3)
+    counts = np.zeros((2, 2), int)
+    rows = {row["name"]: row for row in csv.DictReader((out / "per_image.csv").open())}
+    for pair in find_pairs(drawn_set, "test"):
+        mask, error = (np.array(Image.open(out / kind / f"{pair.name}.png")) for kind in ("mask", "error"))
+        truth, found = read_label(pair.label) == 1, mask == 255
+        assert set(np.unique(mask)) <= {0, 255}
+        assert (error[truth & found] == (255, 255, 255)).all()
+        assert (error[truth & ~found] == (0, 255, 0)).all()
+        assert (error[~truth & found] == (255, 0, 0)).all()
+        assert (error[~truth & ~found] == 0).all()
+        np.add.at(counts, (truth.astype(int).ravel(), found.astype(int).ravel()), 1)
+        assert int(rows[pair.name]["fp"]) == (~truth & found).sum()
+        assert float(rows[pair.name]["changed_share"]) == pytest.approx(found.mean(), rel=1e-5)
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert metrics["counts [[tn, fp], [fn, tp]]"] == counts.tolist()
+    (_, fp), (fn, tp) = counts
+    assert metrics["scores"]["f1"] == pytest.approx(2 * tp / (2 * tp + fp + fn) if tp else 0)
+    assert metrics["protocol"]["recipe"] == recipe
+    assert not list(out.rglob(".*"))
+
+
+def test_best_checkpoint_predicts_the_scores_it_was_chosen_for(runs, drawn_set, tmp_path):
+    best = json.loads((runs / "hanet" / "metrics.json").read_text())["best"]
+    out = tmp_path / "out"
+    predict("--checkpoint", runs / "hanet" / "best.pt", "--data-root", drawn_set, "--split", "val", "--output", out)
+    assert json.loads((out / "metrics.json").read_text())["scores"]["f1"] == pytest.approx(best["val_f1"], abs=1e-9)
+
+
+def test_prediction_without_labels(runs, drawn_set, tmp_path):
+    """Two folders and no label: masks, and neither scores nor error maps."""
+    before, after = drawn_set / "test" / "A", drawn_set / "test" / "B"
+    predict(
+        "--checkpoint", runs / "hanet" / "best.pt", "--before", before, "--after", after, "--output", tmp_path / "out"
+    )
+    assert len(list((tmp_path / "out" / "mask").iterdir())) == 4
+    assert not (tmp_path / "out" / "error").exists()
+    assert json.loads((tmp_path / "out" / "metrics.json").read_text())["scores"] == {}
+    assert (tmp_path / "out" / "per_image.csv").read_text().startswith("name,changed_share\n")
+
+
+def test_threshold_widens_the_mask(runs, drawn_set, tmp_path, capsys):
+    shares = []
+    for threshold in (0, 0.5, 1):
+        out = tmp_path / str(threshold)
+        predict(
+            "--checkpoint",
+            runs / "hanet" / "best.pt",
+            "--data-root",
+            drawn_set,
+            "--output",
+            out,
+            "--threshold",
+            threshold,
+        )
+        shares.append(sum(np.array(Image.open(path)).mean() for path in (out / "mask").iterdir()) / 4 / 255)
+    assert shares[0] == 1
+    assert shares[0] >= shares[1] >= shares[2] == 0
+
+
+def test_mixed_sizes_are_predicted_each_as_it_is(runs, data, tmp_path):
+    for folder in ("A", "B", "label"):
+        path = data / "test" / folder / "scene_0001.png"
+        Image.open(path).resize((96, 32)).save(path)
+    predict("--checkpoint", runs / "hanet" / "best.pt", "--data-root", data, "--output", tmp_path / "out")
+    assert Image.open(tmp_path / "out" / "mask" / "scene_0001.png").size == (96, 32)
+
+
+def test_without_val_a_seeded_tenth_is_held_out(data, tmp_path, capsys):
+    shutil.rmtree(data / "val")
+    train(data, tmp_path / "run", epochs=1)
+    assert "no val split: 1 of the training pairs (seed 0) are held out" in capsys.readouterr().err
+    assert json.loads((tmp_path / "run" / "metrics.json").read_text())["selected_on"] == "a held-out tenth of train"
+
+
+def test_workers_give_the_same_run(runs, drawn_set, tmp_path):
+    train(drawn_set, tmp_path / "run", "--num-workers", 2)
+    loaded, alone = (
+        torch.load(f / "last.pt", weights_only=True)["weights"] for f in (tmp_path / "run", runs / "hanet")
+    )
+    assert all(torch.equal(loaded[name], value) for name, value in alone.items())
+
+
+# what goes wrong, and what it says
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_truncated_image(workers, data, tmp_path, capsys):
+    broken = data / "train" / "B" / "scene_0002.png"
+    broken.write_bytes(broken.read_bytes()[:3000])
+    fails(lambda: train(data, tmp_path / "run", "--num-workers", workers), capsys, str(broken), "replace the file")
+    assert not (tmp_path / "run" / "last.pt").exists()
+
+
+def test_truncated_image_while_predicting(runs, data, tmp_path, capsys):
+    broken = data / "test" / "A" / "scene_0003.png"
+    broken.write_bytes(broken.read_bytes()[:3000])
+    flags = ("--checkpoint", runs / "hanet" / "best.pt", "--data-root", data, "--output", tmp_path / "out")
+    fails(lambda: predict(*flags), capsys, str(broken), "replace the file")
+
+
+def test_training_batch_of_one(drawn_set, tmp_path, capsys):
+    call = lambda: train(drawn_set, tmp_path / "run", "--batch-size", 1, recipe="amfnet")  # noqa: E731
+    fails(call, capsys, "at least two pairs", "--batch-size 2")
+
+
+def test_image_of_250_pixels(runs, data, tmp_path, capsys):
+    for split in ("train", "test"):
+        for folder in ("A", "B", "label"):
+            path = data / split / folder / "scene_0000.png"
+            Image.open(path).resize((250, 250)).save(path)
+    line = fails(lambda: train(data, tmp_path / "run", recipe="amfnet"), capsys, "250 x 250", "multiples of 32")
+    assert str(data / "train" / "A" / "scene_0000.png") in line
+    assert not (tmp_path / "run").exists()
+    flags = ("--checkpoint", runs / "amfnet" / "best.pt", "--data-root", data, "--output", tmp_path / "out")
+    fails(lambda: predict(*flags), capsys, "250 x 250", "multiples of 32")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_missing_label(split, data, tmp_path, capsys):
+    (data / split / "label" / "scene_0001.png").unlink()
+    fails(lambda: train(data, tmp_path / "run"), capsys, str(data / split / "label"), "scene_0001", "add the files")
+    assert not (tmp_path / "run").exists()
+
+
+def test_labels_coded_0_and_1_train_alike(runs, data, tmp_path):
+    """Trouble many repositories have: 0/1 labels read as all unchanged. Here they are the same run."""
+    for path in data.rglob("label/*.png"):
+        Image.fromarray(np.array(Image.open(path)) // 255).save(path)
+    train(data, tmp_path / "run")
+    ours, theirs = (torch.load(f / "last.pt", weights_only=True)["weights"] for f in (tmp_path / "run", runs / "hanet"))
+    assert all(torch.equal(ours[name], value) for name, value in theirs.items())
+
+
+def test_labels_in_a_code_that_is_not_understood(data, tmp_path, capsys):
+    for path in data.rglob("label/*.png"):
+        Image.fromarray(np.array(Image.open(path)) // 255 + 1).save(path)
+    fails(lambda: train(data, tmp_path / "run"), capsys, str(data / "train" / "label"), "no changed pixel", "1: ")
+
+
+def test_checkpoint_of_the_other_network(runs, drawn_set, tmp_path, capsys):
+    shutil.copytree(runs / "hanet", tmp_path / "run")
+    before = (tmp_path / "run" / "last.pt").read_bytes()
+    call = lambda: train(drawn_set, tmp_path / "run", "--resume", recipe="amfnet")  # noqa: E731
+    fails(call, capsys, "last.pt", "model: hanet there, amfnet here")
+    assert (tmp_path / "run" / "last.pt").read_bytes() == before
+
+
+def test_checkpoint_that_is_none(drawn_set, tmp_path, capsys):
+    flags = ("--data-root", drawn_set, "--output", tmp_path / "out", "--checkpoint")
+    fails(lambda: predict(*flags, tmp_path / "best.pt"), capsys, "no such checkpoint", "train_aux.py")
+    torch.save({"net.net.conv1.weight": torch.zeros(1)}, tmp_path / "authors.pth")
+    fails(lambda: predict(*flags, tmp_path / "authors.pth"), capsys, "authors.pth", "from_official")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("script", ["train", "predict"])
+def test_empty_folder(script, runs, tmp_path, capsys):
+    (tmp_path / "data").mkdir()
+    flags = ("--checkpoint", runs / "hanet" / "best.pt", "--data-root", tmp_path / "data", "--output", tmp_path / "out")
+    call = {"train": lambda: train(tmp_path / "data", tmp_path / "out"), "predict": lambda: predict(*flags)}[script]
+    fails(call, capsys, str(tmp_path / "data"), "no folder for before and after", "there is nothing")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("script", ["train", "predict"])
+def test_output_that_cannot_be_written(script, runs, drawn_set, tmp_path, capsys):
+    """Root may write into read-only folders, so a file stands in the way instead."""
+    (tmp_path / "out").write_text("in the way")
+    flags = ("--checkpoint", runs / "hanet" / "best.pt", "--data-root", drawn_set, "--output", tmp_path / "out" / "x")
+    call = {"train": lambda: train(drawn_set, tmp_path / "out" / "x"), "predict": lambda: predict(*flags)}[script]
+    fails(call, capsys, str(tmp_path / "out" / "x"))
+    assert (tmp_path / "out").read_text() == "in the way"
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write anywhere")
+@pytest.mark.parametrize("script", ["train", "predict"])
+def test_read_only_output(script, runs, drawn_set, tmp_path, capsys):
+    (tmp_path / "out").mkdir(mode=0o555)
+    flags = ("--checkpoint", runs / "hanet" / "best.pt", "--data-root", drawn_set, "--output", tmp_path / "out")
+    call = {"train": lambda: train(drawn_set, tmp_path / "out"), "predict": lambda: predict(*flags)}[script]
+    fails(call, capsys, str(tmp_path / "out"), "Permission denied")
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_existing_run_is_not_touched_unasked(runs, drawn_set, tmp_path, capsys):
+    shutil.copytree(runs / "hanet", tmp_path / "run")
+    before = (tmp_path / "run" / "last.pt").read_bytes()
+    fails(lambda: train(drawn_set, tmp_path / "run"), capsys, "holds a run", "--resume", "--overwrite", "--output")
+    assert (tmp_path / "run" / "last.pt").read_bytes() == before
+    train(drawn_set, tmp_path / "run", "--overwrite", epochs=1)
+    assert torch.load(tmp_path / "run" / "last.pt", weights_only=True)["epoch"] == 1
+
+
+def test_nothing_to_resume(drawn_set, tmp_path, capsys):
+    fails(lambda: train(drawn_set, tmp_path / "run", "--resume"), capsys, "no last.pt to resume")
+
+
+def test_fewer_pairs_than_a_batch(drawn_set, tmp_path, capsys):
+    fails(
+        lambda: train(drawn_set, tmp_path / "run", "--batch-size", 13), capsys, "12 training pairs make no batch of 13"
+    )
+
+
+def test_network_without_an_encoder_to_load(drawn_set, tmp_path, capsys):
+    call = lambda: train(drawn_set, tmp_path / "run", "--backbone-weights", "imagenet")  # noqa: E731
+    fails(call, capsys, "hanet has no encoder to load", "--backbone-weights none")
+
+
+@pytest.mark.parametrize("script", ["train_aux.py", "predict_batch.py"])
+def test_scripts_from_the_shell(script):
+    help_text = subprocess.run([sys.executable, ROOT / script, "--help"], capture_output=True, text=True, check=True)
+    assert "--data-root" in help_text.stdout
+    bad = subprocess.run(
+        [sys.executable, ROOT / script, "--data-root", "nowhere"], capture_output=True, text=True, check=False
+    )
+    assert bad.returncode == 2
+    assert bad.stderr.count("\n") == 1
+    assert bad.stderr.startswith("error: nowhere: no such folder")

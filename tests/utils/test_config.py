@@ -1,0 +1,78 @@
+"""Flags, recipes and their precedence."""
+
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from utils.config import RECIPES, TrainConfig, config_as_toml, parse_predict_config, parse_train_config, plain_config
+
+
+def test_precedence_is_default_recipe_flag():
+    assert parse_train_config(["--recipe", "hanet"]).lr == 5e-4
+    assert parse_train_config(["--recipe", "hanet", "--lr", "0.1"]).lr == 0.1
+    assert parse_train_config(["--recipe", "hanet"]).seed == TrainConfig().seed
+
+
+def test_a_flag_may_set_back_what_the_recipe_set():
+    config = parse_train_config(["--recipe", "amfnet", "--backbone-weights", "none", "--batch-size", "8"])
+    assert (config.backbone_weights, config.batch_size) == (TrainConfig().backbone_weights, TrainConfig().batch_size)
+
+
+def test_recipes_are_the_authors_settings():
+    amfnet, hanet = (parse_train_config(["--recipe", name]) for name in RECIPES)
+    assert (amfnet.optimizer, amfnet.lr, amfnet.epochs, amfnet.batch_size) == ("adam", 1e-4, 200, 32)
+    assert (amfnet.loss, amfnet.loss_weights(), amfnet.statistics) == ("bce", (1.0, 0.5, 0.4, 0.3), "none")
+    assert (hanet.optimizer, hanet.lr, hanet.weight_decay, hanet.epochs) == ("adamw", 5e-4, 5e-4, 100)
+    assert (hanet.loss, hanet.schedule, hanet.batch_size, hanet.linear_epochs) == ("hybrid", "step", 8, 35)
+
+
+@pytest.mark.parametrize("name", [f.name for f in fields(TrainConfig) if "_" in f.name and f.type is int])
+def test_both_spellings(name):
+    for spelling in (name, name.replace("_", "-")):
+        assert getattr(parse_train_config([f"--{spelling}", "3"]), name) == 3
+
+
+def test_flags_people_type():
+    config = parse_train_config(["--dataroot", "x", "--max_epochs", "4", "--no-amp", "--aux_weights", "balanced"])
+    assert (config.data_root, config.epochs, config.amp, config.loss_weights()) == (Path("x"), 4, False, "balanced")
+    assert parse_predict_config(["--output_folder", "out"]).output == Path("out")
+
+
+def test_network_options_are_plain_values():
+    config = parse_train_config(["--model-options", "backbone=resnet18", "iam=False", "dropout=0.1"])
+    assert config.model_options == {"backbone": "resnet18", "iam": False, "dropout": 0.1}
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--recipe", "unet"], "--recipe unet: not known; choose one of amfnet, hanet"),
+        (["--batch-size", "0"], "--batch-size 0: must be at least 1"),
+    ],
+)
+def test_wrong_values(argv, message):
+    with pytest.raises(ValueError, match=message):
+        parse_train_config(argv)
+
+
+@pytest.mark.parametrize(
+    "argv", [["--loss", "l2"], ["--model-options", "iam"], ["--aux-weights", "a,b"], ["--epoch", "3"]]
+)
+def test_wrong_flags_leave_with_2(argv, capsys):
+    with pytest.raises(SystemExit) as left:
+        parse_train_config(argv)
+    assert left.value.code == 2
+
+
+def test_predict_needs_both_dates():
+    with pytest.raises(ValueError, match="--before and --after go together"):
+        parse_predict_config(["--before", "a"])
+    with pytest.raises(ValueError, match=r"--threshold 1.5: must lie in \[0, 1\]"):
+        parse_predict_config(["--threshold", "1.5"])
+
+
+def test_config_file_reads_back():
+    tomllib = pytest.importorskip("tomllib")  # part of Python since 3.11
+    config = parse_train_config(["--recipe", "amfnet", "--model-options", "backbone=resnet18", "iam=false"])
+    assert tomllib.loads(config_as_toml(config, data="abc")) == {**plain_config(config), "data": "abc"}

@@ -1,0 +1,47 @@
+"""What a run writes about itself."""
+
+import csv
+
+import numpy as np
+from PIL import Image
+
+from utils.run_log import link_best, score_table, write_run_log
+
+
+def rows(count):
+    names = [f"{split}_{name}" for split in ("train", "val") for name in ("loss", "f1", "precision", "recall", "iou")]
+    return [{"epoch": n + 1, "lr": 0.1, **dict.fromkeys(names, 0.5 / (n + 1))} for n in range(count)]
+
+
+def test_logs_hold_the_whole_history_once(tmp_path):
+    for count in (1, 3):
+        write_run_log(tmp_path, rows(count))
+    with (tmp_path / "log.csv").open() as file:
+        table = list(csv.DictReader(file))
+    assert [row["epoch"] for row in table] == ["1", "2", "3"]
+    assert float(table[2]["val_f1"]) == np.float64(f"{0.5 / 3:.6g}")
+    lines = (tmp_path / "test.txt").read_text().splitlines()
+    assert len(lines) == 3
+    assert lines[1].startswith("Epoch:2|val loss:0.250000|val F1:0.2500|")
+    assert (tmp_path / "train.txt").read_text().startswith("Epoch:1|train loss:0.500000|train F1:0.5000|")
+
+
+def test_curves_are_drawn(tmp_path):
+    write_run_log(tmp_path, rows(4))
+    pixels = np.array(Image.open(tmp_path / "curves.png").convert("RGB"))
+    assert pixels.shape[0] > 500
+    assert ((pixels == (209, 73, 91)).all(-1)).sum() > 300  # the validation curves' red
+
+
+def test_best_has_one_second_name(tmp_path):
+    for n, row in enumerate(rows(2)):
+        (tmp_path / "best.pt").write_text(str(n))
+        link_best(tmp_path, row)
+    (named,) = tmp_path.glob("F1_*")
+    assert named.name == "F1_0.2500_iou_0.2500_epoch_2.pth"
+    assert named.read_text() == "1"
+
+
+def test_table_is_percent_and_aligned():
+    table = score_table({"ours": {"f1": 0.12345, "iou": 1.0}}, ("f1", "iou"))
+    assert table.splitlines() == ["             f1        iou", "ours      12.35     100.00"]

@@ -1,0 +1,64 @@
+"""Devices, seeds, whole files, one-line errors."""
+
+import pytest
+import torch
+
+from utils.runtime import choose, errors_in_one_line, pick_device, seed_everything, written_whole
+
+
+def test_file_appears_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "a.txt"
+    with written_whole(path) as partial:
+        partial.write_text("new")
+        assert not path.exists()
+    assert path.read_text() == "new"
+    with pytest.raises(RuntimeError), written_whole(path) as partial:
+        partial.write_text("half")
+        raise RuntimeError
+    assert path.read_text() == "new"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_expected_errors_are_one_line_and_exit_code_2(capsys):
+    for error in (ValueError("a.png: broken\n"), FileNotFoundError(2, "No such file", "b.png")):
+        with pytest.raises(SystemExit) as left, errors_in_one_line():
+            raise error
+        assert left.value.code == 2
+        out = capsys.readouterr()
+        assert out.err.startswith("error: ")
+        assert out.err.count("\n") == 1
+        assert ".png" in out.err
+
+
+def test_programming_errors_keep_their_traceback():
+    with pytest.raises(KeyError), errors_in_one_line():
+        raise KeyError("bug")
+
+
+def test_traceback_on_demand(monkeypatch):
+    monkeypatch.setenv("CHANGE_DETECTION_TRACEBACK", "1")
+    with pytest.raises(ValueError, match="broken"), errors_in_one_line():
+        raise ValueError("broken")
+
+
+def test_devices():
+    assert pick_device("cpu") == torch.device("cpu")
+    assert pick_device("auto").type in ("cpu", "cuda")
+    with pytest.raises(ValueError, match="use auto, cpu, cuda or cuda:N"):
+        pick_device("gpu")
+    with pytest.raises(ValueError, match="use --device cpu"):
+        pick_device("cuda:99")
+
+
+def test_seeds_depend_on_every_part_of_the_key():
+    def draw(*key):
+        seed_everything(*key)
+        return torch.rand(1).item()
+
+    assert draw(1, 2) == draw(1, 2)
+    assert len({draw(*key) for key in [(1, 2), (2, 1), (1, 3), (1,), (0, 1, 2)]}) == 5
+
+
+def test_unknown_word_lists_the_known():
+    with pytest.raises(ValueError, match="--loss huber: not known; choose one of a, b"):
+        choose({"a": 1, "b": 2}, "huber", "--loss")

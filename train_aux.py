@@ -1,0 +1,251 @@
+#!/usr/bin/env python3
+"""Trains a network on a data set of image pairs: one run, from flags to best.pt."""
+
+import json
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+from datasets.catalog import STATISTICS, Statistics
+from datasets.change_pairs import ChangePairs, check_sizes, count_changed, measure_statistics, same_size_batches
+from datasets.pairs import Pair, find_pairs, fingerprint, has_split, hold_out
+from datasets.pfbs import PFBSSampler
+from datasets.transforms import AUGMENTATIONS
+from models import build_model
+from utils.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from utils.config import FREE_ON_RESUME, TrainConfig, config_as_toml, parse_train_config, plain_config
+from utils.engine import evaluate, train_one_epoch
+from utils.input_scaling import scaling_from
+from utils.losses import LOSSES, DeepSupervisionLoss
+from utils.metrics import scores
+from utils.run_log import link_best, write_run_log, write_text
+from utils.runtime import amp_type, choose, errors_in_one_line, pick_device, seed_everything, show_log
+from utils.schedules import SCHEDULES
+
+log = logging.getLogger("train")
+OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+LOGGED = ("f1", "precision", "recall", "iou")
+
+
+@dataclass(frozen=True)
+class Data:
+    """The two splits of a run and what was measured on them."""
+
+    train: list[Pair]
+    val: list[Pair]
+    val_sizes: list[tuple[int, int]]
+    selected_on: str
+    changed: list[int]
+    statistics: Statistics
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the script; an expected error is one line on stderr and exit code 2."""
+    with errors_in_one_line():
+        show_log()
+        train(parse_train_config(argv))
+
+
+def train(config: TrainConfig) -> Path:
+    """Train one run and return its folder, which then holds best.pt."""
+    device = pick_device(config.device)
+    folder = run_folder(config)
+    last = load_resumable(folder / "last.pt", config) if config.resume else None
+    seed_everything(config.seed)
+    network = build_model(config.model, **(config.model_options or {}))
+    data = open_data(config, network.size_divisor)
+    if last is None and config.backbone_weights != "none":
+        load_backbone(network, config)
+    train_loader, sampler = training_loader(data, config, device)
+    val_loader = loader_of(
+        ChangePairs(data.val), config, device, batch_sampler=same_size_batches(data.val_sizes, config.batch_size)
+    )
+    network = network.to(device).to(memory_format=torch.channels_last)
+    scaling = scaling_from(data.statistics).to(device)
+    loss = DeepSupervisionLoss(LOSSES[config.loss], config.loss_weights())
+    optimizer = OPTIMIZERS[config.optimizer](network.parameters(), config.lr, weight_decay=config.weight_decay)
+    half = amp_type(device) if config.amp else None
+    scaler = torch.amp.GradScaler(device.type, enabled=half == torch.float16)
+    history = restore(last, network, optimizer, scaler) if last else []
+    start_folder(folder, config, data)
+    seen = len(train_loader) * config.batch_size
+    with (
+        tqdm(total=config.epochs * seen, initial=len(history) * seen, unit="pair", dynamic_ncols=True) as progress,
+        logging_redirect_tqdm(),
+    ):
+        for epoch in range(len(history), config.epochs):
+            started = time.perf_counter()
+            progress.set_description(f"epoch {epoch + 1}/{config.epochs}")
+            sampler.set_epoch(epoch)
+            seed_everything(config.seed, epoch)
+            lr = SCHEDULES[config.schedule](config.lr, epoch, config.epochs)
+            for group in optimizer.param_groups:
+                group["lr"] = lr
+            counts, losses = train_one_epoch(
+                network, train_loader, loss, optimizer, scaling, device, scaler, half, progress
+            )
+            val_counts, val_loss = evaluate(network, val_loader, loss, scaling, device, half)
+            seconds = time.perf_counter() - started
+            history.append(
+                log_row(epoch + 1, lr, losses.tolist(), scores(counts), val_loss, scores(val_counts), seconds)
+            )
+            content = checkpoint_content(config, network, data, history)
+            save_epoch(folder, content, optimizer, scaler, history)
+    log_result(folder, config, data, history)
+    return folder
+
+
+def run_folder(config: TrainConfig) -> Path:
+    """The folder of this run; an existing run in it is never touched unasked."""
+    folder = config.output or Path("checkpoints") / f"{config.data_root.resolve().name}-{config.recipe}"
+    exists = (folder / "last.pt").is_file()
+    if config.resume and not exists:
+        raise FileNotFoundError(f"{folder}: no last.pt to resume; leave --resume out, or name the run with --output")
+    if exists and not (config.resume or config.overwrite):
+        raise ValueError(
+            f"{folder}: holds a run; --resume goes on with it, --overwrite starts again, --output names another folder"
+        )
+    return folder
+
+
+def load_resumable(path: Path, config: TrainConfig) -> Checkpoint:
+    """Read last.pt; settings that would compute something else than the run did are an error."""
+    last, wanted = load_checkpoint(path), plain_config(config)
+    before = last["config"]
+    names = [n for n in {**before, **wanted} if n not in FREE_ON_RESUME and before.get(n) != wanted.get(n)]
+    if names:
+        changes = "; ".join(f"{n}: {before.get(n)} there, {wanted.get(n)} here" for n in names)
+        raise ValueError(f"{path}: made with other settings ({changes}); give the same ones, or another --output")
+    return last
+
+
+def load_backbone(network: nn.Module, config: TrainConfig) -> None:
+    """Start the encoder from weights trained elsewhere; never from random ones unasked."""
+    if not hasattr(network, "load_backbone"):
+        raise ValueError(f"{config.model} has no encoder to load; use --backbone-weights none")
+    network.load_backbone(config.backbone_weights)
+    log.info("encoder starts from %s", config.backbone_weights)
+
+
+def open_data(config: TrainConfig, divisor: int) -> Data:
+    """Find, check and measure both splits before a single step is made."""
+    pairs = find_pairs(config.data_root, "train")
+    if has_split(config.data_root, "val"):
+        val, selected_on = find_pairs(config.data_root, "val"), "val"
+    else:
+        pairs, val = hold_out(pairs, config.seed)
+        selected_on = "a held-out tenth of train"
+        log.warning(
+            "no val split: %d of the training pairs (seed %d) are held out to choose best.pt", len(val), config.seed
+        )
+    if len(pairs) < config.batch_size:
+        raise ValueError(f"{len(pairs)} training pairs make no batch of {config.batch_size}; lower --batch-size")
+    check_sizes(pairs, divisor, alike=True)
+    val_sizes = check_sizes(val, divisor, alike=False)
+    changed = count_changed(pairs)
+    if config.statistics == "train":
+        statistics = measure_statistics(pairs)
+    else:
+        statistics = choose(STATISTICS, config.statistics, "--statistics")
+    return Data(pairs, val, val_sizes, selected_on, changed, statistics)
+
+
+def training_loader(data: Data, config: TrainConfig, device: torch.device) -> tuple[DataLoader, PFBSSampler]:
+    """Augmented batches in the sampler's order; a last batch that is not full is left out."""
+    pairs = ChangePairs(data.train, choose(AUGMENTATIONS, config.augmentation, "--augmentation"))
+    sampler = PFBSSampler(data.changed, config.fixed_epochs, config.linear_epochs, config.seed)
+    return loader_of(pairs, config, device, sampler=sampler, batch_size=config.batch_size, drop_last=True), sampler
+
+
+def loader_of(pairs: ChangePairs, config: TrainConfig, device: torch.device, **order: object) -> DataLoader:
+    """A loader whose workers live as long as the run, and whose batches reach a GPU without waiting."""
+    workers = {"num_workers": config.num_workers, "persistent_workers": config.num_workers > 0}
+    return DataLoader(pairs, pin_memory=device.type == "cuda", **workers, **order)
+
+
+def restore(
+    last: Checkpoint, network: nn.Module, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler
+) -> list[dict[str, float]]:
+    """Put a run back to where last.pt left it; returns its history."""
+    network.load_state_dict(last["weights"])
+    optimizer.load_state_dict(last["optimizer"])
+    scaler.load_state_dict(last["scaler"])
+    log.info("resuming after epoch %d", len(last["history"]))
+    return last["history"]
+
+
+def start_folder(folder: Path, config: TrainConfig, data: Data) -> None:
+    """Make the run folder, without the files of a run to be overwritten, and write config.toml."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if config.overwrite:
+        for old in (*folder.glob("F1_*.pth"), *(folder / name for name in ("best.pt", "last.pt", "metrics.json"))):
+            old.unlink(missing_ok=True)
+    write_text(folder / "config.toml", config_as_toml(config, data=fingerprint([*data.train, *data.val])))
+
+
+def log_row(
+    epoch: int, lr: float, losses: Sequence[float], train_scores: Mapping[str, float],
+    val_loss: float, val_scores: Mapping[str, float], seconds: float,
+) -> dict[str, float]:  # fmt: skip
+    """One line of log.csv, also logged; losses are of the main head unless they say aux."""
+    row = {"epoch": epoch, "lr": lr, "train_loss": losses[0]}
+    row |= {f"train_loss_aux{i}": value for i, value in enumerate(losses[1:], start=1)}
+    row |= {f"train_{name}": train_scores[name] for name in LOGGED}
+    row |= {"val_loss": val_loss, **{f"val_{name}": val_scores[name] for name in LOGGED}, "seconds": seconds}
+    percent = ", ".join(f"{name} {100 * val_scores[name]:.2f}" for name in LOGGED)
+    log.info("epoch %d: loss %.4f, val loss %.4f, val %s, %.1f s", epoch, losses[0], val_loss, percent, seconds)
+    return row
+
+
+def checkpoint_content(
+    config: TrainConfig, network: nn.Module, data: Data, history: Sequence[Mapping[str, float]]
+) -> Checkpoint:
+    """What best.pt holds: all that a prediction, and a reader, needs to know."""
+    return {
+        "model": config.model,
+        "options": config.model_options or {},
+        "weights": {name: value.contiguous() for name, value in network.state_dict().items()},
+        "statistics": data.statistics,
+        "threshold": 0.5,
+        "recipe": config.recipe,
+        "config": plain_config(config),
+        "epoch": len(history),
+        "scores": history[-1],
+        "selected_on": data.selected_on,
+        "data": fingerprint([*data.train, *data.val]),
+    }
+
+
+def save_epoch(
+    folder: Path, content: Checkpoint, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler,
+    history: Sequence[dict[str, float]],
+) -> None:  # fmt: skip
+    """Write the epoch's files; last.pt comes last, so what it says has happened is on disk."""
+    if all(history[-1]["val_f1"] > row["val_f1"] for row in history[:-1]):
+        save_checkpoint(folder / "best.pt", content)
+        link_best(folder, history[-1])
+    write_run_log(folder, history)
+    states = {"optimizer": optimizer.state_dict(), "scaler": scaler.state_dict(), "history": list(history)}
+    save_checkpoint(folder / "last.pt", content | states)
+
+
+def log_result(folder: Path, config: TrainConfig, data: Data, history: Sequence[dict[str, float]]) -> None:
+    """Write metrics.json and say what came out and how to go on."""
+    best = max(history, key=lambda row: row["val_f1"])
+    metrics = {"selected_on": data.selected_on, "recipe": config.recipe, "best": best}
+    write_text(folder / "metrics.json", json.dumps(metrics, indent=1) + "\n")
+    log.info("best val F1 %.2f at epoch %d: %s", 100 * best["val_f1"], best["epoch"], folder / "best.pt")
+    log.info("curves: %s", folder / "curves.png")
+    log.info("next: python predict_batch.py --checkpoint %s --data-root %s", folder / "best.pt", config.data_root)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,57 @@
+"""Checkpoints: plain dicts of tensors and primitives, written whole, that say all a prediction needs.
+
+A file holds `model`, `options`, `weights`, `statistics`, `threshold`, `recipe`, `config`, `scores`, `epoch`,
+`data` (a fingerprint), `selected_on` and `versions`; last.pt also `optimizer`, `scaler` and `history`.
+"""
+
+import pickle
+import platform
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+import models
+from utils.runtime import written_whole
+
+Checkpoint = dict[str, Any]
+
+
+def save_checkpoint(path: Path, content: Checkpoint) -> None:
+    """Write a checkpoint, stamped with versions; a crash midway leaves the old file."""
+    versions = {"python": platform.python_version(), "torch": str(torch.__version__)}
+    with written_whole(path) as partial:
+        torch.save({**content, "versions": versions}, partial)
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint onto the CPU, without running any code from it.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: the file is damaged, or is not a checkpoint of this project.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such checkpoint; train one with train_aux.py")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError) as error:
+        raise ValueError(f"{path}: not a checkpoint, or a damaged one ({_first_sentence(error)})") from error
+    if not isinstance(content, dict) or not {"model", "options", "weights", "statistics"} <= content.keys():
+        raise ValueError(
+            f"{path}: not a checkpoint of this project; an authors' state dict goes through "
+            f"models.official.from_official first (README, Published weights)"
+        )
+    return content
+
+
+def network_from(content: Checkpoint) -> nn.Module:
+    """The trained network of a checkpoint, in evaluation mode."""
+    network = models.build_model(content["model"], **content["options"])
+    network.load_state_dict(content["weights"])
+    return network.eval()
+
+
+def _first_sentence(error: BaseException) -> str:
+    return str(error).strip().split("\n")[0].split(". ")[0][:160] or type(error).__name__

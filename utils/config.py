@@ -1,0 +1,200 @@
+"""Every setting of a training run, its flags, and the recipes; precedence is default < recipe < flag."""
+
+import argparse
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from utils.losses import LOSSES
+from utils.runtime import choose
+from utils.schedules import SCHEDULES
+
+
+def _setting(
+    default: object, text: str, choices: Sequence[str] | None = None, parse: Callable[[str], object] | None = None
+) -> Any:
+    return field(default=default, metadata={"help": text, "choices": choices, "parse": parse or type(default)})
+
+
+def _weights(word: str) -> tuple[float, ...] | str:
+    return word if word == "balanced" else tuple(float(w) for w in word.split(","))
+
+
+def _option(word: str) -> tuple[str, object]:
+    """KEY=VALUE -> (key, value): true, 3 and 0.5 as JSON reads them, anything else stays a word."""
+    key, equals, value = word.partition("=")
+    if not (key and equals):
+        raise ValueError(word)
+    try:
+        return key, json.loads(value.lower())
+    except json.JSONDecodeError:
+        return key, value
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Settings of one run; the flags of train_aux.py are made from these fields."""
+
+    data_root: Path = _setting(Path("data"), "data set: {train,val,test}/{A,B,label}, or A,B,label and list/*.txt")
+    output: Path | None = _setting(None, "run folder (default: checkpoints/DATA-RECIPE)", parse=Path)
+    recipe: str = _setting("amfnet", "settings of a published result, for all that no flag says")
+    model: str = _setting("amfnet", "network: amfnet or hanet")
+    model_options: dict[str, object] = _setting(
+        None, "settings of the network: backbone=resnet18 iam=false ..., or width=20 row=false ...", parse=_option
+    )
+    backbone_weights: str = _setting("none", "start of the encoder: imagenet, none, or a torchvision .pth file")
+    statistics: str = _setting(
+        "none", "normalisation: none ([0, 1] as it is), train (measured), imagenet, or a set's name"
+    )
+    augmentation: str = _setting("amfnet", "joint augmentation: amfnet, hanet or none")
+    fixed_epochs: int = _setting(0, "PFBS Fixed-X: epochs that see only images with change")
+    linear_epochs: int = _setting(0, "PFBS Linear-Y: epochs over which the other images come in")
+    loss: str = _setting("bce", "loss of each output", tuple(LOSSES))
+    aux_weights: tuple[float, ...] | str = _setting(
+        (0.5, 0.4, 0.3),
+        "weights of the auxiliary outputs beside the main one's 1: 0.5,0.4,0.3, or balanced",
+        parse=_weights,
+    )
+    optimizer: str = _setting("adam", "optimizer", ("adam", "adamw"))
+    lr: float = _setting(1e-4, "base learning rate")
+    weight_decay: float = _setting(0.0, "weight decay")
+    schedule: str = _setting("poly", "learning rate over the epochs", tuple(SCHEDULES))
+    epochs: int = _setting(100, "passes over the training split")
+    batch_size: int = _setting(8, "pairs a step")
+    num_workers: int = _setting(min(4, os.cpu_count() or 1), "processes that load data; 0 loads in the main one")
+    device: str = _setting("auto", "auto, cpu, cuda or cuda:N")
+    amp: bool = _setting(False, "mixed precision: bfloat16, or float16 on a GPU without it")
+    seed: int = _setting(0, "of weights, sampling, augmentation and a held-out validation split")
+    resume: bool = _setting(False, "go on from last.pt in the run folder")
+    overwrite: bool = _setting(False, "start again in a run folder that holds a run")
+
+    def loss_weights(self) -> tuple[float, ...] | str:
+        """Weights of all outputs, main head first, or "balanced"."""
+        return self.aux_weights if isinstance(self.aux_weights, str) else (1.0, *self.aux_weights)
+
+
+@dataclass(frozen=True)
+class PredictConfig:
+    """Settings of a prediction; the flags of predict_batch.py are made from these fields."""
+
+    checkpoint: Path = _setting(Path("best.pt"), "best.pt of a run; it says which network, statistics and threshold")
+    data_root: Path = _setting(Path("data"), "data set, as in training; labels are optional")
+    split: str = _setting("test", "which split of it")
+    before: Path | None = _setting(None, "folder of the earlier images, in place of --data-root", parse=Path)
+    after: Path | None = _setting(None, "folder of the later images", parse=Path)
+    label: Path | None = _setting(None, "folder of the labels, if there are any", parse=Path)
+    output: Path | None = _setting(
+        None, "folder of the maps (default: predict-SPLIT beside the checkpoint)", parse=Path
+    )
+    threshold: float | None = _setting(None, "probability in [0, 1] over which a pixel is changed", parse=float)
+    batch_size: int = _setting(8, "pairs at a time")
+    num_workers: int = _setting(min(4, os.cpu_count() or 1), "processes that load data; 0 loads in the main one")
+    device: str = _setting("auto", "auto, cpu, cuda or cuda:N")
+
+
+RECIPES: dict[str, dict[str, object]] = {
+    "amfnet": {  # train_aux.py as released with AMFNet, LEVIR-CD
+        "model": "amfnet",
+        "backbone_weights": "imagenet",
+        "statistics": "none",
+        "augmentation": "amfnet",
+        "loss": "bce",
+        "aux_weights": (0.5, 0.4, 0.3),
+        "optimizer": "adam",
+        "lr": 1e-4,
+        "schedule": "poly",  # power 0.9, an epoch at a time
+        "epochs": 200,
+        "batch_size": 32,  # 16 for SYSU-CD and GZ-CD
+    },
+    "hanet": {  # HANet Sec. IV-A and the released code, LEVIR-CD
+        "model": "hanet",
+        "backbone_weights": "none",
+        "statistics": "train",
+        "augmentation": "hanet",
+        "linear_epochs": 35,  # PFBS Linear-35, the released LEVIR-CD weights
+        "loss": "hybrid",
+        "optimizer": "adamw",  # Sec. IV-A says Adam, the code AdamW
+        "lr": 5e-4,
+        "weight_decay": 5e-4,
+        "schedule": "step",  # halved every 8 epochs
+        "epochs": 100,  # Sec. IV-A; the released settings file says 50
+        "batch_size": 8,
+    },
+}
+
+ALIASES = {"data_root": "dataroot", "epochs": "max_epochs", "output": "output_folder"}
+# what may differ between a run and its resumption without changing what is computed
+FREE_ON_RESUME = {"data_root", "output", "num_workers", "device", "resume", "overwrite", "recipe"}
+
+
+def parse_train_config(argv: Sequence[str] | None) -> TrainConfig:
+    """Flags -> settings; the recipe fills what no flag says."""
+    recipes = "\n".join(f"  {name}: {_summary(settings)}" for name, settings in RECIPES.items())
+    given = _flags(TrainConfig, "Train a change-detection network on pairs of images.", argv, f"recipes:\n{recipes}")
+    config = TrainConfig(**{**choose(RECIPES, given.get("recipe", "amfnet"), "--recipe"), **given})
+    for name in ("epochs", "batch_size"):
+        if getattr(config, name) < 1:
+            raise ValueError(f"--{name.replace('_', '-')} {getattr(config, name)}: must be at least 1")
+    return config
+
+
+def parse_predict_config(argv: Sequence[str] | None) -> PredictConfig:
+    """Flags -> settings."""
+    config = PredictConfig(**_flags(PredictConfig, "Draw change maps with a trained network.", argv))
+    if (config.before is None) != (config.after is None):
+        raise ValueError("--before and --after go together: the folders of the earlier and of the later images")
+    if config.threshold is not None and not 0 <= config.threshold <= 1:
+        raise ValueError(f"--threshold {config.threshold}: must lie in [0, 1]")
+    return config
+
+
+def _flags(settings: type, description: str, argv: Sequence[str] | None, epilog: str = "") -> dict[str, Any]:
+    """The flags given, and no others, so that a recipe can fill the rest; words join by - or _ (--batch_size)."""
+    formatter = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(
+        description=description,
+        epilog=epilog,
+        formatter_class=formatter,
+        argument_default=argparse.SUPPRESS,
+        allow_abbrev=False,
+    )
+    for setting in fields(settings):
+        names = [name for name in (setting.name, ALIASES.get(setting.name)) if name]
+        spellings = dict.fromkeys(f"--{spelt}" for name in names for spelt in (name.replace("_", "-"), name))
+        options: dict[str, Any] = {"dest": setting.name, "help": setting.metadata["help"]}
+        if isinstance(setting.default, bool):
+            options["action"] = argparse.BooleanOptionalAction
+        else:
+            options |= {"type": setting.metadata["parse"], "choices": setting.metadata["choices"]}
+            options["metavar"] = None if options["choices"] else setting.name.split("_")[-1].upper()
+        if setting.name == "model_options":
+            options |= {"nargs": "+", "metavar": "KEY=VALUE"}
+        parser.add_argument(*spellings, **options)
+    given = vars(parser.parse_args(argv))
+    if "model_options" in given:
+        given["model_options"] = dict(given["model_options"])
+    return given
+
+
+def _summary(settings: Mapping[str, object]) -> str:
+    return ", ".join(f"{key.replace('_', '-')} {value}" for key, value in settings.items())
+
+
+def plain_config(config: TrainConfig | PredictConfig) -> dict[str, object]:
+    """A config as primitives, without what is not set: what a checkpoint and config.toml hold."""
+    values = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(config).items() if v is not None}
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
+
+
+def config_as_toml(config: TrainConfig, **extra: object) -> str:
+    """The resolved config, and whatever else is worth keeping, as TOML text."""
+
+    def value(v: object) -> str:
+        if isinstance(v, dict):
+            return "{" + ", ".join(f"{k} = {value(x)}" for k, x in v.items()) + "}"
+        return json.dumps(v)
+
+    return "".join(f"{k} = {value(v)}\n" for k, v in {**plain_config(config), **extra}.items())

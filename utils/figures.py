@@ -1,0 +1,37 @@
+"""Charts, drawn with matplotlib's Agg; matplotlib is imported only when one is drawn."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from utils.runtime import written_whole
+
+
+def draw_curves(rows: Sequence[Mapping[str, float]], path: Path) -> None:
+    """Draw loss, F1, precision and recall against the epoch, training and validation, as a PNG.
+
+    Args:
+        rows: one mapping an epoch, with the columns of log.csv.
+        path: the PNG to write.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 5.6), dpi=110, layout="constrained")
+    epochs = [row["epoch"] for row in rows]
+    marker = "o" if len(rows) < 25 else None
+    names = {"loss": "loss (main head)", "f1": "F1", "precision": "precision", "recall": "recall"}
+    for axes, (name, title) in zip(figure.subplots(2, 2, sharex=True).flat, names.items(), strict=True):
+        for split, colour in (("train", "#8c8c8c"), ("val", "#d1495b")):
+            scale = 1 if name == "loss" else 100
+            values = [row[f"{split}_{name}"] * scale for row in rows]
+            axes.plot(epochs, values, color=colour, marker=marker, markersize=3, label=split)
+        axes.set_title(title if name == "loss" else f"{title} of the changed class (%)", fontsize=10)
+        axes.set_ylim(0, None if name == "loss" else 100)
+        axes.grid(alpha=0.25)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+    best = max(rows, key=lambda row: row["val_f1"])
+    figure.axes[1].axvline(best["epoch"], color="#d1495b", alpha=0.35, linestyle="--")
+    figure.axes[1].legend(title=f"best {best['val_f1'] * 100:.2f} at epoch {best['epoch']}", fontsize=8)
+    for axes in figure.axes[2:]:
+        axes.set_xlabel("epoch")
+    with written_whole(path) as partial:
+        figure.savefig(partial, format="png")

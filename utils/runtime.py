@@ -1,0 +1,100 @@
+"""What every script needs of the machine: a device, seeds, whole files, and errors in one line."""
+
+import logging
+import os
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import torch
+
+Choice = TypeVar("Choice")
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """A device by name; "auto" is CUDA where there is one.
+
+    Raises:
+        ValueError: the name is none, or its device is not there.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ValueError(f"--device {name}: no such device; use auto, cpu, cuda or cuda:N") from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ValueError(f"--device {name}: {torch.cuda.device_count()} CUDA devices are visible; use --device cpu")
+    return device
+
+
+def amp_type(device: torch.device) -> torch.dtype:
+    """The half-precision type of mixed precision: bfloat16, or float16 on a GPU that has no bfloat16."""
+    if device.type == "cuda" and not torch.cuda.is_bf16_supported():
+        return torch.float16
+    return torch.bfloat16
+
+
+def choose(table: Mapping[str, Choice], name: str, flag: str) -> Choice:
+    """Look a flag's word up in a table.
+
+    Raises:
+        ValueError: it is not there; the message lists what is.
+    """
+    if name not in table:
+        raise ValueError(f"{flag} {name}: not known; choose one of {', '.join(table)}")
+    return table[name]
+
+
+def show_log() -> None:
+    """Show what the project logs, as plain lines on stderr."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", force=True)
+
+
+def seed_everything(*key: int) -> None:
+    """Seed torch's draws (weights, dropout) from numbers such as (seed, epoch)."""
+    torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1))
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path`, renamed to it when the block ends well and removed when it does not."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix)
+    os.close(handle)
+    partial = Path(name)
+    try:
+        yield partial
+        partial.chmod(0o644)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def errors_in_one_line() -> Iterator[None]:
+    """Turn an expected error (bad input, a file that cannot be read or written) into one line and exit code 2.
+
+    Set CHANGE_DETECTION_TRACEBACK=1 to see where it came from. Ctrl-C leaves with 130.
+    """
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        if os.environ.get("CHANGE_DETECTION_TRACEBACK"):
+            raise
+        sys.stderr.write(f"error: {_last_line(error)}\n")
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        raise SystemExit(130) from None
+
+
+def _last_line(error: BaseException) -> str:
+    """The message; of an error from a loader's worker, which carries a traceback as text, the message in it."""
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    last = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
+    return last.split("Error: ", 1)[1] if "DataLoader worker" in str(error) and "Error: " in last else last
