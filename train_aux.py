@@ -45,6 +45,7 @@ class Data:
     selected_on: str
     changed: list[int]
     statistics: Statistics
+    fingerprint: str
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -74,7 +75,7 @@ def train(config: TrainConfig) -> Path:
     optimizer = OPTIMIZERS[config.optimizer](network.parameters(), config.lr, weight_decay=config.weight_decay)
     half = amp_type(device) if config.amp else None
     scaler = torch.amp.GradScaler(device.type, enabled=half == torch.float16)
-    history = restore(last, network, optimizer, scaler) if last else []
+    history = restore(last, data, network, optimizer, scaler) if last else []
     start_folder(folder, config, data)
     seen = len(train_loader) * config.batch_size
     with (
@@ -155,7 +156,7 @@ def open_data(config: TrainConfig, divisor: int) -> Data:
         statistics = measure_statistics(pairs)
     else:
         statistics = choose(STATISTICS, config.statistics, "--statistics")
-    return Data(pairs, val, val_sizes, selected_on, changed, statistics)
+    return Data(pairs, val, val_sizes, selected_on, changed, statistics, fingerprint([*pairs, *val]))
 
 
 def training_loader(data: Data, config: TrainConfig, device: torch.device) -> tuple[DataLoader, PFBSSampler]:
@@ -172,9 +173,11 @@ def loader_of(pairs: ChangePairs, config: TrainConfig, device: torch.device, **o
 
 
 def restore(
-    last: Checkpoint, network: nn.Module, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler
+    last: Checkpoint, data: Data, network: nn.Module, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler
 ) -> list[dict[str, float]]:
     """Put a run back to where last.pt left it; returns its history."""
+    if last["data"] != data.fingerprint:
+        raise ValueError("the data set is not the one last.pt was trained on (names or sizes of files differ)")
     network.load_state_dict(last["weights"])
     optimizer.load_state_dict(last["optimizer"])
     scaler.load_state_dict(last["scaler"])
@@ -188,7 +191,7 @@ def start_folder(folder: Path, config: TrainConfig, data: Data) -> None:
     if config.overwrite:
         for old in (*folder.glob("F1_*.pth"), *(folder / name for name in ("best.pt", "last.pt", "metrics.json"))):
             old.unlink(missing_ok=True)
-    write_text(folder / "config.toml", config_as_toml(config, data=fingerprint([*data.train, *data.val])))
+    write_text(folder / "config.toml", config_as_toml(config, data=data.fingerprint))
 
 
 def log_row(
@@ -220,7 +223,7 @@ def checkpoint_content(
         "epoch": len(history),
         "scores": history[-1],
         "selected_on": data.selected_on,
-        "data": fingerprint([*data.train, *data.val]),
+        "data": data.fingerprint,
     }
 
 

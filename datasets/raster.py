@@ -24,7 +24,9 @@ def _opened(path: Path) -> Iterator[Image.Image]:
     except FileNotFoundError:
         raise
     except UnidentifiedImageError as error:
-        raise ValueError(f"{path}: not an image, or cut off at its start; replace the file") from error
+        raise ValueError(
+            f"{path}: no image that can be read here (8-bit PNG, JPEG, BMP, TIFF); convert or replace the file"
+        ) from error
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise ValueError(f"{path}: damaged or unreadable ({error}); replace the file") from error
 

@@ -315,6 +315,22 @@ def test_existing_run_is_not_touched_unasked(runs, drawn_set, tmp_path, capsys):
     assert torch.load(tmp_path / "run" / "last.pt", weights_only=True)["epoch"] == 1
 
 
+def test_resuming_on_other_data(runs, data, tmp_path, capsys):
+    shutil.copytree(runs / "hanet", tmp_path / "run")
+    shutil.copy(data / "train" / "A" / "scene_0001.png", data / "train" / "A" / "scene_0002.png")
+    fails(
+        lambda: train(data, tmp_path / "run", "--resume"), capsys, "the data set is not the one last.pt was trained on"
+    )
+
+
+def test_finished_run_resumes_to_its_result(runs, drawn_set, tmp_path, capsys):
+    shutil.copytree(runs / "hanet", tmp_path / "run")
+    before = (tmp_path / "run" / "last.pt").read_bytes()
+    train(drawn_set, tmp_path / "run", "--resume")
+    assert "best val F1" in capsys.readouterr().err
+    assert (tmp_path / "run" / "last.pt").read_bytes() == before
+
+
 def test_nothing_to_resume(drawn_set, tmp_path, capsys):
     fails(lambda: train(drawn_set, tmp_path / "run", "--resume"), capsys, "no last.pt to resume")
 

@@ -47,9 +47,18 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
 
 def network_from(content: Checkpoint) -> nn.Module:
-    """The trained network of a checkpoint, in evaluation mode."""
+    """The trained network of a checkpoint, in evaluation mode.
+
+    Raises:
+        ValueError: its weights are not those of the network it names.
+    """
     network = models.build_model(content["model"], **content["options"])
-    network.load_state_dict(content["weights"])
+    try:
+        network.load_state_dict(content["weights"])
+    except RuntimeError as error:
+        raise ValueError(
+            f"weights and options of this checkpoint do not fit: {' '.join(str(error).split())}"
+        ) from error
     return network.eval()
 
 

@@ -3,8 +3,9 @@
 import argparse
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+import sys
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import Field, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -161,10 +162,14 @@ def _flags(settings: type, description: str, argv: Sequence[str] | None, epilog:
         argument_default=argparse.SUPPRESS,
         allow_abbrev=False,
     )
+    by_recipe = set().union(*RECIPES.values()) if settings is TrainConfig else ()
     for setting in fields(settings):
         names = [name for name in (setting.name, ALIASES.get(setting.name)) if name]
-        spellings = dict.fromkeys(f"--{spelt}" for name in names for spelt in (name.replace("_", "-"), name))
-        options: dict[str, Any] = {"dest": setting.name, "help": setting.metadata["help"]}
+        spellings = [f"--{name.replace('_', '-')}" for name in names]
+        options: dict[str, Any] = {
+            "dest": setting.name,
+            "help": setting.metadata["help"] + _default(setting, by_recipe),
+        }
         if isinstance(setting.default, bool):
             options["action"] = argparse.BooleanOptionalAction
         else:
@@ -173,10 +178,24 @@ def _flags(settings: type, description: str, argv: Sequence[str] | None, epilog:
         if setting.name == "model_options":
             options |= {"nargs": "+", "metavar": "KEY=VALUE"}
         parser.add_argument(*spellings, **options)
-    given = vars(parser.parse_args(argv))
+    words = sys.argv[1:] if argv is None else argv
+    given = vars(parser.parse_args([_dashed(word) for word in words]))
     if "model_options" in given:
         given["model_options"] = dict(given["model_options"])
     return given
+
+
+def _default(setting: Field, by_recipe: Collection[str]) -> str:
+    """What the help says of a setting's default."""
+    if setting.name in by_recipe:
+        return " (default: by recipe)"
+    return "" if setting.default in (None, False) else f" (default: {setting.default})"
+
+
+def _dashed(word: str) -> str:
+    """--batch_size=8 -> --batch-size=8; words that are no flag stay."""
+    flag, equals, value = word.partition("=")
+    return flag.replace("_", "-") + equals + value if flag.startswith("--") else word
 
 
 def _summary(settings: Mapping[str, object]) -> str:

@@ -1,7 +1,10 @@
-"""Charts, drawn with matplotlib's Agg; matplotlib is imported only when one is drawn."""
+"""Charts, drawn with matplotlib's Agg (imported only when one is drawn), and grids of images, drawn with Pillow."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
 
 from utils.runtime import written_whole
 
@@ -35,3 +38,30 @@ def draw_curves(rows: Sequence[Mapping[str, float]], path: Path) -> None:
         axes.set_xlabel("epoch")
     with written_whole(path) as partial:
         figure.savefig(partial, format="png")
+
+
+def draw_grid(columns: Mapping[str, Sequence[np.ndarray]], path: Path, side: int = 192, blocks: int = 2) -> None:
+    """Draw images of pairs side by side, a line a pair, with the columns' names above, as a PNG.
+
+    Args:
+        columns: name to one uint8 image a pair, (H, W) or (H, W, 3).
+        path: the PNG to write.
+        side: pixels of an image in the grid.
+        blocks: the lines are split into so many blocks that stand next to each other.
+    """
+    gap, top, font = 4, 26, ImageFont.load_default(16)
+    pairs = len(next(iter(columns.values())))
+    lines = -(-pairs // blocks)
+    block_width = len(columns) * (side + gap) + 3 * gap
+    sheet = Image.new("RGB", (blocks * block_width - 4 * gap, top + lines * (side + gap) - gap), "white")
+    pen = ImageDraw.Draw(sheet)
+    for number in range(pairs):
+        for place, (name, images) in enumerate(columns.items()):
+            x, y = number // lines * block_width + place * (side + gap), top + number % lines * (side + gap)
+            if number % lines == 0:
+                pen.text((x + side // 2, top // 2), name, "black", font, anchor="mm")
+            # maps keep their exact colours, photographs are smoothed
+            smooth = Image.Resampling.BICUBIC if name in ("before", "after") else Image.Resampling.NEAREST
+            sheet.paste(Image.fromarray(images[number]).convert("RGB").resize((side, side), smooth), (x, y))
+    with written_whole(path) as partial:
+        sheet.save(partial, format="PNG")

@@ -4,6 +4,7 @@ How we count: pixels of all pairs together, then one division. Means of scores a
 numbers and are never called F1 here. A score whose denominator is 0 is 0.
 """
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -46,6 +47,20 @@ def scores(counts: Tensor) -> dict[str, float]:
         "mpa": (_ratio(tn, tn + fp) + _ratio(tp, tp + fn)) / 2,
         "fwiou": _ratio((tn + fp) * ious[0] + (fn + tp) * ious[1], total),
     }
+
+
+def best_threshold(levels: np.ndarray, changed: np.ndarray) -> tuple[int, float]:
+    """The threshold on uint8 levels with the best F1 of `level > threshold`, and that F1.
+
+    Args:
+        levels: uint8, any shape.
+        changed: bool, the same shape.
+    """
+    hits = np.bincount(levels[changed], minlength=256)[::-1].cumsum()[::-1]  # with at least each level
+    found = np.bincount(levels.ravel(), minlength=256)[::-1].cumsum()[::-1]
+    f1 = 2 * hits / np.maximum(found + changed.sum(), 1)
+    best = int(f1.argmax())
+    return best - 1, float(f1[best])
 
 
 def _ratio(numerator: float, denominator: float) -> float:

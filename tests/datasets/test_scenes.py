@@ -1,3 +1,5 @@
+"""The drawn scenes: repeatable, rightly labelled, and not to be solved by a subtraction."""
+
 import subprocess
 import sys
 from pathlib import Path
@@ -6,8 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datasets import scenes
+from datasets import scene_drawing, scene_plan, scenes
 from datasets.scenes import draw_scene, write_scenes
+from utils.metrics import best_threshold
 
 ROOT = Path(__file__).parents[2]
 DIGEST = """
@@ -20,14 +23,6 @@ print(hashlib.sha256(b"".join(image.tobytes() for image in draw_scene([5, 2], 96
 @pytest.fixture(scope="module")
 def drawn():
     return [draw_scene(seed, 128) for seed in range(50)]
-
-
-def best_f1_of_a_threshold(differences, changed):
-    """F1 of the changed class at the best of all thresholds on |difference|, labels known."""
-    levels = np.clip(np.rint(differences), 0, 255).astype(int).ravel()
-    hits = np.bincount(levels[changed.ravel()], minlength=256)[::-1].cumsum()
-    alarms = np.bincount(levels, minlength=256)[::-1].cumsum()
-    return (2 * hits / (alarms + changed.sum())).max()
 
 
 def test_shapes_and_types():
@@ -66,23 +61,26 @@ def test_a_threshold_on_the_difference_does_not_find_the_change(drawn):
         raw.append(abs(two - one))
         matched.append(40 * abs((two - two.mean()) / two.std() - (one - one.mean()) / one.std()))
     changed = np.stack([mask for _, _, mask in drawn]) > 0
-    assert best_f1_of_a_threshold(np.stack(raw), changed) < 0.40
-    assert best_f1_of_a_threshold(np.stack(matched), changed) < 0.45
+    for differences, bound in ((raw, 0.40), (matched, 0.45)):
+        levels = np.clip(np.rint(np.stack(differences)), 0, 255).astype(np.uint8)
+        assert best_threshold(levels, changed)[1] < bound
 
 
 def test_label_is_the_roofs_that_came_and_went():
-    plan = scenes._plan(np.random.default_rng(2), 128)
+    plan = scene_plan.plan_scene(np.random.default_rng(2), 128)
     heights = []
     for date in (0, 1):
-        canvas = scenes.Canvas(np.zeros((*plan.lumps.shape, 3)), np.zeros_like(plan.lumps), np.ones_like(plan.lumps))
+        canvas = scene_drawing.Canvas(
+            np.zeros((*plan.lumps.shape, 3)), np.zeros_like(plan.lumps), np.ones_like(plan.lumps)
+        )
         for building in plan.buildings:
             if building.dates[date]:
-                scenes._raise(building, date, scenes.Sun(1, 0, 1), canvas, plan)
+                scene_drawing._raise(building, date, scene_drawing.Sun(1, 0, 1), canvas, plan)
         heights.append(canvas.height)
     roofs_differ = (heights[0] > 0) != (heights[1] > 0)
-    share = roofs_differ.reshape(plan.n, scenes.SCALE, plan.n, scenes.SCALE).mean((1, 3))
+    share = roofs_differ.reshape(plan.n, scene_plan.SCALE, plan.n, scene_plan.SCALE).mean((1, 3))
     label = draw_scene(2, 128)[2] > 0
-    share = share[scenes.PAD : -scenes.PAD, scenes.PAD : -scenes.PAD]
+    share = share[scene_plan.PAD : -scene_plan.PAD, scene_plan.PAD : -scene_plan.PAD]
     assert label.any()
     assert label[share == 1].all()
     assert not label[share == 0].any()

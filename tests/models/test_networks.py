@@ -153,7 +153,8 @@ def test_hanet_has_no_map_of_all_scales_at_full_size():
         ("unet", {}, "choose one of amfnet, hanet"),
         ("amfnet", {"backbone": "vgg16"}, "resnet18, resnet34, resnet50"),
         ("hanet", {"width": 10}, "multiple of 4"),
-        ("hanet", {"bfam": True}, "does not take"),
+        ("hanet", {"bfam": True}, "no option 'bfam'; it takes width, column, row"),
+        ("amfnet", {"iam": "no"}, "iam takes a bool, not 'no'"),
     ],
 )
 def test_unknown_names_and_options(name, options, message):

@@ -33,6 +33,11 @@ def test_both_spellings(name):
         assert getattr(parse_train_config([f"--{spelling}", "3"]), name) == 3
 
 
+def test_values_keep_their_underscores():
+    assert parse_train_config(["--data_root=my_data", "--output", "run_1"]).data_root == Path("my_data")
+    assert parse_train_config(["--output", "run_1"]).output == Path("run_1")
+
+
 def test_flags_people_type():
     config = parse_train_config(["--dataroot", "x", "--max_epochs", "4", "--no-amp", "--aux_weights", "balanced"])
     assert (config.data_root, config.epochs, config.amp, config.loss_weights()) == (Path("x"), 4, False, "balanced")

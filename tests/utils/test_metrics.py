@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from sklearn import metrics as sk
 
 from tests import golden
-from utils.metrics import SCORES, count_pixels, scores
+from utils.metrics import SCORES, best_threshold, count_pixels, scores
 
 
 def test_published_counts_and_scores():
@@ -69,3 +69,15 @@ def test_one_count_over_a_split_is_not_a_mean_over_batches():
     """An easy small batch must not weigh as much as a hard large one."""
     small, large = torch.tensor([[0, 0], [0, 10]]), torch.tensor([[0, 0], [990, 0]])
     assert scores(small + large)["recall"] == pytest.approx(0.01)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_best_threshold_is_the_best_of_all(seed):
+    rng = np.random.default_rng(seed)
+    levels = rng.integers(0, 256, (5, 9), np.uint8)
+    changed = rng.random((5, 9)) < 0.3
+    everything = {t: sk.f1_score(changed.ravel(), levels.ravel() > t, zero_division=0) for t in range(-1, 256)}
+    threshold, f1 = best_threshold(levels, changed)
+    assert f1 == pytest.approx(max(everything.values()))
+    assert everything[threshold] == pytest.approx(f1)

@@ -1,0 +1,77 @@
+"""The demo: draws scenes, trains a network on them on any machine, predicts the test split, shows what came out."""
+
+import argparse
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+import predict_batch
+import train_aux
+from datasets.pairs import Pair, find_pairs
+from datasets.raster import read_image, read_label
+from datasets.scenes import write_scenes
+from utils.figures import draw_grid
+from utils.metrics import best_threshold
+from utils.runtime import errors_in_one_line, show_log
+
+log = logging.getLogger("demo")
+SIZE, COUNTS = 128, {"train": 480, "val": 40, "test": 60}
+FLAGS = {  # the papers' recipes are made for thousands of tiles and an encoder trained on ImageNet
+    "amfnet": "--backbone-weights none --augmentation hanet --lr 5e-4 --epochs 5 --batch-size 8",
+    "hanet": "--linear-epochs 0 --schedule poly --lr 1e-3 --epochs 3 --batch-size 4",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the demo; scenes that are already drawn are used again."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", choices=FLAGS, default="amfnet", help="network to train")
+    parser.add_argument("--data", type=Path, default=Path("demo/scenes"), help="folder of the drawn scenes")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    args = parser.parse_args(argv)
+    show_log()
+    with errors_in_one_line():
+        missing = {split: count for split, count in COUNTS.items() if not (args.data / split).exists()}
+        log.info("drawing %d scenes in %s", sum(missing.values()), args.data)
+        write_scenes(args.data, missing, SIZE)
+    run = Path("checkpoints") / f"demo-{args.model}"
+    shared = ["--data-root", str(args.data), "--device", args.device]
+    train_aux.main([*shared, "--recipe", args.model, "--output", str(run), "--overwrite", *FLAGS[args.model].split()])
+    predict_batch.main([*shared, "--checkpoint", str(run / "best.pt")])
+    show(args.model, run, find_pairs(args.data, "test"))
+
+
+def show(model: str, run: Path, pairs: Sequence[Pair]) -> None:
+    """Set the network's F1 beside that of a subtraction, and draw some pairs with their error maps."""
+    maps = run / "predict-test"
+    f1 = json.loads((maps / "metrics.json").read_text())["scores"]["f1"]
+    threshold, subtraction = best_threshold(*map(np.stack, zip(*map(grey_difference, pairs), strict=True)))
+    overview = maps / "overview.png"
+    shown = [pair for pair in pairs if read_label(pair.label).any()][:8]
+    draw_grid(
+        {
+            "before": [read_image(pair.before) for pair in shown],
+            "after": [read_image(pair.after) for pair in shown],
+            "label": [read_label(pair.label) * 255 for pair in shown],
+            "error map": [read_image(maps / "error" / f"{pair.name}.png") for pair in shown],
+        },
+        overview,
+    )
+    log.info("test F1 %.2f: %s", 100 * f1, model)
+    log.info(
+        "test F1 %.2f: grey difference over %d, the best threshold for these very pairs", 100 * subtraction, threshold
+    )
+    log.info("look at %s, and at the curves in %s", overview, run / "curves.png")
+
+
+def grey_difference(pair: Pair) -> tuple[np.ndarray, np.ndarray]:
+    """Absolute difference of the dates' mean of R, G and B, uint8 (H, W), and where the label is changed, bool."""
+    before, after = (read_image(path).mean(-1) for path in (pair.before, pair.after))
+    return np.abs(before - after).round().astype(np.uint8), read_label(pair.label) == 1
+
+
+if __name__ == "__main__":
+    main()
