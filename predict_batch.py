@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from datasets.change_pairs import ChangePairs, check_sizes, same_size_batches
-from datasets.pairs import Pair, find_pairs, fingerprint, match_pairs
+from datasets.pairs import Pair, find_pairs, fingerprint, has_split, match_pairs
 from utils.change_map import change_map, error_map
 from utils.config import PredictConfig, parse_predict_config
 from utils.metrics import SCORES, count_pixels, scores
@@ -38,9 +38,11 @@ def predict(config: PredictConfig) -> dict[str, float]:
     predictor = ChangePredictor(config.checkpoint, pick_device(config.device))
     threshold = predictor.threshold if config.threshold is None else config.threshold
     sizes = check_sizes(pairs, predictor.size_divisor, alike=False)
-    output = config.output or config.checkpoint.parent / f"predict-{config.split}"
+    output = config.output or config.checkpoint.parent / f"predict-{images_of(config)}"
     for folder in ("mask", "error") if labelled else ("mask",):
         (output / folder).mkdir(parents=True, exist_ok=True)
+    for summary in ("per_image.csv", "metrics.json"):  # of maps that are now drawn anew
+        (output / summary).unlink(missing_ok=True)
     loader = DataLoader(
         ChangePairs(pairs),
         batch_sampler=same_size_batches(sizes, config.batch_size),
@@ -60,8 +62,10 @@ def predict(config: PredictConfig) -> dict[str, float]:
     rows.sort(key=lambda row: row["name"])
     write_csv(output / "per_image.csv", rows)
     result = scores(total) if labelled else {}
-    write_metrics(output, config, predictor, pairs, threshold, total, result)
+    write_metrics(output, config, predictor, pairs, sizes, threshold, total, result)
     report(output, rows, result)
+    if labelled and not total[1].sum():
+        log.warning("no label has a changed pixel: scores of the changed class say nothing")
     return result
 
 
@@ -70,6 +74,13 @@ def pairs_to_predict(config: PredictConfig) -> list[Pair]:
     if config.before and config.after:
         return match_pairs(config.before, config.after, config.label)
     return find_pairs(config.data_root, config.split, labels=False)
+
+
+def images_of(config: PredictConfig) -> str:
+    """What the maps are of, in a word: the split, "all" of a data set without splits, or the folder of --before."""
+    if config.before:
+        return config.before.resolve().name
+    return config.split if has_split(config.data_root, config.split) else "all"
 
 
 def image_row(name: str, changed: torch.Tensor, counts: torch.Tensor | None) -> dict[str, object]:
@@ -95,7 +106,7 @@ def write_maps(output: Path, name: str, changed: np.ndarray, mask: np.ndarray | 
 
 def write_metrics(
     output: Path, config: PredictConfig, predictor: ChangePredictor, pairs: Sequence[Pair],
-    threshold: float, counts: torch.Tensor, result: Mapping[str, float],
+    sizes: Sequence[tuple[int, int]], threshold: float, counts: torch.Tensor, result: Mapping[str, float],
 ) -> None:  # fmt: skip
     """Write metrics.json: the scores as fractions, and the protocol that gave them."""
     about = predictor.about
@@ -105,17 +116,17 @@ def write_metrics(
         "recipe": about.get("recipe"),
         "epoch": about.get("epoch"),
         "selected_on": about.get("selected_on"),
-        "split": config.split,
+        "images": str(config.before or config.data_root),
+        "split": images_of(config),
         "pairs": len(pairs),
+        "sizes": sorted({f"{height} x {width}" for height, width in sizes}),
         "data": fingerprint(pairs),
         "windows": "whole images",
         "threshold": threshold,
     }
-    content = {
-        "scores": result,
-        "counts [[tn, fp], [fn, tp]]": counts.tolist() if result else None,
-        "protocol": protocol,
-    }
+    (tn, fp), (fn, tp) = counts.tolist()
+    pixels = {"tn": tn, "fp": fp, "fn": fn, "tp": tp} if result else {}
+    content = {"scores": result, "pixels": pixels, "protocol": protocol}
     write_text(output / "metrics.json", json.dumps(content, indent=1) + "\n")
 
 

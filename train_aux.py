@@ -62,7 +62,7 @@ def train(config: TrainConfig) -> Path:
     last = load_resumable(folder / "last.pt", config) if config.resume else None
     seed_everything(config.seed)
     network = build_model(config.model, **(config.model_options or {}))
-    data = open_data(config, network.size_divisor)
+    data = open_data(config, network.size_divisor, last)
     if last is None and config.backbone_weights != "none":
         load_backbone(network, config)
     train_loader, sampler = training_loader(data, config, device)
@@ -75,8 +75,8 @@ def train(config: TrainConfig) -> Path:
     optimizer = OPTIMIZERS[config.optimizer](network.parameters(), config.lr, weight_decay=config.weight_decay)
     half = amp_type(device) if config.amp else None
     scaler = torch.amp.GradScaler(device.type, enabled=half == torch.float16)
-    history = restore(last, data, network, optimizer, scaler) if last else []
-    start_folder(folder, config, data)
+    history = restore(last, network, optimizer, scaler) if last else []
+    start_folder(folder, config, data, history)
     seen = len(train_loader) * config.batch_size
     with (
         tqdm(total=config.epochs * seen, initial=len(history) * seen, unit="pair", dynamic_ncols=True) as progress,
@@ -120,6 +120,8 @@ def run_folder(config: TrainConfig) -> Path:
 def load_resumable(path: Path, config: TrainConfig) -> Checkpoint:
     """Read last.pt; settings that would compute something else than the run did are an error."""
     last, wanted = load_checkpoint(path), plain_config(config)
+    if not {"config", "data", "optimizer", "scaler", "history"} <= last.keys():
+        raise ValueError(f"{path}: not the last.pt of a run (best.pt cannot be resumed); start again with --overwrite")
     before = last["config"]
     names = [n for n in {**before, **wanted} if n not in FREE_ON_RESUME and before.get(n) != wanted.get(n)]
     if names:
@@ -136,48 +138,52 @@ def load_backbone(network: nn.Module, config: TrainConfig) -> None:
     log.info("encoder starts from %s", config.backbone_weights)
 
 
-def open_data(config: TrainConfig, divisor: int) -> Data:
+def open_data(config: TrainConfig, divisor: int, last: Checkpoint | None) -> Data:
     """Find, check and measure both splits before a single step is made."""
     pairs = find_pairs(config.data_root, "train")
-    if has_split(config.data_root, "val"):
-        val, selected_on = find_pairs(config.data_root, "val"), "val"
-    else:
-        pairs, val = hold_out(pairs, config.seed)
-        selected_on = "a held-out tenth of train"
-        log.warning(
-            "no val split: %d of the training pairs (seed %d) are held out to choose best.pt", len(val), config.seed
-        )
-    if len(pairs) < config.batch_size:
-        raise ValueError(f"{len(pairs)} training pairs make no batch of {config.batch_size}; lower --batch-size")
-    check_sizes(pairs, divisor, alike=True)
-    val_sizes = check_sizes(val, divisor, alike=False)
     changed = count_changed(pairs)
+    if has_split(config.data_root, "val"):
+        train, val, selected_on = pairs, find_pairs(config.data_root, "val"), "val"
+        count_changed(val)
+    else:
+        train, val = hold_out(pairs, changed, config.seed)
+        selected_on = "a held-out tenth of train"
+        log.warning("no val split: %d training pairs (seed %d) are held out to choose best.pt", len(val), config.seed)
+    if len(train) < config.batch_size:
+        raise ValueError(f"{len(train)} training pairs make no batch of {config.batch_size}; lower --batch-size")
+    check_sizes(train, divisor, alike=True)
+    val_sizes = check_sizes(val, divisor, alike=False)
+    changed_in = dict(zip(pairs, changed, strict=True))
+    data = fingerprint([*train, *val])
+    if last and last["data"] != data:
+        raise ValueError("the data set is not the one last.pt was trained on (names or sizes of files differ)")
     if config.statistics == "train":
-        statistics = measure_statistics(pairs)
+        statistics = last["statistics"] if last else measure_statistics(train)
     else:
         statistics = choose(STATISTICS, config.statistics, "--statistics")
-    return Data(pairs, val, val_sizes, selected_on, changed, statistics, fingerprint([*pairs, *val]))
+    return Data(train, val, val_sizes, selected_on, [changed_in[pair] for pair in train], statistics, data)
 
 
 def training_loader(data: Data, config: TrainConfig, device: torch.device) -> tuple[DataLoader, PFBSSampler]:
     """Augmented batches in the sampler's order; a last batch that is not full is left out."""
     pairs = ChangePairs(data.train, choose(AUGMENTATIONS, config.augmentation, "--augmentation"))
-    sampler = PFBSSampler(data.changed, config.fixed_epochs, config.linear_epochs, config.seed)
+    sampler = PFBSSampler(
+        data.changed, config.fixed_epochs, config.linear_epochs, config.seed, released=config.pfbs_released
+    )
     return loader_of(pairs, config, device, sampler=sampler, batch_size=config.batch_size, drop_last=True), sampler
 
 
 def loader_of(pairs: ChangePairs, config: TrainConfig, device: torch.device, **order: object) -> DataLoader:
     """A loader whose workers live as long as the run, and whose batches reach a GPU without waiting."""
     workers = {"num_workers": config.num_workers, "persistent_workers": config.num_workers > 0}
-    return DataLoader(pairs, pin_memory=device.type == "cuda", **workers, **order)
+    # with a generator of its own, starting a loader draws nothing from the one that dropout uses
+    return DataLoader(pairs, pin_memory=device.type == "cuda", generator=torch.Generator(), **workers, **order)
 
 
 def restore(
-    last: Checkpoint, data: Data, network: nn.Module, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler
+    last: Checkpoint, network: nn.Module, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler
 ) -> list[dict[str, float]]:
     """Put a run back to where last.pt left it; returns its history."""
-    if last["data"] != data.fingerprint:
-        raise ValueError("the data set is not the one last.pt was trained on (names or sizes of files differ)")
     network.load_state_dict(last["weights"])
     optimizer.load_state_dict(last["optimizer"])
     scaler.load_state_dict(last["scaler"])
@@ -185,13 +191,13 @@ def restore(
     return last["history"]
 
 
-def start_folder(folder: Path, config: TrainConfig, data: Data) -> None:
-    """Make the run folder, without the files of a run to be overwritten, and write config.toml."""
+def start_folder(folder: Path, config: TrainConfig, data: Data, history: Sequence[dict[str, float]]) -> None:
+    """Make the run folder and write config.toml; a run to be overwritten loses nothing before its first epoch."""
     folder.mkdir(parents=True, exist_ok=True)
-    if config.overwrite:
-        for old in (*folder.glob("F1_*.pth"), *(folder / name for name in ("best.pt", "last.pt", "metrics.json"))):
-            old.unlink(missing_ok=True)
+    (folder / "metrics.json").unlink(missing_ok=True)
     write_text(folder / "config.toml", config_as_toml(config, data=data.fingerprint))
+    if history:
+        write_run_log(folder, history)
 
 
 def log_row(
@@ -231,13 +237,16 @@ def save_epoch(
     folder: Path, content: Checkpoint, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler,
     history: Sequence[dict[str, float]],
 ) -> None:  # fmt: skip
-    """Write the epoch's files; last.pt comes last, so what it says has happened is on disk."""
+    """Write the epoch's files; the logs come after last.pt, which can redraw them."""
     if all(history[-1]["val_f1"] > row["val_f1"] for row in history[:-1]):
         save_checkpoint(folder / "best.pt", content)
         link_best(folder, history[-1])
-    write_run_log(folder, history)
     states = {"optimizer": optimizer.state_dict(), "scaler": scaler.state_dict(), "history": list(history)}
     save_checkpoint(folder / "last.pt", content | states)
+    try:
+        write_run_log(folder, history)
+    except OSError as error:  # a log that is open elsewhere must not end the run
+        log.warning("the logs of epoch %d could not be written: %s", len(history), error)
 
 
 def log_result(folder: Path, config: TrainConfig, data: Data, history: Sequence[dict[str, float]]) -> None:
@@ -247,7 +256,10 @@ def log_result(folder: Path, config: TrainConfig, data: Data, history: Sequence[
     write_text(folder / "metrics.json", json.dumps(metrics, indent=1) + "\n")
     log.info("best val F1 %.2f at epoch %d: %s", 100 * best["val_f1"], best["epoch"], folder / "best.pt")
     log.info("curves: %s", folder / "curves.png")
-    log.info("next: python predict_batch.py --checkpoint %s --data-root %s", folder / "best.pt", config.data_root)
+    split = "test" if has_split(config.data_root, "test") else "val"
+    if has_split(config.data_root, split):
+        flags = f"--checkpoint {folder / 'best.pt'} --data-root {config.data_root} --split {split}"
+        log.info("next: python predict_batch.py %s", flags)
 
 
 if __name__ == "__main__":

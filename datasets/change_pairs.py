@@ -2,7 +2,7 @@
 
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
@@ -70,7 +70,7 @@ def check_sizes(pairs: Sequence[Pair], divisor: int, alike: bool) -> list[tuple[
         ValueError: the first file that does not fit, and what to do.
     """
     paths = [(p.before, p.after, p.label) for p in pairs]
-    sizes = _threaded(lambda files: [image_size(f) for f in files if f], paths)
+    sizes = list(_threaded(lambda files: [image_size(f) for f in files if f], paths))
     for files, found in zip(paths, sizes, strict=True):
         height, width = found[0]
         if len(set(found)) > 1:
@@ -99,23 +99,24 @@ def count_changed(pairs: Sequence[Pair]) -> list[int]:
     """Changed pixels of each pair, from the labels; logs the label values found and the changed share.
 
     Raises:
-        ValueError: no label has a changed pixel, or the values are neither 0/1 nor 0/255.
+        ValueError: no label has a changed pixel, or values are coded in a way that could be read wrongly.
     """
     labels = [pair.label for pair in pairs if pair.label]
-    changed, histograms = zip(*_threaded(_label_counts, labels), strict=True)
-    histogram = np.sum(histograms, axis=0)
-    most = sorted(np.flatnonzero(histogram).tolist(), key=lambda value: -histogram[value])[:6]
-    values = ", ".join(f"{value}: {histogram[value] / histogram.sum():.2%}" for value in most)
+    changed, histogram = [], np.zeros(256, np.int64)
+    for count, values in _threaded(_label_counts, labels):
+        changed.append(count)
+        histogram += values
+    present = np.flatnonzero(histogram).tolist()
+    most = sorted(present, key=lambda value: -histogram[value])[:6]
+    shares = ", ".join(f"{value}: {histogram[value] / histogram.sum():.2%}" for value in most)
+    where = f"{labels[0].parent}: {len(labels)} labels of values {shares}"
+    if not any(changed) or 1 < present[-1] < 128:
+        raise ValueError(f"{where}: no changed pixel to be seen; changed must be coded 1 (beside 0) or at least 128")
+    if {1, 255} <= set(present) <= {0, 1, 255}:
+        raise ValueError(f"{where}: 1 and 255 cannot both mean changed; code unknown pixels 0 and changed ones 255")
     share, with_change = sum(changed) / histogram.sum(), np.count_nonzero(changed)
-    if not any(changed) or 1 < np.flatnonzero(histogram).max() < 128:
-        raise ValueError(
-            f"{labels[0].parent}: no changed pixel to be seen in {len(labels)} labels of values {values}; "
-            f"changed must be coded 1 (beside 0) or at least 128"
-        )
-    log.info(
-        "labels: %.2f %% of pixels changed, in %d of %d pairs; values %s", 100 * share, with_change, len(labels), values
-    )
-    return list(changed)
+    log.info("%s; %.2f %% of pixels changed, in %d pairs", where, 100 * share, with_change)
+    return changed
 
 
 def _label_counts(label: Path) -> tuple[int, np.ndarray]:
@@ -126,7 +127,9 @@ def _label_counts(label: Path) -> tuple[int, np.ndarray]:
 
 def measure_statistics(pairs: Sequence[Pair]) -> Statistics:
     """Mean and standard deviation a date and channel over all pixels, RGB in [0, 1]."""
-    histograms = np.sum(_threaded(_channel_histograms, pairs), axis=0)  # (2, 3, 256)
+    histograms = np.zeros((2, 3, 256), np.int64)
+    for counts in _threaded(_channel_histograms, pairs):
+        histograms += counts
     levels = np.arange(256) / 255
     total = histograms.sum(-1)
     mean = (histograms * levels).sum(-1) / total
@@ -140,7 +143,7 @@ def _channel_histograms(pair: Pair) -> np.ndarray:
     return np.stack([[np.bincount(channel, minlength=256) for channel in image] for image in images])
 
 
-def _threaded(function: Callable[..., Result], items: Iterable[object]) -> list[Result]:
-    # Pillow decodes outside the interpreter lock, so threads are enough
-    with ThreadPoolExecutor() as pool:
-        return list(pool.map(function, items))
+def _threaded(function: Callable[..., Result], items: Iterable[object]) -> Iterator[Result]:
+    """Results in order, each let go once it is consumed."""
+    with ThreadPoolExecutor() as pool:  # Pillow decodes outside the interpreter lock, so threads are enough
+        yield from pool.map(function, items)

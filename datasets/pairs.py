@@ -19,6 +19,9 @@ FOLDERS = {  # names in use by public sets, any case; the first found wins
 }
 
 
+SPLITS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
+
+
 @dataclass(frozen=True)
 class Pair:
     """Two images of one place, and where changes are known, their label."""
@@ -46,10 +49,11 @@ def find_pairs(root: Path, split: str, labels: bool = True) -> list[Pair]:
     """
     if not root.is_dir():
         raise FileNotFoundError(f"{root}: no such folder; --data-root takes the folder of a data set")
-    inner, names = _child(root, (split,)), _listed_names(root, split)
-    other_splits = [name for name in ("train", "val", "test") if has_split(root, name)]
-    if inner is None and names is None and other_splits:
-        raise FileNotFoundError(f"{root}: no split {split!r}; there is {', '.join(other_splits)}")
+    inner, names = _child(root, SPLITS.get(split, (split,))), _listed_names(root, split)
+    if inner is None and names is None:
+        splits = [name for name in SPLITS if has_split(root, name)]
+        if splits:
+            raise FileNotFoundError(f"{root}: no split {split!r}; there is {', '.join(splits)}")
     folder = root if inner is None else inner
     found = {role: _child(folder, choices) for role, choices in FOLDERS.items()}
     if found["before"] is None or found["after"] is None or (labels and found["label"] is None):
@@ -61,13 +65,16 @@ def find_pairs(root: Path, split: str, labels: bool = True) -> list[Pair]:
         )
     pairs = match_pairs(found["before"], found["after"], found["label"], names)
     used = "/".join(f.name for f in found.values() if f is not None)
-    log.info("%s: %d pairs of %s in %s%s", split, len(pairs), used, folder, " by list" if names else "")
+    how = " by list" if names is not None else "" if inner else ": no splits here, so these are all there are"
+    log.info("%s: %d pairs of %s in %s%s", split, len(pairs), used, folder, how)
     return pairs
 
 
 def has_split(root: Path, split: str) -> bool:
     """Whether the data set tells this split apart, by a folder or a list."""
-    return _child(root, (split,)) is not None or (root / "list" / f"{split}.txt").is_file()
+    if not root.is_dir():
+        return False
+    return _child(root, SPLITS.get(split, (split,))) is not None or _list_of(root, split) is not None
 
 
 def match_pairs(before: Path, after: Path, label: Path | None = None, names: Sequence[str] | None = None) -> list[Pair]:
@@ -88,7 +95,7 @@ def match_pairs(before: Path, after: Path, label: Path | None = None, names: Seq
     if names is None:
         wanted = sorted(set().union(*files.values()))
     else:
-        wanted = sorted(name if name in files["before"] else Path(name).stem for name in names)
+        wanted = sorted({name if name in files["before"] else Path(name).stem for name in names})
     for role, found in files.items():
         missing = [name for name in wanted if name not in found]
         if missing:
@@ -102,12 +109,30 @@ def match_pairs(before: Path, after: Path, label: Path | None = None, names: Seq
     return [Pair(name, files["before"][name], files["after"][name], labels.get(name)) for name in wanted]
 
 
-def hold_out(pairs: Sequence[Pair], seed: int, share: float = 0.1) -> tuple[list[Pair], list[Pair]]:
-    """Split off a seeded share (at least one pair) for validation: (training, validation), each sorted."""
-    if len(pairs) < 2:
-        raise ValueError("one pair cannot be split into training and validation; add pairs or a val split")
-    count = max(1, round(share * len(pairs)))
-    chosen = set(np.random.default_rng(seed).permutation(len(pairs))[:count].tolist())
+def hold_out(
+    pairs: Sequence[Pair], changed: Sequence[int], seed: int, share: float = 0.1
+) -> tuple[list[Pair], list[Pair]]:
+    """Split off a seeded share for validation, of pairs with and without change alike.
+
+    Args:
+        pairs: all training pairs.
+        changed: changed pixels of each.
+        seed: of the choice.
+        share: how many go; of those with change at least one, so that F1 can be told.
+
+    Returns:
+        (training, validation), each in the order of `pairs`.
+
+    Raises:
+        ValueError: fewer than two pairs have any change.
+    """
+    rng = np.random.default_rng(seed)
+    with_change, without = np.flatnonzero(changed), np.flatnonzero(np.equal(changed, 0))
+    if len(with_change) < 2:
+        raise ValueError("there is no val split, and none to hold out: fewer than two training pairs have any change")
+    chosen: set[int] = set()
+    for group, least in ((with_change, 1), (without, 0)):
+        chosen |= set(rng.permutation(group)[: max(least, round(share * len(group)))].tolist())
     return [p for i, p in enumerate(pairs) if i not in chosen], [p for i, p in enumerate(pairs) if i in chosen]
 
 
@@ -128,10 +153,15 @@ def _child(folder: Path, names: Sequence[str]) -> Path | None:
 
 def _listed_names(root: Path, split: str) -> list[str] | None:
     """First column of ROOT/list/SPLIT.txt, if there is one."""
-    path = root / "list" / f"{split}.txt"
-    if not path.is_file():
+    path = _list_of(root, split)
+    if path is None:
         return None
-    return [line.split()[0] for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    return [line.split()[0] for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+
+
+def _list_of(root: Path, split: str) -> Path | None:
+    paths = (root / "list" / f"{name}.txt" for name in SPLITS.get(split, (split,)))
+    return next((path for path in paths if path.is_file()), None)
 
 
 def _images(folder: Path) -> dict[str, Path]:

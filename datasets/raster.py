@@ -11,23 +11,29 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 MODES = ("1", "L", "P", "RGB", "RGBA", "LA", "PA")  # 8 bits or less a channel
 
 
+class _Unsuitable(ValueError):
+    """A file that is whole, but not of a kind that is read here."""
+
+
 @contextmanager
 def _opened(path: Path) -> Iterator[Image.Image]:
     """The image, its pixels not yet read; whatever Pillow raises meanwhile becomes one clear ValueError."""
     try:
         with Image.open(path) as image:
-            if image.mode not in MODES:
-                raise ValueError(
-                    f"{path}: pixels of mode {image.mode} are not 8-bit grey or RGB; convert the file first"
+            # Pillow calls 16-bit RGB files "RGB" too, and would keep each value's high byte
+            if image.mode not in MODES or ";16" in str(image.tile):
+                raise _Unsuitable(
+                    f"{path}: pixels are not 8-bit grey or RGB (mode {image.mode}); convert the file first"
                 )
             yield image
-    except FileNotFoundError:
+    except (FileNotFoundError, PermissionError, _Unsuitable):
         raise
     except UnidentifiedImageError as error:
-        raise ValueError(
-            f"{path}: no image that can be read here (8-bit PNG, JPEG, BMP, TIFF); convert or replace the file"
-        ) from error
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        kinds = "8-bit PNG, JPEG, BMP, TIFF"
+        raise ValueError(f"{path}: no image that can be read here ({kinds}); convert or replace the file") from error
+    except Image.DecompressionBombError as error:
+        raise ValueError(f"{path}: too many pixels to open at once; cut the image into tiles") from error
+    except (OSError, SyntaxError, ValueError) as error:
         raise ValueError(f"{path}: damaged or unreadable ({error}); replace the file") from error
 
 

@@ -24,8 +24,12 @@ def amfnet_augmentation(sample: Sample, rng: np.random.Generator) -> Sample:
 
 
 def hanet_augmentation(sample: Sample, rng: np.random.Generator) -> Sample:
-    """Quarter turns, then flips with probability 0.5 each (HANet's released code); tiles are to be square."""
-    turns = int(rng.integers(4))
+    """Quarter turns, then flips with probability 0.5 each (HANet's released code).
+
+    Tiles that are not square take half turns only, so that a batch keeps one size.
+    """
+    height, width = sample[2].shape
+    turns = int(rng.integers(4)) if height == width else 2 * int(rng.integers(2))
     flip_rows, flip_columns = rng.random() < 0.5, rng.random() < 0.5
     before, after, mask = (_flip(np.rot90(array, turns), flip_columns, flip_rows) for array in sample)
     return before, after, mask

@@ -6,6 +6,7 @@ features, and three side outputs are supervised, not two.
 """
 
 import math
+import pickle
 from pathlib import Path
 
 import torch
@@ -133,7 +134,7 @@ def exchange_channels(before: Tensor, after: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class AMFNet(nn.Module):
-    """AMFNet with its ablations as switches (AMFNet Fig. 1 and ablation table).
+    """AMFNet (Fig. 1) with its ablations, as the authors released them, as switches.
 
     Args:
         backbone: resnet18, resnet34 (published) or resnet50; decoder widths follow the encoder's.
@@ -243,18 +244,18 @@ class AMFNet(nn.Module):
             weights = get_model_weights(self.backbone_name)["IMAGENET1K_V1"]
             try:
                 state = weights.get_state_dict(progress=True, check_hash=True)
-            except OSError as error:
+            except (OSError, RuntimeError) as error:
                 raise ValueError(
                     f"ImageNet weights of {self.backbone_name} cannot be fetched ({error}); get {weights.url} "
                     f"elsewhere and pass --backbone-weights FILE, or train from scratch with --backbone-weights none"
                 ) from error
         elif not Path(source).is_file():
             raise FileNotFoundError(f"--backbone-weights {source}: no such file (or use imagenet or none)")
-        else:
-            state = torch.load(source, map_location="cpu", weights_only=True)
         try:
+            if source != "imagenet":
+                state = torch.load(source, map_location="cpu", weights_only=True)
             self.backbone.load_state_dict({key: value for key, value in state.items() if not key.startswith("fc.")})
-        except (RuntimeError, AttributeError) as error:
+        except (RuntimeError, AttributeError, EOFError, LookupError, pickle.UnpicklingError) as error:
             problem = " ".join(str(error).split())
             raise ValueError(
                 f"--backbone-weights {source}: not a {self.backbone_name} state dict: {problem}"

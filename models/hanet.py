@@ -51,9 +51,10 @@ class ChannelAttention(nn.Module):
         self.gamma = nn.Parameter(torch.zeros(1))
 
     def forward(self, x: Tensor) -> Tensor:
-        flat = x.flatten(2)  # (B, C, h*w)
-        attention = (-flat @ flat.transpose(1, 2)).softmax(-1)  # (B, C, C)
-        return self.gamma * (attention @ flat).view(x.shape) + x
+        with torch.autocast(x.device.type, enabled=False):  # sums over all pixels: too large for half precision
+            flat = x.flatten(2).to(torch.promote_types(x.dtype, torch.float32))  # (B, C, h*w)
+            attention = (-flat @ flat.transpose(1, 2)).softmax(-1)  # (B, C, C)
+            return self.gamma * (attention @ flat).view(x.shape) + x
 
 
 class CAM(nn.Sequential):

@@ -13,7 +13,7 @@ from models import build_model
 
 log = logging.getLogger(__name__)
 
-AMFNET_VARIANTS: dict[str, dict[str, object]] = {  # the rows of AMFNet's ablation table
+AMFNET_VARIANTS: dict[str, dict[str, object]] = {  # the released ablations, in their order
     "backbone": {"bfam": False, "bfm": False, "iam": False, "deep_supervision": False},
     "bfam": {"bfm": False, "iam": False, "deep_supervision": False},
     "bfm": {"iam": False, "deep_supervision": False},
@@ -71,7 +71,7 @@ def from_official(state: Mapping[str, Tensor], variant: str = "full") -> nn.Modu
 
     Args:
         state: published keys to tensors; a `module.` prefix is stripped.
-        variant: AMFNet's row of the ablation table: backbone, bfam, bfm, iam, exchange or full.
+        variant: AMFNet's released ablation: backbone, bfam, bfm, iam, exchange or full.
 
     Raises:
         ValueError: unknown variant or network, or any unknown, missing or misshapen key, each by its name.

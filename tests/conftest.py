@@ -3,9 +3,11 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 from datasets.scenes import write_scenes
 
+torch.set_num_threads(1)  # the networks of these tests are small, and threads that wait for each other cost more
 REAL_DATA = Path(__file__).parents[2] / "shared" / "data"
 
 

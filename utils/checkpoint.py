@@ -36,8 +36,13 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise FileNotFoundError(f"{path}: no such checkpoint; train one with train_aux.py")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError) as error:
-        raise ValueError(f"{path}: not a checkpoint, or a damaged one ({_first_sentence(error)})") from error
+    except pickle.UnpicklingError as error:
+        raise ValueError(
+            f"{path}: not a checkpoint of plain tensors (damaged, or a pickled network, which could run any code: "
+            f"save its state_dict() instead)"
+        ) from error
+    except (RuntimeError, EOFError, ValueError, LookupError) as error:
+        raise ValueError(f"{path}: not a checkpoint, or a damaged one ({str(error).strip()[:80]!r})") from error
     if not isinstance(content, dict) or not {"model", "options", "weights", "statistics"} <= content.keys():
         raise ValueError(
             f"{path}: not a checkpoint of this project; an authors' state dict goes through "
@@ -60,7 +65,3 @@ def network_from(content: Checkpoint) -> nn.Module:
             f"weights and options of this checkpoint do not fit: {' '.join(str(error).split())}"
         ) from error
     return network.eval()
-
-
-def _first_sentence(error: BaseException) -> str:
-    return str(error).strip().split("\n")[0].split(". ")[0][:160] or type(error).__name__

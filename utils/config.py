@@ -5,7 +5,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import Field, asdict, dataclass, field, fields
+from dataclasses import Field, asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,7 @@ class TrainConfig:
     augmentation: str = _setting("amfnet", "joint augmentation: amfnet, hanet or none")
     fixed_epochs: int = _setting(0, "PFBS Fixed-X: epochs that see only images with change")
     linear_epochs: int = _setting(0, "PFBS Linear-Y: epochs over which the other images come in")
+    pfbs_released: bool = _setting(False, "PFBS as HANet's released code indexes it, not as the paper says")
     loss: str = _setting("bce", "loss of each output", tuple(LOSSES))
     aux_weights: tuple[float, ...] | str = _setting(
         (0.5, 0.4, 0.3),
@@ -132,24 +133,43 @@ FREE_ON_RESUME = {"data_root", "output", "num_workers", "device", "resume", "ove
 
 
 def parse_train_config(argv: Sequence[str] | None) -> TrainConfig:
-    """Flags -> settings; the recipe fills what no flag says."""
+    """Flags -> settings; the recipe, by default the network's own, fills what no flag says.
+
+    Raises:
+        ValueError: an unknown recipe or network, a number out of range, or two flags that contradict each other.
+    """
     recipes = "\n".join(f"  {name}: {_summary(settings)}" for name, settings in RECIPES.items())
     given = _flags(TrainConfig, "Train a change-detection network on pairs of images.", argv, f"recipes:\n{recipes}")
-    config = TrainConfig(**{**choose(RECIPES, given.get("recipe", "amfnet"), "--recipe"), **given})
-    for name in ("epochs", "batch_size"):
-        if getattr(config, name) < 1:
-            raise ValueError(f"--{name.replace('_', '-')} {getattr(config, name)}: must be at least 1")
+    recipe = given.setdefault("recipe", given.get("model", TrainConfig.recipe))
+    config = TrainConfig(**{**choose(RECIPES, recipe, "--recipe"), **given})
+    _at_least(config, epochs=1, batch_size=1, num_workers=0, seed=0, fixed_epochs=0, linear_epochs=0)
+    if config.resume and config.overwrite:
+        raise ValueError("--resume goes on with a run and --overwrite starts it again: give one of them")
     return config
 
 
 def parse_predict_config(argv: Sequence[str] | None) -> PredictConfig:
-    """Flags -> settings."""
-    config = PredictConfig(**_flags(PredictConfig, "Draw change maps with a trained network.", argv))
-    if (config.before is None) != (config.after is None):
-        raise ValueError("--before and --after go together: the folders of the earlier and of the later images")
+    """Flags -> settings; a run folder stands for its best.pt.
+
+    Raises:
+        ValueError: a number out of range, or flags that do not go together.
+    """
+    given = _flags(PredictConfig, "Draw change maps with a trained network.", argv)
+    config = PredictConfig(**given)
+    _at_least(config, batch_size=1, num_workers=0)
+    if ("before" in given) != ("after" in given) or ("label" in given and "before" not in given):
+        raise ValueError("--before and --after go together, and --label goes with them: the folders of a set of pairs")
+    if "before" in given and given.keys() & {"data_root", "split"}:
+        raise ValueError("--before and --after stand in place of --data-root and --split: give one or the other")
     if config.threshold is not None and not 0 <= config.threshold <= 1:
         raise ValueError(f"--threshold {config.threshold}: must lie in [0, 1]")
-    return config
+    return replace(config, checkpoint=config.checkpoint / "best.pt") if config.checkpoint.is_dir() else config
+
+
+def _at_least(config: TrainConfig | PredictConfig, **bounds: int) -> None:
+    for name, bound in bounds.items():
+        if getattr(config, name) < bound:
+            raise ValueError(f"--{name.replace('_', '-')} {getattr(config, name)}: must be at least {bound}")
 
 
 def _flags(settings: type, description: str, argv: Sequence[str] | None, epilog: str = "") -> dict[str, Any]:
@@ -176,7 +196,7 @@ def _flags(settings: type, description: str, argv: Sequence[str] | None, epilog:
             options |= {"type": setting.metadata["parse"], "choices": setting.metadata["choices"]}
             options["metavar"] = None if options["choices"] else setting.name.split("_")[-1].upper()
         if setting.name == "model_options":
-            options |= {"nargs": "+", "metavar": "KEY=VALUE"}
+            options |= {"nargs": "+", "metavar": "KEY=VALUE", "action": "extend"}
         parser.add_argument(*spellings, **options)
     words = sys.argv[1:] if argv is None else argv
     given = vars(parser.parse_args([_dashed(word) for word in words]))

@@ -1,5 +1,6 @@
 """The one training loop and the one evaluation, for every network."""
 
+import math
 from collections.abc import Iterable, Mapping
 
 import torch
@@ -12,9 +13,9 @@ from utils.metrics import count_pixels
 LOG_EVERY = 10  # steps between two looks at the loss, each of which waits for the device
 
 
-def changed_pixels(logits: Tensor, threshold: float = 0.5) -> Tensor:
-    """Logits (B, 2, H, W) -> bool (B, H, W): the probability of change exceeds the threshold."""
-    return logits.float().softmax(1)[:, 1] > threshold
+def changed_pixels(logits: Tensor) -> Tensor:
+    """Logits (B, 2, H, W) -> bool (B, H, W): changed is the likelier class."""
+    return logits[:, 1] > logits[:, 0]
 
 
 def to_device(batch: Mapping[str, Tensor], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
@@ -38,6 +39,9 @@ def train_one_epoch(
 
     Returns:
         Pixel counts of the main head while training, (2, 2) int64, and the mean loss of each output.
+
+    Raises:
+        ValueError: the loss is no finite number any more.
     """
     network.train()
     counts = torch.zeros(2, 2, dtype=torch.int64, device=device)
@@ -57,8 +61,21 @@ def train_one_epoch(
         pairs += len(mask)
         progress.update(len(mask))
         if step % LOG_EVERY == 0:
-            progress.set_postfix(loss=f"{total.item():.3f}", refresh=False)
+            progress.set_postfix(loss=f"{_finite(total):.3f}", refresh=False)
+    _finite(losses.sum())
     return counts, losses / max(pairs, 1)
+
+
+def _finite(loss: Tensor) -> float:
+    """The loss as a number.
+
+    Raises:
+        ValueError: it is none any more.
+    """
+    value = loss.item()
+    if not math.isfinite(value):
+        raise ValueError(f"the loss is {value}: training has diverged; lower --lr, or leave --amp out")
+    return value
 
 
 @torch.inference_mode()
@@ -69,7 +86,6 @@ def evaluate(
     scaling: nn.Module,
     device: torch.device,
     amp_type: torch.dtype | None = None,
-    threshold: float = 0.5,
 ) -> tuple[Tensor, float]:
     """Count the main head's pixels over a whole split.
 
@@ -83,7 +99,7 @@ def evaluate(
         before, after, mask = to_device(batch, device)
         with torch.autocast(device.type, dtype=amp_type, enabled=amp_type is not None):
             logits = network(*scaling(before, after))[0].float()
-        counts += count_pixels(changed_pixels(logits, threshold), mask)
+        counts += count_pixels(changed_pixels(logits), mask)
         loss += loss_function([logits], mask)[1][0] * len(mask)
         pairs += len(mask)
     return counts, loss.item() / max(pairs, 1)

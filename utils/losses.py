@@ -36,8 +36,7 @@ def focal(logits: Tensor, mask: Tensor, gamma: float = 0.5, alpha: float | None 
         gamma: pixels of probability p for their own class weigh (1 - p)^gamma; the weight carries no gradient.
         alpha: weight of class 0; class 1 weighs 1 - alpha.
     """
-    own = F.one_hot(mask.clamp(max=1), 2).movedim(-1, 1).to(logits.dtype)  # (B, 2, H, W)
-    log_p = (F.log_softmax(logits, dim=1) * own).sum(1)  # (B, H, W)
+    log_p = (F.log_softmax(logits, dim=1) * _one_hot(mask, logits.dtype)).sum(1)  # (B, H, W)
     losses = -((1 - log_p.detach().exp()) ** gamma) * log_p
     if alpha is not None:
         losses = losses * torch.where(mask == 0, alpha, 1 - alpha)
@@ -95,14 +94,13 @@ class DeepSupervisionLoss(nn.Module):
         Raises:
             ValueError: several outputs, and another number of weights.
         """
-        parts = torch.stack([self.base(logits, mask) for logits in outputs])
-        return (parts * self._weights_for(parts)).sum(), parts.detach()
-
-    def _weights_for(self, parts: Tensor) -> Tensor:
+        parts = [self.base(logits, mask) for logits in outputs]
+        values = torch.stack(parts).detach()
         if len(parts) == 1:
-            return parts.new_ones(1)
-        if self.weights == "balanced":
-            return parts.detach()[0] / parts.detach()
+            return parts[0], values
+        if isinstance(self.weights, str):
+            return torch.stack(parts) @ (values[0] / values), values
         if len(parts) != len(self.weights):
             raise ValueError(f"{len(parts)} outputs need {len(parts)} loss weights, got {tuple(self.weights)}")
-        return parts.new_tensor(self.weights)
+        # plain numbers: a tensor of weights made here would wait for the device
+        return torch.stack([part * weight for part, weight in zip(parts, self.weights, strict=True)]).sum(), values

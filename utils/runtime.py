@@ -34,7 +34,7 @@ def pick_device(name: str = "auto") -> torch.device:
 
 def amp_type(device: torch.device) -> torch.dtype:
     """The half-precision type of mixed precision: bfloat16, or float16 on a GPU that has no bfloat16."""
-    if device.type == "cuda" and not torch.cuda.is_bf16_supported():
+    if device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
         return torch.float16
     return torch.bfloat16
 
@@ -86,6 +86,9 @@ def errors_in_one_line() -> Iterator[None]:
         if os.environ.get("CHANGE_DETECTION_TRACEBACK"):
             raise
         sys.stderr.write(f"error: {_last_line(error)}\n")
+        raise SystemExit(2) from None
+    except torch.OutOfMemoryError:
+        sys.stderr.write("error: out of GPU memory; use a smaller --batch-size (in training also --amp)\n")
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")

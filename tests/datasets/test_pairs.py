@@ -37,7 +37,7 @@ def test_split_folders_of_every_set(folders, tmp_path):
 def test_list_files(tmp_path):
     make(tmp_path, names=[f"{n}.png" for n in range(5)])
     (tmp_path / "list").mkdir()
-    (tmp_path / "list" / "train.txt").write_text("3.png 1\n0.png 0\n\n")
+    (tmp_path / "list" / "train.txt").write_text("\ufeff3.png 1\n0.png 0\n\n3.png 1\n", encoding="utf-8")
     (tmp_path / "list" / "test.txt").write_text("4\n")
     assert [p.name for p in find_pairs(tmp_path, "train")] == ["0", "3"]
     assert [p.name for p in find_pairs(tmp_path, "test")] == ["4"]
@@ -47,6 +47,14 @@ def test_list_files(tmp_path):
     (tmp_path / "list" / "val.txt").write_text("7.png\n")
     with pytest.raises(ValueError, match="first '7'"):
         find_pairs(tmp_path, "val")
+
+
+@pytest.mark.parametrize("name", ["val", "valid", "Validation"])
+def test_names_of_the_validation_split(name, tmp_path):
+    make(tmp_path / "train")
+    make(tmp_path / name)
+    assert has_split(tmp_path, "val")
+    assert find_pairs(tmp_path, "val")[0].before.parent.parent.name == name
 
 
 def test_flat_folder_serves_any_split(tmp_path):
@@ -102,14 +110,18 @@ def test_three_folders_by_hand(tmp_path):
         match_pairs(tmp_path / "old", tmp_path / "missing")
 
 
-def test_held_out_tenth_is_seeded_and_disjoint(tmp_path):
+def test_held_out_tenth_is_seeded_disjoint_and_has_change(tmp_path):
     make(tmp_path, names=[f"{n:02}.png" for n in range(30)])
     pairs = find_pairs(tmp_path, "train")
-    train, val = hold_out(pairs, seed=1)
+    changed = [5 if n < 12 else 0 for n in range(30)]
+    train, val = hold_out(pairs, changed, seed=1)
     assert (len(train), len(val)) == (27, 3)
+    assert sum(int(p.name) < 12 for p in val) == 1
     assert sorted(p.name for p in train + val) == [p.name for p in pairs]
-    assert hold_out(pairs, seed=1) == (train, val)
-    assert hold_out(pairs, seed=2)[1] != val
+    assert hold_out(pairs, changed, seed=1) == (train, val)
+    assert hold_out(pairs, changed, seed=2)[1] != val
+    with pytest.raises(ValueError, match="fewer than two training pairs have any change"):
+        hold_out(pairs, [1] + [0] * 29, seed=1)
 
 
 def test_fingerprint_follows_names_and_sizes(tmp_path):

@@ -1,6 +1,8 @@
 """One image or label read, or one clear error that names the file."""
 
 import io
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -12,8 +14,8 @@ MASK = np.zeros((20, 30), np.uint8)
 MASK[4:12, 5:20] = 1
 
 
-def write(path, pixels, mode=None, **options):
-    Image.fromarray(pixels, mode).save(path, **options) if mode else Image.fromarray(pixels).save(path, **options)
+def write(path, pixels, **options):
+    Image.fromarray(pixels).save(path, **options)
     return path
 
 
@@ -80,9 +82,42 @@ def test_damaged_files_are_named(kind, tmp_path):
         read_image(path)
 
 
-def test_sixteen_bits_are_refused(tmp_path):
-    path = write(tmp_path / "deep.png", np.full((8, 8), 40_000, np.uint16))
-    with pytest.raises(ValueError, match=r"deep\.png.*8-bit"):
+def deep_rgb_png(path):
+    """A 16-bit RGB PNG, which Pillow reads and cannot write: 4 x 4 pixels of value 1500."""
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    rows = b"".join(b"\0" + struct.pack(">12H", *[1500] * 12) for _ in range(4))
+    header = struct.pack(">IIBBBBB", 4, 4, 16, 2, 0, 0, 0)
+    chunks = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunks)
+
+
+DEEP = {
+    "grey PNG": ("deep.png", lambda p: write(p, np.full((8, 8), 40_000, np.uint16))),
+    "RGB PNG": ("deep.png", deep_rgb_png),
+    "grey TIFF": ("deep.tif", lambda p: write(p, np.full((8, 8), 40_000, np.uint16))),
+    "float TIFF": ("deep.tif", lambda p: write(p, np.ones((8, 8), np.float32))),
+}
+
+
+@pytest.mark.parametrize("kind", DEEP)
+def test_more_than_eight_bits_are_refused_not_cut(kind, tmp_path):
+    name, make = DEEP[kind]
+    make(tmp_path / name)
+    for read in (read_image, read_label, image_size):
+        with pytest.raises(ValueError, match=rf"{name}.*8-bit"):
+            read(tmp_path / name)
+
+
+def test_real_sixteen_bit_image_is_refused(real_data):
+    with pytest.raises(ValueError, match=r"before\.tif: .*8-bit"):
+        read_image(real_data / "oscd_beirut" / "before.tif")
+
+
+def test_huge_declared_size_is_refused(tmp_path, monkeypatch):
+    path = write(tmp_path / "huge.png", MASK)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 200)
+    with pytest.raises(ValueError, match=r"huge\.png: too many pixels.*cut the image into tiles"):
         read_image(path)
-    with pytest.raises(ValueError, match=r"deep\.png.*8-bit"):
-        image_size(path)

@@ -22,6 +22,7 @@ def grid(height, width):
 def test_all_three_move_together(name, height, width, seed):
     image = grid(height, width)
     before, after, mask = AUGMENTATIONS[name]((image, image, image[..., 0]), np.random.default_rng(seed))
+    assert before.shape == image.shape, "a batch could not be made"
     assert np.array_equal(before, after)
     assert np.array_equal(before[..., 0], mask)
 

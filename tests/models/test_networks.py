@@ -162,6 +162,17 @@ def test_unknown_names_and_options(name, options, message):
         build_model(name, **options)
 
 
+def test_hanets_channel_attention_stays_in_single_precision(monkeypatch):
+    """Its sums run over all pixels: in half precision the attention would be another one."""
+    network, x = build("hanet").eval(), pair()
+    weights = []
+    softmax = torch.Tensor.softmax
+    monkeypatch.setattr(torch.Tensor, "softmax", lambda self, dim: weights.append(self.dtype) or softmax(self, dim))
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        network(*x)
+    assert weights == [torch.float32] * 4
+
+
 def test_backbone_weights_from_a_file(tmp_path):
     """A torchvision file fills the encoder and nothing else; another network's is refused."""
     from torchvision.models import resnet18, resnet50
@@ -176,6 +187,9 @@ def test_backbone_weights_from_a_file(tmp_path):
     assert torch.equal(network.head[0].weight, head)
     with pytest.raises(ValueError, match="not a resnet18 state dict"):
         network.load_backbone(str(tmp_path / "resnet50.pth"))
+    (tmp_path / "page.pth").write_text("<html>not found</html>")
+    with pytest.raises(ValueError, match=r"page\.pth: not a resnet18 state dict"):
+        network.load_backbone(str(tmp_path / "page.pth"))
     with pytest.raises(FileNotFoundError, match="no such file"):
         network.load_backbone(str(tmp_path / "none.pth"))
 

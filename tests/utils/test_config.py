@@ -45,7 +45,7 @@ def test_flags_people_type():
 
 
 def test_network_options_are_plain_values():
-    config = parse_train_config(["--model-options", "backbone=resnet18", "iam=False", "dropout=0.1"])
+    config = parse_train_config(["--model-options", "backbone=resnet18", "iam=False", "--model-options", "dropout=0.1"])
     assert config.model_options == {"backbone": "resnet18", "iam": False, "dropout": 0.1}
 
 
@@ -53,7 +53,10 @@ def test_network_options_are_plain_values():
     ("argv", "message"),
     [
         (["--recipe", "unet"], "--recipe unet: not known; choose one of amfnet, hanet"),
+        (["--model", "unet"], "--recipe unet: not known"),
         (["--batch-size", "0"], "--batch-size 0: must be at least 1"),
+        (["--seed", "-1"], "--seed -1: must be at least 0"),
+        (["--resume", "--overwrite"], "give one of them"),
     ],
 )
 def test_wrong_values(argv, message):
@@ -70,9 +73,27 @@ def test_wrong_flags_leave_with_2(argv, capsys):
     assert left.value.code == 2
 
 
-def test_predict_needs_both_dates():
+def test_a_network_brings_its_own_recipe():
+    config = parse_train_config(["--model", "hanet"])
+    assert (config.recipe, config.loss, config.backbone_weights) == ("hanet", "hybrid", "none")
+    assert parse_train_config(["--model", "hanet", "--recipe", "amfnet"]).recipe == "amfnet"
+
+
+@pytest.mark.parametrize("argv", [["--before", "a"], ["--label", "c"], ["--after", "b", "--label", "c"]])
+def test_predict_needs_both_dates(argv):
     with pytest.raises(ValueError, match="--before and --after go together"):
-        parse_predict_config(["--before", "a"])
+        parse_predict_config(argv)
+
+
+def test_predict_takes_one_source_of_images(tmp_path):
+    with pytest.raises(ValueError, match="in place of --data-root"):
+        parse_predict_config(["--before", "a", "--after", "b", "--split", "test"])
+    with pytest.raises(ValueError, match="--batch-size 0: must be at least 1"):
+        parse_predict_config(["--batch-size", "0"])
+    assert parse_predict_config(["--checkpoint", str(tmp_path)]).checkpoint == tmp_path / "best.pt"
+
+
+def test_threshold_is_a_probability():
     with pytest.raises(ValueError, match=r"--threshold 1.5: must lie in \[0, 1\]"):
         parse_predict_config(["--threshold", "1.5"])
 

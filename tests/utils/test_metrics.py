@@ -71,13 +71,15 @@ def test_one_count_over_a_split_is_not_a_mean_over_batches():
     assert scores(small + large)["recall"] == pytest.approx(0.01)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(st.integers(0, 2**32 - 1))
 def test_best_threshold_is_the_best_of_all(seed):
     rng = np.random.default_rng(seed)
     levels = rng.integers(0, 256, (5, 9), np.uint8)
     changed = rng.random((5, 9)) < 0.3
-    everything = {t: sk.f1_score(changed.ravel(), levels.ravel() > t, zero_division=0) for t in range(-1, 256)}
+    everything = {
+        t: sk.f1_score(changed.ravel(), levels.ravel() > t, zero_division=0) for t in (-1, *np.unique(levels))
+    }
     threshold, f1 = best_threshold(levels, changed)
     assert f1 == pytest.approx(max(everything.values()))
-    assert everything[threshold] == pytest.approx(f1)
+    assert sk.f1_score(changed.ravel(), levels.ravel() > threshold) == pytest.approx(f1)
