@@ -20,7 +20,7 @@ from utils.runtime import errors_in_one_line, show_log
 log = logging.getLogger("demo")
 SIZE, COUNTS = 128, {"train": 480, "val": 40, "test": 60}
 FLAGS = {  # the papers' recipes are made for thousands of tiles and an encoder trained on ImageNet
-    "amfnet": "--backbone-weights none --augmentation hanet --loss hybrid --lr 1e-3 --epochs 4 --batch-size 8",
+    "amfnet": "--backbone-weights none --augmentation hanet --loss hybrid --lr 1e-3 --epochs 5 --batch-size 8",
     "hanet": "--linear-epochs 0 --schedule poly --lr 1e-3 --epochs 3 --batch-size 4",
 }
 
