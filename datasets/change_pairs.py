@@ -79,11 +79,14 @@ def check_sizes(pairs: Sequence[Pair], divisor: int, alike: bool) -> list[tuple[
         if height % divisor or width % divisor:
             raise ValueError(
                 f"{files[0]}: {height} x {width} pixels, but this network takes multiples of {divisor}; "
-                f"cut the images to such tiles, e.g. 256 x 256 (never resize them)"
+                f"cut the images to tiles: python -m tools.prepare_tiles (never resize them)"
             )
         if alike and found[0] != sizes[0][0]:
             first = "{} x {}".format(*sizes[0][0])
-            raise ValueError(f"{files[0]}: {height} x {width} pixels among tiles of {first}; cut all tiles to one size")
+            raise ValueError(
+                f"{files[0]}: {height} x {width} pixels among tiles of {first}; cut all to tiles of one size: "
+                f"python -m tools.prepare_tiles"
+            )
     return [found[0] for found in sizes]
 
 

@@ -1,14 +1,24 @@
 """Opens one image or label; every unreadable or unsuitable file is a ValueError that names it."""
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from utils.tiling import Window
+
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 MODES = ("1", "L", "P", "RGB", "RGBA", "LA", "PA")  # 8 bits or less a channel
+AT_ONCE = 2**22  # pixels that are always decoded at once: 2048 x 2048
+PILLOW_LIMIT = 2**26  # pixels decoded at once where windows cannot be read: 8192 x 8192, 0.2 GB as RGB
+CACHE_MB = 64  # of decoded blocks, for all open files together; GDAL would take 5 % of the machine's memory
+COLOURS = ("gray", "red", "palette", "undefined")  # of a first band that is grey, RGB or an index
 
 
 class _Unsuitable(ValueError):
@@ -71,3 +81,117 @@ def read_label(path: Path) -> np.ndarray:
 def binarise(values: np.ndarray) -> np.ndarray:
     """Label values -> 0 / 1, uint8, by the rule of `read_label`."""
     return (values > (0 if values.max(initial=0) <= 1 else 127)).astype(np.uint8)
+
+
+class WindowedImage:
+    """One image or label, open to read windows of it; a `with` block closes it.
+
+    Up to AT_ONCE pixels Pillow decodes it at the first read. A larger TIFF is read through rasterio, where that is
+    installed, and no more of it than a window needs. Other formats have to be decoded from their first line on: up to
+    PILLOW_LIMIT by Pillow, at once, and beyond by rasterio, which is fast as long as windows come from top to bottom.
+
+    Attributes:
+        size: (height, width).
+        random_access: whether windows can be read in any order at the same cost.
+    """
+
+    def __init__(self, path: Path, grey: bool = False) -> None:
+        """Read the header.
+
+        Args:
+            path: the file.
+            grey: whether to read one grey channel, as of a label, in place of RGB.
+
+        Raises:
+            ValueError: damaged, more than 8 bits a channel, or too large without rasterio.
+        """
+        self.path, self.grey, self.random_access = path, grey, False
+        self._pixels: np.ndarray | None = None
+        self._dataset: Any = None
+        size, is_tiff = _pillow_size(path), path.suffix.lower() in (".tif", ".tiff")
+        limit = AT_ONCE if is_tiff and _rasterio() else PILLOW_LIMIT
+        if size and size[0] * size[1] <= limit:
+            self.size = size
+        else:
+            self._dataset, self.random_access = _open_dataset(path), is_tiff
+            self.size = self._dataset.height, self._dataset.width
+
+    def __enter__(self) -> "WindowedImage":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._dataset is not None:
+            self._dataset.close()
+
+    def read(self, window: Window) -> np.ndarray:
+        """Read a window, uint8 (h, w, 3), or (h, w) if grey: the pixels of `read_image` and `read_label_values`.
+
+        Raises:
+            ValueError: damaged or truncated.
+        """
+        if self._dataset is not None:
+            return _read_dataset(self._dataset, self.path, window, self.grey)
+        if self._pixels is None:
+            self._pixels = read_label_values(self.path) if self.grey else read_image(self.path)
+        return self._pixels[window.slices]
+
+
+def _pillow_size(path: Path) -> tuple[int, int] | None:
+    """(height, width), or None for more pixels than Pillow agrees to open."""
+    try:
+        return image_size(path)
+    except ValueError as error:
+        if isinstance(error.__cause__, Image.DecompressionBombError):
+            return None
+        raise
+
+
+@cache
+def _rasterio() -> ModuleType | None:
+    """The optional reader, if it is installed."""
+    try:
+        import rasterio
+        from rasterio.errors import NotGeoreferencedWarning
+    except ImportError:
+        return None
+    warnings.simplefilter("ignore", NotGeoreferencedWarning)  # most public sets have no georeference
+    return rasterio
+
+
+def _open_dataset(path: Path) -> Any:
+    rasterio = _rasterio()
+    if rasterio is None:
+        raise ValueError(
+            f"{path}: more than {PILLOW_LIMIT:,} pixels are not decoded at once; to read them by windows: "
+            f"pip install -r requirements-geo.txt"
+        )
+    try:
+        with rasterio.Env(GDAL_CACHEMAX=CACHE_MB):
+            dataset = rasterio.open(path)
+    except rasterio.errors.RasterioError as error:
+        raise ValueError(f"{path}: damaged or unreadable ({error}); replace the file") from error
+    if set(dataset.dtypes) != {"uint8"} or dataset.count > 4 or dataset.colorinterp[0].name not in COLOURS:
+        dataset.close()
+        raise ValueError(
+            f"{path}: {dataset.count} bands of {dataset.dtypes[0]} are not 8-bit grey or RGB; convert the file first"
+        )
+    return dataset
+
+
+def _read_dataset(dataset: Any, path: Path, window: Window, grey: bool) -> np.ndarray:
+    """A window of an open rasterio dataset, in Pillow's colours: uint8 (h, w, 3), or (h, w) if grey."""
+    rasterio = _rasterio()
+    assert rasterio is not None
+    part = rasterio.windows.Window(window.left, window.top, window.width, window.height)
+    try:
+        with rasterio.Env(GDAL_CACHEMAX=CACHE_MB):
+            bands = dataset.read([1, 2, 3] if dataset.count > 2 else [1], window=part)
+    except rasterio.errors.RasterioError as error:
+        raise ValueError(f"{path}: damaged or unreadable ({error}); replace the file") from error
+    if dataset.colorinterp[0].name == "palette":  # GDAL shows one bit and "min is white" as palettes, too
+        colours = dataset.colormap(1)
+        bands = np.array([colours.get(i, (0, 0, 0))[:3] for i in range(256)], np.uint8)[bands[0]].transpose(2, 0, 1)
+    if grey and len(bands) == 1:
+        return bands[0]
+    rgb = np.ascontiguousarray(np.broadcast_to(bands, (3, *bands.shape[1:])).transpose(1, 2, 0))
+    return np.array(Image.fromarray(rgb).convert("L")) if grey else rgb

@@ -8,7 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datasets.raster import image_size, read_image, read_label
+from datasets import raster
+from datasets.raster import WindowedImage, image_size, read_image, read_label, read_label_values
+from utils.tiling import Window
+
+pytestmark = pytest.mark.filterwarnings("ignore:Dataset has no geotransform")
 
 MASK = np.zeros((20, 30), np.uint8)
 MASK[4:12, 5:20] = 1
@@ -121,3 +125,86 @@ def test_huge_declared_size_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 200)
     with pytest.raises(ValueError, match=r"huge\.png: too many pixels.*cut the image into tiles"):
         read_image(path)
+
+
+FILES = {
+    "RGB": np.random.default_rng(0).integers(0, 256, (90, 130, 3), np.uint8),
+    "RGBA": np.random.default_rng(1).integers(0, 256, (90, 130, 4), np.uint8),
+    "grey": np.random.default_rng(2).integers(0, 256, (90, 130), np.uint8),
+    "grey and alpha": np.random.default_rng(3).integers(0, 256, (90, 130, 2), np.uint8),
+}
+AREAS = [Window(0, 0, 90, 130), Window(64, 100, 26, 30), Window(10, 3, 1, 64), Window(0, 0, 90, 130)]
+
+
+def as_tiff(kind, path):
+    if kind == "palette":
+        image = Image.fromarray(FILES["RGB"]).quantize(200)
+    elif kind == "one bit":
+        image = Image.fromarray(FILES["grey"]).convert("1")
+    else:
+        image = Image.fromarray(FILES[kind])
+    image.save(path)
+    return path
+
+
+@pytest.fixture
+def rasterio():
+    return pytest.importorskip("rasterio")
+
+
+@pytest.mark.parametrize("suffix", ["png", "bmp", "tif"])
+@pytest.mark.parametrize("grey", [False, True])
+def test_windows_are_parts_of_the_whole(suffix, grey, tmp_path):
+    path = write(tmp_path / f"image.{suffix}", FILES["RGB"])
+    whole = read_label_values(path) if grey else read_image(path)
+    with WindowedImage(path, grey) as image:
+        assert image.size == (90, 130)
+        assert not image.random_access
+        for area in AREAS:
+            assert np.array_equal(image.read(area), whole[area.slices])
+
+
+@pytest.mark.parametrize("kind", [*FILES, "palette", "one bit"])
+def test_both_readers_give_the_same_pixels(kind, tmp_path, monkeypatch, rasterio):
+    path = as_tiff(kind, tmp_path / "image.tif")
+    monkeypatch.setattr(raster, "AT_ONCE", 100)
+    with WindowedImage(path) as image, WindowedImage(path, grey=True) as grey:
+        assert image.random_access
+        assert image.size == grey.size == (90, 130)
+        for area in AREAS:
+            assert np.array_equal(image.read(area), read_image(path)[area.slices])
+            difference = grey.read(area).astype(int) - read_label_values(path)[area.slices]
+            assert np.abs(difference).max() <= (1 if kind == "palette" else 0)  # Pillow rounds a palette's grey down
+
+
+def test_large_png_is_read_by_rasterio_from_top_to_bottom(tmp_path, monkeypatch, rasterio):
+    path = write(tmp_path / "image.png", FILES["RGB"])
+    monkeypatch.setattr(raster, "PILLOW_LIMIT", 100)
+    with WindowedImage(path) as image:
+        assert not image.random_access
+        assert all(np.array_equal(image.read(area), FILES["RGB"][area.slices]) for area in AREAS)
+
+
+@pytest.mark.parametrize("limit", ["ours", "Pillow's"])
+def test_too_large_without_rasterio_names_what_to_install(limit, tmp_path, monkeypatch):
+    path = write(tmp_path / "huge.tif", FILES["RGB"])
+    monkeypatch.setattr(raster, "_rasterio", lambda: None)
+    monkeypatch.setattr(*((raster, "PILLOW_LIMIT", 100) if limit == "ours" else (Image, "MAX_IMAGE_PIXELS", 100)))
+    with pytest.raises(ValueError, match=r"huge\.tif: more than .* pixels .*pip install -r requirements-geo\.txt"):
+        WindowedImage(path)
+
+
+def test_large_and_unsuitable_is_refused(tmp_path, monkeypatch, rasterio):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)  # so that Pillow does not even tell the mode
+    with pytest.raises(ValueError, match=r"deep\.tif: 1 bands of uint16.*convert"):
+        WindowedImage(write(tmp_path / "deep.tif", np.full((90, 130), 40_000, np.uint16)))
+
+
+def test_large_and_cut_short_is_named(tmp_path, monkeypatch, rasterio):
+    monkeypatch.setattr(raster, "AT_ONCE", 100)
+    path = tmp_path / "short.tif"
+    with rasterio.open(path, "w", driver="GTiff", width=256, height=256, count=1, dtype="uint8") as dataset:
+        dataset.write(np.zeros((1, 256, 256), np.uint8))
+    path.write_bytes(path.read_bytes()[:20_000])
+    with pytest.raises(ValueError, match=r"short\.tif: damaged.*replace"), WindowedImage(path) as image:
+        image.read(Window(0, 0, 256, 256))

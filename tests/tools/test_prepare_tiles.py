@@ -1,0 +1,152 @@
+"""The tool as a user runs it: layouts in, tiles out, one pair of files, real scenes, and every foreseeable mistake."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from datasets.pairs import find_pairs
+from datasets.raster import read_image, read_label_values
+from tools.prepare_tiles import main
+
+RNG = np.random.default_rng(0)
+
+
+def run(*words):
+    main([str(word) for word in words])
+
+
+def fails(capsys, *words):
+    """Leaves with code 2 and one line on stderr, which is returned."""
+    with pytest.raises(SystemExit) as left:
+        run(*words)
+    assert left.value.code == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    return line
+
+
+def fill(folder, names=("1", "2"), size=(64, 96), roles=("A", "B", "label")):
+    for role in roles:
+        (folder / role).mkdir(parents=True)
+        for name in names:
+            pixels = RNG.integers(0, 2, size, np.uint8) * 255
+            Image.fromarray(pixels).save(folder / role / f"{name}.png")
+    return folder
+
+
+LAYOUTS = {
+    "split folders": lambda root: [fill(root / s, roles=("time1", "time2", "label")) for s in ("train", "test")],
+    "lists": lambda root: (
+        fill(root, "1234"),
+        (root / "list").mkdir(),
+        (root / "list" / "train.txt").write_text("1.png\n2.png\n"),
+        (root / "list" / "test.txt").write_text("3.png\n4.png\n"),
+    ),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_layouts_in_split_folders_out(layout, tmp_path, capsys):
+    LAYOUTS[layout](tmp_path / "in")
+    run("--data-root", tmp_path / "in", "--output", tmp_path / "out", "--tile_size", 32, "--num-workers", 2)
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["manifest.csv", "test", "tiles.json", "train"]
+    for split in ("train", "test"):
+        assert sorted(p.name for p in (tmp_path / "out" / split).iterdir()) == ["A", "B", "label"]
+        assert len(find_pairs(tmp_path / "out", split)) == 2 * 2 * 3
+    log = capsys.readouterr().err
+    assert "train: 12 tiles of 32 x 32" in log
+    assert "24/24" in log
+    assert f"next: python train_aux.py --data-root {tmp_path / 'out'}" in log
+    assert json.loads((tmp_path / "out" / "tiles.json").read_text())["tiles"] == {"train": 12, "test": 12}
+
+
+def test_one_split_and_a_source_without_splits(tmp_path, capsys):
+    fill(tmp_path / "flat")
+    run("--data-root", tmp_path / "flat", "--output", tmp_path / "a", "--tile-size", 32)
+    assert "its tiles are called train" in capsys.readouterr().err
+    assert len(find_pairs(tmp_path / "a", "train")) == 12
+    run("--data-root", tmp_path / "flat", "--output", tmp_path / "b", "--tile-size", 32, "--split", "test")
+    assert [p.name for p in (tmp_path / "b").iterdir() if p.is_dir()] == ["test"]
+    run("--data-root", tmp_path / "b", "--output", tmp_path / "c", "--tile-size", 16, "--split", "test")
+    assert len(find_pairs(tmp_path / "c", "test")) == 4 * 12
+
+
+def test_one_pair_of_files(tmp_path):
+    for date in ("2012", "2016", "change"):
+        fill(tmp_path / date, ("whole",), roles=("images",))
+    files = {date: tmp_path / date / "images" / "whole.png" for date in ("2012", "2016", "change")}
+    pair = ["--before", files["2012"], "--after", files["2016"]]
+    run(*pair, "--label", files["change"], "--split", "train", "--output", tmp_path / "out", "--tile-size", 32)
+    tiles = find_pairs(tmp_path / "out", "train")
+    assert [tile.name for tile in tiles] == [
+        f"whole_00{top}_00{left}" for top in ("00", "32") for left in ("00", "32", "64")
+    ]
+    assert np.array_equal(read_image(tiles[-1].after), read_image(files["2016"])[32:, 64:])
+    assert "2012/images/whole.png,2016/images/whole.png,change/images/whole.png" in (
+        tmp_path / "out" / "manifest.csv"
+    ).read_text(encoding="utf-8")
+    run(*pair, "--output", tmp_path / "two", "--tile-size", 32)
+    assert len(find_pairs(tmp_path / "two", "train", labels=False)) == 6
+
+
+MISTAKES = {
+    "neither": ([], "give either --data-root"),
+    "both": (["--data-root", "in", "--before", "in/A/1.png", "--after", "in/B/1.png"], "give either --data-root"),
+    "one date": (["--before", "in/A/1.png"], "--before and --after"),
+    "no file": (["--before", "in/A/1.png", "--after", "in/B/9.png"], "9.png: no such file"),
+    "a folder": (["--before", "in/A", "--after", "in/B"], "take one image each"),
+    "no folder": (["--data-root", "nowhere"], "nowhere: no such folder"),
+    "source": (["--data-root", "in", "--output", "in"], "give --output a folder of its own"),
+    "inside": (["--data-root", "in", "--output", "in/tiles"], "give --output a folder of its own"),
+    "around": (["--data-root", "in", "--output", "."], "give --output a folder of its own"),
+    "overlap": (["--data-root", "in", "--tile-size", "32", "--overlap", "32"], "an overlap of 32"),
+    "too small": (["--data-root", "in"], "64 x 96 pixels hold no tile of 256"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_mistakes_are_one_line_and_leave_nothing(mistake, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    fill(tmp_path / "in")
+    before = sorted(tmp_path.rglob("*"))
+    words, says = MISTAKES[mistake]
+    assert says in fails(capsys, *(["--output", "out"] if "--output" not in words else []), *words)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_second_run_with_other_settings_says_what_to_do(tmp_path, capsys):
+    fill(tmp_path / "in")
+    flags = ["--data-root", tmp_path / "in", "--output", tmp_path / "out"]
+    run(*flags, "--tile-size", 32)
+    run(*flags, "--tile-size", 32)
+    line = fails(capsys, *flags, "--tile-size", 16)
+    assert "tile_size: 32 there, 16 here" in line
+    assert "give another --output" in line
+
+
+def test_real_sizes_that_do_not_come_out_even(real_data, tmp_path):
+    run("--data-root", real_data / "sztaki", "--output", tmp_path / "out", "--edge", "pad", "--overlap", 64)
+    tiles = find_pairs(tmp_path / "out", "train")
+    joined = {}
+    for tile in tiles:
+        name, top, left = tile.name.rsplit("_", 2)
+        image = joined.setdefault(name, np.zeros((1200, 1200), np.uint8))
+        image[int(top) : int(top) + 256, int(left) : int(left) + 256] = read_label_values(tile.label)
+    sources = find_pairs(real_data / "sztaki", "train")
+    assert sorted(joined) == [pair.name for pair in sources]
+    for pair in sources:
+        assert np.array_equal(joined[pair.name][:640, :952], read_label_values(pair.label))
+        assert not joined[pair.name][640:].any()
+
+
+def test_real_images_give_the_published_tiles(real_data, tmp_path):
+    run("--data-root", real_data / "levir1024", "--output", tmp_path / "out")
+    published = {pair.name: pair for pair in find_pairs(real_data / "levir", "train")}
+    tiles = find_pairs(tmp_path / "out", "test")
+    assert len(tiles) == 32
+    for tile in tiles:
+        theirs = published[tile.name]
+        assert np.array_equal(read_image(tile.before), read_image(theirs.before))
+        assert np.array_equal(read_image(tile.after), read_image(theirs.after))
+        assert np.array_equal(read_label_values(tile.label), read_label_values(theirs.label))

@@ -1,0 +1,120 @@
+"""Cuts the images of a data set, or one large pair, into tiles: SPLIT/{A,B,label}/NAME_ROW_COL.png."""
+
+import argparse
+import logging
+import os
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+
+from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+from datasets.pairs import Pair, find_pairs, has_split
+from datasets.tile_records import plan_of, published_counts, refuse_source, start_output, write_manifest
+from datasets.tiles import TileCutter, Tiling, plan_scenes
+from utils.runtime import errors_in_one_line, show_log
+from utils.tiling import EDGES
+
+log = logging.getLogger("prepare_tiles")
+SPLITS = ("train", "val", "test")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the script; an expected error is one line on stderr and exit code 2."""
+    args = parse(argv)
+    show_log()
+    with errors_in_one_line():
+        prepare(args)
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Flags -> settings; words join by - or _."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog="The same command goes on with a run that was stopped.", allow_abbrev=False
+    )
+
+    def flag(name: str, text: str, **options: object) -> None:
+        parser.add_argument(*dict.fromkeys((f"--{name}", f"--{name.replace('-', '_')}")), help=text, **options)
+
+    flag(
+        "data-root", "data set to cut: {train,val,test}/{A,B,label}, A,B,label and list/*.txt, or A,B,label", type=Path
+    )
+    flag("before", "earlier image of one pair, in place of --data-root", type=Path)
+    flag("after", "later image of the pair", type=Path)
+    flag("label", "label of the pair, if there is one", type=Path)
+    flag("split", "cut only this split; names the split where the source has none (default there: train)")
+    flag("output", "folder of the tiles, outside the source", type=Path, required=True)
+    flag("tile-size", "side of a tile in pixels (default: 256)", type=int, default=256)
+    flag("overlap", "pixels that neighbouring tiles share (default: 0)", type=int, default=0)
+    flag(
+        "edge",
+        "last tile of a row or column: shift it back until it is full, pad it with zeros, or drop it (default: shift)",
+        choices=EDGES,
+        default="shift",
+    )
+    flag("num-workers", "threads", type=int, default=min(4, os.cpu_count() or 1))
+    return parser.parse_args(argv)
+
+
+def prepare(args: argparse.Namespace) -> None:
+    """Plan, cut and record; then say what there is and how to go on."""
+    splits, root = find_source(args)
+    tiling = Tiling(args.tile_size, args.overlap, args.edge)
+    files = {
+        path for pairs in splits.values() for pair in pairs for path in (pair.before, pair.after, pair.label) if path
+    }
+    refuse_source(args.output, {root, *(path.parent for path in files)} if args.data_root else files)
+    scenes = plan_scenes(splits, tiling, args.num_workers)
+    plan = plan_of(scenes, tiling, root)
+    cutter = TileCutter(args.output, tiling.tile_size, start_output(args.output, plan))
+    tiles = []
+    with (
+        closing(cutter.cut(scenes, args.num_workers)) as parts,
+        tqdm(total=sum(plan["tiles"].values()), unit="tile", desc="cutting", dynamic_ncols=True) as progress,
+        logging_redirect_tqdm(),
+    ):
+        for part in parts:
+            tiles += part
+            progress.update(len(part))
+    manifest = write_manifest(args.output, tiles, root)
+    for split, count in plan["tiles"].items():
+        log.info("%s: %d tiles of %d x %d", split, count, tiling.tile_size, tiling.tile_size)
+    for matches, sentence in published_counts(scenes, tiling, root):
+        log.log(logging.INFO if matches else logging.WARNING, "%s", sentence)
+    log.info("source, window and SHA-256 of each tile: %s", manifest)
+    log.info("next: python train_aux.py --data-root %s", args.output)
+
+
+def find_source(args: argparse.Namespace) -> tuple[dict[str, list[Pair]], Path]:
+    """The pairs of each split, and the folder their files are named from."""
+    if (args.data_root is None) == (args.before is None) or (args.before is None) != (args.after is None):
+        raise ValueError("give either --data-root, a data set, or --before and --after, the two images of a pair")
+    if args.data_root is None:
+        files = [path for path in (args.before, args.after, args.label) if path is not None]
+        for path in files:
+            if not path.is_file():
+                raise FileNotFoundError(f"{path}: no such file; --before, --after and --label take one image each")
+        files = [path.resolve() for path in files]
+        return {args.split or "train": [Pair(args.before.stem, *files)]}, common_folder(files)
+    root = args.data_root
+    present = [split for split in SPLITS if root.is_dir() and has_split(root, split)]
+    wanted = [args.split] if args.split else present or ["train"]
+    if not present:
+        log.info("no splits in %s: its tiles are called %s", root, wanted[0])
+    splits = {split: find_pairs(root, split, labels=False) for split in wanted}
+    if any(pair.label is None for pairs in splits.values() for pair in pairs):
+        log.warning("no labels found: the tiles can be predicted, not trained on")
+    return splits, root
+
+
+def common_folder(files: Sequence[Path]) -> Path:
+    """The deepest folder that holds all these files; of files on different drives, that of the first."""
+    try:
+        return Path(os.path.commonpath([path.parent for path in files]))
+    except ValueError:
+        return files[0].parent
+
+
+if __name__ == "__main__":
+    main()
