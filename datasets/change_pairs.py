@@ -126,7 +126,11 @@ def _label_counts(label: Path) -> tuple[int, np.ndarray]:
 
 def measure_statistics(pairs: Sequence[Pair]) -> Statistics:
     """Mean and standard deviation a date and channel over all pixels, RGB in [0, 1]."""
-    histograms = np.sum(_threaded(_channel_histograms, pairs), axis=0)  # (2, 3, 256)
+    return histogram_statistics(np.sum(_threaded(_channel_histograms, pairs), axis=0))
+
+
+def histogram_statistics(histograms: np.ndarray) -> Statistics:
+    """Mean and standard deviation of counted levels: int64 (2, 3, 256), date by channel by level."""
     levels = np.arange(256) / 255
     total = histograms.sum(-1)
     mean = (histograms * levels).sum(-1) / total
