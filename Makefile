@@ -22,7 +22,7 @@ lint: .venv/dev
 	$(INSTALL) -r requirements.txt
 	touch $@
 
-.venv/dev: requirements.txt requirements-dev.txt
+.venv/dev: requirements.txt requirements-geo.txt requirements-dev.txt
 	$(PYTHON) -m venv .venv
 	$(INSTALL) -r requirements-dev.txt
 	touch .venv/runtime $@

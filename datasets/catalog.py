@@ -1,7 +1,11 @@
-"""What is known of public data sets: channel statistics a date, as released with HANet's code (metadata of its loader).
+"""What is known of public data sets: channel statistics a date, and how many pairs a split has.
 
-Values are RGB in [0, 1]: mean and standard deviation over the training tiles, before then after.
+The statistics were released with HANet's code (metadata of its loader). Values are RGB in [0, 1]: mean and standard
+deviation over the training tiles, before then after.
 """
+
+import re
+from dataclasses import dataclass
 
 Statistics = dict[str, list[list[float]]]  # mean, std: one row a date
 
@@ -41,3 +45,31 @@ STATISTICS: dict[str, Statistics] = {
         ("0.20552409 0.21961312 0.21183391", "0.07319275 0.06418888 0.06009885"),
     ),
 }
+
+
+@dataclass(frozen=True)
+class KnownCounts:
+    """Pairs of a public set as it is used with square images of one side, in pixels."""
+
+    side: int
+    train: int
+    val: int
+    test: int
+    certain: bool = True  # False: named in passing or from memory, not found in the set's own papers
+
+
+KNOWN_COUNTS: dict[str, tuple[KnownCounts, ...]] = {
+    "levir": (KnownCounts(1024, 445, 64, 128), KnownCounts(256, 7120, 1024, 2048)),
+    "whu": (KnownCounts(256, 4536, 504, 2760), KnownCounts(256, 6096, 762, 762, certain=False)),  # HANet's; at random
+    "sysu": (KnownCounts(256, 12000, 4000, 4000, certain=False),),
+    "cdd": (KnownCounts(256, 10000, 3000, 3000), KnownCounts(256, 10000, 2998, 3000)),  # or 15,998 usable in all
+    "dsifn": (KnownCounts(512, 3600, 340, 48), KnownCounts(256, 14400, 1360, 192)),  # four tiles an image
+    "s2looking": (KnownCounts(1024, 3500, 500, 1000, certain=False), KnownCounts(256, 56000, 8000, 16000)),
+    "clcd": (KnownCounts(512, 360, 120, 120, certain=False), KnownCounts(512, 320, 120, 120, certain=False)),
+}
+
+
+def guess_name(folder: str) -> str | None:
+    """The public set a folder's name begins with (LEVIR-CD, WHU_CD, ...), a key of KNOWN_COUNTS."""
+    plain = re.sub("[^a-z0-9]", "", folder.lower())
+    return next((name for name in KNOWN_COUNTS if plain.startswith(name)), None)

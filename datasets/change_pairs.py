@@ -133,6 +133,11 @@ def measure_statistics(pairs: Sequence[Pair]) -> Statistics:
     histograms = np.zeros((2, 3, 256), np.int64)
     for counts in _threaded(_channel_histograms, pairs):
         histograms += counts
+    return histogram_statistics(histograms)
+
+
+def histogram_statistics(histograms: np.ndarray) -> Statistics:
+    """Mean and standard deviation of counted levels: int64 (2, 3, 256), date by channel by level."""
     levels = np.arange(256) / 255
     total = histograms.sum(-1)
     mean = (histograms * levels).sum(-1) / total

@@ -47,6 +47,29 @@ def find_pairs(root: Path, split: str, labels: bool = True) -> list[Pair]:
         FileNotFoundError: no such folder or split.
         ValueError: a date or label is missing for some name, or there is no image.
     """
+    folders, names = find_folders(root, split, labels)
+    pairs = match_pairs(folders["before"], folders["after"], folders.get("label"), names)
+    used = "/".join(folder.name for folder in folders.values())
+    where = folders["before"].parent
+    how = " by list" if names is not None else "" if where != root else ": no splits here, so these are all there are"
+    log.info("%s: %d pairs of %s in %s%s", split, len(pairs), used, where, how)
+    return pairs
+
+
+def find_folders(root: Path, split: str, labels: bool = True) -> tuple[dict[str, Path], list[str] | None]:
+    """Find where a split's images lie, without looking at them.
+
+    Args:
+        root: the data set's folder.
+        split: train, val or test.
+        labels: whether a label folder must exist.
+
+    Returns:
+        Role (before, after, label if there is one) to folder, and the names a list file gives, if there is one.
+
+    Raises:
+        FileNotFoundError: no such folder or split.
+    """
     if not root.is_dir():
         raise FileNotFoundError(f"{root}: no such folder; --data-root takes the folder of a data set")
     inner, names = _child(root, SPLITS.get(split, (split,))), _listed_names(root, split)
@@ -63,11 +86,7 @@ def find_pairs(root: Path, split: str, labels: bool = True) -> list[Pair]:
             f"{folder}: no folder for {' and '.join(missing)} (looked for {looked_for}, any case); there is "
             f"{_listing(folder)}"
         )
-    pairs = match_pairs(found["before"], found["after"], found["label"], names)
-    used = "/".join(f.name for f in found.values() if f is not None)
-    how = " by list" if names is not None else "" if inner else ": no splits here, so these are all there are"
-    log.info("%s: %d pairs of %s in %s%s", split, len(pairs), used, folder, how)
-    return pairs
+    return {role: path for role, path in found.items() if path is not None}, names
 
 
 def has_split(root: Path, split: str) -> bool:
@@ -164,15 +183,23 @@ def _list_of(root: Path, split: str) -> Path | None:
     return next((path for path in paths if path.is_file()), None)
 
 
-def _images(folder: Path) -> dict[str, Path]:
+def list_images(folder: Path) -> list[Path]:
+    """The image files of a folder, sorted; hidden ones are left out.
+
+    Raises:
+        FileNotFoundError: no such folder.
+    """
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: no such folder")
+    return [p for p in sorted(folder.iterdir()) if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")]
+
+
+def _images(folder: Path) -> dict[str, Path]:
     images: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        if path.suffix.lower() in SUFFIXES and not path.name.startswith("."):
-            if path.stem in images:
-                raise ValueError(f"{path}: a second file for the name {path.stem!r}, besides {images[path.stem].name}")
-            images[path.stem] = path
+    for path in list_images(folder):
+        if path.stem in images:
+            raise ValueError(f"{path}: a second file for the name {path.stem!r}, besides {images[path.stem].name}")
+        images[path.stem] = path
     return images
 
 

@@ -53,6 +53,13 @@ def image_size(path: Path) -> tuple[int, int]:
         return image.height, image.width
 
 
+def load_image(path: Path) -> Image.Image:
+    """Decode an image as the file has it, grey, RGB, palette or with transparency; errors as `read_image`."""
+    with _opened(path) as image:
+        image.load()
+        return image
+
+
 def read_image(path: Path) -> np.ndarray:
     """Read an image as RGB, uint8 (H, W, 3); grey is repeated, transparency dropped.
 

@@ -65,3 +65,47 @@ def draw_grid(columns: Mapping[str, Sequence[np.ndarray]], path: Path, side: int
             sheet.paste(Image.fromarray(images[number]).convert("RGB").resize((side, side), smooth), (x, y))
     with written_whole(path) as partial:
         sheet.save(partial, format="PNG")
+
+
+def draw_shares(shares: Mapping[str, Sequence[float]], path: Path) -> None:
+    """Draw how many images have how large a changed share, as a PNG.
+
+    Args:
+        shares: split to one fraction in [0, 1] an image.
+        path: the PNG to write.
+    """
+    from matplotlib.figure import Figure
+
+    limits = np.array([0, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1])  # roughly even steps of a logarithm
+    names = ["none", "< 0.1", *(f"{100 * a:g}-{100 * b:g}" for a, b in zip(limits[1:-1], limits[2:], strict=True))]
+    figure = Figure(figsize=(8, 4), dpi=110, layout="constrained")
+    axes = figure.subplots()
+    width = 0.8 / max(len(shares), 1)
+    for number, (split, values) in enumerate(shares.items()):
+        changed = np.asarray([value for value in values if value > 0])
+        counts = np.bincount(np.digitize(changed, limits[1:-1]), minlength=len(limits) - 1)
+        places = np.arange(len(names)) + (number - (len(shares) - 1) / 2) * width
+        bars = axes.bar(places, [len(values) - len(changed), *counts], width, label=f"{split} ({len(values)})")
+        axes.bar_label(bars, fontsize=7)
+    axes.set_xticks(range(len(names)), names)
+    axes.set_xlabel("changed pixels of an image (%)")
+    axes.set_ylabel("images")
+    axes.legend(title="split (images)", fontsize=8)
+    with written_whole(path) as partial:
+        figure.savefig(partial, format="png")
+
+
+def outlined(image: np.ndarray, mask: np.ndarray, side: int = 192) -> np.ndarray:
+    """Shrink an image to a grid's side and draw the outline of its changed regions in red: uint8 (side, side, 3).
+
+    Args:
+        image: uint8 (H, W, 3).
+        mask: (H, W), changed where not 0.
+        side: pixels of the result; an outline drawn before shrinking would vanish.
+    """
+    small = np.array(Image.fromarray(image).resize((side, side), Image.Resampling.BICUBIC))
+    changed = np.asarray(Image.fromarray((mask != 0).astype(np.uint8) * 255).resize((side, side))) >= 128
+    framed = np.pad(changed, 1, mode="edge")
+    inner = framed[:-2, 1:-1] & framed[2:, 1:-1] & framed[1:-1, :-2] & framed[1:-1, 2:]
+    small[changed & ~inner] = (255, 0, 0)
+    return small

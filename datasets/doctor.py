@@ -1,0 +1,291 @@
+"""Examines a data set on disk: every file is decoded once, everything wrong is collected, no pixel is kept."""
+
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import combinations
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from datasets.catalog import KNOWN_COUNTS, KnownCounts
+from datasets.change_pairs import histogram_statistics
+from datasets.findings import Finding, value_shares
+from datasets.pair_facts import ImageFacts, PairFacts, is_constant, pixel_digests, read_facts
+from datasets.pairs import find_folders, has_split, list_images
+
+SPLITS = ("train", "val", "test")
+DATES = ("before", "after")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+UNSPLIT = "all"  # a data set that tells no splits apart
+
+
+@dataclass
+class Split:
+    """A split as it lies on disk: name to role to file, complete or not, and what is wrong with the names alone."""
+
+    name: str
+    files: dict[str, dict[str, Path]] = field(default_factory=dict)
+    labelled: bool = True
+    findings: list[Finding] = field(default_factory=list)
+
+    @property
+    def complete(self) -> list[str]:
+        """Names that have both dates and, in a labelled split, a label."""
+        wanted = {*DATES, "label"} if self.labelled else set(DATES)
+        return [name for name, files in self.files.items() if wanted <= files.keys()]
+
+
+@dataclass
+class Examination:
+    """What all files of a split told: sizes and modes of images, counts of levels, changed shares, fingerprints."""
+
+    split: Split
+    findings: list[Finding]
+    sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
+    modes: Counter[str] = field(default_factory=Counter)
+    examples: dict[object, Path] = field(default_factory=dict)  # a size or a mode: the first image that has it
+    levels: np.ndarray = field(default_factory=lambda: np.zeros((2, 3, 256), np.int64))
+    label_levels: np.ndarray = field(default_factory=lambda: np.zeros(256, np.int64))
+    highest: dict[str, int] = field(default_factory=dict)  # name: the highest value of its label
+    shares: dict[str, float] = field(default_factory=dict)  # name: changed share of its label
+    changed: int = 0
+    windows: dict[Path, tuple[bytes, ...]] = field(default_factory=dict)
+
+    def add(self, facts: PairFacts) -> None:
+        """Count one pair in."""
+        self.findings += pair_findings(facts)
+        for date, role in enumerate(DATES):
+            if role in facts.images:
+                image = facts.images[role]
+                self.levels[date] += image.levels
+                self.windows[image.path] = image.windows
+                self.sizes[image.size] += 1
+                self.modes[image.mode] += 1
+                self.examples.setdefault(image.size, image.path)
+                self.examples.setdefault(image.mode, image.path)
+        if "label" in facts.images:
+            levels = facts.images["label"].levels
+            changed = changed_pixels(levels)
+            self.label_levels += levels
+            self.highest[facts.name] = int(np.flatnonzero(levels).max())
+            self.shares[facts.name] = changed / int(levels.sum())
+            self.changed += changed
+
+    @property
+    def foreground(self) -> int:
+        """Labels with a changed pixel."""
+        return sum(share > 0 for share in self.shares.values())
+
+    @property
+    def changed_share(self) -> float | None:
+        """Changed pixels among all pixels of all labels; None without labels."""
+        return self.changed / int(self.label_levels.sum()) if self.shares else None
+
+    def summary(self) -> dict[str, Any]:
+        """All of it as primitives: fractions, and mean and std a date and channel in [0, 1]."""
+        total = max(int(self.label_levels.sum()), 1)
+        values = np.flatnonzero(self.label_levels).tolist()
+        known = all(self.levels.sum((1, 2)))
+        return {
+            "pairs": len(self.split.complete),
+            "sizes": {_as_text(size): count for size, count in self.sizes.most_common()},
+            "modes": dict(self.modes.most_common()),
+            "label_values": {str(value): int(self.label_levels[value]) / total for value in values},
+            "changed_share": self.changed_share,
+            "foreground_images": self.foreground if self.shares else None,
+            **(histogram_statistics(self.levels) if known else {"mean": None, "std": None}),
+        }
+
+
+def survey(root: Path) -> list[Split]:
+    """List what every split has, opening no image.
+
+    Raises:
+        FileNotFoundError: no such folder, or nothing in it looks like a data set.
+    """
+    names = [name for name in SPLITS if root.is_dir() and has_split(root, name)]
+    return [_list_split(root, name) for name in names] or [_list_split(root, UNSPLIT)]
+
+
+def _list_split(root: Path, name: str) -> Split:
+    split = Split(name)
+    try:
+        folders, listed = find_folders(root, name, labels=False)
+    except FileNotFoundError as error:
+        if name == UNSPLIT:
+            raise
+        split.findings.append(Finding("layout", name, str(error)))
+        return split
+    split.labelled = "label" in folders
+    if not split.labelled:
+        split.findings.append(Finding("no labels" if name == "train" else "nothing to score", name, "no label folder"))
+    by_role: dict[str, dict[str, Path]] = {}
+    for role, folder in folders.items():
+        found: dict[str, Path] = {}
+        by_role[role] = found
+        for path in list_images(folder):
+            if path.stem in found:
+                other = f"a second file for the name {path.stem!r}, besides {found[path.stem].name}"
+                split.findings.append(Finding("two files of one name", str(path), other))
+            found.setdefault(path.stem, path)
+    if listed is None:
+        wanted = sorted(set().union(*by_role.values()))
+    else:
+        wanted = sorted({n if n in by_role["before"] else Path(n).stem for n in listed})
+    for stem in wanted:
+        split.files[stem] = {role: found[stem] for role, found in by_role.items() if stem in found}
+        missing = [role for role in folders if role not in split.files[stem]]
+        if missing:
+            where = ", ".join(str(folders[role]) for role in missing)
+            split.findings.append(Finding("orphan", where, f"no {' and no '.join(missing)} image for {stem!r}"))
+    if not split.complete:
+        split.findings.append(Finding("no pairs", name, f"no complete pair among {len(wanted)} names"))
+    return split
+
+
+def examine(split: Split, workers: int, tick: Callable[[int], object] = lambda done: None) -> Examination:
+    """Decode every file of a split once, in threads, and judge it.
+
+    Args:
+        split: what `survey` found.
+        workers: threads; memory holds the decoded files of as many names, and no more.
+        tick: called with 1 after each name.
+    """
+    result = Examination(split, list(split.findings))
+    for facts in _streamed(lambda item: read_facts(*item), split.files.items(), workers):
+        result.add(facts)
+        tick(1)
+    result.findings += split_findings(result)
+    return result
+
+
+def _streamed(function: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
+    """Results in the order of items, computed in threads, with few waiting; Pillow decodes outside Python's lock."""
+    waiting: deque[Future[Result]] = deque()
+    with ThreadPoolExecutor(workers) as pool:
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) >= 4 * workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def changed_pixels(levels: np.ndarray) -> int:
+    """Pixels that the label reader takes as changed, from counts of values (256,)."""
+    return int(levels[1] if not levels[2:].any() else levels[128:].sum())
+
+
+def pair_findings(facts: PairFacts) -> Iterator[Finding]:
+    """What is wrong with one pair."""
+    yield from (Finding("unreadable", str(path), what) for path, what in facts.unreadable.items())
+    images = facts.images
+    dates = [images[role] for role in DATES if role in images]
+    sizes = {image.size for image in images.values()}
+    if len(sizes) > 1:
+        listed = ", ".join(f"{role} {image.size[0]} x {image.size[1]}" for role, image in images.items())
+        yield Finding("sizes in a pair", str(next(iter(images.values())).path), listed)
+    for image in dates:
+        if is_constant(image.levels):
+            colour = ", ".join(str(channel.argmax()) for channel in image.levels)
+            yield Finding("constant image", str(image.path), f"every pixel is ({colour})")
+    if len(dates) == 2 and dates[0].mode != dates[1].mode:
+        yield Finding("modes in a pair", str(dates[0].path), f"before {dates[0].mode}, after {dates[1].mode}")
+    if facts.identical and not is_constant(dates[0].levels):
+        yield Finding("identical dates", str(dates[0].path), "before and after have the same pixels")
+    if "label" in images:
+        yield from label_findings(images["label"])
+
+
+def label_findings(label: ImageFacts) -> Iterator[Finding]:
+    """What is wrong with one label's values."""
+    values = np.flatnonzero(label.levels)
+    highest, total = int(values.max()), int(label.levels.sum())
+    if 1 < highest < 128:
+        yield Finding("label codes", str(label.path), f"{value_shares(label.levels)}: no value is read as changed")
+        return
+    other = values[(values != 0) & (values != 255)] if highest > 1 else values[:0]
+    if len(other):
+        listed = ", ".join(map(str, other[:10].tolist())) + (", ..." if len(other) > 10 else "")
+        grey = label.levels[other].sum()
+        what = f"{len(other)} values besides 0 and 255 ({listed}) in {grey} of {total} pixels"
+        yield Finding("grey labels", str(label.path), what)
+    if changed_pixels(label.levels) == total:
+        yield Finding("all changed", str(label.path), value_shares(label.levels))
+
+
+def split_findings(result: Examination) -> Iterator[Finding]:
+    """What is wrong with a split as a whole."""
+    name = result.split.name
+    yield from _odd_ones("sizes of tiles" if name == "train" else "sizes of images", result.sizes, result.examples)
+    yield from _odd_ones("modes in the split", result.modes, result.examples)
+    small, values = [label for label, high in result.highest.items() if high == 1], np.flatnonzero(result.label_levels)
+    if small and values.max() >= 128:
+        what = f"{len(small)} labels end at 1, read as changed; others reach 128 and more (first {small[0]!r})"
+        yield Finding("mixed label codes", name, what)
+    elif {1, 255} <= set(values.tolist()) <= {0, 1, 255}:
+        yield Finding("mixed label codes", name, f"does 1 or 255 mean changed? {value_shares(result.label_levels)}")
+    if result.shares and not result.changed:
+        what = f"no changed pixel in {len(result.shares)} labels; values {value_shares(result.label_levels)}"
+        yield Finding("no change" if name == "train" else "nothing to find", name, what)
+
+
+def _odd_ones(kind: str, counts: Counter[Any], examples: Mapping[object, Path]) -> Iterator[Finding]:
+    """A finding for every size or mode but the most frequent one."""
+    for odd, count in counts.most_common()[1:]:
+        usual = _as_text(counts.most_common(1)[0][0])
+        yield Finding(kind, str(examples[odd]), f"{_as_text(odd)} in {count} images; most have {usual}")
+
+
+def _as_text(key: tuple[int, int] | str) -> str:
+    return key if isinstance(key, str) else f"{key[0]} x {key[1]}"
+
+
+def count_findings(result: Examination, data_name: str) -> Iterator[Finding]:
+    """Compare the number of pairs with what is known of a public set, for images of this size.
+
+    Args:
+        result: an examined split.
+        data_name: a key of KNOWN_COUNTS.
+    """
+    size = result.sizes.most_common(1)[0][0] if result.sizes else None
+    known = [k for k in KNOWN_COUNTS[data_name] if (k.side, k.side) == size and result.split.name in SPLITS]
+    counts = [(_known_pairs(k, result.split.name), k.certain) for k in known]
+    found = len(result.split.complete)
+    if counts and found not in {count for count, _ in counts}:
+        listed = " or ".join(f"{count}{'' if certain else ' (uncertain)'}" for count, certain in counts)
+        what = f"{found} pairs of {known[0].side} x {known[0].side}; {data_name} is known to have {listed}"
+        yield Finding("pair count", result.split.name, what)
+
+
+def _known_pairs(known: KnownCounts, split: str) -> int:
+    return {"train": known.train, "val": known.val, "test": known.test}[split]
+
+
+def leak_findings(results: Sequence[Examination], workers: int) -> Iterator[Finding]:
+    """Images that share pixels with another split: wholly, or in a 256 x 256 window of the larger one's grid.
+
+    Splits of one name (of two data sets) may share pixels; unsplit sets may share none. Only images that share
+    counts of levels are decoded again, to compare their pixels.
+    """
+    for first, second in combinations(results, 2):
+        if first.split.name == second.split.name != UNSPLIT:
+            continue
+        alike = _sharing(first.windows, second.windows), _sharing(second.windows, first.windows)
+        known, exact = (dict(zip(paths, _streamed(pixel_digests, paths, workers), strict=True)) for paths in alike)
+        index = {window: path for path, windows in known.items() for window in windows}
+        for path, windows in exact.items():
+            hits = [index[window] for window in windows if window in index]
+            if hits:
+                of = "its pixels are" if len(windows) == 1 else f"{len(hits)} of its {len(windows)} windows are"
+                yield Finding("leak", str(path), f"{of} also in {first.split.name}: {min(hits)}")
+
+
+def _sharing(images: Mapping[Path, tuple[bytes, ...]], others: Mapping[Path, tuple[bytes, ...]]) -> list[Path]:
+    """The images that have a window's digest in common with any of the others."""
+    there = {window for windows in others.values() for window in windows}
+    return [path for path, windows in images.items() if not there.isdisjoint(windows)]

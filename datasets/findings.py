@@ -1,0 +1,81 @@
+"""What can be wrong with a data set: every kind of finding, how grave it is, what to do about it, and how it reads."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+ERROR, WARNING = "error", "warning"
+
+# kind: (severity, what to do); an error makes training or scores wrong or impossible
+KINDS: dict[str, tuple[str, str]] = {
+    "layout": (ERROR, "name the folders as the README's data layout says"),
+    "no pairs": (ERROR, "fill the split or remove it"),
+    "orphan": (ERROR, "add the missing file or remove its partners"),
+    "two files of one name": (ERROR, "remove one of them; files belong together by their name without suffix"),
+    "unreadable": (ERROR, "fetch or convert the file again, or remove it with its partners"),
+    "sizes in a pair": (ERROR, "cut before, after and label alike; never resize a label"),
+    "sizes of tiles": (ERROR, "cut all training tiles to one size"),
+    "label codes": (ERROR, "recode the labels: 0 unchanged, 255 changed"),
+    "mixed label codes": (ERROR, "use one code for all: 0 unchanged, 255 changed, no third value for the unknown"),
+    "no change": (ERROR, "look at the labels: a network cannot learn change from a split without any"),
+    "no labels": (ERROR, "add the label folder; training needs it"),
+    "leak": (ERROR, "remove these images, and their partners, from one of the two splits"),
+    "sizes of images": (WARNING, "say with every score whether whole images or tiles were scored"),
+    "modes in a pair": (WARNING, "make sure both dates show the same channels; grey is read as three equal ones"),
+    "modes in the split": (WARNING, "make sure these belong here; grey is read as three equal channels"),
+    "grey labels": (WARNING, "nothing, if 128 is the right limit: what lies below it is read as unchanged"),
+    "all changed": (WARNING, "look at the label: every pixel is changed"),
+    "constant image": (WARNING, "remove the pair if this is no-data"),
+    "identical dates": (WARNING, "look whether one date was copied over the other"),
+    "nothing to find": (WARNING, "recall and F1 of this split will be 0 by definition"),
+    "nothing to score": (WARNING, "nothing, if you only want predictions"),
+    "pair count": (WARNING, "do not compare scores with published ones before this is explained"),
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong: its kind (a key of KINDS), the file or split it was seen in, and what was seen."""
+
+    kind: str
+    where: str
+    what: str
+
+    @property
+    def severity(self) -> str:
+        """ERROR or WARNING."""
+        return KINDS[self.kind][0]
+
+    @property
+    def advice(self) -> str:
+        """What to do about it."""
+        return KINDS[self.kind][1]
+
+
+def count_errors(findings: Sequence[Finding]) -> int:
+    """How many of them make training or scores wrong."""
+    return sum(finding.severity == ERROR for finding in findings)
+
+
+def finding_lines(findings: Sequence[Finding], most: int = 10) -> Iterator[str]:
+    """The findings as text, kind by kind in the order of KINDS, at most `most` of a kind in full."""
+    for kind, (severity, advice) in KINDS.items():
+        of_kind = [finding for finding in findings if finding.kind == kind]
+        if of_kind:
+            yield f"{severity}: {kind} ({len(of_kind)}): {advice}"
+            yield from (f"  {finding.where}: {finding.what}" for finding in of_kind[:most])
+        if len(of_kind) > most:
+            yield f"  ... and {len(of_kind) - most} more (--json FILE has all)"
+
+
+def value_shares(levels: np.ndarray, most: int = 6) -> str:
+    """The most frequent values and their shares, as text."""
+    values = sorted(np.flatnonzero(levels).tolist(), key=lambda value: -levels[value])
+    shown = ", ".join(f"{value}: {percent(levels[value] / levels.sum())}" for value in values[:most])
+    return shown + (f" and {len(values) - most} more" if len(values) > most else "")
+
+
+def percent(share: float) -> str:
+    """A share with two decimals."""
+    return f"{100 * share:.2f} %" if share == 0 or share >= 5e-5 else "< 0.01 %"

@@ -1,0 +1,125 @@
+"""The doctor as a user runs it: table, findings, JSON, pictures and the exit code."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tools import check_dataset
+
+
+@pytest.fixture
+def data(drawn_set, tmp_path):
+    """A copy to be damaged."""
+    return Path(shutil.copytree(drawn_set, tmp_path / "data"))
+
+
+def run(capsys, *words):
+    """Exit code and what was printed."""
+    code = 0
+    try:
+        check_dataset.main([str(word) for word in words])
+    except SystemExit as left:
+        code = left.code
+    return code, capsys.readouterr()
+
+
+def test_healthy_set(drawn_set, capsys):
+    code, said = run(capsys, "--data-root", drawn_set, "--num-workers", 0)
+    assert code == 0
+    lines = said.out.splitlines()
+    assert lines[0].split() == ["train", "val", "test"]
+    rows = {line[:14].strip(): line[14:].split() for line in lines[1:10]}
+    assert rows["pairs"] == ["12", "4", "4"]
+    assert rows["size"] == ["64", "x", "64"] * 3
+    starts = {line.index(word) for line, word in zip(lines[:3], ("val", "4", "64"), strict=True) if word == "val"}
+    assert all(line[min(starts) - 1] == " " != line[min(starts)] for line in lines[:10])
+    assert lines[-1] == f"{drawn_set}: 0 errors, 0 warnings"
+    assert "20/20" in said.err
+
+
+def test_errors_leave_with_1_and_warnings_with_0(data, capsys):
+    shutil.copy(data / "val" / "A" / "scene_0000.png", data / "val" / "B" / "scene_0000.png")
+    code, said = run(capsys, "--data-root", data)
+    assert code == 0
+    assert "warning: identical dates (1): look whether" in said.out
+    (data / "val" / "A" / "scene_0001.png").unlink()
+    code, said = run(capsys, "--data_root", data)
+    assert code == 1
+    assert said.out.index("error: orphan (1): add the missing file") < said.out.index("warning: identical dates (1)")
+    assert said.out.endswith("1 error, 1 warning\n")
+
+
+def test_long_lists_are_cut_but_not_in_json(data, tmp_path, capsys):
+    for path in (data / "train" / "A").iterdir():
+        path.write_bytes(b"")
+    code, said = run(capsys, "--data-root", data, "--json", tmp_path / "found.json")
+    assert code == 1
+    assert "error: unreadable (12)" in said.out
+    assert "... and 2 more" in said.out
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert (found["errors"], found["warnings"], len(found["findings"])) == (12, 0, 12)
+    assert set(found["findings"][0]) == {"severity", "kind", "where", "what", "advice"}
+    assert found["splits"]["val"]["pairs"] == 4
+    assert found["splits"]["train"]["mean"] is None
+    assert 0 < found["splits"]["val"]["changed_share"] < 1
+
+
+def test_against_another_set(drawn_set, tmp_path, capsys):
+    other = tmp_path / "other"
+    shutil.copytree(drawn_set / "train", other / "test")
+    code, said = run(capsys, "--data-root", drawn_set, "--against", other)
+    assert code == 1
+    assert "other:test" in said.out.splitlines()[0]
+    assert "error: leak (24)" in said.out
+    assert run(capsys, "--data-root", drawn_set, "--against", drawn_set)[0] == 0
+
+
+def test_counts_of_a_public_set(data, capsys, monkeypatch):
+    known = type(check_dataset.KNOWN_COUNTS["levir"][0])
+    monkeypatch.setitem(check_dataset.KNOWN_COUNTS, "levir", (known(64, 12, 4, 5),))
+    assert "0 warnings" in run(capsys, "--data-root", data)[1].out
+    assert (
+        "4 pairs of 64 x 64; levir is known to have 5"
+        in run(capsys, "--data-root", data, "--data-name", "levir")[1].out
+    )
+    named = data.rename(data.parent / "LEVIR-CD256")
+    assert "1 warning" in run(capsys, "--data-root", named)[1].out
+    assert "0 warnings" in run(capsys, "--data-root", named, "--data-name", "none")[1].out
+
+
+def test_pictures(drawn_set, tmp_path, capsys):
+    folder = tmp_path / "new" / "pictures"
+    code, said = run(capsys, "--data-root", drawn_set, "--output", folder)
+    assert code == 0
+    assert sorted(path.name for path in folder.iterdir()) == ["changed_share.png", "samples.png"]
+    assert str(folder / "samples.png") in said.out
+    pixels = np.array(Image.open(folder / "samples.png"))
+    assert (pixels == (255, 0, 0)).all(-1).sum() > 100  # outlines
+    assert Image.open(folder / "changed_share.png").width > 500
+
+
+def test_pictures_without_labels(data, tmp_path, capsys):
+    for split in ("train", "val", "test"):
+        shutil.rmtree(data / split / "label")
+    code, said = run(capsys, "--data-root", data, "--output", tmp_path / "pictures")
+    assert code == 1  # nothing to train on
+    assert "pictures: none" in said.out
+
+
+def test_wrong_flags(drawn_set, tmp_path, capsys):
+    assert run(capsys)[0] == 2
+    for words, expected in (
+        (("--data-root", tmp_path / "nowhere"), "no such folder"),
+        (("--data-root", tmp_path), "no folder for before and after"),
+        (("--data-root", drawn_set, "--num-workers", -1), "--num-workers -1"),
+        (("--data-root", drawn_set, "--against", tmp_path), "no folder for before and after"),
+        (("--data-root", drawn_set, "--json", tmp_path / "no" / "x.json"), "no"),
+    ):
+        code, said = run(capsys, *words)
+        assert code == 2
+        assert expected in said.err.splitlines()[-1]
+        assert said.err.splitlines()[-1].startswith("error: ")
