@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from datasets.change_pairs import ChangePairs, check_sizes, same_size_batches
-from datasets.pairs import Pair, find_pairs, fingerprint, has_split, match_pairs
+from datasets.pairs import Pair, find_pairs, fingerprint, has_split, match_pairs, refuse_inside
 from utils.change_map import change_map, error_map
 from utils.config import PredictConfig, parse_predict_config
 from utils.metrics import SCORES, count_pixels, scores
@@ -39,6 +39,7 @@ def predict(config: PredictConfig) -> dict[str, float]:
     threshold = predictor.threshold if config.threshold is None else config.threshold
     sizes = check_sizes(pairs, predictor.size_divisor, alike=False)
     output = config.output or config.checkpoint.parent / f"predict-{images_of(config)}"
+    refuse_inside(output, pairs)
     for folder in ("mask", "error") if labelled else ("mask",):
         (output / folder).mkdir(parents=True, exist_ok=True)
     for summary in ("per_image.csv", "metrics.json"):  # of maps that are now drawn anew
@@ -64,6 +65,7 @@ def predict(config: PredictConfig) -> dict[str, float]:
     result = scores(total) if labelled else {}
     write_metrics(output, config, predictor, pairs, sizes, threshold, total, result)
     report(output, rows, result)
+    warn_of_old_maps(output, {pair.name for pair in pairs})
     if labelled and not total[1].sum():
         log.warning("no label has a changed pixel: scores of the changed class say nothing")
     return result
@@ -74,6 +76,13 @@ def pairs_to_predict(config: PredictConfig) -> list[Pair]:
     if config.before and config.after:
         return match_pairs(config.before, config.after, config.label)
     return find_pairs(config.data_root, config.split, labels=False)
+
+
+def warn_of_old_maps(output: Path, names: set[str]) -> None:
+    """Say so when the folder also holds maps of other pairs, which the scores do not count."""
+    old = [path for path in (output / "mask").glob("*.png") if path.stem not in names]
+    if old:
+        log.warning("%s also holds %d maps of an earlier prediction, first %s", output, len(old), old[0].name)
 
 
 def images_of(config: PredictConfig) -> str:
@@ -143,7 +152,7 @@ def report(output: Path, rows: Sequence[Mapping[str, object]], result: Mapping[s
         log.info("%s", score_table({"all pairs": result}, SCORES))
         log.info("error maps: %s (white found, red false alarm, green missed)", output / "error")
     log.info("masks: %s", output / "mask")
-    log.info("scores: %s, %s", output / "per_image.csv", output / "metrics.json")
+    log.info("%s: %s, %s", "scores" if result else "shares", output / "per_image.csv", output / "metrics.json")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from datasets.catalog import STATISTICS, Statistics
 from datasets.change_pairs import ChangePairs, check_sizes, count_changed, measure_statistics, same_size_batches
-from datasets.pairs import Pair, find_pairs, fingerprint, has_split, hold_out
+from datasets.pairs import Pair, find_pairs, fingerprint, has_split, hold_out, refuse_inside
 from datasets.pfbs import PFBSSampler
 from datasets.transforms import AUGMENTATIONS
 from models import build_model
@@ -50,7 +50,7 @@ class Data:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the script; an expected error is one line on stderr and exit code 2."""
-    with errors_in_one_line():
+    with errors_in_one_line("interrupted; what whole epochs gave is kept: the same command with --resume goes on"):
         show_log()
         train(parse_train_config(argv))
 
@@ -59,10 +59,11 @@ def train(config: TrainConfig) -> Path:
     """Train one run and return its folder, which then holds best.pt."""
     device = pick_device(config.device)
     folder = run_folder(config)
-    last = load_resumable(folder / "last.pt", config) if config.resume else None
+    last = load_resumable(folder / "last.pt", config) if (config.resume and (folder / "last.pt").is_file()) else None
     seed_everything(config.seed)
     network = build_model(config.model, **(config.model_options or {}))
     data = open_data(config, network.size_divisor, last)
+    refuse_inside(folder, [*data.train, *data.val])
     if last is None and config.backbone_weights != "none":
         load_backbone(network, config)
     train_loader, sampler = training_loader(data, config, device)
@@ -109,7 +110,7 @@ def run_folder(config: TrainConfig) -> Path:
     folder = config.output or Path("checkpoints") / f"{config.data_root.resolve().name}-{config.recipe}"
     exists = (folder / "last.pt").is_file()
     if config.resume and not exists:
-        raise FileNotFoundError(f"{folder}: no last.pt to resume; leave --resume out, or name the run with --output")
+        log.warning("%s: no last.pt yet, so this starts with the first epoch", folder)
     if exists and not (config.resume or config.overwrite):
         raise ValueError(
             f"{folder}: holds a run; --resume goes on with it, --overwrite starts again, --output names another folder"

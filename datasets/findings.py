@@ -24,7 +24,7 @@ KINDS: dict[str, tuple[str, str]] = {
     "sizes of images": (WARNING, "say with every score whether whole images or tiles were scored"),
     "modes in a pair": (WARNING, "make sure both dates show the same channels; grey is read as three equal ones"),
     "modes in the split": (WARNING, "make sure these belong here; grey is read as three equal channels"),
-    "grey labels": (WARNING, "nothing, if 128 is the right limit: what lies below it is read as unchanged"),
+    "grey labels": (WARNING, "below 128 is read as unchanged, from 128 on as changed; recode if that is wrong"),
     "all changed": (WARNING, "look at the label: every pixel is changed"),
     "constant image": (WARNING, "remove the pair if this is no-data"),
     "identical dates": (WARNING, "look whether one date was copied over the other"),

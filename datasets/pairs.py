@@ -128,6 +128,18 @@ def match_pairs(before: Path, after: Path, label: Path | None = None, names: Seq
     return [Pair(name, files["before"][name], files["after"][name], labels.get(name)) for name in wanted]
 
 
+def refuse_inside(output: Path, pairs: Sequence[Pair]) -> None:
+    """Keep what is written apart from what is read: maps in a data set would be taken for its images or labels.
+
+    Raises:
+        ValueError: the output folder lies in, or beside, a folder that images or labels are read from.
+    """
+    target = output.resolve()
+    for folder in {path.parent.resolve() for p in pairs for path in (p.before, p.after, p.label) if path}:
+        if target == folder.parent or folder in (target, *target.parents):
+            raise ValueError(f"--output {output}: would write among the images of {folder}; name a folder outside")
+
+
 def hold_out(
     pairs: Sequence[Pair], changed: Sequence[int], seed: int, share: float = 0.1
 ) -> tuple[list[Pair], list[Pair]]:

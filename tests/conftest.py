@@ -4,9 +4,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 
 from datasets.scenes import write_scenes
 
+settings.register_profile("any machine", deadline=None)  # how fast a test is, is not what it asserts
+settings.load_profile("any machine")
 torch.set_num_threads(1)  # the networks of these tests are small, and threads that wait for each other cost more
 REAL_DATA = Path(__file__).parents[2] / "shared" / "data"
 

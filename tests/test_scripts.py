@@ -93,7 +93,7 @@ def test_training_lowers_the_loss(runs, drawn_set, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("recipe", "workers"), [("amfnet", 0), ("amfnet", 1), ("hanet", 0)])
-def test_resumed_run_equals_the_unbroken_one(recipe, workers, runs, drawn_set, tmp_path, monkeypatch):
+def test_resumed_run_equals_the_unbroken_one(recipe, workers, runs, drawn_set, tmp_path, monkeypatch, capsys):
     """Stopped in the middle of the second epoch, gone on from last.pt: the same weights, bit by bit.
 
     Also with a worker, which the unbroken run did not have: who loads has no say in what is drawn.
@@ -110,6 +110,7 @@ def test_resumed_run_equals_the_unbroken_one(recipe, workers, runs, drawn_set, t
         patch.setattr(train_aux, "evaluate", stop_in_second_epoch)
         train(drawn_set, tmp_path / "run", "--num-workers", workers, recipe=recipe)
     assert left.value.code == 130
+    assert "--resume goes on" in capsys.readouterr().err
     assert torch.load(tmp_path / "run" / "last.pt", weights_only=True)["epoch"] == 1
     train(drawn_set, tmp_path / "run", "--resume", "--num-workers", workers, recipe=recipe)
 
@@ -379,8 +380,33 @@ def test_finished_run_resumes_to_its_result(runs, drawn_set, tmp_path, capsys):
     assert (tmp_path / "run" / "last.pt").read_bytes() == before
 
 
-def test_nothing_to_resume(drawn_set, tmp_path, capsys):
-    fails(lambda: train(drawn_set, tmp_path / "run", "--resume"), capsys, "no last.pt to resume")
+def test_resuming_before_the_first_epoch_ended_starts_it(runs, drawn_set, tmp_path, capsys):
+    train(drawn_set, tmp_path / "run", "--resume")
+    assert "no last.pt yet, so this starts with the first epoch" in capsys.readouterr().err
+    ours, theirs = (torch.load(f / "last.pt", weights_only=True)["weights"] for f in (tmp_path / "run", runs / "hanet"))
+    assert all(torch.equal(ours[name], value) for name, value in theirs.items())
+
+
+@pytest.mark.parametrize("inside", ["test", "test/A", "test/label/maps", "train"])
+def test_output_among_the_images_is_refused(inside, runs, data, tmp_path, capsys):
+    """Masks in a data set would be taken for its labels, and score 100."""
+    before = sorted(data.rglob("*"))
+    split = inside.split("/")[0]
+    flags = ("--checkpoint", runs / "hanet", "--data-root", data, "--split", split, "--output", data / inside)
+    fails(lambda: predict(*flags), capsys, str(data / inside), "name a folder outside")
+    if split == "train":
+        fails(lambda: train(data, data / inside), capsys, str(data / inside), "name a folder outside")
+    assert sorted(data.rglob("*")) == before
+
+
+def test_maps_of_an_earlier_prediction_are_mentioned(runs, drawn_set, data, tmp_path, capsys):
+    flags = ("--checkpoint", runs / "hanet", "--output", tmp_path / "out", "--data-root")
+    predict(*flags, drawn_set)
+    assert "earlier prediction" not in capsys.readouterr().err
+    for folder in ("A", "B", "label"):
+        (data / "test" / folder / "scene_0000.png").unlink()
+    predict(*flags, data)
+    assert "also holds 1 maps of an earlier prediction, first scene_0000.png" in capsys.readouterr().err
 
 
 def test_fewer_pairs_than_a_batch(drawn_set, tmp_path, capsys):

@@ -27,7 +27,7 @@ FLAGS = {  # the papers' recipes are made for thousands of tiles and an encoder 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the demo; scenes that are already drawn are used again."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tools.demo", description=__doc__)
     parser.add_argument("--model", choices=FLAGS, default="amfnet", help="network to train")
     parser.add_argument("--data", type=Path, default=Path("demo/scenes"), help="folder of the drawn scenes")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")

@@ -31,7 +31,10 @@ def main(argv: Sequence[str] | None = None) -> None:
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Flags -> settings; words join by - or _."""
     parser = argparse.ArgumentParser(
-        description=__doc__, epilog="The same command goes on with a run that was stopped.", allow_abbrev=False
+        prog="python -m tools.prepare_tiles",
+        description=__doc__,
+        epilog="The same command goes on with a run that was stopped.",
+        allow_abbrev=False,
     )
 
     def flag(name: str, text: str, **options: object) -> None:
@@ -83,7 +86,7 @@ def prepare(args: argparse.Namespace) -> None:
     for matches, sentence in published_counts(scenes, tiling, root):
         log.log(logging.INFO if matches else logging.WARNING, "%s", sentence)
     log.info("source, window and SHA-256 of each tile: %s", manifest)
-    log.info("next: python train_aux.py --data-root %s", args.output)
+    log.info("next: python -m tools.check_dataset --data-root %s", args.output)
 
 
 def find_source(args: argparse.Namespace) -> tuple[dict[str, list[Pair]], Path]:

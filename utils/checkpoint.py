@@ -42,7 +42,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
             f"save its state_dict() instead)"
         ) from error
     except (RuntimeError, EOFError, ValueError, LookupError) as error:
-        raise ValueError(f"{path}: not a checkpoint, or a damaged one ({str(error).strip()[:80]!r})") from error
+        raise ValueError(f"{path}: not a checkpoint, or a damaged one") from error
     if not isinstance(content, dict) or not {"model", "options", "weights", "statistics"} <= content.keys():
         raise ValueError(
             f"{path}: not a checkpoint of this project; an authors' state dict goes through "

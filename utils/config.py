@@ -21,14 +21,17 @@ def _setting(
 
 
 def _weights(word: str) -> tuple[float, ...] | str:
-    return word if word == "balanced" else tuple(float(w) for w in word.split(","))
+    try:
+        return word if word == "balanced" else tuple(float(w) for w in word.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{word!r} is neither numbers such as 0.5,0.4,0.3 nor balanced") from None
 
 
 def _option(word: str) -> tuple[str, object]:
     """KEY=VALUE -> (key, value): true, 3 and 0.5 as JSON reads them, anything else stays a word."""
     key, equals, value = word.partition("=")
     if not (key and equals):
-        raise ValueError(word)
+        raise argparse.ArgumentTypeError(f"{word!r} is not KEY=VALUE, such as backbone=resnet18")
     try:
         return key, json.loads(value.lower())
     except json.JSONDecodeError:
@@ -142,7 +145,9 @@ def parse_train_config(argv: Sequence[str] | None) -> TrainConfig:
     given = _flags(TrainConfig, "Train a change-detection network on pairs of images.", argv, f"recipes:\n{recipes}")
     recipe = given.setdefault("recipe", given.get("model", TrainConfig.recipe))
     config = TrainConfig(**{**choose(RECIPES, recipe, "--recipe"), **given})
-    _at_least(config, epochs=1, batch_size=1, num_workers=0, seed=0, fixed_epochs=0, linear_epochs=0)
+    _at_least(
+        config, epochs=1, batch_size=1, num_workers=0, seed=0, fixed_epochs=0, linear_epochs=0, lr=0, weight_decay=0
+    )
     if config.resume and config.overwrite:
         raise ValueError("--resume goes on with a run and --overwrite starts it again: give one of them")
     return config

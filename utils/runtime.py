@@ -63,7 +63,12 @@ def seed_everything(*key: int) -> None:
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
     """A temporary path beside `path`, renamed to it when the block ends well and removed when it does not."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix)
+    try:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix)
+    except PermissionError as error:  # say the name that was asked for, not the temporary one
+        raise PermissionError(
+            error.errno, f"{error.strerror}; choose a folder that can be written", str(path)
+        ) from error
     os.close(handle)
     partial = Path(name)
     try:
@@ -75,7 +80,7 @@ def written_whole(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def errors_in_one_line() -> Iterator[None]:
+def errors_in_one_line(on_interrupt: str = "interrupted") -> Iterator[None]:
     """Turn an expected error (bad input, a file that cannot be read or written) into one line and exit code 2.
 
     Set CHANGE_DETECTION_TRACEBACK=1 to see where it came from. Ctrl-C leaves with 130.
@@ -91,7 +96,7 @@ def errors_in_one_line() -> Iterator[None]:
         sys.stderr.write("error: out of GPU memory; use a smaller --batch-size (in training also --amp)\n")
         raise SystemExit(2) from None
     except KeyboardInterrupt:
-        sys.stderr.write("interrupted\n")
+        sys.stderr.write(f"\n{on_interrupt}\n")
         raise SystemExit(130) from None
 
 

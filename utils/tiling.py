@@ -52,7 +52,7 @@ def plan_windows(height: int, width: int, tile: int, overlap: int = 0, edge: Edg
     if edge not in EDGES:
         raise ValueError(f"edge {edge!r}: not known; choose one of {', '.join(EDGES)}")
     if edge == "shift" and min(height, width) < tile:
-        raise ValueError(f"{height} x {width} pixels hold no tile of {tile}; use edge pad, or a smaller tile")
+        raise ValueError(f"{height} x {width} pixels hold no tile of {tile}; use --edge pad, or a smaller --tile-size")
     rows, columns = (_starts(length, tile, tile - overlap, edge) for length in (height, width))
     return [Window(t, s, min(tile, height - t), min(tile, width - s)) for t in rows for s in columns]
 

@@ -48,7 +48,7 @@ def simulate(n, foreground, fixed, linear, epoch):
     return foreground + (epoch - fixed + 1) * ((n - foreground) // linear) if epoch < fixed + linear else n
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.data())
 def test_epochs_match_a_plain_simulation(data):
     n = data.draw(st.integers(1, 60))

@@ -194,7 +194,7 @@ def test_two_sizes_in_a_pair_name_the_file(tmp_path):
 
 def test_images_smaller_than_a_tile(tmp_path, caplog):
     pairs = {"train": [make_pair(tmp_path, "small", 20, 64), make_pair(tmp_path, "large", 64, 64)]}
-    with pytest.raises(ValueError, match=r"small\.png: 20 x 64 pixels hold no tile of 32; use edge pad"):
+    with pytest.raises(ValueError, match=r"small\.png: 20 x 64 pixels hold no tile of 32; use --edge pad"):
         plan_scenes(pairs, Tiling(32))
     assert [len(s.windows) for s in plan_scenes(pairs, Tiling(32, edge="pad"))] == [2, 4]
     assert [len(s.windows) for s in plan_scenes(pairs, Tiling(32, edge="drop"))] == [0, 4]

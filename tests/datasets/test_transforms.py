@@ -17,7 +17,7 @@ def grid(height, width):
 
 
 @every_augmentation
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(height=st.integers(33, 300), width=st.integers(65, 300), seed=st.integers(0, 2**32 - 1))
 def test_all_three_move_together(name, height, width, seed):
     image = grid(height, width)
@@ -28,7 +28,7 @@ def test_all_three_move_together(name, height, width, seed):
 
 
 @every_augmentation
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 2**32 - 1), values=st.sets(st.sampled_from([0, 1, 255]), min_size=1))
 def test_labels_gain_no_value(name, seed, values):
     rng = np.random.default_rng(seed)

@@ -55,6 +55,7 @@ def test_network_options_are_plain_values():
         (["--recipe", "unet"], "--recipe unet: not known; choose one of amfnet, hanet"),
         (["--model", "unet"], "--recipe unet: not known"),
         (["--batch-size", "0"], "--batch-size 0: must be at least 1"),
+        (["--lr", "-1"], "--lr -1.0: must be at least 0"),
         (["--seed", "-1"], "--seed -1: must be at least 0"),
         (["--resume", "--overwrite"], "give one of them"),
     ],
@@ -71,6 +72,10 @@ def test_wrong_flags_leave_with_2(argv, capsys):
     with pytest.raises(SystemExit) as left:
         parse_train_config(argv)
     assert left.value.code == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert argv[0] in last
+    assert "_option" not in last
+    assert "_weights" not in last
 
 
 def test_a_network_brings_its_own_recipe():

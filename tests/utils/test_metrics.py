@@ -31,7 +31,7 @@ def test_published_scores_of_large_counts():
     assert scores(counts)["f1"] == pytest.approx(published["dice"], rel=1e-12)  # the one without that addition
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 2**32 - 1), st.floats(0.01, 0.99), st.floats(0.01, 0.99))
 def test_scikit_learn_agrees(seed, changed_share, error_share):
     rng = np.random.default_rng(seed)
@@ -71,7 +71,7 @@ def test_one_count_over_a_split_is_not_a_mean_over_batches():
     assert scores(small + large)["recall"] == pytest.approx(0.01)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(st.integers(0, 2**32 - 1))
 def test_best_threshold_is_the_best_of_all(seed):
     rng = np.random.default_rng(seed)

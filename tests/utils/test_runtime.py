@@ -19,6 +19,19 @@ def test_file_appears_whole_or_not_at_all(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_folder_that_cannot_be_written_is_named(tmp_path, monkeypatch):
+    def refuse(**options):
+        raise PermissionError(13, "Permission denied", str(tmp_path / ".a.x1y2z3.txt"))
+
+    monkeypatch.setattr("tempfile.mkstemp", refuse)
+    with (
+        pytest.raises(PermissionError, match="choose a folder that can be written") as raised,
+        written_whole(tmp_path / "a.txt"),
+    ):
+        pass
+    assert raised.value.filename == str(tmp_path / "a.txt")
+
+
 def test_expected_errors_are_one_line_and_exit_code_2(capsys):
     for error in (ValueError("a.png: broken\n"), FileNotFoundError(2, "No such file", "b.png")):
         with pytest.raises(SystemExit) as left, errors_in_one_line():

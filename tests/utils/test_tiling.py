@@ -74,7 +74,7 @@ def test_sixteen_tiles_of_an_image_of_1024_whatever_the_edge():
 @pytest.mark.parametrize(
     ("plan", "says"),
     [
-        ((100, 300, 256), "100 x 300 pixels hold no tile of 256; use edge pad"),
+        ((100, 300, 256), "100 x 300 pixels hold no tile of 256; use --edge pad"),
         ((0, 300, 256), "an image of 0 x 300"),
         ((300, 300, 0), "tiles of 0"),
         ((300, 300, 256, 256), "overlap of 256"),
