@@ -249,6 +249,7 @@ def test_missing_label(split, data, tmp_path, capsys):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_labels_coded_0_and_1_train_alike(runs, data, tmp_path):
     """Trouble many repositories have: 0/1 labels read as all unchanged. Here they are the same run."""
     for path in data.rglob("label/*.png"):
@@ -420,6 +421,7 @@ def test_network_without_an_encoder_to_load(drawn_set, tmp_path, capsys):
     fails(call, capsys, "hanet has no encoder to load", "--backbone-weights none")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", ["train_aux.py", "predict_batch.py"])
 def test_scripts_from_the_shell(script):
     help_text = subprocess.run([sys.executable, ROOT / script, "--help"], capture_output=True, text=True, check=True)
