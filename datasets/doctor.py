@@ -14,9 +14,8 @@ from datasets.catalog import KNOWN_COUNTS, KnownCounts
 from datasets.change_pairs import histogram_statistics
 from datasets.findings import Finding, value_shares
 from datasets.pair_facts import ImageFacts, PairFacts, is_constant, pixel_digests, read_facts
-from datasets.pairs import find_folders, has_split, list_images
+from datasets.pairs import SPLITS, find_folders, has_split, list_images
 
-SPLITS = ("train", "val", "test")
 DATES = ("before", "after")
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -107,7 +106,7 @@ def survey(root: Path) -> list[Split]:
     Raises:
         FileNotFoundError: no such folder, or nothing in it looks like a data set.
     """
-    names = [name for name in SPLITS if root.is_dir() and has_split(root, name)]
+    names = [name for name in SPLITS if has_split(root, name)]
     return [_list_split(root, name) for name in names] or [_list_split(root, UNSPLIT)]
 
 

@@ -10,14 +10,13 @@ from pathlib import Path
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from datasets.pairs import Pair, find_pairs, has_split
+from datasets.pairs import SPLITS, Pair, find_pairs, has_split
 from datasets.tile_records import plan_of, published_counts, refuse_source, start_output, write_manifest
 from datasets.tiles import TileCutter, Tiling, plan_scenes
 from utils.runtime import errors_in_one_line, show_log
 from utils.tiling import EDGES
 
 log = logging.getLogger("prepare_tiles")
-SPLITS = ("train", "val", "test")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -101,7 +100,7 @@ def find_source(args: argparse.Namespace) -> tuple[dict[str, list[Pair]], Path]:
         files = [path.resolve() for path in files]
         return {args.split or "train": [Pair(args.before.stem, *files)]}, common_folder(files)
     root = args.data_root
-    present = [split for split in SPLITS if root.is_dir() and has_split(root, split)]
+    present = [split for split in SPLITS if has_split(root, split)]
     wanted = [args.split] if args.split else present or ["train"]
     if not present:
         log.info("no splits in %s: its tiles are called %s", root, wanted[0])

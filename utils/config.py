@@ -227,7 +227,7 @@ def _summary(settings: Mapping[str, object]) -> str:
     return ", ".join(f"{key.replace('_', '-')} {value}" for key, value in settings.items())
 
 
-def plain_config(config: TrainConfig | PredictConfig) -> dict[str, object]:
+def plain_config(config: TrainConfig) -> dict[str, object]:
     """A config as primitives, without what is not set: what a checkpoint and config.toml hold."""
     values = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(config).items() if v is not None}
     return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
