@@ -4,6 +4,7 @@
 import json
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,9 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from datasets.change_pairs import ChangePairs, check_sizes, same_size_batches
-from datasets.pairs import Pair, find_pairs, fingerprint, has_split, match_pairs, refuse_inside
+from datasets.layouts import has_split
+from datasets.pairs import Pair, find_pairs, fingerprint, match_pairs, refuse_inside
+from datasets.reading import reading_from
 from utils.change_map import change_map, error_map
 from utils.config import PredictConfig, parse_predict_config
 from utils.metrics import SCORES, count_pixels, scores
@@ -37,7 +40,10 @@ def predict(config: PredictConfig) -> dict[str, float]:
     labelled = pairs[0].label is not None
     predictor = ChangePredictor(config.checkpoint, pick_device(config.device))
     threshold = predictor.threshold if config.threshold is None else config.threshold
-    sizes = check_sizes(pairs, predictor.size_divisor, alike=False)
+    reading = reading_from(predictor.about.get("reading"))
+    codes = {"change_value": config.change_value, "ignore_value": config.ignore_value}
+    reading = replace(reading, **{name: value for name, value in codes.items() if value is not None})
+    sizes = check_sizes(pairs, predictor.size_divisor, alike=False, reading=reading)
     output = config.output or config.checkpoint.parent / f"predict-{images_of(config)}"
     refuse_inside(output, pairs)
     for folder in ("mask", "error") if labelled else ("mask",):
@@ -45,7 +51,7 @@ def predict(config: PredictConfig) -> dict[str, float]:
     for summary in ("per_image.csv", "metrics.json"):  # of maps that are now drawn anew
         (output / summary).unlink(missing_ok=True)
     loader = DataLoader(
-        ChangePairs(pairs),
+        ChangePairs(pairs, reading=reading),
         batch_sampler=same_size_batches(sizes, config.batch_size),
         num_workers=config.num_workers,
         pin_memory=predictor.device.type == "cuda",
@@ -75,7 +81,7 @@ def pairs_to_predict(config: PredictConfig) -> list[Pair]:
     """The pairs of two or three folders, or of a split of a data set."""
     if config.before and config.after:
         return match_pairs(config.before, config.after, config.label)
-    return find_pairs(config.data_root, config.split, labels=False)
+    return find_pairs(config.data_root, config.split, labels=False, folders=config.folders)
 
 
 def warn_of_old_maps(output: Path, names: set[str]) -> None:

@@ -15,9 +15,12 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from datasets.catalog import STATISTICS, Statistics
-from datasets.change_pairs import ChangePairs, check_sizes, count_changed, measure_statistics, same_size_batches
-from datasets.pairs import Pair, find_pairs, fingerprint, has_split, hold_out, refuse_inside
+from datasets.change_pairs import ChangePairs, check_sizes, same_size_batches
+from datasets.layouts import has_split
+from datasets.measurements import choose_reading, count_changed, measure_statistics
+from datasets.pairs import Pair, find_pairs, fingerprint, hold_out, refuse_inside
 from datasets.pfbs import PFBSSampler
+from datasets.reading import Reading, reading_from
 from datasets.transforms import AUGMENTATIONS
 from models import build_model
 from utils.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
@@ -45,6 +48,7 @@ class Data:
     selected_on: str
     changed: list[int]
     statistics: Statistics
+    reading: Reading
     fingerprint: str
 
 
@@ -61,15 +65,16 @@ def train(config: TrainConfig) -> Path:
     folder = run_folder(config)
     last = load_resumable(folder / "last.pt", config) if (config.resume and (folder / "last.pt").is_file()) else None
     seed_everything(config.seed)
-    network = build_model(config.model, **(config.model_options or {}))
+    network = build_model(config.model, **config.network_options)
     data = open_data(config, network.size_divisor, last)
     refuse_inside(folder, [*data.train, *data.val])
     if last is None and config.backbone_weights != "none":
         load_backbone(network, config)
     train_loader, sampler = training_loader(data, config, device)
     val_loader = loader_of(
-        ChangePairs(data.val), config, device, batch_sampler=same_size_batches(data.val_sizes, config.batch_size)
-    )
+        ChangePairs(data.val, reading=data.reading), config, device,
+        batch_sampler=same_size_batches(data.val_sizes, config.batch_size),
+    )  # fmt: skip
     network = network.to(device).to(memory_format=torch.channels_last)
     scaling = scaling_from(data.statistics).to(device)
     loss = DeepSupervisionLoss(LOSSES[config.loss], config.loss_weights())
@@ -136,38 +141,59 @@ def load_backbone(network: nn.Module, config: TrainConfig) -> None:
     if not hasattr(network, "load_backbone"):
         raise ValueError(f"{config.model} has no encoder to load; use --backbone-weights none")
     network.load_backbone(config.backbone_weights)
-    log.info("encoder starts from %s", config.backbone_weights)
+    inflated = len(config.bands) not in (0, 3)
+    how = f", the mean of its first filters for each of {len(config.bands)} bands" if inflated else ""
+    log.info("encoder starts from %s%s", config.backbone_weights, how)
 
 
 def open_data(config: TrainConfig, divisor: int, last: Checkpoint | None) -> Data:
     """Find, check and measure both splits before a single step is made."""
-    pairs = find_pairs(config.data_root, "train")
-    changed = count_changed(pairs)
+    pairs = find_pairs(config.data_root, "train", folders=config.folders)
+    reading = reading_of(config, pairs, last)
+    changed = count_changed(pairs, reading)
     if has_split(config.data_root, "val"):
-        train, val, selected_on = pairs, find_pairs(config.data_root, "val"), "val"
-        count_changed(val)
+        train, val, selected_on = pairs, find_pairs(config.data_root, "val", folders=config.folders), "val"
+        count_changed(val, reading)
     else:
         train, val = hold_out(pairs, changed, config.seed)
         selected_on = "a held-out tenth of train"
         log.warning("no val split: %d training pairs (seed %d) are held out to choose best.pt", len(val), config.seed)
     if len(train) < config.batch_size:
         raise ValueError(f"{len(train)} training pairs make no batch of {config.batch_size}; lower --batch-size")
-    check_sizes(train, divisor, alike=True)
-    val_sizes = check_sizes(val, divisor, alike=False)
+    check_sizes(train, divisor, alike=True, reading=reading)
+    val_sizes = check_sizes(val, divisor, alike=False, reading=reading)
     changed_in = dict(zip(pairs, changed, strict=True))
     data = fingerprint([*train, *val])
     if last and last["data"] != data:
         raise ValueError("the data set is not the one last.pt was trained on (names or sizes of files differ)")
+    statistics = last["statistics"] if last else statistics_of(config, train, reading)
+    return Data(train, val, val_sizes, selected_on, [changed_in[pair] for pair in train], statistics, reading, data)
+
+
+def reading_of(config: TrainConfig, pairs: Sequence[Pair], last: Checkpoint | None) -> Reading:
+    """How the run reads its files; a resumed run reads them as it did."""
+    if last:
+        return reading_from(last["reading"])
+    return choose_reading(pairs, config.bands, config.scale, config.change_value, config.ignore_value)
+
+
+def statistics_of(config: TrainConfig, pairs: Sequence[Pair], reading: Reading) -> Statistics:
+    """Mean and standard deviation a date and channel, by --statistics."""
     if config.statistics == "train":
-        statistics = last["statistics"] if last else measure_statistics(train)
-    else:
-        statistics = choose(STATISTICS, config.statistics, "--statistics")
-    return Data(train, val, val_sizes, selected_on, [changed_in[pair] for pair in train], statistics, data)
+        return measure_statistics(pairs, reading)
+    statistics = choose(STATISTICS, config.statistics, "--statistics")
+    if config.statistics == "none":
+        return {name: [row[:1] * reading.channels for row in rows] for name, rows in statistics.items()}
+    if reading.channels != 3:
+        raise ValueError(
+            f"--statistics {config.statistics}: of RGB, not of {reading.channels} bands; use train or none"
+        )
+    return statistics
 
 
 def training_loader(data: Data, config: TrainConfig, device: torch.device) -> tuple[DataLoader, PFBSSampler]:
     """Augmented batches in the sampler's order; a last batch that is not full is left out."""
-    pairs = ChangePairs(data.train, choose(AUGMENTATIONS, config.augmentation, "--augmentation"))
+    pairs = ChangePairs(data.train, choose(AUGMENTATIONS, config.augmentation, "--augmentation"), data.reading)
     sampler = PFBSSampler(
         data.changed, config.fixed_epochs, config.linear_epochs, config.seed, released=config.pfbs_released
     )
@@ -221,9 +247,10 @@ def checkpoint_content(
     """What best.pt holds: all that a prediction, and a reader, needs to know."""
     return {
         "model": config.model,
-        "options": config.model_options or {},
+        "options": config.network_options,
         "weights": {name: value.contiguous() for name, value in network.state_dict().items()},
         "statistics": data.statistics,
+        "reading": data.reading.as_plain(),
         "threshold": 0.5,
         "recipe": config.recipe,
         "config": plain_config(config),

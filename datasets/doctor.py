@@ -4,6 +4,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,10 +12,12 @@ from typing import Any, TypeVar
 import numpy as np
 
 from datasets.catalog import KNOWN_COUNTS, KnownCounts
-from datasets.change_pairs import histogram_statistics
 from datasets.findings import Finding, value_shares
+from datasets.layouts import SPLITS, Names, SplitFiles, has_split, list_split
+from datasets.measurements import histogram_statistics
 from datasets.pair_facts import ImageFacts, PairFacts, is_constant, pixel_digests, read_facts
-from datasets.pairs import SPLITS, find_folders, has_split, list_images
+from datasets.raster import PLAIN
+from datasets.reading import Reading
 
 DATES = ("before", "after")
 Item = TypeVar("Item")
@@ -24,18 +27,17 @@ UNSPLIT = "all"  # a data set that tells no splits apart
 
 @dataclass
 class Split:
-    """A split as it lies on disk: name to role to file, complete or not, and what is wrong with the names alone."""
+    """A split as it lies on disk, complete or not, and what is wrong with the names alone."""
 
     name: str
     files: dict[str, dict[str, Path]] = field(default_factory=dict)
-    labelled: bool = True
+    roles: tuple[str, ...] = DATES  # that every pair must have
     findings: list[Finding] = field(default_factory=list)
 
     @property
     def complete(self) -> list[str]:
         """Names that have both dates and, in a labelled split, a label."""
-        wanted = {*DATES, "label"} if self.labelled else set(DATES)
-        return [name for name, files in self.files.items() if wanted <= files.keys()]
+        return [name for name, files in self.files.items() if files.keys() >= set(self.roles)]
 
 
 @dataclass
@@ -44,19 +46,22 @@ class Examination:
 
     split: Split
     findings: list[Finding]
+    reading: Reading
     sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
     modes: Counter[str] = field(default_factory=Counter)
     examples: dict[object, Path] = field(default_factory=dict)  # a size or a mode: the first image that has it
-    levels: np.ndarray = field(default_factory=lambda: np.zeros((2, 3, 256), np.int64))
     label_levels: np.ndarray = field(default_factory=lambda: np.zeros(256, np.int64))
-    highest: dict[str, int] = field(default_factory=dict)  # name: the highest value of its label
+    highest: dict[str, int] = field(default_factory=dict)  # name: the highest known value of its label
     shares: dict[str, float] = field(default_factory=dict)  # name: changed share of its label
     changed: int = 0
     windows: dict[Path, tuple[bytes, ...]] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        self.levels = np.zeros((2, self.reading.channels, 256), np.int64)
+
     def add(self, facts: PairFacts) -> None:
         """Count one pair in."""
-        self.findings += pair_findings(facts)
+        self.findings += pair_findings(facts, self.reading)
         for date, role in enumerate(DATES):
             if role in facts.images:
                 image = facts.images[role]
@@ -68,10 +73,10 @@ class Examination:
                 self.examples.setdefault(image.mode, image.path)
         if "label" in facts.images:
             levels = facts.images["label"].levels
-            changed = changed_pixels(levels)
+            changed, known = changed_pixels(levels, self.reading), known_levels(levels, self.reading)
             self.label_levels += levels
-            self.highest[facts.name] = int(np.flatnonzero(levels).max())
-            self.shares[facts.name] = changed / int(levels.sum())
+            self.highest[facts.name] = int(np.flatnonzero(known).max(initial=0))
+            self.shares[facts.name] = changed / max(int(known.sum()), 1)
             self.changed += changed
 
     @property
@@ -82,7 +87,8 @@ class Examination:
     @property
     def changed_share(self) -> float | None:
         """Changed pixels among all pixels of all labels; None without labels."""
-        return self.changed / int(self.label_levels.sum()) if self.shares else None
+        known = known_levels(self.label_levels, self.reading)
+        return self.changed / max(int(known.sum()), 1) if self.shares else None
 
     def summary(self) -> dict[str, Any]:
         """All of it as primitives: fractions, and mean and std a date and channel in [0, 1]."""
@@ -100,62 +106,54 @@ class Examination:
         }
 
 
-def survey(root: Path) -> list[Split]:
+def survey(root: Path, folders: Names | None = None) -> list[Split]:
     """List what every split has, opening no image.
 
     Raises:
         FileNotFoundError: no such folder, or nothing in it looks like a data set.
     """
     names = [name for name in SPLITS if has_split(root, name)]
-    return [_list_split(root, name) for name in names] or [_list_split(root, UNSPLIT)]
+    return [_list_split(root, name, folders) for name in names] or [_list_split(root, UNSPLIT, folders)]
 
 
-def _list_split(root: Path, name: str) -> Split:
+def _list_split(root: Path, name: str, folders: Names | None) -> Split:
     split = Split(name)
     try:
-        folders, listed = find_folders(root, name, labels=False)
-    except FileNotFoundError as error:
+        found: SplitFiles = list_split(root, name, labels=False, folders=folders)
+    except (FileNotFoundError, ValueError) as error:
         if name == UNSPLIT:
             raise
         split.findings.append(Finding("layout", name, str(error)))
         return split
-    split.labelled = "label" in folders
-    if not split.labelled:
-        split.findings.append(Finding("no labels" if name == "train" else "nothing to score", name, "no label folder"))
-    by_role: dict[str, dict[str, Path]] = {}
-    for role, folder in folders.items():
-        found: dict[str, Path] = {}
-        by_role[role] = found
-        for path in list_images(folder):
-            if path.stem in found:
-                other = f"a second file for the name {path.stem!r}, besides {found[path.stem].name}"
-                split.findings.append(Finding("two files of one name", str(path), other))
-            found.setdefault(path.stem, path)
-    if listed is None:
-        wanted = sorted(set().union(*by_role.values()))
-    else:
-        wanted = sorted({n if n in by_role["before"] else Path(n).stem for n in listed})
-    for stem in wanted:
-        split.files[stem] = {role: found[stem] for role, found in by_role.items() if stem in found}
-        missing = [role for role in folders if role not in split.files[stem]]
+    split.files, split.roles = found.files, tuple(found.places)
+    if "label" not in split.roles:
+        split.findings.append(Finding("no labels" if name == "train" else "nothing to score", name, "no labels here"))
+    for path, other in found.doubles:
+        what = f"a second file for the name {path.stem!r}, besides {other.name}"
+        split.findings.append(Finding("two files of one name", str(path), what))
+    for stem in split.files:
+        missing = found.missing(stem)
         if missing:
-            where = ", ".join(str(folders[role]) for role in missing)
+            where = ", ".join(str(found.places[role]) for role in missing)
             split.findings.append(Finding("orphan", where, f"no {' and no '.join(missing)} image for {stem!r}"))
     if not split.complete:
-        split.findings.append(Finding("no pairs", name, f"no complete pair among {len(wanted)} names"))
+        split.findings.append(Finding("no pairs", name, f"no complete pair among {len(split.files)} names"))
     return split
 
 
-def examine(split: Split, workers: int, tick: Callable[[int], object] = lambda done: None) -> Examination:
+def examine(
+    split: Split, workers: int, tick: Callable[[int], object] = lambda done: None, reading: Reading = PLAIN
+) -> Examination:
     """Decode every file of a split once, in threads, and judge it.
 
     Args:
         split: what `survey` found.
         workers: threads; memory holds the decoded files of as many names, and no more.
         tick: called with 1 after each name.
+        reading: how the files are read.
     """
-    result = Examination(split, list(split.findings))
-    for facts in _streamed(lambda item: read_facts(*item), split.files.items(), workers):
+    result = Examination(split, list(split.findings), reading)
+    for facts in _streamed(lambda item: read_facts(*item, reading), split.files.items(), workers):
         result.add(facts)
         tick(1)
     result.findings += split_findings(result)
@@ -174,12 +172,18 @@ def _streamed(function: Callable[[Item], Result], items: Iterable[Item], workers
             yield waiting.popleft().result()
 
 
-def changed_pixels(levels: np.ndarray) -> int:
+def known_levels(levels: np.ndarray, reading: Reading) -> np.ndarray:
+    """Counts of label values (256,) without the one that means unknown."""
+    return levels if reading.ignore_value is None else np.where(np.arange(256) == reading.ignore_value, 0, levels)
+
+
+def changed_pixels(levels: np.ndarray, reading: Reading) -> int:
     """Pixels that the label reader takes as changed, from counts of values (256,)."""
-    return int(levels[1] if not levels[2:].any() else levels[128:].sum())
+    values = np.flatnonzero(levels)
+    return int(levels[values[reading.mask(values) == 1]].sum())
 
 
-def pair_findings(facts: PairFacts) -> Iterator[Finding]:
+def pair_findings(facts: PairFacts, reading: Reading) -> Iterator[Finding]:
     """What is wrong with one pair."""
     yield from (Finding("unreadable", str(path), what) for path, what in facts.unreadable.items())
     images = facts.images
@@ -197,23 +201,25 @@ def pair_findings(facts: PairFacts) -> Iterator[Finding]:
     if facts.identical and not is_constant(dates[0].levels):
         yield Finding("identical dates", str(dates[0].path), "before and after have the same pixels")
     if "label" in images:
-        yield from label_findings(images["label"])
+        yield from label_findings(images["label"], reading)
 
 
-def label_findings(label: ImageFacts) -> Iterator[Finding]:
+def label_findings(label: ImageFacts, reading: Reading) -> Iterator[Finding]:
     """What is wrong with one label's values."""
-    values = np.flatnonzero(label.levels)
-    highest, total = int(values.max()), int(label.levels.sum())
-    if 1 < highest < 128:
+    known = known_levels(label.levels, reading)
+    values, total = np.flatnonzero(known), int(known.sum())
+    if not total:
+        yield Finding("all unknown", str(label.path), value_shares(label.levels))
+        return
+    if reading.change_value is None and 1 < values.max() < 128:
         yield Finding("label codes", str(label.path), f"{value_shares(label.levels)}: no value is read as changed")
         return
-    other = values[(values != 0) & (values != 255)] if highest > 1 else values[:0]
+    other = values[(values != 0) & (values != 255)] if reading.change_value is None and values.max() > 1 else values[:0]
     if len(other):
         listed = ", ".join(map(str, other[:10].tolist())) + (", ..." if len(other) > 10 else "")
-        grey = label.levels[other].sum()
-        what = f"{len(other)} values besides 0 and 255 ({listed}) in {grey} of {total} pixels"
+        what = f"{len(other)} values besides 0 and 255 ({listed}) in {known[other].sum()} of {total} pixels"
         yield Finding("grey labels", str(label.path), what)
-    if changed_pixels(label.levels) == total:
+    if changed_pixels(label.levels, reading) == total:
         yield Finding("all changed", str(label.path), value_shares(label.levels))
 
 
@@ -222,15 +228,20 @@ def split_findings(result: Examination) -> Iterator[Finding]:
     name = result.split.name
     yield from _odd_ones("sizes of tiles" if name == "train" else "sizes of images", result.sizes, result.examples)
     yield from _odd_ones("modes in the split", result.modes, result.examples)
-    small, values = [label for label, high in result.highest.items() if high == 1], np.flatnonzero(result.label_levels)
-    if small and values.max() >= 128:
+    reading, known = result.reading, known_levels(result.label_levels, result.reading)
+    small = [label for label, high in result.highest.items() if high == 1]
+    if reading.change_value is None and small and known[128:].any() and not _two_codes(known):
         what = f"{len(small)} labels end at 1, read as changed; others reach 128 and more (first {small[0]!r})"
         yield Finding("mixed label codes", name, what)
-    elif {1, 255} <= set(values.tolist()) <= {0, 1, 255}:
-        yield Finding("mixed label codes", name, f"does 1 or 255 mean changed? {value_shares(result.label_levels)}")
+    elif reading.change_value is None and _two_codes(known):
+        yield Finding("mixed label codes", name, f"does 1 or 255 mean changed? {value_shares(known)}")
     if result.shares and not result.changed:
         what = f"no changed pixel in {len(result.shares)} labels; values {value_shares(result.label_levels)}"
         yield Finding("no change" if name == "train" else "nothing to find", name, what)
+
+
+def _two_codes(levels: np.ndarray) -> bool:
+    return {1, 255} <= set(np.flatnonzero(levels).tolist()) <= {0, 1, 255}
 
 
 def _odd_ones(kind: str, counts: Counter[Any], examples: Mapping[object, Path]) -> Iterator[Finding]:
@@ -275,7 +286,10 @@ def leak_findings(results: Sequence[Examination], workers: int) -> Iterator[Find
         if first.split.name == second.split.name != UNSPLIT:
             continue
         alike = _sharing(first.windows, second.windows), _sharing(second.windows, first.windows)
-        known, exact = (dict(zip(paths, _streamed(pixel_digests, paths, workers), strict=True)) for paths in alike)
+        known, exact = (
+            dict(zip(paths, _streamed(partial(pixel_digests, reading=result.reading), paths, workers), strict=True))
+            for paths, result in zip(alike, (first, second), strict=True)
+        )
         index = {window: path for path, windows in known.items() for window in windows}
         for path, windows in exact.items():
             hits = [index[window] for window in windows if window in index]

@@ -8,8 +8,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from datasets.raster import load_image
+from datasets.measurements import level_counts
+from datasets.raster import PLAIN, load_image, load_label, pixel_kind, read_image
+from datasets.reading import Reading
 
+Pixels = Image.Image | np.ndarray  # RGB, or uint8 (H, W, channels)
 WINDOW = 256  # the side of the tiles all published splits are cut to
 
 
@@ -17,10 +20,10 @@ WINDOW = 256  # the side of the tiles all published splits are cut to
 class ImageFacts:
     """One readable file.
 
-    size is (height, width), mode Pillow's. levels counts values: int64 (3, 256) of an image read as RGB, (256,) of a
-    label read as grey. windows has, for every whole, aligned 256 x 256 window, a digest of its counts of levels, or
-    the image's own where it is smaller; windows of one colour (no-data) are left out. Equal pixels give equal
-    digests; equal digests nearly always mean equal pixels, and `pixel_digests` makes sure.
+    size is (height, width), mode Pillow's, or bands and their type. levels counts values: int64 (channels, 256) of an
+    image, (256,) of a label read as grey. windows has, for every whole, aligned 256 x 256 window, a digest of its
+    counts of levels, or the image's own where it is smaller; windows of one colour (no-data) are left out. Equal
+    pixels give equal digests; equal digests nearly always mean equal pixels, and `pixel_digests` makes sure.
     """
 
     path: Path
@@ -40,55 +43,66 @@ class PairFacts:
     identical: bool = False  # the dates have the same pixels
 
 
-def read_facts(name: str, files: Mapping[str, Path]) -> PairFacts:
+def read_facts(name: str, files: Mapping[str, Path], reading: Reading = PLAIN) -> PairFacts:
     """Decode the files of one name, by role; a file that cannot be decoded is noted, not raised."""
-    facts, decoded = PairFacts(name), {}
+    facts, dates = PairFacts(name), {}
     for role, path in files.items():
         try:
-            decoded[role] = image = load_image(path)
+            if role == "label":
+                facts.images[role] = label_facts(path, load_label(path, reading.change_value is not None))
+            else:
+                mode, dates[role] = decoded(path, reading)
+                facts.images[role] = image_facts(path, mode, dates[role])
         except Exception as error:  # whatever a damaged file makes a decoder raise, it is this file's trouble
             facts.unreadable[path] = str(error).removeprefix(f"{path}: ")
-        else:
-            facts.images[role] = label_facts(path, image) if role == "label" else image_facts(path, image)
     if {"before", "after"} <= facts.images.keys():
         before, after = facts.images["before"], facts.images["after"]
         alike = before.size == after.size and np.array_equal(before.levels, after.levels)
-        facts.identical = alike and _as_rgb(decoded["before"]).tobytes() == _as_rgb(decoded["after"]).tobytes()
+        facts.identical = alike and dates["before"].tobytes() == dates["after"].tobytes()
     return facts
 
 
-def label_facts(path: Path, image: Image.Image) -> ImageFacts:
+def decoded(path: Path, reading: Reading) -> tuple[str, Pixels]:
+    """One date's mode in words, and its pixels: an RGB image, or an array where bands are chosen."""
+    if reading.bands:
+        count, kind = pixel_kind(path)
+        return f"{count} x {kind}", read_image(path, reading)
+    image = load_image(path)
+    return image.mode, image if image.mode == "RGB" else image.convert("RGB")
+
+
+def label_facts(path: Path, grey: Image.Image) -> ImageFacts:
     """Facts of a label, by its values as grey."""
-    grey = image if image.mode == "L" else image.convert("L")
     pixels = np.asarray(grey)
     levels = np.zeros(256, np.int64)
     for value in (0, 1, 255):  # nearly always all there is, and three comparisons beat a histogram of few values
         levels[value] = np.count_nonzero(pixels == value)
     if levels.sum() < pixels.size:
         levels = np.array(grey.histogram(), np.int64)
-    return ImageFacts(path, (image.height, image.width), image.mode, levels)
+    return ImageFacts(path, (grey.height, grey.width), grey.mode, levels)
 
 
-def image_facts(path: Path, image: Image.Image) -> ImageFacts:
-    """Facts of one date, by its pixels as RGB.
+def image_facts(path: Path, mode: str, pixels: Pixels) -> ImageFacts:
+    """Facts of one date.
 
     Hashing pixels would cost a tenth of their decoding, so the counts of levels, needed anyway, stand in for them.
     """
-    rgb = _as_rgb(image)
-    levels = np.zeros((3, 256), np.int64)
+    height, width = _size(pixels)
+    channels = 3 if isinstance(pixels, Image.Image) else pixels.shape[2]
+    levels = np.zeros((channels, 256), np.int64)
     windows = []
-    for window in _windows(rgb):
+    for window in _windows(pixels):
         counts = _level_counts(window)
         levels += counts
-        if _is_whole(window, rgb) and not is_constant(counts):
+        if _is_whole(window, pixels) and not is_constant(counts):
             windows.append(_digest(window, counts.tobytes()))
-    return ImageFacts(path, (image.height, image.width), image.mode, levels, tuple(windows))
+    return ImageFacts(path, (height, width), mode, levels, tuple(windows))
 
 
-def pixel_digests(path: Path) -> tuple[bytes, ...]:
+def pixel_digests(path: Path, reading: Reading = PLAIN) -> tuple[bytes, ...]:
     """A hash of the pixels of each window that `image_facts` has a digest of; decodes the file again."""
-    rgb = _as_rgb(load_image(path))
-    windows = (window for window in _windows(rgb) if _is_whole(window, rgb))
+    pixels = decoded(path, reading)[1]
+    windows = (window for window in _windows(pixels) if _is_whole(window, pixels))
     return tuple(_digest(window, window.tobytes()) for window in windows if not is_constant(_level_counts(window)))
 
 
@@ -97,28 +111,34 @@ def is_constant(levels: np.ndarray) -> bool:
     return bool((np.count_nonzero(levels, axis=-1) == 1).all())
 
 
-def _level_counts(window: Image.Image) -> np.ndarray:
-    return np.array(window.histogram(), np.int64).reshape(3, 256)
+def _level_counts(window: Pixels) -> np.ndarray:
+    if isinstance(window, Image.Image):  # Pillow counts sooner than NumPy
+        return np.array(window.histogram(), np.int64).reshape(3, 256)
+    return level_counts(window)
 
 
-def _as_rgb(image: Image.Image) -> Image.Image:
-    return image if image.mode == "RGB" else image.convert("RGB")
+def _size(pixels: Pixels) -> tuple[int, int]:
+    return (pixels.height, pixels.width) if isinstance(pixels, Image.Image) else (pixels.shape[0], pixels.shape[1])
 
 
-def _windows(image: Image.Image) -> Iterator[Image.Image]:
+def _windows(pixels: Pixels) -> Iterator[Pixels]:
     """Aligned windows in rows, those at the edges cut off; the image itself where it is no larger than one."""
-    width, height = image.size
-    if min(width, height) < WINDOW or image.size == (WINDOW, WINDOW):
-        yield image
+    height, width = _size(pixels)
+    if min(width, height) < WINDOW or (height, width) == (WINDOW, WINDOW):
+        yield pixels
         return
     for top in range(0, height, WINDOW):
         for left in range(0, width, WINDOW):
-            yield image.crop((left, top, min(left + WINDOW, width), min(top + WINDOW, height)))
+            bottom, right = min(top + WINDOW, height), min(left + WINDOW, width)
+            if isinstance(pixels, Image.Image):
+                yield pixels.crop((left, top, right, bottom))
+            else:
+                yield pixels[top:bottom, left:right]
 
 
-def _is_whole(window: Image.Image, image: Image.Image) -> bool:
-    return window is image or window.size == (WINDOW, WINDOW)
+def _is_whole(window: Pixels, pixels: Pixels) -> bool:
+    return window is pixels or _size(window) == (WINDOW, WINDOW)
 
 
-def _digest(window: Image.Image, content: bytes) -> bytes:
-    return hashlib.blake2b(f"{window.size}".encode() + content, digest_size=16).digest()
+def _digest(window: Pixels, content: bytes) -> bytes:
+    return hashlib.blake2b(f"{_size(window)}".encode() + content, digest_size=16).digest()

@@ -1,8 +1,8 @@
 """Opens one image or label; every unreadable or unsuitable file is a ValueError that names it."""
 
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -11,14 +11,18 @@ from typing import Any
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from datasets.reading import Reading
 from utils.tiling import Window
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 MODES = ("1", "L", "P", "RGB", "RGBA", "LA", "PA")  # 8 bits or less a channel
+DEEP_GREY = ("I;16", "I;16L", "I;16B", "I")  # 16 bits, in one channel: taken as labels only
 AT_ONCE = 2**22  # pixels that are always decoded at once: 2048 x 2048
 PILLOW_LIMIT = 2**26  # pixels decoded at once where windows cannot be read: 8192 x 8192, 0.2 GB as RGB
 CACHE_MB = 64  # of decoded blocks, for all open files together; GDAL would take 5 % of the machine's memory
 COLOURS = ("gray", "red", "palette", "undefined")  # of a first band that is grey, RGB or an index
+PLAIN = Reading()
+GEO = "pip install -r requirements-geo.txt"
 
 
 class _Unsuitable(ValueError):
@@ -26,14 +30,16 @@ class _Unsuitable(ValueError):
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
+def _opened(path: Path, label: bool = False) -> Iterator[Image.Image]:
     """The image, its pixels not yet read; whatever Pillow raises meanwhile becomes one clear ValueError."""
     try:
         with Image.open(path) as image:
+            deep_label = label and image.mode in DEEP_GREY
             # Pillow calls 16-bit RGB files "RGB" too, and would keep each value's high byte
-            if image.mode not in MODES or ";16" in str(image.tile):
+            if not deep_label and (image.mode not in MODES or ";16" in str(image.tile)):
                 raise _Unsuitable(
-                    f"{path}: pixels are not 8-bit grey or RGB (mode {image.mode}); convert the file first"
+                    f"{path}: {'labels' if label else 'pixels'} are not 8-bit grey or RGB (mode {image.mode}); "
+                    f"{'convert the file first' if label else 'say --scale for deeper images, or convert the file'}"
                 )
             yield image
     except (FileNotFoundError, PermissionError, _Unsuitable):
@@ -47,9 +53,16 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         raise ValueError(f"{path}: damaged or unreadable ({error}); replace the file") from error
 
 
-def image_size(path: Path) -> tuple[int, int]:
-    """(height, width) from the file's header."""
-    with _opened(path) as image:
+def image_size(path: Path, reading: Reading = PLAIN, label: bool = False) -> tuple[int, int]:
+    """(height, width) from the file's header.
+
+    Raises:
+        ValueError: damaged, or not to be read in this way.
+    """
+    if reading.bands and not label:
+        with WindowedImage(path, reading) as windowed:
+            return windowed.size
+    with _opened(path, label) as image:
         return image.height, image.width
 
 
@@ -60,34 +73,80 @@ def load_image(path: Path) -> Image.Image:
         return image
 
 
-def read_image(path: Path) -> np.ndarray:
-    """Read an image as RGB, uint8 (H, W, 3); grey is repeated, transparency dropped.
+def load_label(path: Path, indices: bool = False) -> Image.Image:
+    """Decode a label as one grey channel of 8 bits (mode L).
+
+    Colours become grey and transparency is dropped. Of 16 bits the values stay where none exceeds 255, and are
+    divided by 257 otherwise.
+
+    Args:
+        path: the file.
+        indices: whether a palette's indices are the values, not its colours.
 
     Raises:
-        ValueError: damaged, truncated, or more than 8 bits a channel.
+        ValueError: damaged, truncated, or deeper.
     """
+    with _opened(path, label=True) as image:
+        if image.mode in DEEP_GREY:
+            values = np.array(image)
+            deep = values.max(initial=0) > 255
+            return Image.fromarray((values // 257 if deep else values).clip(0, 255).astype(np.uint8))
+        if image.mode == "P" and indices:
+            return Image.fromarray(np.array(image))
+        image.load()
+        return image if image.mode == "L" else image.convert("L")
+
+
+def read_image(path: Path, reading: Reading = PLAIN) -> np.ndarray:
+    """Read an image as uint8 (H, W, channels).
+
+    Without bands to choose that is RGB: grey is repeated, transparency dropped.
+
+    Raises:
+        ValueError: damaged, truncated, of fewer bands, or deeper than this reading takes.
+    """
+    if reading.bands:
+        with WindowedImage(path, reading) as image:
+            return image.read(Window(0, 0, *image.size))
     with _opened(path) as image:
         return np.array(image.convert("RGB"))
 
 
-def read_label_values(path: Path) -> np.ndarray:
-    """Read a label as it is coded, reduced to one grey channel, uint8 (H, W)."""
-    with _opened(path) as image:
-        return np.array(image.convert("L"))
+def read_label_values(path: Path, reading: Reading = PLAIN) -> np.ndarray:
+    """Read a label as it is coded, reduced to one grey channel, uint8 (H, W); see `load_label`."""
+    return np.array(load_label(path, indices=reading.change_value is not None))
 
 
-def read_label(path: Path) -> np.ndarray:
-    """Read a label as a mask, uint8 (H, W): 0 unchanged, 1 changed.
+def read_label(path: Path, reading: Reading = PLAIN) -> np.ndarray:
+    """Read a label as a mask, uint8 (H, W): 0 unchanged, 1 changed, 255 ignored; see `Reading.mask`."""
+    return reading.mask(read_label_values(path, reading))
 
-    Whatever the coding: where no value exceeds 1, changed is > 0; otherwise it is >= 128, which also serves
-    0/255, grey edges and the noise of JPEG.
+
+def pixel_kind(path: Path) -> tuple[int, str]:
+    """Number of bands and type of their values: (3, "uint8") is what Pillow reads as grey or RGB.
+
+    Raises:
+        ValueError: damaged, or not to be read without rasterio.
     """
-    return binarise(read_label_values(path))
+    try:
+        with _opened(path):
+            return 3, "uint8"
+    except ValueError as error:
+        if _rasterio() is None:
+            if isinstance(error, _Unsuitable):
+                raise ValueError(f"{path}: more bands, or more than 8 bits, are read with rasterio: {GEO}") from error
+            raise
+        try:
+            with closing(_open_dataset(path)) as dataset:
+                return dataset.count, dataset.dtypes[0]
+        except ValueError:
+            raise error from None
 
 
-def binarise(values: np.ndarray) -> np.ndarray:
-    """Label values -> 0 / 1, uint8, by the rule of `read_label`."""
-    return (values > (0 if values.max(initial=0) <= 1 else 127)).astype(np.uint8)
+def all_bands(path: Path) -> Reading:
+    """The reading that loses nothing: plain for 8-bit grey or RGB, otherwise every band with its values."""
+    count, kind = pixel_kind(path)
+    return PLAIN if (count, kind) == (3, "uint8") else Reading(bands=tuple(range(1, count + 1)))
 
 
 class WindowedImage:
@@ -96,32 +155,51 @@ class WindowedImage:
     Up to AT_ONCE pixels Pillow decodes it at the first read. A larger TIFF is read through rasterio, where that is
     installed, and no more of it than a window needs. Other formats have to be decoded from their first line on: up to
     PILLOW_LIMIT by Pillow, at once, and beyond by rasterio, which is fast as long as windows come from top to bottom.
+    Bands of choice are read by rasterio whatever the size.
 
     Attributes:
         size: (height, width).
         random_access: whether windows can be read in any order at the same cost.
     """
 
-    def __init__(self, path: Path, grey: bool = False) -> None:
+    def __init__(self, path: Path, reading: Reading = PLAIN, grey: bool = False) -> None:
         """Read the header.
 
         Args:
             path: the file.
-            grey: whether to read one grey channel, as of a label, in place of RGB.
+            reading: how its values become pixels.
+            grey: whether to read one grey channel, as of a label; then without bands.
 
         Raises:
-            ValueError: damaged, more than 8 bits a channel, or too large without rasterio.
+            ValueError: damaged, of other bands or depth than `reading` takes, or too large without rasterio.
         """
-        self.path, self.grey, self.random_access = path, grey, False
+        self.path, self.reading, self.grey, self.random_access = path, reading, grey, False
         self._pixels: np.ndarray | None = None
         self._dataset: Any = None
-        size, is_tiff = _pillow_size(path), path.suffix.lower() in (".tif", ".tiff")
-        limit = AT_ONCE if is_tiff and _rasterio() else PILLOW_LIMIT
+        is_tiff, by_band = path.suffix.lower() in (".tif", ".tiff"), bool(reading.bands) and not grey
+        size, deep = (None, False) if by_band else _pillow_size(path, grey)
+        limit = AT_ONCE if is_tiff and not deep and _rasterio() else PILLOW_LIMIT
         if size and size[0] * size[1] <= limit:
             self.size = size
         else:
             self._dataset, self.random_access = _open_dataset(path), is_tiff
             self.size = self._dataset.height, self._dataset.width
+            self._check_bands(by_band)
+
+    def _check_bands(self, by_band: bool) -> None:
+        dataset, problem = self._dataset, ""
+        if by_band and max(self.reading.bands) > dataset.count:
+            problem = f"{dataset.count} bands, but band {max(self.reading.bands)} is asked for; see --bands"
+        elif by_band and not self.reading.limits and len(set(dataset.dtypes)) > 1:
+            problem = f"bands of {' and '.join(sorted(set(dataset.dtypes)))}; convert the file to one of them"
+        elif not by_band and (
+            set(dataset.dtypes) != {"uint8"} or dataset.count > 4 or dataset.colorinterp[0].name not in COLOURS
+        ):
+            kind = f"{dataset.count} bands of {dataset.dtypes[0]}"
+            problem = f"{kind} are not 8-bit grey or RGB; say --bands and --scale, or convert the file first"
+        if problem:
+            dataset.close()
+            raise ValueError(f"{self.path}: {problem}")
 
     def __enter__(self) -> "WindowedImage":
         return self
@@ -131,25 +209,41 @@ class WindowedImage:
             self._dataset.close()
 
     def read(self, window: Window) -> np.ndarray:
-        """Read a window, uint8 (h, w, 3), or (h, w) if grey: the pixels of `read_image` and `read_label_values`.
+        """Read a window, (h, w, channels), or (h, w) if grey: the pixels of `read_image` and `read_label_values`.
+
+        They are uint8, or for bands without limits of the file's own type.
 
         Raises:
             ValueError: damaged or truncated.
         """
         if self._dataset is not None:
-            return _read_dataset(self._dataset, self.path, window, self.grey)
+            return self._read_dataset(window)
         if self._pixels is None:
-            self._pixels = read_label_values(self.path) if self.grey else read_image(self.path)
+            self._pixels = read_label_values(self.path, self.reading) if self.grey else read_image(self.path)
         return self._pixels[window.slices]
 
+    def _read_dataset(self, window: Window) -> np.ndarray:
+        dataset = self._dataset
+        if self.reading.bands and not self.grey:
+            return self.reading.scaled(_read_bands(dataset, self.path, window, self.reading.bands).transpose(1, 2, 0))
+        bands = _read_bands(dataset, self.path, window, [1, 2, 3] if dataset.count > 2 else [1])
+        if dataset.colorinterp[0].name == "palette" and self.reading.change_value is None:
+            colours = dataset.colormap(1)  # GDAL shows one bit and "min is white" as palettes, too
+            bands = np.array([colours.get(i, (0, 0, 0))[:3] for i in range(256)], np.uint8)[bands[0]].transpose(2, 0, 1)
+        if self.grey and len(bands) == 1:
+            return bands[0]
+        rgb = np.ascontiguousarray(np.broadcast_to(bands, (3, *bands.shape[1:])).transpose(1, 2, 0))
+        return np.array(Image.fromarray(rgb).convert("L")) if self.grey else rgb
 
-def _pillow_size(path: Path) -> tuple[int, int] | None:
-    """(height, width), or None for more pixels than Pillow agrees to open."""
+
+def _pillow_size(path: Path, label: bool) -> tuple[tuple[int, int] | None, bool]:
+    """(height, width), None for more pixels than Pillow agrees to open, and whether it has more than 8 bits."""
     try:
-        return image_size(path)
+        with _opened(path, label) as image:
+            return (image.height, image.width), image.mode in DEEP_GREY
     except ValueError as error:
         if isinstance(error.__cause__, Image.DecompressionBombError):
-            return None
+            return None, False
         raise
 
 
@@ -169,36 +263,34 @@ def _open_dataset(path: Path) -> Any:
     rasterio = _rasterio()
     if rasterio is None:
         raise ValueError(
-            f"{path}: more than {PILLOW_LIMIT:,} pixels are not decoded at once; to read them by windows: "
-            f"pip install -r requirements-geo.txt"
+            f"{path}: more than {PILLOW_LIMIT:,} pixels or 8-bit RGB can only be read with rasterio: {GEO}"
         )
     try:
         with rasterio.Env(GDAL_CACHEMAX=CACHE_MB):
-            dataset = rasterio.open(path)
+            return rasterio.open(path)
     except rasterio.errors.RasterioError as error:
         raise ValueError(f"{path}: damaged or unreadable ({error}); replace the file") from error
-    if set(dataset.dtypes) != {"uint8"} or dataset.count > 4 or dataset.colorinterp[0].name not in COLOURS:
-        dataset.close()
-        raise ValueError(
-            f"{path}: {dataset.count} bands of {dataset.dtypes[0]} are not 8-bit grey or RGB; convert the file first"
-        )
-    return dataset
 
 
-def _read_dataset(dataset: Any, path: Path, window: Window, grey: bool) -> np.ndarray:
-    """A window of an open rasterio dataset, in Pillow's colours: uint8 (h, w, 3), or (h, w) if grey."""
+def _read_bands(dataset: Any, path: Path, window: Window, bands: Sequence[int]) -> np.ndarray:
+    """A window of some bands of an open rasterio dataset, (bands, h, w), in the file's own type."""
     rasterio = _rasterio()
     assert rasterio is not None
     part = rasterio.windows.Window(window.left, window.top, window.width, window.height)
     try:
         with rasterio.Env(GDAL_CACHEMAX=CACHE_MB):
-            bands = dataset.read([1, 2, 3] if dataset.count > 2 else [1], window=part)
+            return dataset.read(list(bands), window=part)
     except rasterio.errors.RasterioError as error:
         raise ValueError(f"{path}: damaged or unreadable ({error}); replace the file") from error
-    if dataset.colorinterp[0].name == "palette":  # GDAL shows one bit and "min is white" as palettes, too
-        colours = dataset.colormap(1)
-        bands = np.array([colours.get(i, (0, 0, 0))[:3] for i in range(256)], np.uint8)[bands[0]].transpose(2, 0, 1)
-    if grey and len(bands) == 1:
-        return bands[0]
-    rgb = np.ascontiguousarray(np.broadcast_to(bands, (3, *bands.shape[1:])).transpose(1, 2, 0))
-    return np.array(Image.fromarray(rgb).convert("L")) if grey else rgb
+
+
+def encode_tiff(values: np.ndarray) -> bytes:
+    """Values of all bands, any type (H, W, bands), as a compressed TIFF."""
+    rasterio = _rasterio()
+    assert rasterio is not None
+    height, width, count = values.shape
+    shape = {"height": height, "width": width, "count": count, "dtype": values.dtype}
+    with rasterio.MemoryFile() as memory:
+        with memory.open(driver="GTiff", compress="deflate", photometric="minisblack", **shape) as dataset:
+            dataset.write(values.transpose(2, 0, 1))
+        return memory.read()

@@ -13,7 +13,8 @@ import numpy as np
 from PIL import Image
 
 from datasets.pairs import Pair
-from datasets.raster import WindowedImage
+from datasets.raster import PLAIN, WindowedImage, all_bands, encode_tiff
+from datasets.reading import Reading
 from utils.tiling import Edge, Window, bounding, group_windows, plan_windows
 
 log = logging.getLogger(__name__)
@@ -40,6 +41,7 @@ class Scene:
     size: tuple[int, int]
     windows: list[Window]
     random_access: bool  # whether several threads may share the work on it
+    readings: dict[str, Reading]  # by role: more than 8-bit RGB keeps all its bands and values
 
     @property
     def files(self) -> dict[str, Path]:
@@ -53,7 +55,10 @@ class Scene:
 
     def tile_files(self, window: Window) -> dict[str, str]:
         """Where the tile's images belong, by role, under the output folder."""
-        return {role: f"{self.split}/{FOLDERS[role]}/{self.tile_name(window)}.png" for role in self.files}
+        return {
+            role: f"{self.split}/{FOLDERS[role]}/{self.tile_name(window)}.{'tif' if reading.bands else 'png'}"
+            for role, reading in self.readings.items()
+        }
 
 
 @dataclass(frozen=True)
@@ -91,10 +96,11 @@ def plan_scenes(splits: Mapping[str, Sequence[Pair]], tiling: Tiling, workers: i
 
 
 def _plan_scene(split: str, pair: Pair, tiling: Tiling) -> Scene:
-    sizes, random_access = {}, []
-    for path in (pair.before, pair.after, pair.label):
+    sizes, random_access, readings = {}, [], {}
+    for role, path in (("before", pair.before), ("after", pair.after), ("label", pair.label)):
         if path is not None:
-            with WindowedImage(path) as image:
+            readings[role] = PLAIN if role == "label" else all_bands(path)
+            with WindowedImage(path, readings[role], grey=role == "label") as image:
                 sizes[path] = image.size
                 random_access.append(image.random_access)
     height, width = sizes[pair.before]
@@ -108,7 +114,7 @@ def _plan_scene(split: str, pair: Pair, tiling: Tiling) -> Scene:
         windows = plan_windows(height, width, tiling.tile_size, tiling.overlap, tiling.edge)
     except ValueError as error:
         raise ValueError(f"{pair.before}: {error}") from None
-    return Scene(split, pair, (height, width), windows, all(random_access))
+    return Scene(split, pair, (height, width), windows, all(random_access), readings)
 
 
 class TileCutter:
@@ -148,7 +154,10 @@ class TileCutter:
                 kept = {window: self._kept(scene, window) for window in group}
                 missing = [window for window, hashes in kept.items() if hashes is None]
                 if missing and not images:
-                    images = {r: opened.enter_context(WindowedImage(f, r == "label")) for r, f in scene.files.items()}
+                    images = {
+                        role: opened.enter_context(WindowedImage(path, scene.readings[role], grey=role == "label"))
+                        for role, path in scene.files.items()
+                    }
                 if missing:
                     area = bounding(missing)
                     pixels = {role: image.read(area) for role, image in images.items()}
@@ -169,7 +178,7 @@ class TileCutter:
                 content = (self.output / name).read_bytes()
             except FileNotFoundError:
                 return None
-            if content[-8:-4] != b"IEND":  # how every PNG ends; a file system may lose it with the power
+            if name.endswith("png") and content[-8:-4] != b"IEND":  # its end; may be lost with the power
                 return None
             hashes[role] = hashlib.sha256(content).hexdigest()
         return hashes if self.known.get((scene.split, scene.tile_name(window)), hashes) == hashes else None
@@ -189,11 +198,16 @@ class TileCutter:
         for role, part in parts.items():
             rows, columns = (self.tile_size - length for length in part.shape[:2])
             full = np.pad(part, [(0, rows), (0, columns), (0, 0)][: part.ndim]) if rows or columns else part
-            encoded = io.BytesIO()
-            Image.fromarray(np.ascontiguousarray(full)).save(encoded, "PNG")
-            write_whole(self.output / files[role], encoded.getvalue())
-            hashes[role] = hashlib.sha256(encoded.getvalue()).hexdigest()
+            encoded = encode_tiff(full) if files[role].endswith("tif") else _encode_png(full)
+            write_whole(self.output / files[role], encoded)
+            hashes[role] = hashlib.sha256(encoded).hexdigest()
         return hashes
+
+
+def _encode_png(pixels: np.ndarray) -> bytes:
+    encoded = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(pixels)).save(encoded, "PNG")
+    return encoded.getvalue()
 
 
 def write_whole(path: Path, content: bytes) -> None:

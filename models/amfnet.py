@@ -144,6 +144,7 @@ class AMFNet(nn.Module):
         channel_exchange: swap even channels of stage 3 between the dates before stage 4.
         deep_supervision: build the three auxiliary heads.
         dropout: probability in the auxiliary heads (and in the head without bfm).
+        in_channels: bands of an image.
     """
 
     size_divisor = 32
@@ -157,6 +158,7 @@ class AMFNet(nn.Module):
         channel_exchange: bool = False,
         deep_supervision: bool = True,
         dropout: float = 0.2,
+        in_channels: int = 3,
     ) -> None:
         super().__init__()
         if backbone not in BACKBONES:
@@ -165,6 +167,9 @@ class AMFNet(nn.Module):
         self.backbone = get_model(backbone, weights=None)
         widths = [width * self.backbone.fc.in_features // 512 for width in (64, 128, 256, 512)]
         del self.backbone.avgpool, self.backbone.fc
+        if in_channels != 3:
+            self.backbone.conv1 = nn.Conv2d(in_channels, 64, 7, stride=2, padding=3, bias=False)
+            nn.init.kaiming_normal_(self.backbone.conv1.weight, mode="fan_out", nonlinearity="relu")  # as torchvision
         c1, c2, c3, _ = widths
         self.channel_exchange = channel_exchange
         self.bfams = nn.ModuleList(BFAM(c) for c in widths if bfam)
@@ -210,7 +215,7 @@ class AMFNet(nn.Module):
         """Score every pixel as unchanged (0) or changed (1).
 
         Args:
-            before: (B, 3, H, W) float in [0, 1] (as published, no further normalisation); H, W multiples of 32.
+            before: (B, in_channels, H, W) float in [0, 1] (as published, not normalised); H, W multiples of 32.
             after: the later date, same shape.
             auxiliary: also return the auxiliary heads; by default in training only.
 
@@ -220,7 +225,7 @@ class AMFNet(nn.Module):
         Raises:
             ValueError: wrong or different sizes, or a training batch of one pair.
         """
-        check_pair(before, after, self.size_divisor)
+        check_pair(before, after, self.size_divisor, self.backbone.conv1.in_channels)
         auxiliary = self.training if auxiliary is None else auxiliary
         skips = [self.fuse(stage, *dates) for stage, dates in enumerate(self.encode(before, after))]
         decoded: list[Tensor] = []
@@ -235,6 +240,9 @@ class AMFNet(nn.Module):
 
     def load_backbone(self, source: str) -> None:
         """Start the encoder from ImageNet ("imagenet", fetched once by torchvision) or from a torchvision ResNet file.
+
+        For other than three bands the first convolution gets the mean of its RGB filters for every band, times 3 over
+        the number of bands, so that images with equal bands give the same features.
 
         Raises:
             FileNotFoundError: there is no such file.
@@ -254,7 +262,12 @@ class AMFNet(nn.Module):
         try:
             if source != "imagenet":
                 state = torch.load(source, map_location="cpu", weights_only=True)
-            self.backbone.load_state_dict({key: value for key, value in state.items() if not key.startswith("fc.")})
+            state = {key: value for key, value in state.items() if not key.startswith("fc.")}
+            bands = self.backbone.conv1.in_channels
+            if bands != 3:
+                mean = state["conv1.weight"].mean(1, keepdim=True)  # (64, 1, 7, 7)
+                state["conv1.weight"] = mean.repeat(1, bands, 1, 1) * (3 / bands)
+            self.backbone.load_state_dict(state)
         except (RuntimeError, AttributeError, EOFError, LookupError, pickle.UnpicklingError) as error:
             problem = " ".join(str(error).split())
             raise ValueError(

@@ -105,16 +105,17 @@ class HANet(nn.Module):
         width: channels of the first scale, a multiple of 4; the others have 2, 4 and 8 times as many.
         column: column attention on every scale.
         row: row attention on every scale, after the columns'. Without both, HAN is CAM(p) + p.
+        in_channels: bands of an image.
     """
 
     size_divisor = 8
 
-    def __init__(self, width: int = 40, column: bool = True, row: bool = True) -> None:
+    def __init__(self, width: int = 40, column: bool = True, row: bool = True, in_channels: int = 3) -> None:
         super().__init__()
         if width < 4 or width % 4:
             raise ValueError(f"HANet's width must be a multiple of 4, got {width}")
         self.channels = [width, 2 * width, 4 * width, 8 * width]
-        self.stem = nn.Conv2d(3, width, 5, padding=2)
+        self.stem = nn.Conv2d(in_channels, width, 5, padding=2)
         inputs = [width, *self.channels[:-1]]
         self.blocks = nn.ModuleList(ConvBlock(a, b) for a, b in zip(inputs, self.channels, strict=True))
         self.hans = nn.ModuleList(HAN(c, column, row) for c in self.channels)
@@ -140,7 +141,7 @@ class HANet(nn.Module):
         """Score every pixel as unchanged (0) or changed (1).
 
         Args:
-            before: (B, 3, H, W) float, normalised with the run's statistics; H, W multiples of 8.
+            before: (B, in_channels, H, W) float, normalised with the run's statistics; H, W multiples of 8.
             after: the later date, same shape, normalised with statistics of its own.
             auxiliary: accepted for the common contract; HANet has no auxiliary heads.
 
@@ -150,7 +151,7 @@ class HANet(nn.Module):
         Raises:
             ValueError: wrong or different sizes.
         """
-        check_pair(before, after, self.size_divisor)
+        check_pair(before, after, self.size_divisor, self.stem.in_channels)
         dates = both_dates(self.stem, before, after, self.training)  # 2 x (B, width, H, W)
         scales = []
         for scale, (block, han) in enumerate(zip(self.blocks, self.hans, strict=True)):

@@ -19,12 +19,12 @@ def both_dates(run: Callable[[Tensor], Tensor], before: Tensor, after: Tensor, s
     return first, second
 
 
-def check_pair(before: Tensor, after: Tensor, divisor: int) -> None:
-    """Raise ValueError unless both dates are (B, 3, H, W) of one shape, H and W multiples of `divisor`."""
+def check_pair(before: Tensor, after: Tensor, divisor: int, channels: int) -> None:
+    """Raise ValueError unless both dates are (B, channels, H, W) of one shape, H and W multiples of `divisor`."""
     if before.shape != after.shape:
         raise ValueError(f"the dates differ in shape: before {tuple(before.shape)}, after {tuple(after.shape)}")
-    if before.ndim != 4 or before.shape[1] != 3:
-        raise ValueError(f"expected images of shape (B, 3, H, W), got {tuple(before.shape)}")
+    if before.ndim != 4 or before.shape[1] != channels:
+        raise ValueError(f"expected images of shape (B, {channels}, H, W), got {tuple(before.shape)}")
     height, width = before.shape[-2:]
     if height % divisor or width % divisor or not (height and width):
         raise ValueError(f"images are {height} x {width}: height and width must be multiples of {divisor}; crop or pad")

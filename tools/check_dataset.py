@@ -1,83 +1,104 @@
 """The doctor: says what is in a data set and everything that is wrong with it; exit code 1 where there are errors."""
 
-import argparse
 import json
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
 from datasets.catalog import KNOWN_COUNTS, guess_name
-from datasets.doctor import Examination, count_findings, examine, leak_findings, survey
+from datasets.doctor import Examination, Split, count_findings, examine, leak_findings, survey
 from datasets.findings import Finding, count_errors, finding_lines, percent
+from datasets.measurements import choose_reading
 from datasets.pairs import Pair
 from datasets.raster import read_image, read_label
+from datasets.reading import Reading, as_rgb
+from utils.config import ReadConfig, at_least, given_flags, setting
 from utils.figures import draw_grid, draw_shares, outlined
 from utils.run_log import write_text
-from utils.runtime import errors_in_one_line
+from utils.runtime import choose, errors_in_one_line, show_log
 
 SAMPLES = 8
 
 
+@dataclass(frozen=True)
+class CheckConfig(ReadConfig):
+    """Settings of a check; the flags are made from these fields."""
+
+    against: Path | None = setting(
+        None, "another data set, checked alike; its splits may share no pixels with splits of another name", parse=Path
+    )
+    data_name: str = setting(
+        "auto", "public set whose pair counts to expect: auto (by the folder's name), none, or one"
+    )
+    json: Path | None = setting(None, "file for everything found, uncut", parse=Path)
+    output: Path | None = setting(None, "folder for changed_share.png and samples.png", parse=Path)
+    num_workers: int = setting(os.cpu_count() or 1, "threads")
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Print the table and the findings; leaves with 1 where training or scores would be wrong, 2 for wrong flags."""
-    args = parse(argv)
     with errors_in_one_line():
-        if args.num_workers < 0:
-            raise ValueError(f"--num-workers {args.num_workers}: must be at least 0")
-        workers = max(1, args.num_workers)
-        results = examine_all(args.data_root, args.against, workers)
+        show_log()
+        config = parse(argv)
+        workers = max(1, config.num_workers)
+        results = examine_all(config, workers)
         findings = [finding for result in results.values() for finding in result.findings]
         findings += leak_findings(list(results.values()), workers)
-        name = guess_name(args.data_root.resolve().name) if args.data_name == "auto" else args.data_name
+        name = guess_name(config.data_root.resolve().name) if config.data_name == "auto" else config.data_name
         if name in KNOWN_COUNTS:
             own = (result for label, result in results.items() if ":" not in label)
             findings += [finding for result in own for finding in count_findings(result, name)]
-        sys.stdout.write(report(args.data_root, results, findings))
-        if args.json:
-            write_text(args.json, as_json(args.data_root, results, findings))
-        if args.output:
-            draw(results, args.output)
+        sys.stdout.write(report(config.data_root, results, findings))
+        if config.json:
+            write_text(config.json, as_json(config.data_root, results, findings))
+        if config.output:
+            draw(results, config.output)
     if count_errors(findings):
         raise SystemExit(1)
 
 
-def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    """Flags -> settings."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    parser = argparse.ArgumentParser(prog="python -m tools.check_dataset", description=__doc__, allow_abbrev=False)
-    add = parser.add_argument
-    add("--data-root", "--data_root", type=Path, required=True, metavar="ROOT", help="folder of the data set")
-    add(
-        "--against",
-        type=Path,
-        metavar="ROOT",
-        help="another data set, checked alike; its splits may share no pixels with splits of another name here",
-    )
-    add(
-        "--data-name",
-        "--data_name",
-        default="auto",
-        choices=["auto", "none", *KNOWN_COUNTS],
-        help="public set whose pair counts to expect (default: by the folder's name)",
-    )
-    add("--json", type=Path, metavar="FILE", help="write everything found, uncut")
-    add("--output", type=Path, metavar="FOLDER", help="draw changed_share.png and samples.png there")
-    add("--num-workers", "--num_workers", type=int, default=cores, metavar="N", help="threads (default: %(default)s)")
-    return parser.parse_args(argv)  # fmt: skip
+def parse(argv: Sequence[str] | None) -> CheckConfig:
+    """Flags -> settings.
+
+    Raises:
+        ValueError: no data set, or a number out of range.
+    """
+    config = CheckConfig(**given_flags(CheckConfig, str(__doc__), argv, required=("data_root",)))
+    at_least(config, num_workers=0)
+    if config.data_name not in ("auto", "none"):
+        choose(KNOWN_COUNTS, config.data_name, "--data-name")
+    return config
 
 
-def examine_all(root: Path, against: Path | None, workers: int) -> dict[str, Examination]:
+def examine_all(config: CheckConfig, workers: int) -> dict[str, Examination]:
     """Examine the splits of one or two data sets; a split of the second is called NAME:SPLIT."""
-    splits = {split.name: split for split in survey(root)}
-    if against:
-        splits |= {f"{against.resolve().name}:{split.name}": split for split in survey(against)}
-    total = sum(len(split.files) for split in splits.values())
+    found = {"": survey(config.data_root, config.folders)}
+    if config.against:
+        found[f"{config.against.resolve().name}:"] = survey(config.against, config.folders)
+    total = sum(len(split.files) for splits in found.values() for split in splits)
+    results = {}
     with tqdm(total=total, unit="pair", desc="checking", dynamic_ncols=True) as progress:
-        return {label: examine(split, workers, progress.update) for label, split in splits.items()}
+        for prefix, splits in found.items():
+            reading = reading_of(config, splits)
+            results |= {prefix + split.name: examine(split, workers, progress.update, reading) for split in splits}
+    return results
+
+
+def reading_of(config: CheckConfig, splits: Sequence[Split]) -> Reading:
+    """How the files of a data set are read."""
+    pairs = [
+        Pair(name, split.files[name]["before"], split.files[name]["after"])
+        for split in splits[:1]
+        for name in split.complete
+    ]
+    return choose_reading(
+        pairs, config.bands, config.scale, config.change_value, config.ignore_value, skip_unreadable=True
+    )
 
 
 def report(root: Path, results: dict[str, Examination], findings: Sequence[Finding]) -> str:
@@ -154,25 +175,26 @@ def draw(results: dict[str, Examination], folder: Path) -> None:
     sys.stdout.write(f"pictures: {', '.join(drawn) or 'none, for no label shows a change'}\n")
 
 
-def draw_samples(pairs: Sequence[Pair], path: Path) -> None:
+def draw_samples(pairs: Sequence[tuple[Pair, Reading]], path: Path) -> None:
     """Draw pairs with the outlines of their labels, and the labels."""
     columns: dict[str, list[np.ndarray]] = {"before": [], "after": [], "label": []}
-    for pair in pairs:
-        mask = read_label(pair.label)
-        columns["before"].append(outlined(read_image(pair.before), mask))
-        columns["after"].append(outlined(read_image(pair.after), mask))
-        columns["label"].append(mask * 255)
+    for pair, reading in pairs:
+        mask = read_label(pair.label, reading)
+        columns["before"].append(outlined(as_rgb(read_image(pair.before, reading)), mask == 1))
+        columns["after"].append(outlined(as_rgb(read_image(pair.after, reading)), mask == 1))
+        columns["label"].append((mask == 1) * np.uint8(255))
     draw_grid(columns, path)
 
 
-def samples(results: Sequence[Examination]) -> list[Pair]:
+def samples(results: Sequence[Examination]) -> list[tuple[Pair, Reading]]:
     """Up to SAMPLES pairs with change, from the smallest changed share to the largest, of all splits."""
     found = []
     for result in results:
         for name, share in result.shares.items():
             files = result.split.files[name]
             if share and all(files.get(role) in result.windows for role in ("before", "after")):
-                found.append((share, Pair(name, files["before"], files["after"], files["label"])))
+                pair = Pair(name, files["before"], files["after"], files["label"])
+                found.append((share, (pair, result.reading)))
     found.sort(key=lambda item: item[0])
     places = np.linspace(0, len(found) - 1, min(SAMPLES, len(found))).round().astype(int)
     return [found[place][1] for place in places]

@@ -10,7 +10,8 @@ from pathlib import Path
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from datasets.pairs import SPLITS, Pair, find_pairs, has_split
+from datasets.layouts import SPLITS, has_split
+from datasets.pairs import Pair, find_pairs
 from datasets.tile_records import plan_of, published_counts, refuse_source, start_output, write_manifest
 from datasets.tiles import TileCutter, Tiling, plan_scenes
 from utils.runtime import errors_in_one_line, show_log

@@ -14,9 +14,10 @@ from utils.runtime import choose
 from utils.schedules import SCHEDULES
 
 
-def _setting(
+def setting(
     default: object, text: str, choices: Sequence[str] | None = None, parse: Callable[[str], object] | None = None
 ) -> Any:
+    """A field of a settings class: its default, help text, the words it may be, and what turns a word into a value."""
     return field(default=default, metadata={"help": text, "choices": choices, "parse": parse or type(default)})
 
 
@@ -38,43 +39,98 @@ def _option(word: str) -> tuple[str, object]:
         return key, value
 
 
+def _bands(word: str) -> tuple[int, ...]:
+    try:
+        bands = tuple(int(band) for band in word.split(","))
+    except ValueError:
+        bands = ()
+    if not bands or min(bands) < 1:
+        raise argparse.ArgumentTypeError(f"{word!r} is no list of bands counted from 1, such as 4,3,2")
+    return bands
+
+
+def _scale(word: str) -> str:
+    try:
+        fits = word in ("auto", "percentile") or float(word) > 0
+    except ValueError:
+        fits = False
+    if not fits:
+        raise argparse.ArgumentTypeError(f"{word!r} is neither auto nor percentile nor a number above 0, such as 10000")
+    return word
+
+
 @dataclass(frozen=True)
-class TrainConfig:
+class DataConfig:
+    """Where a data set lies, how its folders are called, and how its labels are coded."""
+
+    data_root: Path = setting(Path("data"), "data set: {train,val,test}/{A,B,label}, or A,B,label and list/*.txt, ...")
+    before_dir: str | None = setting(None, "name of the earlier images' folder, where it is no usual one", parse=str)
+    after_dir: str | None = setting(None, "name of the later images' folder", parse=str)
+    label_dir: str | None = setting(None, "name of the labels' folder", parse=str)
+    change_value: int | None = setting(None, "label value (or palette index) that means changed", parse=int)
+    ignore_value: int | None = setting(None, "label value that means unknown: not trained on, not scored", parse=int)
+
+    @property
+    def folders(self) -> dict[str, str | None]:
+        """Names of folders by role, where they are given."""
+        return {"before": self.before_dir, "after": self.after_dir, "label": self.label_dir}
+
+
+@dataclass(frozen=True)
+class ReadConfig(DataConfig):
+    """The same, and how images become 8-bit channels."""
+
+    bands: tuple[int, ...] = setting((), "bands to read, counted from 1, such as 4,3,2 (default: RGB)", parse=_bands)
+    scale: str = setting(
+        "auto",
+        "values to 0..255: percentile (2nd to 98th of all pixels), a number (what becomes 255), or auto: 8 bits as "
+        "they are, percentile for more",
+        parse=_scale,
+    )
+
+
+@dataclass(frozen=True)
+class TrainConfig(ReadConfig):
     """Settings of one run; the flags of train_aux.py are made from these fields."""
 
-    data_root: Path = _setting(Path("data"), "data set: {train,val,test}/{A,B,label}, or A,B,label and list/*.txt")
-    output: Path | None = _setting(None, "run folder (default: checkpoints/DATA-RECIPE)", parse=Path)
-    recipe: str = _setting("amfnet", "settings of a published result, for all that no flag says")
-    model: str = _setting("amfnet", "network: amfnet or hanet")
-    model_options: dict[str, object] = _setting(
+    output: Path | None = setting(None, "run folder (default: checkpoints/DATA-RECIPE)", parse=Path)
+    recipe: str = setting("amfnet", "settings of a published result, for all that no flag says")
+    model: str = setting("amfnet", "network: amfnet or hanet")
+    model_options: dict[str, object] = setting(
         None, "settings of the network: backbone=resnet18 iam=false ..., or width=20 row=false ...", parse=_option
     )
-    backbone_weights: str = _setting("none", "start of the encoder: imagenet, none, or a torchvision .pth file")
-    statistics: str = _setting(
+    backbone_weights: str = setting("none", "start of the encoder: imagenet, none, or a torchvision .pth file")
+    statistics: str = setting(
         "none", "normalisation: none ([0, 1] as it is), train (measured), imagenet, or a set's name"
     )
-    augmentation: str = _setting("amfnet", "joint augmentation: amfnet, hanet or none")
-    fixed_epochs: int = _setting(0, "PFBS Fixed-X: epochs that see only images with change")
-    linear_epochs: int = _setting(0, "PFBS Linear-Y: epochs over which the other images come in")
-    pfbs_released: bool = _setting(False, "PFBS as HANet's released code indexes it, not as the paper says")
-    loss: str = _setting("bce", "loss of each output", tuple(LOSSES))
-    aux_weights: tuple[float, ...] | str = _setting(
+    augmentation: str = setting("amfnet", "joint augmentation: amfnet, hanet or none")
+    fixed_epochs: int = setting(0, "PFBS Fixed-X: epochs that see only images with change")
+    linear_epochs: int = setting(0, "PFBS Linear-Y: epochs over which the other images come in")
+    pfbs_released: bool = setting(False, "PFBS as HANet's released code indexes it, not as the paper says")
+    loss: str = setting("bce", "loss of each output", tuple(LOSSES))
+    aux_weights: tuple[float, ...] | str = setting(
         (0.5, 0.4, 0.3),
         "weights of the auxiliary outputs beside the main one's 1: 0.5,0.4,0.3, or balanced",
         parse=_weights,
     )
-    optimizer: str = _setting("adam", "optimizer", ("adam", "adamw"))
-    lr: float = _setting(1e-4, "base learning rate")
-    weight_decay: float = _setting(0.0, "weight decay")
-    schedule: str = _setting("poly", "learning rate over the epochs", tuple(SCHEDULES))
-    epochs: int = _setting(100, "passes over the training split")
-    batch_size: int = _setting(8, "pairs a step")
-    num_workers: int = _setting(min(4, os.cpu_count() or 1), "processes that load data; 0 loads in the main one")
-    device: str = _setting("auto", "auto, cpu, cuda or cuda:N")
-    amp: bool = _setting(False, "mixed precision: bfloat16, or float16 on a GPU without it")
-    seed: int = _setting(0, "of weights, sampling, augmentation and a held-out validation split")
-    resume: bool = _setting(False, "go on from last.pt in the run folder")
-    overwrite: bool = _setting(False, "start again in a run folder that holds a run")
+    optimizer: str = setting("adam", "optimizer", ("adam", "adamw"))
+    lr: float = setting(1e-4, "base learning rate")
+    weight_decay: float = setting(0.0, "weight decay")
+    schedule: str = setting("poly", "learning rate over the epochs", tuple(SCHEDULES))
+    epochs: int = setting(100, "passes over the training split")
+    batch_size: int = setting(8, "pairs a step")
+    num_workers: int = setting(min(4, os.cpu_count() or 1), "processes that load data; 0 loads in the main one")
+    device: str = setting("auto", "auto, cpu, cuda or cuda:N")
+    amp: bool = setting(False, "mixed precision: bfloat16, or float16 on a GPU without it")
+    seed: int = setting(0, "of weights, sampling, augmentation and a held-out validation split")
+    resume: bool = setting(False, "go on from last.pt in the run folder")
+    overwrite: bool = setting(False, "start again in a run folder that holds a run")
+
+    @property
+    def network_options(self) -> dict[str, object]:
+        """What the network is built with, channels for the bands included."""
+        channels = {"in_channels": len(self.bands)} if len(self.bands) not in (0, 3) else {}
+        return {**(self.model_options or {}), **channels}
 
     def loss_weights(self) -> tuple[float, ...] | str:
         """Weights of all outputs, main head first, or "balanced"."""
@@ -82,22 +138,19 @@ class TrainConfig:
 
 
 @dataclass(frozen=True)
-class PredictConfig:
+class PredictConfig(DataConfig):
     """Settings of a prediction; the flags of predict_batch.py are made from these fields."""
 
-    checkpoint: Path = _setting(Path("best.pt"), "best.pt of a run; it says which network, statistics and threshold")
-    data_root: Path = _setting(Path("data"), "data set, as in training; labels are optional")
-    split: str = _setting("test", "which split of it")
-    before: Path | None = _setting(None, "folder of the earlier images, in place of --data-root", parse=Path)
-    after: Path | None = _setting(None, "folder of the later images", parse=Path)
-    label: Path | None = _setting(None, "folder of the labels, if there are any", parse=Path)
-    output: Path | None = _setting(
-        None, "folder of the maps (default: predict-SPLIT beside the checkpoint)", parse=Path
-    )
-    threshold: float | None = _setting(None, "probability in [0, 1] over which a pixel is changed", parse=float)
-    batch_size: int = _setting(8, "pairs at a time")
-    num_workers: int = _setting(min(4, os.cpu_count() or 1), "processes that load data; 0 loads in the main one")
-    device: str = _setting("auto", "auto, cpu, cuda or cuda:N")
+    checkpoint: Path = setting(Path("best.pt"), "best.pt of a run; it says which network, statistics and threshold")
+    split: str = setting("test", "which split of it")
+    before: Path | None = setting(None, "folder of the earlier images, in place of --data-root", parse=Path)
+    after: Path | None = setting(None, "folder of the later images", parse=Path)
+    label: Path | None = setting(None, "folder of the labels, if there are any", parse=Path)
+    output: Path | None = setting(None, "folder of the maps (default: predict-SPLIT beside the checkpoint)", parse=Path)
+    threshold: float | None = setting(None, "probability in [0, 1] over which a pixel is changed", parse=float)
+    batch_size: int = setting(8, "pairs at a time")
+    num_workers: int = setting(min(4, os.cpu_count() or 1), "processes that load data; 0 loads in the main one")
+    device: str = setting("auto", "auto, cpu, cuda or cuda:N")
 
 
 RECIPES: dict[str, dict[str, object]] = {
@@ -142,10 +195,12 @@ def parse_train_config(argv: Sequence[str] | None) -> TrainConfig:
         ValueError: an unknown recipe or network, a number out of range, or two flags that contradict each other.
     """
     recipes = "\n".join(f"  {name}: {_summary(settings)}" for name, settings in RECIPES.items())
-    given = _flags(TrainConfig, "Train a change-detection network on pairs of images.", argv, f"recipes:\n{recipes}")
+    given = given_flags(
+        TrainConfig, "Train a change-detection network on pairs of images.", argv, f"recipes:\n{recipes}"
+    )
     recipe = given.setdefault("recipe", given.get("model", TrainConfig.recipe))
     config = TrainConfig(**{**choose(RECIPES, recipe, "--recipe"), **given})
-    _at_least(
+    at_least(
         config, epochs=1, batch_size=1, num_workers=0, seed=0, fixed_epochs=0, linear_epochs=0, lr=0, weight_decay=0
     )
     if config.resume and config.overwrite:
@@ -159,9 +214,9 @@ def parse_predict_config(argv: Sequence[str] | None) -> PredictConfig:
     Raises:
         ValueError: a number out of range, or flags that do not go together.
     """
-    given = _flags(PredictConfig, "Draw change maps with a trained network.", argv)
+    given = given_flags(PredictConfig, "Draw change maps with a trained network.", argv)
     config = PredictConfig(**given)
-    _at_least(config, batch_size=1, num_workers=0)
+    at_least(config, batch_size=1, num_workers=0)
     if ("before" in given) != ("after" in given) or ("label" in given and "before" not in given):
         raise ValueError("--before and --after go together, and --label goes with them: the folders of a set of pairs")
     if "before" in given and given.keys() & {"data_root", "split"}:
@@ -171,13 +226,16 @@ def parse_predict_config(argv: Sequence[str] | None) -> PredictConfig:
     return replace(config, checkpoint=config.checkpoint / "best.pt") if config.checkpoint.is_dir() else config
 
 
-def _at_least(config: TrainConfig | PredictConfig, **bounds: int) -> None:
+def at_least(config: DataConfig, **bounds: int) -> None:
+    """Raise ValueError unless settings reach these bounds."""
     for name, bound in bounds.items():
         if getattr(config, name) < bound:
             raise ValueError(f"--{name.replace('_', '-')} {getattr(config, name)}: must be at least {bound}")
 
 
-def _flags(settings: type, description: str, argv: Sequence[str] | None, epilog: str = "") -> dict[str, Any]:
+def given_flags(
+    settings: type, description: str, argv: Sequence[str] | None, epilog: str = "", required: Collection[str] = ()
+) -> dict[str, Any]:
     """The flags given, and no others, so that a recipe can fill the rest; words join by - or _ (--batch_size)."""
     formatter = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(
@@ -188,19 +246,20 @@ def _flags(settings: type, description: str, argv: Sequence[str] | None, epilog:
         allow_abbrev=False,
     )
     by_recipe = set().union(*RECIPES.values()) if settings is TrainConfig else ()
-    for setting in fields(settings):
-        names = [name for name in (setting.name, ALIASES.get(setting.name)) if name]
+    for each in fields(settings):
+        names = [name for name in (each.name, ALIASES.get(each.name)) if name]
         spellings = [f"--{name.replace('_', '-')}" for name in names]
         options: dict[str, Any] = {
-            "dest": setting.name,
-            "help": setting.metadata["help"] + _default(setting, by_recipe),
+            "dest": each.name,
+            "help": each.metadata["help"] + _default(each, by_recipe),
         }
-        if isinstance(setting.default, bool):
+        if isinstance(each.default, bool):
             options["action"] = argparse.BooleanOptionalAction
         else:
-            options |= {"type": setting.metadata["parse"], "choices": setting.metadata["choices"]}
-            options["metavar"] = None if options["choices"] else setting.name.split("_")[-1].upper()
-        if setting.name == "model_options":
+            options |= {"type": each.metadata["parse"], "choices": each.metadata["choices"]}
+            options["metavar"] = None if options["choices"] else each.name.split("_")[-1].upper()
+        options["required"] = each.name in required
+        if each.name == "model_options":
             options |= {"nargs": "+", "metavar": "KEY=VALUE", "action": "extend"}
         parser.add_argument(*spellings, **options)
     words = sys.argv[1:] if argv is None else argv
@@ -214,7 +273,7 @@ def _default(setting: Field, by_recipe: Collection[str]) -> str:
     """What the help says of a setting's default."""
     if setting.name in by_recipe:
         return " (default: by recipe)"
-    return "" if setting.default in (None, False) else f" (default: {setting.default})"
+    return "" if setting.default in (None, False, ()) else f" (default: {setting.default})"
 
 
 def _dashed(word: str) -> str:

@@ -10,7 +10,7 @@ class InputScaling(nn.Module):
     """Scale uint8 to [0, 1] and normalise, with one mean and standard deviation a date, where the tensors are.
 
     Args:
-        mean: (2, 3) before and after, RGB in [0, 1].
+        mean: (2, C) before and after, a channel, in [0, 1].
         std: the same.
     """
 
@@ -18,11 +18,11 @@ class InputScaling(nn.Module):
         super().__init__()
         self.mean: Tensor
         self.std: Tensor
-        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(2, 3, 1, 1))
-        self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(2, 3, 1, 1))
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(2, -1, 1, 1))
+        self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(2, -1, 1, 1))
 
     def forward(self, before: Tensor, after: Tensor) -> tuple[Tensor, Tensor]:
-        """uint8 (B, 3, H, W) -> float32 (B, 3, H, W) in channels_last, the faster layout for both networks."""
+        """uint8 (B, C, H, W) -> float32 (B, C, H, W) in channels_last, the faster layout for both networks."""
         dates = enumerate((before, after))
         scaled = ((x.float() / 255 - self.mean[date]) / self.std[date] for date, x in dates)
         first, second = (x.contiguous(memory_format=torch.channels_last) for x in scaled)

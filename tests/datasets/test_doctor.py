@@ -7,11 +7,11 @@ import pytest
 from PIL import Image
 
 from datasets.catalog import KNOWN_COUNTS, guess_name
-from datasets.change_pairs import measure_statistics
 from datasets.doctor import count_findings, examine, leak_findings, survey
 from datasets.findings import ERROR, KINDS, WARNING
+from datasets.measurements import measure_statistics
 from datasets.pairs import find_pairs
-from datasets.raster import binarise
+from datasets.reading import Reading
 
 SIZE = 24
 
@@ -81,7 +81,7 @@ def test_changed_is_what_the_label_reader_says(codes, tmp_path):
     values = np.random.default_rng(1).choice(codes, (SIZE, SIZE)).astype(np.uint8)
     save(tmp_path / "label" / "0.png", values)
     ((result,), _) = check(tmp_path)
-    assert result.changed == binarise(values).sum()
+    assert result.changed == Reading().mask(values).sum()
 
 
 @pytest.mark.parametrize("role", ["A", "B", "label"])

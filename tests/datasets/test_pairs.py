@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datasets.pairs import find_pairs, fingerprint, has_split, hold_out, match_pairs
+from datasets.layouts import has_split
+from datasets.pairs import find_pairs, fingerprint, hold_out, match_pairs
 
 
 def fill(folder, names, value=0):

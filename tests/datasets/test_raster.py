@@ -110,7 +110,7 @@ DEEP = {
 def test_more_than_eight_bits_are_refused_not_cut(kind, tmp_path):
     name, make = DEEP[kind]
     make(tmp_path / name)
-    for read in (read_image, read_label, image_size):
+    for read in (read_image, image_size, *([read_label] if "grey" not in kind else [])):
         with pytest.raises(ValueError, match=rf"{name}.*8-bit"):
             read(tmp_path / name)
 
@@ -157,7 +157,7 @@ def rasterio():
 def test_windows_are_parts_of_the_whole(suffix, grey, tmp_path):
     path = write(tmp_path / f"image.{suffix}", FILES["RGB"])
     whole = read_label_values(path) if grey else read_image(path)
-    with WindowedImage(path, grey) as image:
+    with WindowedImage(path, grey=grey) as image:
         assert image.size == (90, 130)
         assert not image.random_access
         for area in AREAS:

@@ -277,7 +277,7 @@ def test_memory_does_not_grow_with_a_large_tiff(tmp_path, monkeypatch):
 def scenes_of(counts, side):
     windows = plan_windows(side, side, 256)
     return [
-        Scene(split, Pair(str(i), *2 * [None]), (side, side), windows, False)
+        Scene(split, Pair(str(i), *2 * [None]), (side, side), windows, False, {})
         for split, count in counts.items()
         for i in range(count)
     ]
