@@ -148,14 +148,16 @@ def _in_table(path: Path, root: Path, labels: bool) -> SplitFiles:
         wanted = "before, after and label" if labels else "before, after and perhaps label"
         raise FileNotFoundError(f"{path}: every line must name the files {wanted}, split by blanks or tabs")
     roles = list(FOLDERS)[:columns]
-    stems = [PurePosixPath(row[0]).stem for row in rows]
-    if len(set(stems)) < len(stems):  # of different folders: the whole path tells them apart
-        stems = ["_".join(PurePosixPath(row[0]).with_suffix("").parts) for row in rows]
-    entries = {stem: dict(zip(roles, row, strict=True)) for stem, row in sorted(zip(stems, rows, strict=True))}
+    plain = sorted({tuple(_inside(name, path) for name in row) for row in rows})
+    names = [PurePosixPath(row[0]).stem for row in plain]
+    if len(set(names)) < len(names):  # in different folders: the whole path tells them apart
+        names = ["_".join(PurePosixPath(row[0]).with_suffix("").parts) for row in plain]
     files: dict[str, dict[str, Path]] = {}
-    for stem, row in entries.items():
-        paths = {role: root / _inside(name, path) for role, name in row.items()}
-        files[stem] = {role: file for role, file in paths.items() if file.is_file()}
+    for name, row in zip(names, plain, strict=True):
+        if name in files:
+            raise ValueError(f"{path}: {row[0]} is in two pairs; pairs are called by their before image, so copy it")
+        paths = zip(roles, (root / file for file in row), strict=True)
+        files[name] = {role: file for role, file in paths if file.is_file()}
     return SplitFiles(dict.fromkeys(roles, path), files, how=f"{path.name}, a list of {'/'.join(roles)}")
 
 

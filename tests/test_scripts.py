@@ -16,7 +16,7 @@ from PIL import Image
 import predict_batch
 import train_aux
 from datasets.pairs import find_pairs
-from datasets.raster import read_label
+from datasets.raster import encode_tiff, read_label
 
 ROOT = Path(__file__).parents[1]
 AMFNET = ["--recipe", "amfnet", "--model-options", "backbone=resnet18", "--backbone-weights", "none"]
@@ -190,6 +190,32 @@ def test_mixed_sizes_are_predicted_each_as_it_is(runs, data, tmp_path):
         Image.open(path).resize((96, 32)).save(path)
     predict("--checkpoint", runs / "hanet" / "best.pt", "--data-root", data, "--output", tmp_path / "out")
     assert Image.open(tmp_path / "out" / "mask" / "scene_0001.png").size == (96, 32)
+
+
+def test_sixteen_bits_four_bands_and_odd_codes(tmp_path, capsys):
+    """From training to the map without a word in between: the checkpoint knows bands, limits and label codes."""
+    rng = np.random.default_rng(0)
+    for split in ("train", "val", "test"):
+        for number in range(4):
+            images = rng.integers(0, 4000, (2, 32, 32, 4)).astype(np.uint16)
+            changed = rng.random((32, 32)) < 0.3
+            images[1][changed] += 4000
+            for folder, content in (("A", encode_tiff(images[0])), ("B", encode_tiff(images[1]))):
+                (tmp_path / "data" / split / folder).mkdir(parents=True, exist_ok=True)
+                (tmp_path / "data" / split / folder / f"{number}.tif").write_bytes(content)
+            (tmp_path / "data" / split / "label").mkdir(exist_ok=True)
+            codes = np.where(changed, 2, np.where(rng.random((32, 32)) < 0.1, 9, 1)).astype(np.uint8)
+            Image.fromarray(codes).save(tmp_path / "data" / split / "label" / f"{number}.png")
+    flags = ["--bands", "4,3,2,1", "--change-value", 2, "--ignore-value", 9, "--lr", 0.01, "--linear-epochs", 0]
+    train(tmp_path / "data", tmp_path / "run", *flags, epochs=3)
+    assert "images of 4 bands, uint16; read as 0 to 255 from band 4: " in capsys.readouterr().err
+    train(tmp_path / "data", tmp_path / "run", *flags, "--resume", epochs=3)
+    predict("--checkpoint", tmp_path / "run", "--data-root", tmp_path / "data", "--output", tmp_path / "out")
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    labels = [np.array(Image.open(p)) for p in (tmp_path / "data" / "test" / "label").iterdir()]
+    assert sum(metrics["pixels"].values()) == sum((label != 9).sum() for label in labels)
+    assert metrics["pixels"]["fn"] + metrics["pixels"]["tp"] == sum((label == 2).sum() for label in labels)
+    assert metrics["scores"]["f1"] > 0.6
 
 
 def test_without_val_a_seeded_tenth_is_held_out(data, tmp_path, capsys):

@@ -43,6 +43,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     flag(
         "data-root", "data set to cut: {train,val,test}/{A,B,label}, A,B,label and list/*.txt, or A,B,label", type=Path
     )
+    for role in ("before", "after", "label"):
+        flag(f"{role}-dir", f"name of the {role} images' folder in --data-root, where it is no usual one")
     flag("before", "earlier image of one pair, in place of --data-root", type=Path)
     flag("after", "later image of the pair", type=Path)
     flag("label", "label of the pair, if there is one", type=Path)
@@ -105,7 +107,8 @@ def find_source(args: argparse.Namespace) -> tuple[dict[str, list[Pair]], Path]:
     wanted = [args.split] if args.split else present or ["train"]
     if not present:
         log.info("no splits in %s: its tiles are called %s", root, wanted[0])
-    splits = {split: find_pairs(root, split, labels=False) for split in wanted}
+    folders = {"before": args.before_dir, "after": args.after_dir, "label": args.label_dir}
+    splits = {split: find_pairs(root, split, labels=False, folders=folders) for split in wanted}
     if any(pair.label is None for pairs in splits.values() for pair in pairs):
         log.warning("no labels found: the tiles can be predicted, not trained on")
     return splits, root

@@ -9,8 +9,8 @@ from PIL import Image
 from datasets.catalog import KNOWN_COUNTS, guess_name
 from datasets.doctor import count_findings, examine, leak_findings, survey
 from datasets.findings import ERROR, KINDS, WARNING
-from datasets.measurements import measure_statistics
-from datasets.pairs import find_pairs
+from datasets.measurements import choose_reading, measure_statistics
+from datasets.pairs import Pair, find_pairs
 from datasets.reading import Reading
 
 SIZE = 24
@@ -323,3 +323,31 @@ def test_real_sets(real_data):
     assert [(f.kind, f.where) for f in findings] == [
         ("grey labels", str(real_data / "sztaki" / "label" / "Tiszadob_4.bmp"))
     ]
+
+
+def test_real_odd_codes(real_data):
+    """Codes 1 and 2 are an error until one of them is said to mean changed; 16 bits are read without a flag."""
+    (split,) = survey(real_data / "oscd_beirut")
+    files = split.files["oscd_beirut"]
+    pair = Pair("oscd_beirut", files["before"], files["after"])
+    findings = examine(split, 1, reading=choose_reading([pair])).findings
+    assert [f.kind for f in findings] == ["label codes", "nothing to find"]
+    result = examine(split, 1, reading=choose_reading([pair], change_value=2))
+    assert result.findings == []
+    assert result.changed == (np.array(Image.open(files["label"])) == 2).sum()
+    assert list(result.modes) == ["3 x uint16"]
+
+
+def test_unknown_pixels_are_not_counted(tmp_path):
+    """Codes 0, 1 and 255 mix two codings, unless 255 is said to mean unknown."""
+    for number in range(2):
+        label = np.zeros((16, 16), np.uint8)
+        label[:4], label[12:] = 1, 255
+        for folder, pixels in (("A", label[..., None] + np.uint8([number, 1, 2])), ("B", label + 1), ("label", label)):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            Image.fromarray(pixels).save(tmp_path / folder / f"{number}.png")
+    (split,) = survey(tmp_path)
+    assert "mixed label codes" in {f.kind for f in examine(split, 1).findings}
+    result = examine(split, 1, reading=Reading(ignore_value=255))
+    assert "mixed label codes" not in {f.kind for f in result.findings}
+    assert result.changed_share == 4 / 12

@@ -11,7 +11,7 @@ from PIL import Image
 
 from datasets import raster, tiles
 from datasets.pairs import Pair, find_pairs
-from datasets.raster import read_image, read_label, read_label_values
+from datasets.raster import all_bands, encode_tiff, read_image, read_label, read_label_values
 from datasets.tile_records import plan_of, published_counts, refuse_source, start_output, write_manifest
 from datasets.tiles import Scene, TileCutter, Tiling, plan_scenes
 from utils.tiling import EDGES, plan_windows
@@ -298,3 +298,20 @@ def test_published_counts_are_held_against_ours(tmp_path):
     assert published_counts(scenes_of(levir, 1024), Tiling(overlap=128), tmp_path) == []
     assert published_counts(scenes_of(levir, 512), Tiling(), tmp_path) == []
     assert all(ok for ok, _ in published_counts(scenes_of({"val": 340, "test": 48}, 512), Tiling(), tmp_path))
+
+
+def test_deep_images_keep_bands_and_values(tmp_path):
+    """Cut to TIFF, nothing scaled: put together, the tiles are the image."""
+    values = np.random.default_rng(0).integers(0, 65536, (96, 64, 5)).astype(np.uint16)
+    for role in ("before", "after"):
+        (tmp_path / f"{role}.tif").write_bytes(encode_tiff(values))
+    pairs = {"train": [Pair("x", tmp_path / "before.tif", tmp_path / "after.tif")]}
+    scenes = plan_scenes(pairs, Tiling(32))
+    tiles = [tile for part in TileCutter(tmp_path / "out", 32).cut(scenes) for tile in part]
+    assert len(tiles) == 6
+    whole = np.zeros_like(values)
+    for tile in tiles:
+        path = tmp_path / "out" / tile.scene.tile_files(tile.window)["after"]
+        assert path.suffix == ".tif"
+        whole[tile.window.slices] = read_image(path, all_bands(path))
+    assert np.array_equal(whole, values)

@@ -17,6 +17,8 @@ CASES |= {
     "hanet column": ("hanet", {"width": 8, "row": False}),
     "hanet row": ("hanet", {"width": 8, "column": False}),
     "hanet base": ("hanet", {"width": 8, "row": False, "column": False}),
+    "amfnet of 5 bands": ("amfnet", {"backbone": "resnet18", "in_channels": 5}),
+    "hanet of 1 band": ("hanet", {"width": 8, "in_channels": 1}),
 }
 every_case = pytest.mark.parametrize("case", CASES)
 
@@ -31,15 +33,16 @@ def build(case, seed=0):
     return network
 
 
-def pair(height=64, width=96, batch=2, seed=1):
-    return torch.rand(2, batch, 3, height, width, generator=torch.Generator().manual_seed(seed)).unbind()
+def pair(height=64, width=96, batch=2, seed=1, case="hanet"):
+    bands = CASES[case][1].get("in_channels", 3)
+    return torch.rand(2, batch, bands, height, width, generator=torch.Generator().manual_seed(seed)).unbind()
 
 
 @every_case
 def test_logits_at_input_size_main_head_first(case):
     network = build(case)
     heads = len(getattr(network, "aux_heads", ()))
-    before, after = pair()
+    before, after = pair(case=case)
     training = network.train()(before, after)
     assert [tuple(y.shape) for y in training] == [(2, 2, 64, 96)] * (1 + heads)
     with torch.no_grad():
@@ -53,7 +56,7 @@ def test_logits_at_input_size_main_head_first(case):
 @every_case
 def test_every_parameter_receives_a_gradient(case):
     network = build(case).train()
-    sum(logits.square().sum() for logits in network(*pair())).backward()
+    sum(logits.square().sum() for logits in network(*pair(case=case))).backward()
     assert [name for name, p in network.named_parameters() if p.grad is None] == []
     # the softmax over a line ignores what is constant along it, so a key's bias has no say
     silent = [name for name, p in network.named_parameters() if not p.grad.abs().max() > 0]
@@ -64,7 +67,7 @@ def test_every_parameter_receives_a_gradient(case):
 def test_one_date_a_batch_in_evaluation_gives_the_same(case):
     """Siamese batching is exact: each pair's logits do not depend on its companions."""
     network = build(case).eval()
-    before, after = pair(batch=3)
+    before, after = pair(batch=3, case=case)
     with torch.no_grad():
         together = network(before, after)[0]
         alone = torch.cat([network(b[None], a[None])[0] for b, a in zip(before, after, strict=True)])
@@ -78,7 +81,7 @@ def test_dates_keep_their_own_batch_statistics_in_training(case):
     norm = next(module for module in network.modules() if isinstance(module, nn.BatchNorm2d))
     seen = []
     norm.register_forward_hook(lambda module, args, output: seen.append(args[0].mean((0, 2, 3)).detach()))
-    network(*pair())
+    network(*pair(case=case))
     assert len(seen) == 2
     expected = 0.9 * (0.1 * seen[0]) + 0.1 * seen[1]
     assert torch.allclose(norm.running_mean, expected, atol=1e-6)
@@ -90,7 +93,7 @@ def test_dates_keep_their_own_batch_statistics_in_training(case):
 def test_changing_places_of_the_dates_matters(case):
     """Dates are not interchangeable: a swap that went unnoticed would hide a mixed-up pair."""
     network = build(case).eval()
-    before, after = pair()
+    before, after = pair(case=case)
     with torch.no_grad():
         assert not torch.allclose(network(before, after)[0], network(after, before)[0], rtol=1e-3)
 
@@ -98,7 +101,7 @@ def test_changing_places_of_the_dates_matters(case):
 @every_case
 def test_state_dict_round_trip_and_repeatable_evaluation(case):
     first, second = build(case, seed=0).eval(), build(case, seed=5).eval()
-    before, after = pair()
+    before, after = pair(case=case)
     with torch.no_grad():
         logits = first(before, after)[0]
         assert not torch.equal(second(before, after)[0], logits)
@@ -192,6 +195,20 @@ def test_backbone_weights_from_a_file(tmp_path):
         network.load_backbone(str(tmp_path / "page.pth"))
     with pytest.raises(FileNotFoundError, match="no such file"):
         network.load_backbone(str(tmp_path / "none.pth"))
+
+
+def test_imagenet_stem_for_other_bands(tmp_path):
+    """An image whose bands are all equal gives the features of that grey image in RGB."""
+    from torchvision.models import resnet18
+
+    source = resnet18()
+    torch.save(source.state_dict(), tmp_path / "resnet18.pth")
+    network = build("amfnet of 5 bands")
+    network.load_backbone(str(tmp_path / "resnet18.pth"))
+    grey = torch.rand(1, 1, 32, 32)
+    expected = source.conv1(grey.expand(1, 3, 32, 32))
+    assert torch.allclose(network.backbone.conv1(grey.expand(1, 5, 32, 32)), expected, atol=1e-5)
+    assert torch.equal(network.backbone.layer1[0].conv1.weight, source.layer1[0].conv1.weight)
 
 
 def test_unreachable_imagenet_weights_say_what_to_do(monkeypatch):

@@ -1,0 +1,154 @@
+"""Bands, depth and label codes: what the user says is what is read, and what is not said is not guessed."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from datasets.change_pairs import ChangePairs
+from datasets.measurements import choose_reading, count_changed, measure_limits, measure_statistics
+from datasets.pairs import Pair
+from datasets.raster import encode_tiff, read_image, read_label
+from datasets.reading import IGNORE, Reading, reading_from
+
+pytestmark = pytest.mark.filterwarnings("ignore:Dataset has no geotransform")
+
+
+def bands(path, values):
+    path.write_bytes(encode_tiff(values))
+    return path
+
+
+@pytest.fixture
+def deep(tmp_path):
+    """Two pairs of four bands, 16 bits, every band in a range of its own; labels coded 1 and 2, 9 for unknown."""
+    rng = np.random.default_rng(0)
+    pairs = []
+    for n in range(2):
+        dates = [rng.integers(0, 1000, (32, 48, 4)) + [0, 1000, 2000, 30_000] for _ in range(2)]
+        label = rng.choice([1, 2, 9], (32, 48)).astype(np.uint8)
+        before, after = (bands(tmp_path / f"{n}_{d}.tif", image.astype(np.uint16)) for d, image in enumerate(dates))
+        Image.fromarray(label).save(tmp_path / f"{n}.png")
+        pairs.append(Pair(str(n), before, after, tmp_path / f"{n}.png"))
+    return pairs
+
+
+def test_bands_in_the_order_asked_for(deep):
+    low_high = ((30_000, 30_255), (0, 255))
+    image = read_image(deep[0].before, Reading(bands=(4, 1), limits=low_high))
+    raw = read_image(deep[0].before, Reading(bands=(4, 1)))
+    assert (image.dtype, raw.dtype, image.shape) == (np.uint8, np.uint16, (32, 48, 2))
+    assert np.array_equal(image, np.clip(raw.astype(int) - [30_000, 0], 0, 255))
+    with pytest.raises(ValueError, match=r"0_0\.tif: 4 bands, but band 5 is asked for; see --bands"):
+        read_image(deep[0].before, Reading(bands=(1, 5)))
+
+
+@given(st.lists(st.integers(0, 65535), min_size=3, max_size=50), st.integers(0, 60_000), st.integers(1, 5000))
+def test_scaling_is_linear_clipped_and_to_the_nearest(values, low, span):
+    reading = Reading(bands=(1,), limits=((low, low + span),))
+    expected = [min(max((v - low) * 255 / span, 0), 255) for v in values]
+    got = reading.scaled(np.array(values, np.uint16).reshape(1, -1, 1)).ravel()
+    assert np.abs(got - np.array(expected)).max() <= 0.5 + 1e-3
+
+
+def test_no_number_becomes_black():
+    values = np.array([[[np.nan], [np.inf], [-np.inf], [5.0]]], np.float32)
+    assert Reading((1,), ((0, 10),)).scaled(values).ravel().tolist() == [0, 255, 0, 128]
+
+
+def test_percentiles_are_those_of_all_pixels(deep):
+    limits = measure_limits(deep, Reading(bands=(2, 4)))
+    for band, (low, high) in zip((1, 3), limits, strict=True):
+        files = [path for p in deep for path in (p.before, p.after)]
+        pixels = np.concatenate([read_image(path, Reading(bands=(band + 1,))).ravel() for path in files])
+        assert (low, high) == tuple(np.quantile(pixels, [0.02, 0.98], method="inverted_cdf"))
+
+
+def test_what_is_chosen_and_said(deep, tmp_path, caplog):
+    caplog.set_level("INFO")
+    reading = choose_reading(deep)
+    assert reading.bands == (1, 2, 3)
+    assert "images of 4 bands, uint16; read as 0 to 255 from band 1: " in caplog.text
+    assert choose_reading(deep, bands=(4,), scale="10000").limits == ((0, 10000),)
+    assert reading_from(reading.as_plain()) == reading
+    assert reading_from(None) == Reading()
+    flat = bands(tmp_path / "float.tif", np.ones((8, 8, 3), np.float32))
+    with pytest.raises(ValueError, match=r"float\.tif: values are float32; say --scale NUMBER"):
+        choose_reading([Pair("float", flat, flat)])
+    many = bands(tmp_path / "many.tif", np.ones((8, 8, 13), np.uint16))
+    with pytest.raises(ValueError, match=r"many\.tif: 13 bands; choose some with --bands"):
+        choose_reading([Pair("many", many, many)])
+
+
+def test_grey_deep_images_have_three_equal_channels(tmp_path):
+    path = tmp_path / "grey.png"
+    Image.fromarray(np.arange(64, dtype=np.uint16).reshape(8, 8) * 1000).save(path)
+    image = read_image(path, choose_reading([Pair("grey", path, path)]))
+    assert image.shape == (8, 8, 3)
+    assert (image == image[..., :1]).all()
+    assert image.min() == 0
+    assert image.max() == 255
+
+
+def test_change_and_ignore_values(deep, caplog):
+    caplog.set_level("INFO")
+    codes = np.array(Image.open(deep[0].label))
+    mask = read_label(deep[0].label, Reading(change_value=2, ignore_value=9))
+    assert np.array_equal(mask, np.select([codes == 2, codes == 9], [1, IGNORE], 0))
+    counts = count_changed(deep, Reading(change_value=2, ignore_value=9))
+    assert counts[0] == (codes == 2).sum()
+    known = sum((np.array(Image.open(p.label)) != 9).sum() for p in deep)
+    assert f"{100 * sum(counts) / known:.2f} % of pixels changed" in caplog.text
+    with pytest.raises(ValueError, match="no changed pixel to be seen; say --change-value N"):
+        count_changed(deep)
+    with pytest.raises(ValueError, match="no pixel has --change-value 3"):
+        count_changed(deep, Reading(change_value=3))
+
+
+def test_255_is_unknown_only_when_asked(tmp_path):
+    path = tmp_path / "label.png"
+    codes = np.array([[0, 1, 255, 255]], np.uint8).repeat(4, 0)
+    Image.fromarray(codes).save(path)
+    assert read_label(path, Reading(ignore_value=255))[0].tolist() == [0, 1, IGNORE, IGNORE]
+    assert count_changed([Pair("x", path, path, path)], Reading(ignore_value=255)) == [4]
+    with pytest.raises(ValueError, match="say --change-value 1 or 255, or --ignore-value 255"):
+        count_changed([Pair("x", path, path, path)])
+
+
+def test_a_palette_gives_its_colours_or_when_asked_its_indices(tmp_path):
+    image = Image.fromarray(np.array([[0, 1, 2]], np.uint8)).convert("P")
+    image.putpalette([255, 255, 255, 0, 0, 0, 255, 0, 0] + [0] * 759)
+    image.save(tmp_path / "label.png")
+    assert read_label(tmp_path / "label.png").tolist() == [[1, 0, 0]]
+    assert read_label(tmp_path / "label.png", Reading(change_value=2)).tolist() == [[0, 0, 1]]
+
+
+@pytest.mark.parametrize("high", [1, 255, 65535])
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_sixteen_bit_labels(high, suffix, tmp_path):
+    path = tmp_path / f"label.{suffix}"
+    codes = np.array([[0, high], [high, 0]], np.uint16)
+    Image.fromarray(codes).save(path)
+    assert read_label(path).tolist() == [[0, 1], [1, 0]]
+
+
+def test_samples_and_statistics_have_the_bands(deep):
+    reading = Reading((4, 3, 2, 1), ((30_000, 31_000), (2000, 3000), (1000, 2000), (0, 1000)), 2, 9)
+    sample = ChangePairs(deep, reading=reading)[0]
+    assert sample["before"].shape == sample["after"].shape == (4, 32, 48)
+    assert set(sample["mask"].unique().tolist()) == {0, 1, IGNORE}
+    measured = measure_statistics(deep, reading)
+    pixels = np.concatenate([read_image(p.after, reading).reshape(-1, 4) for p in deep]) / 255
+    assert measured["mean"][1] == pytest.approx(pixels.mean(0).tolist(), rel=1e-12)
+    assert measured["std"][1] == pytest.approx(pixels.std(0).tolist(), rel=1e-9)
+
+
+def test_real_sentinel_pair(real_data):
+    folder = real_data / "oscd_beirut"
+    pair = Pair("beirut", folder / "before.tif", folder / "after.tif", folder / "label.tif")
+    reading = choose_reading([pair], change_value=2)
+    sample = ChangePairs([pair], reading=reading)[0]
+    assert sample["before"].shape == (3, 1180, 1070)
+    assert count_changed([pair], reading)[0] == (np.array(Image.open(pair.label)) == 2).sum()
+    assert (sample["before"] == 255).float().mean() < 0.03
