@@ -183,7 +183,7 @@ def draw_samples(pairs: Sequence[tuple[Pair, Reading]], path: Path) -> None:
         columns["before"].append(outlined(as_rgb(read_image(pair.before, reading)), mask == 1))
         columns["after"].append(outlined(as_rgb(read_image(pair.after, reading)), mask == 1))
         columns["label"].append((mask == 1) * np.uint8(255))
-    draw_grid(columns, path)
+    draw_grid(columns, path, names=[pair.name for pair, _ in pairs])
 
 
 def samples(results: Sequence[Examination]) -> list[tuple[Pair, Reading]]:

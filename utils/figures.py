@@ -40,31 +40,50 @@ def draw_curves(rows: Sequence[Mapping[str, float]], path: Path) -> None:
         figure.savefig(partial, format="png")
 
 
-def draw_grid(columns: Mapping[str, Sequence[np.ndarray]], path: Path, side: int = 192, blocks: int = 2) -> None:
+def draw_grid(
+    columns: Mapping[str, Sequence[np.ndarray]],
+    path: Path,
+    side: int = 192,
+    blocks: int = 2,
+    names: Sequence[str] = (),
+) -> None:
     """Draw images of pairs side by side, a line a pair, with the columns' names above, as a PNG.
 
     Args:
         columns: name to one uint8 image a pair, (H, W) or (H, W, 3).
         path: the PNG to write.
-        side: pixels of an image in the grid.
+        side: pixels of an image's longer side in the grid; its shape is kept.
         blocks: the lines are split into so many blocks that stand next to each other.
+        names: of the pairs, drawn below their first image.
     """
-    gap, top, font = 4, 26, ImageFont.load_default(16)
+    gap, top, font, small = 4, 26, ImageFont.load_default(16), ImageFont.load_default(11)
     pairs = len(next(iter(columns.values())))
+    tallest = max(fitted(image.shape[1::-1], side)[1] for images in columns.values() for image in images)
+    blocks, line_height = min(blocks, pairs), tallest + gap + (14 if names else 0)
     lines = -(-pairs // blocks)
     block_width = len(columns) * (side + gap) + 3 * gap
-    sheet = Image.new("RGB", (blocks * block_width - 4 * gap, top + lines * (side + gap) - gap), "white")
+    sheet = Image.new("RGB", (blocks * block_width - 4 * gap, top + lines * line_height - gap), "white")
     pen = ImageDraw.Draw(sheet)
     for number in range(pairs):
         for place, (name, images) in enumerate(columns.items()):
-            x, y = number // lines * block_width + place * (side + gap), top + number % lines * (side + gap)
+            x, y = number // lines * block_width + place * (side + gap), top + number % lines * line_height
             if number % lines == 0:
                 pen.text((x + side // 2, top // 2), name, "black", font, anchor="mm")
             # maps keep their exact colours, photographs are smoothed
             smooth = Image.Resampling.BICUBIC if name in ("before", "after") else Image.Resampling.NEAREST
-            sheet.paste(Image.fromarray(images[number]).convert("RGB").resize((side, side), smooth), (x, y))
+            image = Image.fromarray(images[number]).convert("RGB")
+            sheet.paste(image.resize(fitted(image.size, side), smooth), (x, y))
+            if names and place == 0:
+                pen.text((x, y + tallest + 1), names[number], "black", small)
     with written_whole(path) as partial:
         sheet.save(partial, format="PNG")
+
+
+def fitted(size: tuple[int, int], side: int) -> tuple[int, int]:
+    """(width, height) of an image whose longer side becomes `side`."""
+    width, height = size
+    longest = max(size)
+    return max(1, round(width * side / longest)), max(1, round(height * side / longest))
 
 
 def draw_shares(shares: Mapping[str, Sequence[float]], path: Path) -> None:
@@ -96,15 +115,16 @@ def draw_shares(shares: Mapping[str, Sequence[float]], path: Path) -> None:
 
 
 def outlined(image: np.ndarray, mask: np.ndarray, side: int = 192) -> np.ndarray:
-    """Shrink an image to a grid's side and draw the outline of its changed regions in red: uint8 (side, side, 3).
+    """Shrink an image to a grid's side and draw the outline of its changed regions in red: uint8 (h, w, 3).
 
     Args:
         image: uint8 (H, W, 3).
         mask: (H, W), changed where not 0.
-        side: pixels of the result; an outline drawn before shrinking would vanish.
+        side: pixels of the result's longer side; an outline drawn before shrinking would vanish.
     """
-    small = np.array(Image.fromarray(image).resize((side, side), Image.Resampling.BICUBIC))
-    changed = np.asarray(Image.fromarray((mask != 0).astype(np.uint8) * 255).resize((side, side))) >= 128
+    size = fitted((image.shape[1], image.shape[0]), side)
+    small = np.array(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC))
+    changed = np.asarray(Image.fromarray((mask != 0).astype(np.uint8) * 255).resize(size)) >= 128
     framed = np.pad(changed, 1, mode="edge")
     inner = framed[:-2, 1:-1] & framed[2:, 1:-1] & framed[1:-1, :-2] & framed[1:-1, 2:]
     small[changed & ~inner] = (255, 0, 0)

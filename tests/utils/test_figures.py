@@ -21,6 +21,15 @@ def test_grid_puts_every_image_in_its_line_and_block(tmp_path):
     assert (grey[:26] < 100).any()  # the columns' names
 
 
+def test_grid_keeps_shapes_and_names_pairs(tmp_path):
+    columns = {"label": [np.full((10, 40), 177, np.uint8)]}
+    draw_grid(columns, tmp_path / "grid.png", side=40, names=["scene_1"])
+    grey = np.array(Image.open(tmp_path / "grid.png"))[..., 0]
+    assert (grey == 177).sum() == 10 * 40
+    assert grey.shape[1] < 2 * 40  # one pair makes one block
+    assert (grey[26 + 10 :] < 70).any()  # its name
+
+
 def test_outline_is_drawn_in_the_shrunk_image():
     """A square of 32 x 32 in 64 x 64, shrunk to half: a red frame of 16 x 16, the picture inside and outside it."""
     mask = np.zeros((64, 64), np.uint8)
