@@ -78,8 +78,9 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class ReadConfig(DataConfig):
-    """The same, and how images become 8-bit channels."""
+    """The same, which public set it is, and how images become 8-bit channels."""
 
+    data_name: str = setting("auto", "public set this is: levir, whu, ..., generic; auto tells by folder and layout")
     bands: tuple[int, ...] = setting((), "bands to read, counted from 1, such as 4,3,2 (default: RGB)", parse=_bands)
     scale: str = setting(
         "auto",
