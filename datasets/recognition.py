@@ -58,15 +58,14 @@ def _by_layout(root: Path) -> str | None:
     found = {split: len(listed.files) for split, listed in splits.items()}
     for name, entry in CATALOG.items():
         sides = [(counts.side, counts.side) for counts in entry.counts]
-        if entry.telling and size in sides and suffixes == entry.suffixes and names == layout_folders(entry)[1][:3]:
+        if entry.telling and size in sides and suffixes == entry.suffixes and names == _role_folders(entry):
             return name
     return next((name for name in CATALOG if _two_splits_agree(name, found, size)), None)
 
 
-def layout_folders(entry: PublicSet) -> tuple[list[str], list[str]]:
-    """The split folders of a layout, and the folders in each, in small letters."""
-    splits, inner = (part.strip("{}").split(",") for part in entry.layout.lower().split("/"))
-    return splits, inner
+def _role_folders(entry: PublicSet) -> list[str]:
+    """What a layout calls before, after and label, in small letters."""
+    return entry.layout.lower().split("/")[-1].strip("{}").split(",")[:3]
 
 
 def _two_splits_agree(name: str, found: Mapping[str, int], size: Size) -> bool:
@@ -125,7 +124,7 @@ def introduction(name: str, pairs: Mapping[str, int], size: Size | None) -> str:
         return "data set: generic, for no public set fits (--data-name says which it is)"
     entry = CATALOG[name]
     if not any(known_pairs(name, split, size) for split in pairs):
-        counts = "no counts of pairs known for it" if size is None else f"no counts known at {size[0]} x {size[1]}"
+        counts = "no counts of pairs known for such splits"
     elif any(count_remark(name, split, count, size) for split, count in pairs.items()):
         counts = "counts of pairs are not the known ones"
     else:
