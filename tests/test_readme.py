@@ -76,7 +76,7 @@ def test_flags_for_training_are_understood(flags, monkeypatch):
 @pytest.mark.parametrize(
     "command",
     ["python train_aux.py --epoch 3", "python train_aux.py --recipe hannet", "python train_aux.py --statistics w",
-     "python predict_batch.py --chekpoint x", "python -m tools.check_dataset --data-root x --data-name lever",
+     "python predict_batch.py --chekpoint x", "python -m tools.check_dataset --data-rot x",
      "python -m tools.prepare_tiles --output x --tile 9"],
 )  # fmt: skip
 def test_a_misspelt_flag_would_be_seen(command, monkeypatch):

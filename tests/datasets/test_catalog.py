@@ -10,6 +10,7 @@ from PIL import Image
 from datasets.catalog import CATALOG, GENERIC, STATISTICS, KnownCounts, PublicSet
 from datasets.pairs import find_pairs
 from datasets.recognition import count_remark, introduce, introduction, known_pairs, recognise, set_statistics
+from utils.tiling import plan_windows
 
 PUBLIC = [name for name in CATALOG if name != GENERIC]
 RELEASED = {  # the twelve released numbers, mean and std of before, then of after: the sum of place (from 1) x number
@@ -150,6 +151,11 @@ def test_tiles_are_as_many_as_fit_into_the_images(name):
     share = (size_of(name) // 256) ** 2
     images = [(share * c.train, share * c.val if c.val else None, share * c.test) for c in whole]
     assert set(images) & {(c.train, c.val, c.test) for c in tiles}
+
+
+def test_the_whole_whu_pair_gives_the_tiles_that_others_split_at_random():
+    (random,) = [counts for counts in CATALOG["whu"].counts if not counts.certain]
+    assert len(plan_windows(15354, 32507, 256)) == random.train + random.val + random.test
 
 
 def test_statistics_are_the_released_ones():

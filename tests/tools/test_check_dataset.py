@@ -92,6 +92,8 @@ def test_counts_of_a_public_set(data, tmp_path, capsys, monkeypatch):
     assert "2 warnings" in run(capsys, "--data-root", named, "--json", tmp_path / "found.json")[1].out
     assert json.loads((tmp_path / "found.json").read_text())["data_name"] == "levir"
     assert "0 warnings" in run(capsys, "--data-root", named, "--data-name", "generic")[1].out
+    code, said = run(capsys, "--data-root", named, "--data-name", "lever")
+    assert (code, said.err) == (2, f"error: --data-name lever: not known; choose one of auto, {', '.join(CATALOG)}\n")
 
 
 def test_pictures(drawn_set, tmp_path, capsys):
