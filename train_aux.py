@@ -21,6 +21,7 @@ from datasets.measurements import choose_reading, count_changed, measure_statist
 from datasets.pairs import Pair, find_pairs, fingerprint, hold_out, refuse_inside
 from datasets.pfbs import PFBSSampler
 from datasets.reading import Reading, reading_from
+from datasets.recognition import introduce, recognise, set_statistics
 from datasets.transforms import AUGMENTATIONS
 from models import build_model
 from utils.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
@@ -148,6 +149,7 @@ def load_backbone(network: nn.Module, config: TrainConfig) -> None:
 
 def open_data(config: TrainConfig, divisor: int, last: Checkpoint | None) -> Data:
     """Find, check and measure both splits before a single step is made."""
+    name = recognise(config.data_root, config.data_name)
     pairs = find_pairs(config.data_root, "train", folders=config.folders)
     reading = reading_of(config, pairs, last)
     changed = count_changed(pairs, reading)
@@ -160,13 +162,14 @@ def open_data(config: TrainConfig, divisor: int, last: Checkpoint | None) -> Dat
         log.warning("no val split: %d training pairs (seed %d) are held out to choose best.pt", len(val), config.seed)
     if len(train) < config.batch_size:
         raise ValueError(f"{len(train)} training pairs make no batch of {config.batch_size}; lower --batch-size")
-    check_sizes(train, divisor, alike=True, reading=reading)
+    size = check_sizes(train, divisor, alike=True, reading=reading)[0]
     val_sizes = check_sizes(val, divisor, alike=False, reading=reading)
+    introduce(name, {"train": len(pairs)} | ({"val": len(val)} if selected_on == "val" else {}), size)
     changed_in = dict(zip(pairs, changed, strict=True))
     data = fingerprint([*train, *val])
     if last and last["data"] != data:
         raise ValueError("the data set is not the one last.pt was trained on (names or sizes of files differ)")
-    statistics = last["statistics"] if last else statistics_of(config, train, reading)
+    statistics = last["statistics"] if last else statistics_of(config, train, reading, name)
     return Data(train, val, val_sizes, selected_on, [changed_in[pair] for pair in train], statistics, reading, data)
 
 
@@ -177,11 +180,12 @@ def reading_of(config: TrainConfig, pairs: Sequence[Pair], last: Checkpoint | No
     return choose_reading(pairs, config.bands, config.scale, config.change_value, config.ignore_value)
 
 
-def statistics_of(config: TrainConfig, pairs: Sequence[Pair], reading: Reading) -> Statistics:
-    """Mean and standard deviation a date and channel, by --statistics."""
+def statistics_of(config: TrainConfig, pairs: Sequence[Pair], reading: Reading, name: str) -> Statistics:
+    """Mean and standard deviation a date and channel, by --statistics; `name` is the public set this is."""
     if config.statistics == "train":
         return measure_statistics(pairs, reading)
-    statistics = choose(STATISTICS, config.statistics, "--statistics")
+    by_set = config.statistics == "set"
+    statistics = set_statistics(name) if by_set else choose(STATISTICS, config.statistics, "--statistics")
     if config.statistics == "none":
         return {name: [row[:1] * reading.channels for row in rows] for name, rows in statistics.items()}
     if reading.channels != 3:

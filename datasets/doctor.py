@@ -11,13 +11,13 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from datasets.catalog import KNOWN_COUNTS, KnownCounts
 from datasets.findings import Finding, value_shares
 from datasets.layouts import SPLITS, Names, SplitFiles, has_split, list_split
 from datasets.measurements import histogram_statistics
 from datasets.pair_facts import ImageFacts, PairFacts, is_constant, pixel_digests, read_facts
 from datasets.raster import PLAIN
 from datasets.reading import Reading
+from datasets.recognition import count_remark
 
 DATES = ("before", "after")
 Item = TypeVar("Item")
@@ -78,6 +78,11 @@ class Examination:
             self.highest[facts.name] = int(np.flatnonzero(known).max(initial=0))
             self.shares[facts.name] = changed / max(int(known.sum()), 1)
             self.changed += changed
+
+    @property
+    def usual_size(self) -> tuple[int, int] | None:
+        """Height and width that most images have; None without images."""
+        return self.sizes.most_common(1)[0][0] if self.sizes else None
 
     @property
     def foreground(self) -> int:
@@ -260,20 +265,11 @@ def count_findings(result: Examination, data_name: str) -> Iterator[Finding]:
 
     Args:
         result: an examined split.
-        data_name: a key of KNOWN_COUNTS.
+        data_name: a key of the catalog.
     """
-    size = result.sizes.most_common(1)[0][0] if result.sizes else None
-    known = [k for k in KNOWN_COUNTS[data_name] if (k.side, k.side) == size and result.split.name in SPLITS]
-    counts = [(_known_pairs(k, result.split.name), k.certain) for k in known]
-    found = len(result.split.complete)
-    if counts and found not in {count for count, _ in counts}:
-        listed = " or ".join(f"{count}{'' if certain else ' (uncertain)'}" for count, certain in counts)
-        what = f"{found} pairs of {known[0].side} x {known[0].side}; {data_name} is known to have {listed}"
-        yield Finding("pair count", result.split.name, what)
-
-
-def _known_pairs(known: KnownCounts, split: str) -> int:
-    return {"train": known.train, "val": known.val, "test": known.test}[split]
+    remark = count_remark(data_name, result.split.name, len(result.split.complete), result.usual_size)
+    if remark:
+        yield Finding("pair count", result.split.name, remark)
 
 
 def leak_findings(results: Sequence[Examination], workers: int) -> Iterator[Finding]:

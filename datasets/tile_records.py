@@ -1,11 +1,10 @@
-"""What is kept beside tiles: tiles.json, the plan they come from, manifest.csv, the tiles; and published counts."""
+"""What is kept beside tiles: tiles.json, the plan they come from, manifest.csv, the tiles."""
 
 import csv
 import io
 import json
-from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,26 +12,6 @@ from datasets.tiles import Hashes, Scene, Tile, Tiling, write_whole
 
 PLAN, MANIFEST = "tiles.json", "manifest.csv"
 ROLES = ("before", "after", "label")
-
-
-@dataclass(frozen=True)
-class Published:
-    """A public set that is used as tiles of 256: side of its images, and images and tiles of each split."""
-
-    side: int
-    images: dict[str, int]
-    tiles: dict[str, int]
-
-
-PUBLISHED = {
-    "LEVIR-CD": Published(1024, {"train": 445, "val": 64, "test": 128}, {"train": 7120, "val": 1024, "test": 2048}),
-    "S2Looking": Published(  # images from the published tiles, 16 an image
-        1024, {"train": 3500, "val": 500, "test": 1000}, {"train": 56000, "val": 8000, "test": 16000}
-    ),
-    "DSIFN": Published(  # images from the published tiles, 4 an image
-        512, {"train": 3600, "val": 340, "test": 48}, {"train": 14400, "val": 1360, "test": 192}
-    ),
-}
 
 
 def refuse_source(output: Path, sources: Iterable[Path]) -> None:
@@ -128,39 +107,6 @@ def _read_hashes(path: Path) -> dict[tuple[str, str], Hashes]:
             (row["split"], row["tile"]): {role: row[f"{role}_sha256"] for role in ROLES if row[f"{role}_sha256"]}
             for row in csv.DictReader(lines)
         }
-
-
-def published_counts(scenes: Sequence[Scene], tiling: Tiling, root: Path) -> list[tuple[bool, str]]:
-    """Hold the counts against those of the public set this looks like, if any, at the published 256 x 256.
-
-    A source looks like a set if its images have the set's size, and its folder the set's name or one of its splits
-    the set's number of images.
-
-    Returns:
-        for each split, whether its number of tiles is the published one, and a sentence that says so.
-    """
-    if tiling.tile_size != 256 or tiling.overlap:
-        return []
-    images = Counter(scene.split for scene in scenes)
-    sizes = {scene.size for scene in scenes}
-    for name, known in PUBLISHED.items():
-        named = name.lower().removesuffix("-cd") in root.resolve().name.lower()
-        if sizes == {(known.side, known.side)} and (named or images.items() & known.images.items()):
-            return [
-                (count == known.tiles[split], _verdict(name, known, split, count, images[split]))
-                for split, count in tile_counts(scenes).items()
-                if split in known.tiles
-            ]
-    return []
-
-
-def _verdict(name: str, known: Published, split: str, tiles: int, images: int) -> str:
-    if tiles == known.tiles[split]:
-        return f"{split}: {tiles} tiles, the published count of {name}"
-    return (
-        f"{split}: {tiles} tiles from {images} images, but {name} is published with {known.tiles[split]} "
-        f"from {known.images[split]}"
-    )
 
 
 def _relative(path: Path, root: Path) -> str:

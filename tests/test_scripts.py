@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,11 @@ from PIL import Image
 
 import predict_batch
 import train_aux
+from datasets.catalog import CATALOG, STATISTICS, KnownCounts
 from datasets.pairs import find_pairs
 from datasets.raster import encode_tiff, read_label
+from datasets.recognition import introduction
+from utils.config import parse_train_config
 
 ROOT = Path(__file__).parents[1]
 AMFNET = ["--recipe", "amfnet", "--model-options", "backbone=resnet18", "--backbone-weights", "none"]
@@ -458,3 +462,40 @@ def test_scripts_from_the_shell(script):
     assert bad.returncode == 2
     assert bad.stderr.count("\n") == 1
     assert bad.stderr.startswith("error: nowhere: no such folder")
+
+
+def open_data(root, *flags):
+    """What a run finds before its first step."""
+    config = parse_train_config([*map(str, ("--data-root", root, "--recipe", "hanet", "--batch-size", 4)), *flags])
+    return train_aux.open_data(config, 8, None)
+
+
+def test_the_public_set_is_named_and_its_counts_are_held_against_the_known_ones(data, caplog, monkeypatch):
+    counts = KnownCounts(64, 12, 5, 9), KnownCounts(64, 16, None, 9)
+    monkeypatch.setitem(CATALOG, "whu", replace(CATALOG["whu"], counts=counts))
+    caplog.set_level("INFO")
+    open_data(data)
+    assert "data set: generic, for no public set fits (--data-name says which it is)" in caplog.messages
+    named = data.rename(data.parent / "WHU-CD-256")
+    open_data(named)
+    said = [(r.levelname, r.message) for r in caplog.records if r.name == "datasets.recognition"]
+    assert said[1:] == [
+        ("INFO", introduction("whu", {"train": 12, "val": 4}, (64, 64))),
+        ("WARNING", "val: 4 pairs of 64 x 64; WHU-CD is known to have 5"),
+    ]
+    shutil.rmtree(named / "val")  # the pairs held out for it belong to train
+    caplog.clear()
+    open_data(named)
+    assert [r.message for r in caplog.records if "is known to have" in r.message] == []
+    with pytest.raises(ValueError, match="--data-name whoo: not known; choose one of auto, levir, whu"):
+        open_data(named, "--data-name", "whoo")
+
+
+def test_statistics_of_the_public_set(data):
+    assert open_data(data, "--statistics", "set", "--data-name", "whu").statistics == STATISTICS["whu"]
+    assert open_data(data, "--statistics", "levir", "--data-name", "whu").statistics == STATISTICS["levir"]
+    with pytest.raises(ValueError, match="--statistics set: no public set was recognised; --statistics train measures"):
+        open_data(data, "--statistics", "set")
+    with pytest.raises(ValueError, match="--statistics set: none are known of CLCD"):
+        open_data(data, "--statistics", "set", "--data-name", "clcd")
+    assert open_data(data.rename(data.parent / "sysu"), "--statistics", "set").statistics == STATISTICS["sysu"]

@@ -10,17 +10,17 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from datasets.catalog import KNOWN_COUNTS, guess_name
 from datasets.doctor import Examination, Split, count_findings, examine, leak_findings, survey
 from datasets.findings import Finding, count_errors, finding_lines, percent
 from datasets.measurements import choose_reading
 from datasets.pairs import Pair
 from datasets.raster import read_image, read_label
 from datasets.reading import Reading, as_rgb
+from datasets.recognition import introduction, recognise
 from utils.config import ReadConfig, at_least, given_flags, setting
 from utils.figures import draw_grid, draw_shares, outlined
 from utils.run_log import write_text
-from utils.runtime import choose, errors_in_one_line, show_log
+from utils.runtime import errors_in_one_line, show_log
 
 SAMPLES = 8
 
@@ -32,9 +32,6 @@ class CheckConfig(ReadConfig):
     against: Path | None = setting(
         None, "another data set, checked alike; its splits may share no pixels with splits of another name", parse=Path
     )
-    data_name: str = setting(
-        "auto", "public set whose pair counts to expect: auto (by the folder's name), none, or one"
-    )
     json: Path | None = setting(None, "file for everything found, uncut", parse=Path)
     output: Path | None = setting(None, "folder for changed_share.png and samples.png", parse=Path)
     num_workers: int = setting(os.cpu_count() or 1, "threads")
@@ -45,17 +42,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     with errors_in_one_line():
         show_log()
         config = parse(argv)
-        workers = max(1, config.num_workers)
+        workers, name = max(1, config.num_workers), recognise(config.data_root, config.data_name)
         results = examine_all(config, workers)
         findings = [finding for result in results.values() for finding in result.findings]
         findings += leak_findings(list(results.values()), workers)
-        name = guess_name(config.data_root.resolve().name) if config.data_name == "auto" else config.data_name
-        if name in KNOWN_COUNTS:
-            own = (result for label, result in results.items() if ":" not in label)
-            findings += [finding for result in own for finding in count_findings(result, name)]
-        sys.stdout.write(report(config.data_root, results, findings))
+        own = [result for label, result in results.items() if ":" not in label]
+        findings += [finding for result in own for finding in count_findings(result, name)]
+        pairs = {result.split.name: len(result.split.complete) for result in own}
+        about = introduction(name, pairs, own[0].usual_size)
+        sys.stdout.write(report(config.data_root, results, findings, about))
         if config.json:
-            write_text(config.json, as_json(config.data_root, results, findings))
+            write_text(config.json, as_json(config.data_root, results, findings, name))
         if config.output:
             draw(results, config.output)
     if count_errors(findings):
@@ -70,8 +67,6 @@ def parse(argv: Sequence[str] | None) -> CheckConfig:
     """
     config = CheckConfig(**given_flags(CheckConfig, str(__doc__), argv, required=("data_root",)))
     at_least(config, num_workers=0)
-    if config.data_name not in ("auto", "none"):
-        choose(KNOWN_COUNTS, config.data_name, "--data-name")
     return config
 
 
@@ -101,8 +96,8 @@ def reading_of(config: CheckConfig, splits: Sequence[Split]) -> Reading:
     )
 
 
-def report(root: Path, results: dict[str, Examination], findings: Sequence[Finding]) -> str:
-    """The table, a column a split, and the findings."""
+def report(root: Path, results: dict[str, Examination], findings: Sequence[Finding], about: str) -> str:
+    """The table, a column a split, a line about the set, and the findings."""
     columns = {label: column(result) for label, result in results.items()}
     names = list(next(iter(columns.values())))
     rows = [["", *columns], *([name, *(cells[name] for cells in columns.values())] for name in names)]
@@ -110,7 +105,7 @@ def report(root: Path, results: dict[str, Examination], findings: Sequence[Findi
     table = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     errors = count_errors(findings)
     verdict = f"{root}: {counted(errors, 'error')}, {counted(len(findings) - errors, 'warning')}"
-    return "\n".join([*table, "", *finding_lines(findings), verdict]) + "\n"
+    return "\n".join([*table, "", about, *finding_lines(findings), verdict]) + "\n"
 
 
 def counted(number: int, noun: str) -> str:
@@ -146,11 +141,12 @@ def in_short(counts: dict[str, int]) -> str:
     return next(iter(counts), "-") + others
 
 
-def as_json(root: Path, results: dict[str, Examination], findings: Sequence[Finding]) -> str:
+def as_json(root: Path, results: dict[str, Examination], findings: Sequence[Finding], name: str) -> str:
     """Table and findings as JSON text; shares, means and deviations are fractions."""
     errors = count_errors(findings)
     content = {
         "data_root": str(root),
+        "data_name": name,
         "errors": errors,
         "warnings": len(findings) - errors,
         "splits": {label: result.summary() for label, result in results.items()},

@@ -3,16 +3,19 @@
 import argparse
 import logging
 import os
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+from datasets.catalog import CATALOG
 from datasets.layouts import SPLITS, has_split
 from datasets.pairs import Pair, find_pairs
-from datasets.tile_records import plan_of, published_counts, refuse_source, start_output, write_manifest
+from datasets.recognition import count_remark, introduce, known_pairs, recognise
+from datasets.tile_records import plan_of, refuse_source, start_output, write_manifest
 from datasets.tiles import TileCutter, Tiling, plan_scenes
 from utils.runtime import errors_in_one_line, show_log
 from utils.tiling import EDGES
@@ -58,6 +61,10 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         choices=EDGES,
         default="shift",
     )
+    flag(
+        "data-name", "public set this is (default: told by folder, layout and counts)", choices=["auto", *CATALOG],
+        default="auto",
+    )  # fmt: skip
     flag("num-workers", "threads", type=int, default=min(4, os.cpu_count() or 1))
     return parser.parse_args(argv)
 
@@ -71,6 +78,9 @@ def prepare(args: argparse.Namespace) -> None:
     }
     refuse_source(args.output, {root, *(path.parent for path in files)} if args.data_root else files)
     scenes = plan_scenes(splits, tiling, args.num_workers)
+    name = recognise(root, args.data_name)
+    sizes = {scene.size for scene in scenes}
+    introduce(name, Counter(scene.split for scene in scenes), sizes.pop() if len(sizes) == 1 else None)
     plan = plan_of(scenes, tiling, root)
     cutter = TileCutter(args.output, tiling.tile_size, start_output(args.output, plan))
     tiles = []
@@ -83,12 +93,20 @@ def prepare(args: argparse.Namespace) -> None:
             tiles += part
             progress.update(len(part))
     manifest = write_manifest(args.output, tiles, root)
-    for split, count in plan["tiles"].items():
-        log.info("%s: %d tiles of %d x %d", split, count, tiling.tile_size, tiling.tile_size)
-    for matches, sentence in published_counts(scenes, tiling, root):
-        log.log(logging.INFO if matches else logging.WARNING, "%s", sentence)
+    report_counts(plan["tiles"], tiling, name)
     log.info("source, window and SHA-256 of each tile: %s", manifest)
     log.info("next: python -m tools.check_dataset --data-root %s", args.output)
+
+
+def report_counts(tiles: Mapping[str, int], tiling: Tiling, name: str) -> None:
+    """Log how many tiles each split has, and where tiles do not overlap, hold that against the known numbers."""
+    size = tiling.tile_size, tiling.tile_size
+    for split, count in tiles.items():
+        known = not tiling.overlap and count in known_pairs(name, split, size)
+        log.info("%s: %d tiles of %d x %d%s", split, count, *size, f", as known of {CATALOG[name].title}" * known)
+        remark = None if tiling.overlap else count_remark(name, split, count, size)
+        if remark:
+            log.warning("%s: %s", split, remark)
 
 
 def find_source(args: argparse.Namespace) -> tuple[dict[str, list[Pair]], Path]:

@@ -78,8 +78,9 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class ReadConfig(DataConfig):
-    """The same, and how images become 8-bit channels."""
+    """The same, which public set it is, and how images become 8-bit channels."""
 
+    data_name: str = setting("auto", "public set this is: levir, whu, ..., generic; auto tells by folder and layout")
     bands: tuple[int, ...] = setting((), "bands to read, counted from 1, such as 4,3,2 (default: RGB)", parse=_bands)
     scale: str = setting(
         "auto",
@@ -101,7 +102,9 @@ class TrainConfig(ReadConfig):
     )
     backbone_weights: str = setting("none", "start of the encoder: imagenet, none, or a torchvision .pth file")
     statistics: str = setting(
-        "none", "normalisation: none ([0, 1] as it is), train (measured), imagenet, or a set's name"
+        "none",
+        "normalisation: none ([0, 1] as it is), train (measured), imagenet, a public set's name (levir, whu, ...), or "
+        "set: the name of the set this is",
     )
     augmentation: str = setting("amfnet", "joint augmentation: amfnet, hanet or none")
     fixed_epochs: int = setting(0, "PFBS Fixed-X: epochs that see only images with change")
@@ -185,7 +188,7 @@ RECIPES: dict[str, dict[str, object]] = {
 
 ALIASES = {"data_root": "dataroot", "epochs": "max_epochs", "output": "output_folder"}
 # what may differ between a run and its resumption without changing what is computed
-FREE_ON_RESUME = {"data_root", "output", "num_workers", "device", "resume", "overwrite", "recipe"}
+FREE_ON_RESUME = {"data_root", "data_name", "output", "num_workers", "device", "resume", "overwrite", "recipe"}
 
 
 def parse_train_config(argv: Sequence[str] | None) -> TrainConfig:

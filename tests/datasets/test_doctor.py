@@ -1,12 +1,13 @@
 """The doctor: a healthy set has no finding, and each damage is found as what it is, among all others."""
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from datasets.catalog import KNOWN_COUNTS, guess_name
+from datasets.catalog import CATALOG, KnownCounts
 from datasets.doctor import count_findings, examine, leak_findings, survey
 from datasets.findings import ERROR, KINDS, WARNING
 from datasets.measurements import choose_reading, measure_statistics
@@ -298,16 +299,11 @@ def test_the_number_of_threads_changes_nothing(root):
 def test_pair_counts(root, monkeypatch):
     results, _ = check(root)
     assert [f for result in results for f in count_findings(result, "levir")] == []  # nothing known of 24 x 24
-    counts = type(KNOWN_COUNTS["levir"][0])
-    monkeypatch.setitem(KNOWN_COUNTS, "levir", (counts(SIZE, 3, 9, 3), counts(SIZE, 4, 8, 4, certain=False)))
+    counts = KnownCounts(SIZE, 3, 9, 3), KnownCounts(SIZE, 4, 8, 4, certain=False)
+    monkeypatch.setitem(CATALOG, "levir", replace(CATALOG["levir"], counts=counts))
     (finding,) = [f for result in results for f in count_findings(result, "levir")]
     assert (finding.kind, finding.where) == ("pair count", "val")
-    assert finding.what == "3 pairs of 24 x 24; levir is known to have 9 or 8 (uncertain)"
-
-
-def test_public_sets_by_folder_name():
-    names = {"LEVIR-CD": "levir", "WHU_CD_256": "whu", "S2Looking": "s2looking", "GZ_CDD": None, "scenes": None}
-    assert {name: guess_name(name) for name in names} == names
+    assert finding.what == "3 pairs of 24 x 24; LEVIR-CD is known to have 9 or 8 (uncertain)"
 
 
 def test_every_kind_has_a_severity_and_advice():

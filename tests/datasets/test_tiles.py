@@ -12,8 +12,8 @@ from PIL import Image
 from datasets import raster, tiles
 from datasets.pairs import Pair, find_pairs
 from datasets.raster import all_bands, encode_tiff, read_image, read_label, read_label_values
-from datasets.tile_records import plan_of, published_counts, refuse_source, start_output, write_manifest
-from datasets.tiles import Scene, TileCutter, Tiling, plan_scenes
+from datasets.tile_records import plan_of, refuse_source, start_output, write_manifest
+from datasets.tiles import TileCutter, Tiling, plan_scenes
 from utils.tiling import EDGES, plan_windows
 
 pytestmark = pytest.mark.filterwarnings("ignore:Dataset has no geotransform")
@@ -272,32 +272,6 @@ def test_memory_does_not_grow_with_a_large_tiff(tmp_path, monkeypatch):
     changed = read_image(tmp_path / "out" / "train" / "B" / "large_0000_0512.png")
     assert (changed[256:, :256] == 200).all()
     assert int(changed.sum()) == 3 * 256 * 256 * 200
-
-
-def scenes_of(counts, side):
-    windows = plan_windows(side, side, 256)
-    return [
-        Scene(split, Pair(str(i), *2 * [None]), (side, side), windows, False, {})
-        for split, count in counts.items()
-        for i in range(count)
-    ]
-
-
-def test_published_counts_are_held_against_ours(tmp_path):
-    levir = {"train": 445, "val": 64, "test": 128}
-    verdicts = published_counts(scenes_of(levir, 1024), Tiling(), tmp_path)
-    assert verdicts == [
-        (True, "train: 7120 tiles, the published count of LEVIR-CD"),
-        (True, "val: 1024 tiles, the published count of LEVIR-CD"),
-        (True, "test: 2048 tiles, the published count of LEVIR-CD"),
-    ]
-    one_missing = published_counts(scenes_of(levir | {"train": 444}, 1024), Tiling(), tmp_path)
-    assert one_missing[0] == (False, "train: 7104 tiles from 444 images, but LEVIR-CD is published with 7120 from 445")
-    assert published_counts(scenes_of({"val": 63}, 1024), Tiling(), tmp_path) == []
-    assert published_counts(scenes_of({"val": 63}, 1024), Tiling(), tmp_path / "my_Levir")[0][0] is False
-    assert published_counts(scenes_of(levir, 1024), Tiling(overlap=128), tmp_path) == []
-    assert published_counts(scenes_of(levir, 512), Tiling(), tmp_path) == []
-    assert all(ok for ok, _ in published_counts(scenes_of({"val": 340, "test": 48}, 512), Tiling(), tmp_path))
 
 
 def test_deep_images_keep_bands_and_values(tmp_path):

@@ -2,12 +2,14 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from datasets.catalog import CATALOG, KnownCounts
 from tools import check_dataset
 
 
@@ -78,17 +80,20 @@ def test_against_another_set(drawn_set, tmp_path, capsys):
     assert run(capsys, "--data-root", drawn_set, "--against", drawn_set)[0] == 0
 
 
-def test_counts_of_a_public_set(data, capsys, monkeypatch):
-    known = type(check_dataset.KNOWN_COUNTS["levir"][0])
-    monkeypatch.setitem(check_dataset.KNOWN_COUNTS, "levir", (known(64, 12, 4, 5),))
-    assert "0 warnings" in run(capsys, "--data-root", data)[1].out
-    assert (
-        "4 pairs of 64 x 64; levir is known to have 5"
-        in run(capsys, "--data-root", data, "--data-name", "levir")[1].out
-    )
+def test_counts_of_a_public_set(data, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(CATALOG, "levir", replace(CATALOG["levir"], counts=(KnownCounts(64, 12, 3, 5),)))
+    said = run(capsys, "--data-root", data)[1].out
+    assert "0 warnings" in said
+    assert "\ndata set: generic, for no public set fits" in said
+    said = run(capsys, "--data-root", data, "--data-name", "levir")[1].out
+    assert "  test: 4 pairs of 64 x 64; LEVIR-CD is known to have 5" in said
+    assert "\ndata set: LEVIR-CD; metres a pixel: 0.5; counts of pairs are not the known ones; terms: acad" in said
     named = data.rename(data.parent / "LEVIR-CD256")
-    assert "1 warning" in run(capsys, "--data-root", named)[1].out
-    assert "0 warnings" in run(capsys, "--data-root", named, "--data-name", "none")[1].out
+    assert "2 warnings" in run(capsys, "--data-root", named, "--json", tmp_path / "found.json")[1].out
+    assert json.loads((tmp_path / "found.json").read_text())["data_name"] == "levir"
+    assert "0 warnings" in run(capsys, "--data-root", named, "--data-name", "generic")[1].out
+    code, said = run(capsys, "--data-root", named, "--data-name", "lever")
+    assert (code, said.err) == (2, f"error: --data-name lever: not known; choose one of auto, {', '.join(CATALOG)}\n")
 
 
 def test_pictures(drawn_set, tmp_path, capsys):

@@ -1,11 +1,13 @@
 """The tool as a user runs it: layouts in, tiles out, one pair of files, real scenes, and every foreseeable mistake."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from datasets.catalog import CATALOG, KnownCounts
 from datasets.pairs import find_pairs
 from datasets.raster import read_image, read_label_values
 from tools.prepare_tiles import main
@@ -59,6 +61,25 @@ def test_layouts_in_split_folders_out(layout, tmp_path, capsys):
     assert "24/24" in log
     assert f"next: python -m tools.check_dataset --data-root {tmp_path / 'out'}" in log
     assert json.loads((tmp_path / "out" / "tiles.json").read_text())["tiles"] == {"train": 12, "test": 12}
+
+
+def test_counts_of_a_public_set(tmp_path, capsys, monkeypatch):
+    counts = KnownCounts(64, 2, None, 2), KnownCounts(32, 8, None, 9)
+    monkeypatch.setitem(CATALOG, "whu", replace(CATALOG["whu"], counts=counts))
+    for split in ("train", "test"):
+        fill(tmp_path / "in" / split, size=(64, 64))
+    run("--data-root", tmp_path / "in", "--output", tmp_path / "a", "--tile-size", 32, "--data-name", "whu")
+    log = capsys.readouterr().err
+    assert "data set: WHU-CD; metres a pixel: 0.2; counts of pairs as known; terms:" in log
+    assert "train: 8 tiles of 32 x 32, as known of WHU-CD\n" in log
+    assert "test: 8 tiles of 32 x 32\ntest: 8 pairs of 32 x 32; WHU-CD is known to have 9\n" in log
+    named = (tmp_path / "in").rename(tmp_path / "WHU-CD")
+    run("--data-root", named, "--output", tmp_path / "b", "--tile-size", 32, "--overlap", 16)
+    log = capsys.readouterr().err
+    assert "data set: WHU-CD;" in log
+    assert "is known to have" not in log  # of tiles that overlap
+    run("--data-root", named, "--output", tmp_path / "c", "--tile-size", 32, "--data-name", "generic")
+    assert "WHU-CD;" not in capsys.readouterr().err
 
 
 def test_one_split_and_a_source_without_splits(tmp_path, capsys):

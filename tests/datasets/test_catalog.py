@@ -1,0 +1,215 @@
+"""The catalog holds together, and the sets it knows are recognised as they come, or as they are usually called."""
+
+import re
+from dataclasses import fields
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from datasets.catalog import CATALOG, GENERIC, STATISTICS, KnownCounts, PublicSet
+from datasets.pairs import find_pairs
+from datasets.recognition import count_remark, introduce, introduction, known_pairs, recognise, set_statistics
+from utils.tiling import plan_windows
+
+PUBLIC = [name for name in CATALOG if name != GENERIC]
+RELEASED = {  # the twelve released numbers, mean and std of before, then of after: the sum of place (from 1) x number
+    "levir": 18.20039765, "whu": 23.74496880, "sysu": 22.45942050, "cdd": 25.34587627, "dsifn": 20.49792441,
+    "s2looking": 9.647716835,
+}  # fmt: skip
+
+
+def size_of(name):
+    return max((counts.side for counts in CATALOG[name].counts), default=256)
+
+
+def splits_and_folders(name):
+    return [part.strip("{}").split(",") for part in CATALOG[name].layout.split("/")]
+
+
+def as_distributed(root, name):
+    """Lay out two pairs a split as the set comes, of the size it comes in."""
+    splits, folders = splits_and_folders(name)
+    blank = np.zeros((size_of(name), size_of(name)), np.uint8)
+    for split in splits:
+        for role, folder in enumerate(folders):
+            (root / split / folder).mkdir(parents=True)
+            for stem in ("1", "2"):
+                suffix = CATALOG[name].suffixes[role >= 2]
+                Image.fromarray(blank).convert("L" if role >= 2 else "RGB").save(
+                    root / split / folder / f"{stem}{suffix}"
+                )
+    return splits
+
+
+@pytest.mark.parametrize("name", CATALOG)
+def test_layouts_are_found_and_recognised(name, tmp_path):
+    root = tmp_path / CATALOG[name].title
+    splits = as_distributed(root, name)
+    for split in splits:
+        pairs = find_pairs(root, split)
+        folders = splits_and_folders(name)[1]
+        assert [pair.name for pair in pairs] == ["1", "2"]
+        assert [path.parent.name for path in (pairs[0].before, pairs[0].after, pairs[0].label)] == folders[:3]
+    assert recognise(root) == name
+    elsewhere = root.rename(tmp_path / "download")
+    assert recognise(elsewhere) == (name if CATALOG[name].telling else GENERIC)
+    assert recognise(elsewhere, name) == name
+
+
+def test_telling_layouts_differ():
+    told = {name: (*splits_and_folders(name)[1][:3], size_of(name), CATALOG[name].suffixes) for name in CATALOG}
+    telling = [name for name in CATALOG if CATALOG[name].telling]
+    assert all(told[name] != told[other] for name in telling for other in CATALOG if name != other)
+
+
+@pytest.mark.parametrize(
+    ("folder", "name"),
+    [("LEVIR-CD", "levir"), ("LEVIR-CD-256", "levir"), ("levir_tiles", "levir"), ("LEVIRCD_Cropped256", "levir"),
+     ("LEVIR-CD+", GENERIC), ("LEVIR-CD-plus", GENERIC), ("WHU_CD_256", "whu"), ("WHU-GCD", GENERIC),
+     ("S2Looking", "s2looking"), ("SYSU-CD", "sysu"), ("CD_Data_GZ", "gz"), ("GZ_CDD", "gz"), ("SVCD", "cdd"),
+     ("ChangeDetectionDataset", "cdd"), ("DSIFN-Dataset", "dsifn"), ("CLCD tiles", "clcd"), ("BICDD", "btcdd"),
+     ("scenes", GENERIC), ("my_levir", GENERIC)],
+)  # fmt: skip
+def test_names_of_folders(folder, name, tmp_path):
+    assert recognise(tmp_path / folder) == name
+
+
+def test_links_go_by_either_name(tmp_path):
+    (tmp_path / "LEVIR-CD").mkdir()
+    (tmp_path / "data").symlink_to(tmp_path / "LEVIR-CD")
+    (tmp_path / "WHU-CD").symlink_to(tmp_path / "LEVIR-CD")
+    assert (recognise(tmp_path / "data"), recognise(tmp_path / "WHU-CD")) == ("levir", "whu")
+
+
+def empty_files(root, counts, side):
+    """Splits whose first image can be opened, and no other."""
+    for split, count in counts.items():
+        for folder in ("A", "B", "label"):
+            (root / split / folder).mkdir(parents=True)
+            for number in range(count):
+                (root / split / folder / f"{number:04d}.png").touch()
+        Image.new("RGB", (side, side)).save(root / split / "A" / "0000.png")
+
+
+@pytest.mark.parametrize(
+    ("counts", "side", "name"),
+    [({"val": 64, "test": 128}, 1024, "levir"), ({"train": 9, "val": 64, "test": 128}, 1024, "levir"),
+     ({"val": 64, "test": 128}, 512, GENERIC), ({"val": 64, "test": 127}, 1024, GENERIC),
+     ({"val": 340, "test": 48}, 512, "dsifn"), ({"val": 120, "test": 120}, 512, "clcd")],
+)  # fmt: skip
+def test_two_splits_of_a_known_size_tell_too(counts, side, name, tmp_path):
+    """By names and one header: the other files cannot be opened."""
+    empty_files(tmp_path, counts, side)
+    assert recognise(tmp_path) == name
+
+
+def test_lists_count_as_splits(tmp_path):
+    empty_files(tmp_path, {"all": 192}, 1024)
+    flat = (tmp_path / "all").rename(tmp_path / "flat")
+    (flat / "list").mkdir()
+    names = [f"{number:04d}.png\n" for number in range(192)]
+    (flat / "list" / "val.txt").write_text("".join(names[:64]))
+    (flat / "list" / "test.txt").write_text("".join(names[64:]))
+    assert recognise(flat) == "levir"
+
+
+def test_guessing_is_never_an_error(tmp_path):
+    assert recognise(tmp_path / "nowhere") == GENERIC
+    assert recognise(tmp_path) == GENERIC
+    (tmp_path / "file").write_text("")
+    assert recognise(tmp_path / "file") == GENERIC
+    (tmp_path / "train").mkdir()
+    assert recognise(tmp_path) == GENERIC
+    for role in ("time1", "time2", "label"):
+        (tmp_path / "train" / role).mkdir()
+    assert recognise(tmp_path) == GENERIC
+    (tmp_path / "train" / "time1" / "damaged.png").write_bytes(b"no image")
+    assert recognise(tmp_path) == GENERIC
+    with pytest.raises(ValueError, match=r"--data-name lever: not known; choose one of auto, levir, whu, .*, generic"):
+        recognise(tmp_path, "lever")
+
+
+@pytest.mark.parametrize("name", CATALOG)
+def test_entries_are_complete_or_say_what_is_uncertain(name):
+    entry = CATALOG[name]
+    optional = {"statistics", "aliases", "telling", "uncertain"}
+    known = {field.name for field in fields(PublicSet)}
+    assert set(entry.uncertain) <= known - optional
+    assert [field for field in known - optional if not getattr(entry, field) and field not in entry.uncertain] == []
+    assert re.match(r"https?://\S+$", entry.source) or "source" in entry.uncertain or name == GENERIC
+    assert re.search(r"https://doi\.org/10\.\S+$", entry.paper) or "paper" in entry.uncertain
+    metres = [float(number) for number in entry.metres.split(" to ")] if entry.metres else []
+    assert metres == sorted(metres)
+    assert all(0.01 < number < 10 for number in metres)
+    assert entry.said("metres").endswith("(uncertain)") == ("metres" in entry.uncertain)
+
+
+@pytest.mark.parametrize("name", [name for name in PUBLIC if size_of(name) > 256 and name != "clcd"])
+def test_tiles_are_as_many_as_fit_into_the_images(name):
+    whole, tiles = ([c for c in CATALOG[name].counts if c.side == side] for side in (size_of(name), 256))
+    share = (size_of(name) // 256) ** 2
+    images = [(share * c.train, share * c.val if c.val else None, share * c.test) for c in whole]
+    assert set(images) & {(c.train, c.val, c.test) for c in tiles}
+
+
+def test_the_whole_whu_pair_gives_the_tiles_that_others_split_at_random():
+    (random,) = [counts for counts in CATALOG["whu"].counts if not counts.certain]
+    assert len(plan_windows(15354, 32507, 256)) == random.train + random.val + random.test
+
+
+def test_statistics_are_the_released_ones():
+    assert list(STATISTICS) == ["none", "imagenet", *(name for name in CATALOG if CATALOG[name].statistics)]
+    assert RELEASED.keys() == STATISTICS.keys() - {"none", "imagenet"}
+    for name, statistics in STATISTICS.items():
+        assert np.shape(statistics["mean"]) == np.shape(statistics["std"]) == (2, 3)
+        if name in RELEASED:
+            numbers = [x for date in (0, 1) for part in ("mean", "std") for x in statistics[part][date]]
+            placed = sum(place * number for place, number in enumerate(numbers, start=1))
+            assert placed == pytest.approx(RELEASED[name], abs=1e-9)
+    assert STATISTICS["none"] == {"mean": [[0.0] * 3] * 2, "std": [[1.0] * 3] * 2}
+
+
+def test_statistics_of_the_set_at_hand():
+    assert set_statistics("whu") is STATISTICS["whu"]
+    with pytest.raises(ValueError, match=r"none are known of GZ-CD; --statistics train measures .* \(levir, whu, "):
+        set_statistics("gz")
+    with pytest.raises(ValueError, match=r"no public set was recognised; .* --data-name says which"):
+        set_statistics(GENERIC)
+
+
+def test_counts_that_differ_are_remarked_on(monkeypatch):
+    tile, image = (256, 256), (1024, 1024)
+    assert known_pairs("levir", "train", tile) == {7120: True}
+    assert known_pairs("whu", "train", tile) == {4536: True, 5040: True, 6096: False}
+    assert known_pairs("whu", "val", (512, 512)) == {}
+    assert count_remark("levir", "val", 64, image) is None
+    assert count_remark("levir", "val", 63, image) == "63 pairs of 1024 x 1024; LEVIR-CD is known to have 64"
+    silent = [("levir", "all", 9, tile), ("levir", "train", 9, (512, 512)), ("levir", "train", 9, None)]
+    assert [count_remark(*case) for case in [*silent, (GENERIC, "train", 9, tile)]] == [None] * 4
+    known = (KnownCounts(8, 3, 9, 3), KnownCounts(8, 4, 8, 4, certain=False))
+    monkeypatch.setitem(CATALOG, "levir", PublicSet(**{**vars(CATALOG["levir"]), "counts": known}))
+    assert count_remark("levir", "val", 3, (8, 8)).endswith("known to have 9 or 8 (uncertain)")
+
+
+def test_introductions_are_one_line(caplog):
+    whole = {"train": 445, "val": 64, "test": 128}
+    assert introduction("levir", whole, (1024, 1024)) == (
+        "data set: LEVIR-CD; metres a pixel: 0.5; counts of pairs as known; "
+        "terms: academic use only, nothing commercial; Google Earth's terms hold for the images"
+    )
+    assert "counts of pairs are not the known ones" in introduction("levir", whole | {"val": 63}, (1024, 1024))
+    assert "no counts of pairs known" in introduction("levir", whole, None)
+    assert "metres a pixel: 2 (uncertain); no counts" in introduction("dsifn", {"all": 3}, (512, 512))
+    assert introduction(GENERIC, whole, (1024, 1024)).startswith("data set: generic")
+    with caplog.at_level("INFO"):
+        introduce("levir", whole | {"val": 63}, (1024, 1024))
+    assert [(r.levelname, r.message[:20]) for r in caplog.records] == [
+        ("INFO", "data set: LEVIR-CD; "), ("WARNING", "val: 63 pairs of 102"),
+    ]  # fmt: skip
+
+
+def test_real_sets_by_name(real_data):
+    assert {name: recognise(real_data / name) for name in ("levir", "levir1024", "dsifn", "sztaki")} == {
+        "levir": "levir", "levir1024": "levir", "dsifn": "dsifn", "sztaki": GENERIC,
+    }  # fmt: skip

@@ -1,0 +1,126 @@
+"""What README.md tells users to type is understood, and what it says of public sets is what the catalog says."""
+
+import argparse
+import importlib
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from datasets.catalog import CATALOG, GENERIC, STATISTICS
+from datasets.transforms import AUGMENTATIONS
+from utils.config import parse_predict_config, parse_train_config
+
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+COMMAND = re.compile(r"python (?:-m )?(train_aux|predict_batch|tools\.\w+)(?:\.py)?(?: (.*))?$")
+PUBLIC = {name: entry for name, entry in CATALOG.items() if name != GENERIC}
+
+
+def blocks(text):
+    """Lines of the fenced shell blocks, a command that goes on with a backslash as one."""
+    fenced = re.findall(r"^```(?:bash|sh|console)\n(.*?)^```", text, re.S | re.M)
+    return "".join(fenced).replace("\\\n", " ").splitlines()
+
+
+def commands():
+    """Every command of a block or of a code span."""
+    outside = re.sub(r"^```.*?^```", "", README, flags=re.S | re.M)
+    said = [line.strip() for line in blocks(README) + re.findall(r"`([^`]+)`", outside)]
+    return [line for line in dict.fromkeys(said) if COMMAND.match(line)]
+
+
+class Parsed(Exception):
+    """The parser was content; nothing may run."""
+
+
+def parse(command, monkeypatch):
+    """Give the words of a command to the parser of its script, and to nothing else."""
+    script, words = COMMAND.match(command).groups()
+    argv = shlex.split(words or "", comments=True)
+    if script == "train_aux" and argv != ["--help"]:
+        config = parse_train_config(argv)
+        assert config.statistics in {*STATISTICS, "train", "set"}
+        assert config.augmentation in AUGMENTATIONS
+        assert config.data_name in {*CATALOG, "auto"}
+    elif script == "predict_batch":
+        parse_predict_config(argv)
+    else:
+        stop_after_parsing(importlib.import_module(script), argv, monkeypatch)
+
+
+def stop_after_parsing(module, argv, monkeypatch):
+    """Run a script's main up to its flags."""
+    genuine = argparse.ArgumentParser.parse_args
+
+    def parse_and_stop(self, *args, **kwargs):
+        genuine(self, *args, **kwargs)
+        raise Parsed
+
+    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", parse_and_stop)
+    with pytest.raises((Parsed, SystemExit)) as stopped:
+        module.main(argv)
+    assert stopped.type is Parsed or argv == ["--help"]
+
+
+@pytest.mark.parametrize("command", commands())
+def test_commands_are_understood(command, monkeypatch):
+    parse(command, monkeypatch)
+
+
+@pytest.mark.parametrize("flags", sorted(set(re.findall(r"`(--recipe [^`]+)`", README))))
+def test_flags_for_training_are_understood(flags, monkeypatch):
+    parse(f"python train_aux.py {flags}", monkeypatch)
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["python train_aux.py --epoch 3", "python train_aux.py --recipe hannet", "python train_aux.py --statistics w",
+     "python predict_batch.py --chekpoint x", "python -m tools.check_dataset --data-rot x",
+     "python -m tools.prepare_tiles --output x --tile 9"],
+)  # fmt: skip
+def test_a_misspelt_flag_would_be_seen(command, monkeypatch):
+    with pytest.raises((SystemExit, ValueError, AssertionError)):
+        parse(command, monkeypatch)
+
+
+def test_there_are_commands():
+    found = [COMMAND.match(command)[1] for command in commands()]
+    assert {"train_aux", "predict_batch", "tools.prepare_tiles", "tools.check_dataset"} <= set(found)
+    assert len(found) > 25
+
+
+def public_sets():
+    """Title to text of the subsections."""
+    section = re.search(r"^## Public data sets\n(.*?)^## ", README, re.S | re.M)[1]
+    parts = re.split(r"^### (.+)\n", section, flags=re.M)[1:]
+    return dict(zip(parts[::2], parts[1::2], strict=True))
+
+
+def test_every_public_set_has_its_subsection():
+    assert list(public_sets()) == [entry.title for entry in PUBLIC.values()]
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_subsections_say_what_the_catalog_says(name):
+    entry, text = PUBLIC[name], public_sets()[PUBLIC[name].title]
+    assert not entry.source.startswith("http") or f"({entry.source})" in text
+    assert not entry.paper or f"({re.search(r'https://doi.org/.*', entry.paper)[0]})" in text
+    assert (f"{entry.metres} m a pixel" if entry.metres else "metres a pixel, terms and paper are unknown") in text
+    assert ("uncertain)" in text) == (bool(entry.uncertain) or not all(counts.certain for counts in entry.counts))
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_subsections_have_three_commands(name):
+    title = PUBLIC[name].title
+    prepare, check, train = blocks(public_sets()[title])
+    root = title
+    if prepare != "# nothing to prepare":
+        root = f"{title}-256"
+        assert prepare == f"python -m tools.prepare_tiles --data-root {title} --output {root}"
+    assert check == f"python -m tools.check_dataset --data-root {root}"
+    assert train.startswith(f"python train_aux.py --data-root {root} --recipe ")
+    config = parse_train_config(shlex.split(train)[2:])
+    if config.recipe == "hanet":  # as released: one phase of PFBS, statistics of the set
+        assert config.statistics == name
+        assert (config.fixed_epochs > 0) != (config.linear_epochs > 0)
