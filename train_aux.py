@@ -84,9 +84,9 @@ def train(config: TrainConfig) -> Path:
     scaler = torch.amp.GradScaler(device.type, enabled=half == torch.float16)
     history = restore(last, network, optimizer, scaler) if last else []
     start_folder(folder, config, data, history)
-    seen = len(train_loader) * config.batch_size
+    seen = [sampler.draws(epoch) // config.batch_size * config.batch_size for epoch in range(config.epochs)]
     with (
-        tqdm(total=config.epochs * seen, initial=len(history) * seen, unit="pair", dynamic_ncols=True) as progress,
+        tqdm(total=sum(seen), initial=sum(seen[: len(history)]), unit="pair", dynamic_ncols=True) as progress,
         logging_redirect_tqdm(),
     ):
         for epoch in range(len(history), config.epochs):
@@ -160,8 +160,6 @@ def open_data(config: TrainConfig, divisor: int, last: Checkpoint | None) -> Dat
         train, val = hold_out(pairs, changed, config.seed)
         selected_on = "a held-out tenth of train"
         log.warning("no val split: %d training pairs (seed %d) are held out to choose best.pt", len(val), config.seed)
-    if len(train) < config.batch_size:
-        raise ValueError(f"{len(train)} training pairs make no batch of {config.batch_size}; lower --batch-size")
     size = check_sizes(train, divisor, alike=True, reading=reading)[0]
     val_sizes = check_sizes(val, divisor, alike=False, reading=reading)
     introduce(name, {"train": len(pairs)} | ({"val": len(val)} if selected_on == "val" else {}), size)
@@ -199,8 +197,16 @@ def training_loader(data: Data, config: TrainConfig, device: torch.device) -> tu
     """Augmented batches in the sampler's order; a last batch that is not full is left out."""
     pairs = ChangePairs(data.train, choose(AUGMENTATIONS, config.augmentation, "--augmentation"), data.reading)
     sampler = PFBSSampler(
-        data.changed, config.fixed_epochs, config.linear_epochs, config.seed, released=config.pfbs_released
+        data.changed,
+        config.fixed_epochs,
+        config.linear_epochs,
+        config.seed,
+        released=config.pfbs_released,
+        pool_only=config.pfbs_pool_only,
     )
+    if len(sampler) < config.batch_size:  # no later epoch draws less than the first
+        what = f"{len(sampler)} training pairs in the first epoch make no batch of {config.batch_size}"
+        raise ValueError(f"{what}; lower --batch-size")
     return loader_of(pairs, config, device, sampler=sampler, batch_size=config.batch_size, drop_last=True), sampler
 
 

@@ -9,14 +9,20 @@ Draw = tuple[int, tuple[int, ...]]
 
 
 class PFBSSampler(Sampler[Draw]):
-    """Draws as many samples an epoch as there are images, from a pool that opens as training goes on.
+    """Draws the images of an epoch from a pool that opens as training goes on.
 
     Images are ordered by changed pixels, most first (ties keep the given order). An epoch's pool is the first
-    `pool_size(epoch)` of that order; position i of the epoch takes image i mod pool, positions are shuffled.
-    With `fixed_epochs` and `linear_epochs` both 0 every image is drawn once: plain shuffling.
+    `pool_size(epoch)` of that order; an epoch has as many positions as there are images, position i takes image
+    i mod pool, positions are shuffled. With `fixed_epochs` and `linear_epochs` both 0 every image is drawn once:
+    plain shuffling.
 
     Each draw is (index, key): the key names the draw, so augmentation by `default_rng(key)` depends on seed, epoch
-    and position alone, whatever worker makes it.
+    and position alone, whatever worker or rank makes it. Draws are made where the sampler is iterated, so workers
+    that outlive an epoch see the next one's.
+
+    Rank r takes every `ranks`-th of the shuffled positions, from the r-th on: batch k of all ranks together is batch
+    k of one process with a batch `ranks` times as large. Every rank draws the same number; the up to `ranks` - 1
+    positions that are left at the end, others in each epoch, are dropped.
 
     Args:
         changed_pixels: changed pixels of each image, in the data set's order.
@@ -25,6 +31,13 @@ class PFBSSampler(Sampler[Draw]):
         seed: of the shuffling and of the keys.
         released: index as the released code does: past the images with change, position i takes the i-th of all
             images, so background images come in before they are open.
+        pool_only: draw each image of the pool once, as HANet's Fig. 3 counts (1200 images in WHU-CD's first epochs),
+            so that early epochs are shorter. Nothing wraps then, and `released` makes no difference.
+        rank: which of the processes that train together this is.
+        ranks: how many they are.
+
+    Raises:
+        ValueError: no image has change, but the pool is to begin with those that have.
     """
 
     def __init__(
@@ -34,6 +47,9 @@ class PFBSSampler(Sampler[Draw]):
         linear_epochs: int = 0,
         seed: int = 0,
         released: bool = False,
+        pool_only: bool = False,
+        rank: int = 0,
+        ranks: int = 1,
     ) -> None:
         self.order = np.argsort(-np.asarray(changed_pixels, np.int64), kind="stable")
         self.foreground = int(np.count_nonzero(changed_pixels))
@@ -41,6 +57,9 @@ class PFBSSampler(Sampler[Draw]):
         self.linear_epochs = linear_epochs
         self.seed = seed
         self.released = released
+        self.pool_only = pool_only
+        self.rank = rank
+        self.ranks = ranks
         self.epoch = 0
         if (fixed_epochs or linear_epochs) and not self.foreground:
             raise ValueError("no image has a changed pixel, so there is no foreground to sample")
@@ -60,18 +79,22 @@ class PFBSSampler(Sampler[Draw]):
         return self.foreground + steps * ((total - self.foreground) // self.linear_epochs)
 
     def positions_to_images(self, epoch: int) -> np.ndarray:
-        """Image of every position of an epoch, before shuffling, (n,)."""
-        positions = np.arange(len(self.order))
+        """Image of every position of an epoch, of all ranks, before shuffling, (n,) or (pool,)."""
+        positions = np.arange(self.pool_size(epoch) if self.pool_only else len(self.order))
         wrapped = positions % self.pool_size(epoch)
         if self.released:
             wrapped = np.where(wrapped < self.foreground, wrapped, positions)
         return self.order[wrapped]
 
+    def draws(self, epoch: int) -> int:
+        """How many draws an epoch has on each rank."""
+        return (self.pool_size(epoch) if self.pool_only else len(self.order)) // self.ranks
+
     def __len__(self) -> int:
-        return len(self.order)
+        return self.draws(self.epoch)
 
     def __iter__(self) -> Iterator[Draw]:
         images = self.positions_to_images(self.epoch)
         shuffled = np.random.default_rng((self.seed, self.epoch)).permutation(len(images))
-        for position in shuffled:
+        for position in shuffled[self.rank :: self.ranks][: len(self)]:
             yield int(images[position]), (self.seed, self.epoch, int(position))

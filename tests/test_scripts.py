@@ -441,9 +441,34 @@ def test_maps_of_an_earlier_prediction_are_mentioned(runs, drawn_set, data, tmp_
 
 
 def test_fewer_pairs_than_a_batch(drawn_set, tmp_path, capsys):
-    fails(
-        lambda: train(drawn_set, tmp_path / "run", "--batch-size", 13), capsys, "12 training pairs make no batch of 13"
-    )
+    call = lambda: train(drawn_set, tmp_path / "run", "--batch-size", 13)  # noqa: E731
+    fails(call, capsys, "12 training pairs in the first epoch make no batch of 13")
+
+
+def test_epochs_of_the_open_pool_only(data, tmp_path, capsys, monkeypatch):
+    """5 of 12 images have change: epochs of 5, 8 and 12 draws in batches of 4, resumed as well, with a live worker."""
+    for number, path in enumerate((data / "train" / "label").iterdir()):
+        Image.fromarray(np.full((64, 64), 255 if number < 5 else 0, np.uint8)).save(path)
+    bars, evaluate = [], train_aux.evaluate
+
+    class Bar(train_aux.tqdm):
+        def __exit__(self, *error):
+            bars.append((self.initial, self.n, self.total))
+            return super().__exit__(*error)
+
+    def stop_in_second_epoch(*args):
+        if len(list((tmp_path / "run").glob("last.pt"))) == 1:
+            raise KeyboardInterrupt
+        return evaluate(*args)
+
+    monkeypatch.setattr(train_aux, "tqdm", Bar)
+    flags = ("--pfbs-pool-only", "--num-workers", 1)
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        patch.setattr(train_aux, "evaluate", stop_in_second_epoch)
+        train(data, tmp_path / "run", *flags, epochs=3)
+    train(data, tmp_path / "run", *flags, "--resume", epochs=3)
+    assert bars == [(0, 4 + 8, 4 + 8 + 12), (4, 24, 24)]
+    fails(lambda: train(data, tmp_path / "b", *flags, "--batch-size", 6), capsys, "5 training pairs in the first epoch")
 
 
 def test_network_without_an_encoder_to_load(drawn_set, tmp_path, capsys):

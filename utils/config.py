@@ -110,6 +110,7 @@ class TrainConfig(ReadConfig):
     fixed_epochs: int = setting(0, "PFBS Fixed-X: epochs that see only images with change")
     linear_epochs: int = setting(0, "PFBS Linear-Y: epochs over which the other images come in")
     pfbs_released: bool = setting(False, "PFBS as HANet's released code indexes it, not as the paper says")
+    pfbs_pool_only: bool = setting(False, "PFBS epochs that draw each open image once: early epochs are shorter")
     loss: str = setting("bce", "loss of each output", tuple(LOSSES))
     aux_weights: tuple[float, ...] | str = setting(
         (0.5, 0.4, 0.3),
@@ -208,6 +209,8 @@ def parse_train_config(argv: Sequence[str] | None) -> TrainConfig:
     )
     if config.resume and config.overwrite:
         raise ValueError("--resume goes on with a run and --overwrite starts it again: give one of them")
+    if config.pfbs_released and config.pfbs_pool_only:
+        raise ValueError("--pfbs-released says how to fill an epoch that --pfbs-pool-only cuts short: give one of them")
     return config
 
 

@@ -35,32 +35,49 @@ def test_papers_pool_sizes():
     assert {normal.pool_size(e) for e in range(50)} == {4536}
 
 
-def simulate(n, foreground, fixed, linear, epoch):
-    """The pool of one epoch, one rule after the other, straight from the definitions."""
-    if not fixed and not linear:
-        return n
-    if fixed and not linear:
-        return foreground if epoch < fixed else n
-    if linear and not fixed:
-        return foreground + epoch * ((n - foreground) // linear) if epoch < linear else n
-    if epoch < fixed:
-        return foreground
-    return foreground + (epoch - fixed + 1) * ((n - foreground) // linear) if epoch < fixed + linear else n
+def simulate(changed, fixed, linear, epoch, released, pool_only):
+    """Images of an epoch's positions, one rule after the other, straight from the definitions."""
+    n, foreground = len(changed), sum(count > 0 for count in changed)
+    order = sorted(range(n), key=lambda image: changed[image], reverse=True)
+    if fixed and linear:
+        sizes = [foreground] * fixed + [foreground + e * ((n - foreground) // linear) for e in range(1, linear + 1)]
+    elif linear:
+        sizes = [foreground + e * ((n - foreground) // linear) for e in range(linear)]
+    else:
+        sizes = [foreground] * fixed
+    pool = sizes[epoch] if epoch < len(sizes) else n
+    if pool_only:
+        return order[:pool]
+    if released:
+        return [order[i % pool] if i % pool < foreground else order[i] for i in range(n)]
+    return [order[i % pool] for i in range(n)]
 
 
-@settings(max_examples=300)
-@given(st.data())
-def test_epochs_match_a_plain_simulation(data):
-    n = data.draw(st.integers(1, 60))
-    foreground = data.draw(st.integers(1, n))
-    fixed, linear, epoch = (data.draw(st.integers(0, 12)) for _ in range(3))
-    made = sampler(n, foreground, fixed_epochs=fixed, linear_epochs=linear)
-    pool = simulate(n, foreground, fixed, linear, epoch)
-    assert made.pool_size(epoch) == pool
-    made.set_epoch(epoch)
-    images = [index for index, _ in made]
-    assert len(images) == len(made) == n
-    assert sorted(images) == sorted(made.order[i % pool] for i in range(n))
+@settings(max_examples=1000)
+@given(
+    changed=st.lists(st.integers(0, 3), min_size=1, max_size=40).filter(any),
+    phases=st.tuples(st.integers(0, 8), st.integers(0, 8)),
+    epoch=st.integers(0, 18),
+    ranks=st.integers(1, 5),
+    released=st.booleans(),
+    pool_only=st.booleans(),
+)
+def test_epochs_match_a_plain_simulation(changed, phases, epoch, ranks, released, pool_only):
+    """Every rank draws as much, nothing twice; what a key names does not depend on the number of ranks."""
+    expected = simulate(changed, *phases, epoch, released, pool_only)
+    drawn = []
+    for rank in range(ranks):
+        part = PFBSSampler(changed, *phases, 9, released, pool_only, rank, ranks)
+        part.set_epoch(epoch)
+        drawn.append(list(part))
+        assert len(drawn[-1]) == len(part) == len(expected) // ranks
+    alone = PFBSSampler(changed, *phases, 9, released, pool_only)
+    alone.set_epoch(epoch)
+    whole = list(alone)
+    assert [draw for step in zip(*drawn, strict=True) for draw in step] == whole[: len(whole) // ranks * ranks]
+    by_position = sorted((key[2], image) for image, key in whole)
+    assert by_position == list(enumerate(expected))
+    assert {key[:2] for _, key in whole} == {(9, epoch)}
 
 
 def test_an_epoch_is_pure_in_seed_and_epoch():
@@ -84,3 +101,12 @@ def test_no_foreground():
     with pytest.raises(ValueError, match="no foreground"):
         PFBSSampler([0, 0], fixed_epochs=1)
     assert sorted(index for index, _ in PFBSSampler(np.zeros(3, int))) == [0, 1, 2]
+
+
+def test_pool_only_draws_what_the_papers_figure_counts():
+    """WHU-CD's 1200 images with change, each once; epochs get longer as the pool opens."""
+    made = sampler(4536, 1200, linear_epochs=15, pool_only=True)
+    assert [made.draws(epoch) for epoch in (0, 1, 15)] == [1200, 1422, 4536]
+    made.set_epoch(1)
+    assert sorted(index for index, _ in made) == list(range(1422))
+    assert len(sampler(4536, 1200, linear_epochs=15, pool_only=True, ranks=8)) == 150

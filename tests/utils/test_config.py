@@ -58,6 +58,7 @@ def test_network_options_are_plain_values():
         (["--lr", "-1"], "--lr -1.0: must be at least 0"),
         (["--seed", "-1"], "--seed -1: must be at least 0"),
         (["--resume", "--overwrite"], "give one of them"),
+        (["--pfbs-released", "--pfbs-pool-only"], "give one of them"),
     ],
 )
 def test_wrong_values(argv, message):
