@@ -19,7 +19,10 @@ MODES = ("1", "L", "P", "RGB", "RGBA", "LA", "PA")  # 8 bits or less a channel
 DEEP_GREY = ("I;16", "I;16L", "I;16B", "I")  # 16 bits, in one channel: taken as labels only
 AT_ONCE = 2**22  # pixels that are always decoded at once: 2048 x 2048
 PILLOW_LIMIT = 2**26  # pixels decoded at once where windows cannot be read: 8192 x 8192, 0.2 GB as RGB
+BLOCK_LIMIT = 2**26  # pixels of one stored block, which GDAL decodes whole, however small the window
 CACHE_MB = 64  # of decoded blocks, for all open files together; GDAL would take 5 % of the machine's memory
+BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)  # raised at a header with very many pixels
+GDAL = {"GDAL_CACHEMAX": CACHE_MB, "GDAL_ERROR_ON_LIBJPEG_WARNING": True}  # else missing JPEG data would read as grey
 COLOURS = ("gray", "red", "palette", "undefined")  # of a first band that is grey, RGB or an index
 PLAIN = Reading()
 GEO = "pip install -r requirements-geo.txt"
@@ -30,27 +33,40 @@ class _Unsuitable(ValueError):
 
 
 @contextmanager
-def _opened(path: Path, label: bool = False) -> Iterator[Image.Image]:
-    """The image, its pixels not yet read; whatever Pillow raises meanwhile becomes one clear ValueError."""
+def _named(path: Path) -> Iterator[None]:
+    """Whatever Pillow or GDAL make of a damaged file becomes one clear ValueError."""
     try:
-        with Image.open(path) as image:
-            deep_label = label and image.mode in DEEP_GREY
-            # Pillow calls 16-bit RGB files "RGB" too, and would keep each value's high byte
-            if not deep_label and (image.mode not in MODES or ";16" in str(image.tile)):
-                raise _Unsuitable(
-                    f"{path}: {'labels' if label else 'pixels'} are not 8-bit grey or RGB (mode {image.mode}); "
-                    f"{'convert the file first' if label else 'say --scale for deeper images, or convert the file'}"
-                )
-            yield image
+        yield
     except (FileNotFoundError, PermissionError, _Unsuitable):
         raise
     except UnidentifiedImageError as error:
         kinds = "8-bit PNG, JPEG, BMP, TIFF"
         raise ValueError(f"{path}: no image that can be read here ({kinds}); convert or replace the file") from error
-    except Image.DecompressionBombError as error:
+    except (*BOMBS, MemoryError) as error:
         raise ValueError(f"{path}: too many pixels to open at once; cut the image into tiles") from error
-    except (OSError, SyntaxError, ValueError) as error:
+    except Exception as error:  # parsers of damaged bytes raise nearly anything
         raise ValueError(f"{path}: damaged or unreadable ({error}); replace the file") from error
+
+
+@contextmanager
+def _opened(path: Path, label: bool = False, to_decode: bool = True) -> Iterator[Image.Image]:
+    """The image, its pixels not yet read."""
+    with _named(path), Image.open(path) as image:
+        deep_label = label and image.mode in DEEP_GREY
+        # Pillow calls 16-bit RGB files "RGB" too, and would keep each value's high byte
+        if not deep_label and (image.mode not in MODES or ";16" in str(image.tile)):
+            raise _Unsuitable(
+                f"{path}: {'labels' if label else 'pixels'} are not 8-bit grey or RGB (mode {image.mode}); "
+                f"{'convert the file first' if label else 'say --scale for deeper images, or convert the file'}"
+            )
+        if to_decode:
+            _refuse_huge(path, image.height, image.width)
+        yield image
+
+
+def _refuse_huge(path: Path, height: int, width: int) -> None:
+    if height * width > PILLOW_LIMIT:
+        raise _Unsuitable(f"{path}: too many pixels to open at once ({height} x {width}); cut the image into tiles")
 
 
 def image_size(path: Path, reading: Reading = PLAIN, label: bool = False) -> tuple[int, int]:
@@ -62,7 +78,7 @@ def image_size(path: Path, reading: Reading = PLAIN, label: bool = False) -> tup
     if reading.bands and not label:
         with WindowedImage(path, reading) as windowed:
             return windowed.size
-    with _opened(path, label) as image:
+    with _opened(path, label, to_decode=False) as image:
         return image.height, image.width
 
 
@@ -107,6 +123,7 @@ def read_image(path: Path, reading: Reading = PLAIN) -> np.ndarray:
     """
     if reading.bands:
         with WindowedImage(path, reading) as image:
+            _refuse_huge(path, *image.size)
             return image.read(Window(0, 0, *image.size))
     with _opened(path) as image:
         return np.array(image.convert("RGB"))
@@ -129,7 +146,7 @@ def pixel_kind(path: Path) -> tuple[int, str]:
         ValueError: damaged, or not to be read without rasterio.
     """
     try:
-        with _opened(path):
+        with _opened(path, to_decode=False):
             return 3, "uint8"
     except ValueError as error:
         if _rasterio() is None:
@@ -239,10 +256,10 @@ class WindowedImage:
 def _pillow_size(path: Path, label: bool) -> tuple[tuple[int, int] | None, bool]:
     """(height, width), None for more pixels than Pillow agrees to open, and whether it has more than 8 bits."""
     try:
-        with _opened(path, label) as image:
+        with _opened(path, label, to_decode=False) as image:
             return (image.height, image.width), image.mode in DEEP_GREY
     except ValueError as error:
-        if isinstance(error.__cause__, Image.DecompressionBombError):
+        if isinstance(error.__cause__, BOMBS):
             return None, False
         raise
 
@@ -265,11 +282,13 @@ def _open_dataset(path: Path) -> Any:
         raise ValueError(
             f"{path}: more than {PILLOW_LIMIT:,} pixels or 8-bit RGB can only be read with rasterio: {GEO}"
         )
-    try:
-        with rasterio.Env(GDAL_CACHEMAX=CACHE_MB):
-            return rasterio.open(path)
-    except rasterio.errors.RasterioError as error:
-        raise ValueError(f"{path}: damaged or unreadable ({error}); replace the file") from error
+    with _named(path), rasterio.Env(**GDAL):
+        dataset = rasterio.open(path)
+        rows, columns = dataset.block_shapes[0]
+        if rows * columns > BLOCK_LIMIT:
+            dataset.close()
+            raise _Unsuitable(f"{path}: stored in blocks of {rows} x {columns} pixels; store it in tiles (TILED=YES)")
+        return dataset
 
 
 def _read_bands(dataset: Any, path: Path, window: Window, bands: Sequence[int]) -> np.ndarray:
@@ -277,11 +296,8 @@ def _read_bands(dataset: Any, path: Path, window: Window, bands: Sequence[int]) 
     rasterio = _rasterio()
     assert rasterio is not None
     part = rasterio.windows.Window(window.left, window.top, window.width, window.height)
-    try:
-        with rasterio.Env(GDAL_CACHEMAX=CACHE_MB):
-            return dataset.read(list(bands), window=part)
-    except rasterio.errors.RasterioError as error:
-        raise ValueError(f"{path}: damaged or unreadable ({error}); replace the file") from error
+    with _named(path), rasterio.Env(**GDAL):
+        return dataset.read(list(bands), window=part)
 
 
 def encode_tiff(values: np.ndarray) -> bytes:
