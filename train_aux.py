@@ -16,8 +16,9 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from datasets.catalog import STATISTICS, Statistics
 from datasets.change_pairs import ChangePairs, check_sizes, same_size_batches
+from datasets.label_counts import LabelCounts, count_changed
 from datasets.layouts import has_split
-from datasets.measurements import choose_reading, count_changed, measure_statistics
+from datasets.measurements import choose_reading, measure_statistics
 from datasets.pairs import Pair, find_pairs, fingerprint, hold_out, refuse_inside
 from datasets.pfbs import PFBSSampler
 from datasets.reading import Reading, reading_from
@@ -36,6 +37,7 @@ from utils.schedules import SCHEDULES
 
 log = logging.getLogger("train")
 OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+COUNTS = "label_counts.json"  # kept in the run folder
 LOGGED = ("f1", "precision", "recall", "iou")
 
 
@@ -50,6 +52,7 @@ class Data:
     changed: list[int]
     statistics: Statistics
     reading: Reading
+    label_counts: LabelCounts
     fingerprint: str
 
 
@@ -67,7 +70,7 @@ def train(config: TrainConfig) -> Path:
     last = load_resumable(folder / "last.pt", config) if (config.resume and (folder / "last.pt").is_file()) else None
     seed_everything(config.seed)
     network = build_model(config.model, **config.network_options)
-    data = open_data(config, network.size_divisor, last)
+    data = open_data(config, network.size_divisor, last, folder)
     refuse_inside(folder, [*data.train, *data.val])
     if last is None and config.backbone_weights != "none":
         load_backbone(network, config)
@@ -147,15 +150,16 @@ def load_backbone(network: nn.Module, config: TrainConfig) -> None:
     log.info("encoder starts from %s%s", config.backbone_weights, how)
 
 
-def open_data(config: TrainConfig, divisor: int, last: Checkpoint | None) -> Data:
+def open_data(config: TrainConfig, divisor: int, last: Checkpoint | None, folder: Path) -> Data:
     """Find, check and measure both splits before a single step is made."""
     name = recognise(config.data_root, config.data_name)
     pairs = find_pairs(config.data_root, "train", folders=config.folders)
     reading = reading_of(config, pairs, last)
-    changed = count_changed(pairs, reading)
+    counts = LabelCounts(reading, folder / COUNTS)
+    changed = count_changed(pairs, reading, counts)
     if has_split(config.data_root, "val"):
         train, val, selected_on = pairs, find_pairs(config.data_root, "val", folders=config.folders), "val"
-        count_changed(val, reading)
+        count_changed(val, reading, counts)
     else:
         train, val = hold_out(pairs, changed, config.seed)
         selected_on = "a held-out tenth of train"
@@ -168,7 +172,8 @@ def open_data(config: TrainConfig, divisor: int, last: Checkpoint | None) -> Dat
     if last and last["data"] != data:
         raise ValueError("the data set is not the one last.pt was trained on (names or sizes of files differ)")
     statistics = last["statistics"] if last else statistics_of(config, train, reading, name)
-    return Data(train, val, val_sizes, selected_on, [changed_in[pair] for pair in train], statistics, reading, data)
+    changed = [changed_in[pair] for pair in train]
+    return Data(train, val, val_sizes, selected_on, changed, statistics, reading, counts, data)
 
 
 def reading_of(config: TrainConfig, pairs: Sequence[Pair], last: Checkpoint | None) -> Reading:
@@ -233,6 +238,7 @@ def start_folder(folder: Path, config: TrainConfig, data: Data, history: Sequenc
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "metrics.json").unlink(missing_ok=True)
     write_text(folder / "config.toml", config_as_toml(config, data=data.fingerprint))
+    write_text(folder / COUNTS, data.label_counts.as_text())
     if history:
         write_run_log(folder, history)
 

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from datasets.measurements import threaded
 from datasets.pairs import Pair
 from datasets.pfbs import Draw
 from datasets.raster import PLAIN, image_size, read_image, read_label
 from datasets.reading import IGNORE, Reading
+from datasets.threads import threaded
 from datasets.transforms import Augmentation, Sample, no_augmentation
 
 

@@ -1,27 +1,26 @@
 """Examines a data set on disk: every file is decoded once, everything wrong is collected, no pixel is kept."""
 
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import combinations
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
 from datasets.findings import Finding, value_shares
+from datasets.label_counts import changed_pixels, known_levels
 from datasets.layouts import SPLITS, Names, SplitFiles, has_split, list_split
 from datasets.measurements import histogram_statistics
 from datasets.pair_facts import ImageFacts, PairFacts, is_constant, pixel_digests, read_facts
 from datasets.raster import PLAIN
 from datasets.reading import Reading
 from datasets.recognition import count_remark
+from datasets.threads import threaded
 
 DATES = ("before", "after")
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 UNSPLIT = "all"  # a data set that tells no splits apart
 
 
@@ -158,34 +157,11 @@ def examine(
         reading: how the files are read.
     """
     result = Examination(split, list(split.findings), reading)
-    for facts in _streamed(lambda item: read_facts(*item, reading), split.files.items(), workers):
+    for facts in threaded(lambda item: read_facts(*item, reading), split.files.items(), workers):
         result.add(facts)
         tick(1)
     result.findings += split_findings(result)
     return result
-
-
-def _streamed(function: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
-    """Results in the order of items, computed in threads, with few waiting; Pillow decodes outside Python's lock."""
-    waiting: deque[Future[Result]] = deque()
-    with ThreadPoolExecutor(workers) as pool:
-        for item in items:
-            waiting.append(pool.submit(function, item))
-            if len(waiting) >= 4 * workers:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-
-
-def known_levels(levels: np.ndarray, reading: Reading) -> np.ndarray:
-    """Counts of label values (256,) without the one that means unknown."""
-    return levels if reading.ignore_value is None else np.where(np.arange(256) == reading.ignore_value, 0, levels)
-
-
-def changed_pixels(levels: np.ndarray, reading: Reading) -> int:
-    """Pixels that the label reader takes as changed, from counts of values (256,)."""
-    values = np.flatnonzero(levels)
-    return int(levels[values[reading.mask(values) == 1]].sum())
 
 
 def pair_findings(facts: PairFacts, reading: Reading) -> Iterator[Finding]:
@@ -283,7 +259,7 @@ def leak_findings(results: Sequence[Examination], workers: int) -> Iterator[Find
             continue
         alike = _sharing(first.windows, second.windows), _sharing(second.windows, first.windows)
         known, exact = (
-            dict(zip(paths, _streamed(partial(pixel_digests, reading=result.reading), paths, workers), strict=True))
+            dict(zip(paths, threaded(partial(pixel_digests, reading=result.reading), paths, workers), strict=True))
             for paths, result in zip(alike, (first, second), strict=True)
         )
         index = {window: path for path, windows in known.items() for window in windows}

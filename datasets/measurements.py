@@ -1,21 +1,19 @@
-"""What is measured on the files of a data set before a run starts: changed pixels, levels, and how to read them."""
+"""What is measured on the images of a data set before a run starts: levels, and how to read them."""
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 
 from datasets.catalog import Statistics
 from datasets.pairs import Pair
-from datasets.raster import PLAIN, pixel_kind, read_image, read_label_values
+from datasets.raster import PLAIN, pixel_kind, read_image
 from datasets.reading import Reading
+from datasets.threads import threaded
 
 log = logging.getLogger(__name__)
-Result = TypeVar("Result")
 TAILS = (0.02, 0.98)  # shares of all values below and up to the limits that `percentile` sets
 DEEP = {"uint8": 0, "uint16": 0, "int16": 2**15}  # types whose values can be counted one by one, and their offset
 
@@ -81,67 +79,24 @@ def measure_limits(
     """
     counts, offset = np.zeros((len(reading.bands), 2**16), np.int64), 0
 
-    def values_of(path: Path) -> tuple[Path, np.ndarray | None]:
+    def counted(path: Path) -> tuple[np.ndarray, int] | None:
         try:
-            return path, read_image(path, Reading(reading.bands))
+            values = read_image(path, Reading(reading.bands))
         except (ValueError, OSError):
             if not skip_unreadable:
                 raise
-            return path, None
-
-    for path, values in threaded(values_of, (p for pair in pairs for p in (pair.before, pair.after))):
-        if values is None:
-            continue
+            return None
         if str(values.dtype) not in DEEP:
             raise ValueError(f"{path}: values are {values.dtype}; say --scale NUMBER, the value that becomes white")
         offset = DEEP[str(values.dtype)]
-        for band, row in enumerate(counts):
-            row += np.bincount(values[..., band].ravel().astype(np.int64) + offset, minlength=2**16)
+        return level_counts(values, 2**16, offset), offset
+
+    for found in threaded(counted, (path for pair in pairs for path in (pair.before, pair.after))):
+        if found:
+            counts, offset = counts + found[0], found[1]
     shares = counts.cumsum(1) / counts.sum(1, keepdims=True).clip(min=1)
     limits = [[int(np.searchsorted(row, tail)) - offset for tail in TAILS] for row in shares]
     return tuple((float(low), float(max(high, low + 1))) for low, high in limits)
-
-
-def count_changed(pairs: Sequence[Pair], reading: Reading = PLAIN) -> list[int]:
-    """Changed pixels of each pair, from the labels; logs the label values found and the changed share.
-
-    Raises:
-        ValueError: no label has a changed pixel, or values are coded in a way that could be read wrongly.
-    """
-    labels = [pair.label for pair in pairs if pair.label]
-    changed, histogram = [], np.zeros(256, np.int64)
-    for count, values in threaded(partial(_label_counts, reading=reading), labels):
-        changed.append(count)
-        histogram += values
-    most = sorted(np.flatnonzero(histogram).tolist(), key=lambda value: -histogram[value])[:6]
-    shares = ", ".join(f"{value}: {histogram[value] / histogram.sum():.2%}" for value in most)
-    where = f"{labels[0].parent}: {len(labels)} labels of values {shares}"
-    problem = coding_problem(histogram, reading)
-    if problem or not any(changed):
-        problem = problem or "no changed pixel to be seen; changed must be coded 1 (beside 0) or at least 128"
-        raise ValueError(f"{where}: {problem}")
-    known = histogram.sum() - (0 if reading.ignore_value is None else histogram[reading.ignore_value])
-    with_change = np.count_nonzero(changed)
-    log.info("%s; %.2f %% of pixels changed, in %d pairs", where, 100 * sum(changed) / known, with_change)
-    return changed
-
-
-def coding_problem(histogram: np.ndarray, reading: Reading) -> str:
-    """What could be read wrongly in labels of these values, counts (256,); empty if nothing."""
-    values = set(np.flatnonzero(histogram).tolist()) - {reading.ignore_value}
-    if reading.change_value is not None:
-        return "" if reading.change_value in values else f"no pixel has --change-value {reading.change_value}"
-    if values and 1 < max(values) < 128:
-        return "no changed pixel to be seen; say --change-value N, the value that means changed"
-    if {1, 255} <= values <= {0, 1, 255}:
-        return "1 and 255 cannot both mean changed; say --change-value 1 or 255, or --ignore-value 255 for unknown"
-    return ""
-
-
-def _label_counts(label: Path, reading: Reading) -> tuple[int, np.ndarray]:
-    """Changed pixels, and how often each of the 256 label values occurs."""
-    values = read_label_values(label, reading)
-    return int((reading.mask(values) == 1).sum()), np.bincount(values.ravel(), minlength=256)
 
 
 def measure_statistics(pairs: Sequence[Pair], reading: Reading = PLAIN) -> Statistics:
@@ -167,13 +122,7 @@ def _channel_histograms(pair: Pair, reading: Reading) -> np.ndarray:
     return np.stack([level_counts(image) for image in images])
 
 
-def level_counts(image: np.ndarray) -> np.ndarray:
-    """How often each level occurs in each channel: uint8 (H, W, channels) -> int64 (channels, 256)."""
+def level_counts(image: np.ndarray, levels: int = 256, offset: int = 0) -> np.ndarray:
+    """How often each level occurs in each channel: integers >= -offset (H, W, channels) -> int64 (channels, levels)."""
     channels = image.reshape(-1, image.shape[-1]).T
-    return np.array([np.bincount(channel, minlength=256) for channel in channels], np.int64)
-
-
-def threaded(function: Callable[..., Result], items: Iterable[object]) -> Iterator[Result]:
-    """Results in order, each let go once it is consumed."""
-    with ThreadPoolExecutor() as pool:  # Pillow decodes outside the interpreter lock, so threads are enough
-        yield from pool.map(function, items)
+    return np.array([np.bincount(channel.astype(np.intp) + offset, minlength=levels) for channel in channels], np.int64)

@@ -4,7 +4,6 @@ import hashlib
 import io
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from PIL import Image
 from datasets.pairs import Pair
 from datasets.raster import PLAIN, WindowedImage, all_bands, encode_tiff
 from datasets.reading import Reading
+from datasets.threads import threaded
 from utils.tiling import Edge, Window, bounding, group_windows, plan_windows
 
 log = logging.getLogger(__name__)
@@ -82,8 +82,7 @@ def plan_scenes(splits: Mapping[str, Sequence[Pair]], tiling: Tiling, workers: i
         ValueError: an image cannot be read, the images of a pair differ in size, or there is nothing to cut.
     """
     pairs = [(split, pair) for split, members in splits.items() for pair in members]
-    with ThreadPoolExecutor(max(1, workers)) as pool:
-        scenes = list(pool.map(lambda item: _plan_scene(item[0], item[1], tiling), pairs))
+    scenes = list(threaded(lambda item: _plan_scene(item[0], item[1], tiling), pairs, max(1, workers)))
     small = [scene for scene in scenes if not scene.windows]
     if len(small) == len(scenes):
         raise ValueError(f"no image holds a tile of {tiling.tile_size}; use --edge pad, or a smaller --tile-size")
@@ -139,12 +138,7 @@ class TileCutter:
         """
         for folder in {Path(f).parent for s in scenes for w in s.windows[:1] for f in s.tile_files(w).values()}:
             (self.output / folder).mkdir(parents=True, exist_ok=True)
-        jobs: list[tuple[Scene, list[list[Window]]]] = []
-        for scene in scenes:
-            groups = group_windows(scene.windows, IN_FLIGHT // max(1, workers))
-            jobs += [(scene, [group]) for group in groups] if scene.random_access else [(scene, groups)]
-        with ThreadPoolExecutor(max(1, workers)) as pool:  # NumPy, zlib and file access let threads run side by side
-            yield from pool.map(lambda job: self._cut_groups(*job), jobs)
+        yield from threaded(lambda job: self._cut_groups(*job), _jobs(scenes, max(1, workers)), max(1, workers))
 
     def _cut_groups(self, scene: Scene, groups: Sequence[Sequence[Window]]) -> list[Tile]:
         tiles: list[Tile] = []
@@ -208,6 +202,16 @@ def _encode_png(pixels: np.ndarray) -> bytes:
     encoded = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(pixels)).save(encoded, "PNG")
     return encoded.getvalue()
+
+
+def _jobs(scenes: Sequence[Scene], workers: int) -> Iterator[tuple[Scene, list[list[Window]]]]:
+    """What a thread does at a time: a scene, or a few neighbouring windows where several may share the work on it."""
+    for scene in scenes:
+        groups = group_windows(scene.windows, IN_FLIGHT // workers)
+        if scene.random_access:
+            yield from ((scene, [group]) for group in groups)
+        else:
+            yield scene, groups
 
 
 def write_whole(path: Path, content: bytes) -> None:

@@ -16,6 +16,7 @@ from PIL import Image
 
 import predict_batch
 import train_aux
+from datasets import label_counts
 from datasets.catalog import CATALOG, STATISTICS, KnownCounts
 from datasets.pairs import find_pairs
 from datasets.raster import encode_tiff, read_label
@@ -395,6 +396,17 @@ def test_existing_run_is_not_touched_unasked(runs, drawn_set, tmp_path, capsys):
     assert torch.load(tmp_path / "run" / "last.pt", weights_only=True)["epoch"] == 1
 
 
+def test_labels_are_counted_once_for_all_starts(runs, drawn_set, tmp_path, monkeypatch):
+    folder = Path(shutil.copytree(runs / "hanet", tmp_path / "run"))
+    kept = (folder / "label_counts.json").read_bytes()
+    (folder / "label_counts.json").write_text("damaged")
+    train(drawn_set, folder, "--resume")
+    assert (folder / "label_counts.json").read_bytes() == kept
+    monkeypatch.setattr(label_counts, "read_label_values", None)
+    train(drawn_set, folder, "--overwrite", epochs=1)
+    assert (folder / "label_counts.json").read_bytes() == kept
+
+
 def test_resuming_on_other_data(runs, data, tmp_path, capsys):
     shutil.copytree(runs / "hanet", tmp_path / "run")
     shutil.copy(data / "train" / "A" / "scene_0001.png", data / "train" / "A" / "scene_0002.png")
@@ -492,7 +504,7 @@ def test_scripts_from_the_shell(script):
 def open_data(root, *flags):
     """What a run finds before its first step."""
     config = parse_train_config([*map(str, ("--data-root", root, "--recipe", "hanet", "--batch-size", 4)), *flags])
-    return train_aux.open_data(config, 8, None)
+    return train_aux.open_data(config, 8, None, root)
 
 
 def test_the_public_set_is_named_and_its_counts_are_held_against_the_known_ones(data, caplog, monkeypatch):

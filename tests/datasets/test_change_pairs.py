@@ -9,7 +9,8 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from datasets.change_pairs import ChangePairs, check_sizes, same_size_batches
-from datasets.measurements import count_changed, measure_statistics
+from datasets.label_counts import count_changed
+from datasets.measurements import measure_statistics
 from datasets.pairs import find_pairs
 from datasets.pfbs import PFBSSampler
 from datasets.transforms import amfnet_augmentation

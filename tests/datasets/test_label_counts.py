@@ -1,0 +1,103 @@
+"""Counts of labels that are kept from run to run: never stale, never trusted where they cannot be understood."""
+
+import json
+import os
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from datasets import label_counts
+from datasets.label_counts import LabelCounts, count_changed
+from datasets.pairs import Pair
+from datasets.reading import Reading
+
+
+def write(path, changed, value=255):
+    """A label of 8 x 8 pixels, a BMP: its size in bytes does not tell what it shows."""
+    pixels = np.zeros((8, 8), np.uint8)
+    pixels.ravel()[:changed] = value
+    Image.fromarray(pixels).save(path)
+
+
+@pytest.fixture
+def pairs(tmp_path):
+    paths = [tmp_path / f"{name}.bmp" for name in "abc"]
+    for number, path in enumerate(paths):
+        write(path, 10 * number)
+    return [Pair(path.stem, path, path, path) for path in paths]
+
+
+@pytest.fixture
+def decoded(monkeypatch):
+    """Names of the labels decoded since it was cleared."""
+    names, read = [], label_counts.read_label_values
+    monkeypatch.setattr(label_counts, "read_label_values", lambda p, reading: names.append(p.stem) or read(p, reading))
+    return names
+
+
+def kept(pairs, path, reading=Reading()):  # noqa: B008
+    counts = LabelCounts(reading, path)
+    changed = count_changed(pairs, reading, counts)
+    path.write_text(counts.as_text())
+    return changed
+
+
+def test_second_count_decodes_nothing_and_says_the_same(pairs, tmp_path, decoded, caplog):
+    caplog.set_level("INFO")
+    assert count_changed(pairs) == kept(pairs, tmp_path / "kept") == [0, 10, 20]
+    assert sorted(decoded) == [*"aabbcc"]
+    decoded.clear()
+    assert kept(pairs, tmp_path / "kept") == [0, 10, 20]
+    assert decoded == []
+    assert len(set(caplog.messages)) == 1
+    assert len(caplog.messages) == 3
+
+
+def test_changed_file_is_counted_again(pairs, tmp_path, decoded):
+    """One of the same number of bytes, and one that is older than it was."""
+    kept(pairs, tmp_path / "kept")
+    decoded.clear()
+    write(pairs[1].label, 33)
+    os.utime(pairs[1].label, ns=(1, 1))
+    assert kept(pairs, tmp_path / "kept") == [0, 33, 20]
+    assert decoded == ["b"]
+    assert kept(pairs, tmp_path / "kept") == [0, 33, 20]
+    assert decoded == ["b"]
+
+
+def test_the_same_counts_serve_another_code_but_not_palette_indices(pairs, tmp_path, decoded):
+    write(pairs[0].label, 5, value=9)
+    path = tmp_path / "kept"
+    assert kept(pairs, path, Reading(ignore_value=9)) == [0, 10, 20]
+    assert kept(pairs, path, Reading(ignore_value=0)) == [0, 10, 20]
+    assert len(decoded) == 3
+    assert kept(pairs, path, Reading(change_value=9)) == [5, 0, 0]
+    assert len(decoded) == 6
+    assert kept(pairs, path, Reading(change_value=255)) == [0, 10, 20]
+    assert len(decoded) == 6
+
+
+WRONG_LABELS = [f'{{"by_indices": false, "labels": {labels}}}' for labels in ("3", "[1]", "{}")]
+DAMAGED = ["", "{", "[]", "{}", "7", "\0\xff", *WRONG_LABELS]
+
+
+@pytest.mark.parametrize("content", DAMAGED)
+def test_what_cannot_be_understood_is_ignored_and_replaced(content, pairs, tmp_path, decoded):
+    path = tmp_path / "kept"
+    path.write_bytes(content.encode("latin-1"))
+    assert kept(pairs, path) == kept(pairs, path) == [0, 10, 20]
+    assert sorted(decoded) == [*"abc"]
+
+
+@pytest.mark.parametrize("counts", ["0:64 x:3", "0", "0:64 300:9", "0:1:2", "0:64.5", ""])
+def test_a_line_that_makes_no_sense_is_counted_again(counts, pairs, tmp_path, decoded):
+    path = tmp_path / "kept"
+    kept(pairs, path)
+    content = json.loads(path.read_text())
+    name = str(pairs[2].label.resolve())
+    content["labels"][name] = " ".join([*content["labels"][name].split()[:2], counts])
+    path.write_text(json.dumps(content))
+    decoded.clear()
+    assert kept(pairs, path) == [0, 10, 20]
+    assert decoded == ["c"]
