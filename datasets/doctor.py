@@ -174,7 +174,7 @@ def pair_findings(facts: PairFacts, reading: Reading) -> Iterator[Finding]:
         listed = ", ".join(f"{role} {image.size[0]} x {image.size[1]}" for role, image in images.items())
         yield Finding("sizes in a pair", str(next(iter(images.values())).path), listed)
     for image in dates:
-        if is_constant(image.levels):
+        if not image.windows and is_constant(image.levels):  # one that has windows is not constant
             colour = ", ".join(str(channel.argmax()) for channel in image.levels)
             yield Finding("constant image", str(image.path), f"every pixel is ({colour})")
     if len(dates) == 2 and dates[0].mode != dates[1].mode:

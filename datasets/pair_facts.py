@@ -1,6 +1,7 @@
 """What decoding one pair tells, kept small: sizes, modes, counts of levels and digests, never pixels."""
 
 import hashlib
+from array import array
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,8 +21,8 @@ WINDOW = 256  # the side of the tiles all published splits are cut to
 class ImageFacts:
     """One readable file.
 
-    size is (height, width), mode Pillow's, or bands and their type. levels counts values: int64 (channels, 256) of an
-    image, (256,) of a label read as grey. windows has, for every whole, aligned 256 x 256 window, a digest of its
+    size is (height, width), mode Pillow's, or bands and their type. levels counts values: (channels, 256) of an image,
+    (256,) of a label read as grey. windows has, for every whole, aligned 256 x 256 window, a digest of its
     counts of levels, or the image's own where it is smaller; windows of one colour (no-data) are left out. Equal
     pixels give equal digests; equal digests nearly always mean equal pixels, and `pixel_digests` makes sure.
     """
@@ -74,10 +75,12 @@ def decoded(path: Path, reading: Reading) -> tuple[str, Pixels]:
 def label_facts(path: Path, grey: Image.Image) -> ImageFacts:
     """Facts of a label, by its values as grey."""
     pixels = np.asarray(grey)
-    levels = np.zeros(256, np.int64)
-    for value in (0, 1, 255):  # nearly always all there is, and three comparisons beat a histogram of few values
-        levels[value] = np.count_nonzero(pixels == value)
-    if levels.sum() < pixels.size:
+    levels, left = np.zeros(256, np.int64), pixels.size
+    for value in (0, 255, 1):  # nearly always all there is, and three comparisons beat a histogram of few values
+        if left:
+            levels[value] = np.count_nonzero(pixels == value)
+            left -= levels[value]
+    if left:
         levels = np.array(grey.histogram(), np.int64)
     return ImageFacts(path, (grey.height, grey.width), grey.mode, levels)
 
@@ -87,16 +90,13 @@ def image_facts(path: Path, mode: str, pixels: Pixels) -> ImageFacts:
 
     Hashing pixels would cost a tenth of their decoding, so the counts of levels, needed anyway, stand in for them.
     """
-    height, width = _size(pixels)
-    channels = 3 if isinstance(pixels, Image.Image) else pixels.shape[2]
-    levels = np.zeros((channels, 256), np.int64)
-    windows = []
+    levels, digests = np.zeros(1, np.int64), []
     for window in _windows(pixels):
         counts = _level_counts(window)
-        levels += counts
+        levels = levels + counts  # (channels, 256)
         if _is_whole(window, pixels) and not is_constant(counts):
-            windows.append(_digest(window, counts.tobytes()))
-    return ImageFacts(path, (height, width), mode, levels, tuple(windows))
+            digests.append(_digest(window, counts.tobytes()))
+    return ImageFacts(path, _size(pixels), mode, levels, tuple(digests))
 
 
 def pixel_digests(path: Path, reading: Reading = PLAIN) -> tuple[bytes, ...]:
@@ -108,13 +108,14 @@ def pixel_digests(path: Path, reading: Reading = PLAIN) -> tuple[bytes, ...]:
 
 def is_constant(levels: np.ndarray) -> bool:
     """Whether counts of levels (..., 256) have one level in each channel."""
-    return bool((np.count_nonzero(levels, axis=-1) == 1).all())
+    return bool((levels.max(-1) == levels.sum(-1)).all())
 
 
 def _level_counts(window: Pixels) -> np.ndarray:
+    """uint32 (channels, 256)."""
     if isinstance(window, Image.Image):  # Pillow counts sooner than NumPy
-        return np.array(window.histogram(), np.int64).reshape(3, 256)
-    return level_counts(window)
+        return np.frombuffer(array("I", window.histogram()), np.uint32).reshape(3, 256)
+    return level_counts(window).astype(np.uint32)
 
 
 def _size(pixels: Pixels) -> tuple[int, int]:

@@ -126,7 +126,8 @@ def read_image(path: Path, reading: Reading = PLAIN) -> np.ndarray:
             _refuse_huge(path, *image.size)
             return image.read(Window(0, 0, *image.size))
     with _opened(path) as image:
-        return np.array(image.convert("RGB"))
+        image.load()
+        return np.array(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def read_label_values(path: Path, reading: Reading = PLAIN) -> np.ndarray:

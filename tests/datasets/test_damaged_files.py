@@ -17,7 +17,7 @@ from unittest.mock import patch
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFile
 
 from datasets import raster
 from datasets.pair_facts import read_facts
@@ -271,7 +271,7 @@ def test_whatever_a_parser_raises_names_the_file(error, tmp_path, monkeypatch):
 
     path = tmp_path / "odd.png"
     Image.fromarray(RGB).save(path)
-    monkeypatch.setattr(Image.Image, "convert", fail)
+    monkeypatch.setattr(ImageFile.ImageFile, "load", fail)
     for read in (read_image, read_label):
         with pytest.raises(ValueError, match=r"odd\.png: .*(replace the file|cut the image into tiles)"):
             read(path)
