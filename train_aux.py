@@ -4,13 +4,13 @@
 import json
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import nn
-from torch.utils.data import DataLoader
+from torch.utils.data import BatchSampler, DataLoader
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
@@ -23,7 +23,8 @@ from datasets.pairs import Pair, find_pairs, fingerprint, hold_out, refuse_insid
 from datasets.pfbs import PFBSSampler
 from datasets.reading import Reading, reading_from
 from datasets.recognition import introduce, recognise, set_statistics
-from datasets.transforms import AUGMENTATIONS
+from datasets.tile_cache import TileCache, open_cache
+from datasets.transforms import build_augmentation
 from models import build_model
 from utils.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from utils.config import FREE_ON_RESUME, TrainConfig, config_as_toml, parse_train_config, plain_config
@@ -53,6 +54,7 @@ class Data:
     statistics: Statistics
     reading: Reading
     label_counts: LabelCounts
+    caches: dict[str, TileCache]  # by split; a held-out val is in train's
     fingerprint: str
 
 
@@ -76,8 +78,8 @@ def train(config: TrainConfig) -> Path:
         load_backbone(network, config)
     train_loader, sampler = training_loader(data, config, device)
     val_loader = loader_of(
-        ChangePairs(data.val, reading=data.reading), config, device,
-        batch_sampler=same_size_batches(data.val_sizes, config.batch_size),
+        ChangePairs(data.val, reading=data.reading, cached=data.caches.get("val", data.caches.get("train"))),
+        same_size_batches(data.val_sizes, config.batch_size), config, device,
     )  # fmt: skip
     network = network.to(device).to(memory_format=torch.channels_last)
     scaling = scaling_from(data.statistics).to(device)
@@ -164,7 +166,7 @@ def open_data(config: TrainConfig, divisor: int, last: Checkpoint | None, folder
         train, val = hold_out(pairs, changed, config.seed)
         selected_on = "a held-out tenth of train"
         log.warning("no val split: %d training pairs (seed %d) are held out to choose best.pt", len(val), config.seed)
-    size = check_sizes(train, divisor, alike=True, reading=reading)[0]
+    size = check_sizes(train, divisor, alike=True, reading=reading, crop_size=config.crop_size)[0]
     val_sizes = check_sizes(val, divisor, alike=False, reading=reading)
     introduce(name, {"train": len(pairs)} | ({"val": len(val)} if selected_on == "val" else {}), size)
     changed_in = dict(zip(pairs, changed, strict=True))
@@ -172,8 +174,17 @@ def open_data(config: TrainConfig, divisor: int, last: Checkpoint | None, folder
     if last and last["data"] != data:
         raise ValueError("the data set is not the one last.pt was trained on (names or sizes of files differ)")
     statistics = last["statistics"] if last else statistics_of(config, train, reading, name)
+    caches = caches_of(config, {"train": pairs} if val[0] in changed_in else {"train": train, "val": val}, reading)
     changed = [changed_in[pair] for pair in train]
-    return Data(train, val, val_sizes, selected_on, changed, statistics, reading, counts, data)
+    return Data(train, val, val_sizes, selected_on, changed, statistics, reading, counts, caches, data)
+
+
+def caches_of(config: TrainConfig, splits: Mapping[str, Sequence[Pair]], reading: Reading) -> dict[str, TileCache]:
+    """The decoded tiles of --cache, a file a split; none without it."""
+    if config.cache is None:
+        return {}
+    refuse_inside(config.cache, [pair for pairs in splits.values() for pair in pairs], "--cache")
+    return {split: open_cache(config.cache / f"{split}.tiles", pairs, reading) for split, pairs in splits.items()}
 
 
 def reading_of(config: TrainConfig, pairs: Sequence[Pair], last: Checkpoint | None) -> Reading:
@@ -200,7 +211,8 @@ def statistics_of(config: TrainConfig, pairs: Sequence[Pair], reading: Reading, 
 
 def training_loader(data: Data, config: TrainConfig, device: torch.device) -> tuple[DataLoader, PFBSSampler]:
     """Augmented batches in the sampler's order; a last batch that is not full is left out."""
-    pairs = ChangePairs(data.train, choose(AUGMENTATIONS, config.augmentation, "--augmentation"), data.reading)
+    augmentation = build_augmentation(config.augmentation, config.crop_size, config.time_swap, config.rotation_corners)
+    pairs = ChangePairs(data.train, augmentation, data.reading, data.caches.get("train"))
     sampler = PFBSSampler(
         data.changed,
         config.fixed_epochs,
@@ -212,14 +224,17 @@ def training_loader(data: Data, config: TrainConfig, device: torch.device) -> tu
     if len(sampler) < config.batch_size:  # no later epoch draws less than the first
         what = f"{len(sampler)} training pairs in the first epoch make no batch of {config.batch_size}"
         raise ValueError(f"{what}; lower --batch-size")
-    return loader_of(pairs, config, device, sampler=sampler, batch_size=config.batch_size, drop_last=True), sampler
+    return loader_of(pairs, BatchSampler(sampler, config.batch_size, drop_last=True), config, device), sampler
 
 
-def loader_of(pairs: ChangePairs, config: TrainConfig, device: torch.device, **order: object) -> DataLoader:
+def loader_of(
+    pairs: ChangePairs, batches: Iterable[Sequence[object]], config: TrainConfig, device: torch.device
+) -> DataLoader:
     """A loader whose workers live as long as the run, and whose batches reach a GPU without waiting."""
     workers = {"num_workers": config.num_workers, "persistent_workers": config.num_workers > 0}
     # with a generator of its own, starting a loader draws nothing from the one that dropout uses
-    return DataLoader(pairs, pin_memory=device.type == "cuda", generator=torch.Generator(), **workers, **order)
+    pin = device.type == "cuda"
+    return DataLoader(pairs, None, sampler=batches, pin_memory=pin, generator=torch.Generator(), **workers)
 
 
 def restore(

@@ -1,22 +1,26 @@
 """The bi-temporal data set both networks share, and the checks of what goes into a batch."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from math import prod
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, get_worker_info
 
 from datasets.pairs import Pair
 from datasets.pfbs import Draw
 from datasets.raster import PLAIN, image_size, read_image, read_label
 from datasets.reading import IGNORE, Reading
 from datasets.threads import threaded
-from datasets.transforms import Augmentation, Sample, no_augmentation
+from datasets.transforms import Augmentation
+
+Arrays = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
-def read_sample(pair: Pair, reading: Reading = PLAIN) -> Sample:
+def read_sample(pair: Pair, reading: Reading = PLAIN) -> Arrays:
     """Read before and after, uint8 (H, W, channels), and the mask, uint8 (H, W); without a label it is all IGNORE.
 
     Raises:
@@ -31,37 +35,78 @@ def read_sample(pair: Pair, reading: Reading = PLAIN) -> Sample:
 
 
 class ChangePairs(Dataset):
-    """Pairs as samples: `before`, `after` uint8 (channels, H, W), `mask` int64 (H, W) of 0, 1 and 255, `name`.
+    """Pairs as samples: `before`, `after` uint8 (channels, H, W), `mask` uint8 (H, W) of 0, 1 and 255, `name`.
 
     Without a label every mask pixel is 255, which neither loss nor scores count. A plain index gives the sample as
     it lies on disk; a draw (index, key) from a sampler gives it augmented, from the key's random numbers alone.
+
+    A list of either gives a batch, so a DataLoader takes a sampler of lists and batch_size=None. Images are laid out in
+    memory as they were decoded, (B, H, W, channels), so nothing is transposed on the way to a network that wants
+    channels_last. Masks become int64 on the device, where that costs nothing.
     """
 
     def __init__(
-        self, pairs: Sequence[Pair], augmentation: Augmentation = no_augmentation, reading: Reading = PLAIN
+        self,
+        pairs: Sequence[Pair],
+        augmentation: Augmentation = Augmentation(),  # noqa: B008, frozen
+        reading: Reading = PLAIN,
+        cached: Callable[[Pair], Arrays] | None = None,
     ) -> None:
+        """Open nothing yet.
+
+        Args:
+            pairs: what the indices count.
+            augmentation: of draws.
+            reading: how files become pixels.
+            cached: gives what `read_sample` would, without opening files; a TileCache.
+        """
         self.pairs = list(pairs)
         self.augmentation = augmentation
         self.reading = reading
+        self.cached = cached
 
     def __len__(self) -> int:
         return len(self.pairs)
 
-    def __getitem__(self, key: int | Draw) -> dict[str, Tensor | str]:
+    def __getitem__(self, key: int | Draw | list[int | Draw]) -> dict[str, Any]:
+        if isinstance(key, list):
+            return self._batch(key)
         index, draw = key if isinstance(key, tuple) else (key, None)
         pair = self.pairs[index]
-        before, after, mask = read_sample(pair, self.reading)
+        arrays = self.cached(pair) if self.cached else read_sample(pair, self.reading)
+        before, after, mask = (torch.from_numpy(array) for array in arrays)
+        sample = before.permute(2, 0, 1), after.permute(2, 0, 1), mask
         if draw is not None:
-            before, after, mask = self.augmentation((before, after, mask), np.random.default_rng(draw))
-        return {
-            "before": torch.from_numpy(before.transpose(2, 0, 1).copy()),
-            "after": torch.from_numpy(after.transpose(2, 0, 1).copy()),
-            "mask": torch.from_numpy(mask.astype(np.int64)),
-            "name": pair.name,
-        }
+            sample = self.augmentation(sample, np.random.default_rng(draw))
+        before, after, mask = sample
+        return {"before": before, "after": after, "mask": mask, "name": pair.name}
+
+    def _batch(self, keys: Sequence[int | Draw]) -> dict[str, Any]:
+        """Put each sample in its place while the processor's cache still holds it."""
+        batch: dict[str, Any] = {"name": []}
+        for place, key in enumerate(keys):
+            sample = self[key]
+            if not place:
+                channels, height, width = sample["before"].shape
+                for date in ("before", "after"):
+                    batch[date] = _empty(len(keys), height, width, channels).permute(0, 3, 1, 2)
+                batch["mask"] = _empty(len(keys), height, width)
+            for role in ("before", "after", "mask"):
+                batch[role][place] = sample[role]
+            batch["name"].append(sample["name"])
+        return batch
 
 
-def check_sizes(pairs: Sequence[Pair], divisor: int, alike: bool, reading: Reading = PLAIN) -> list[tuple[int, int]]:
+def _empty(*shape: int) -> Tensor:
+    """uint8; in a worker in shared memory, as torch's own collation does, so that it is not copied on the way out."""
+    if get_worker_info() is None:
+        return torch.empty(shape, dtype=torch.uint8)
+    return torch.empty(0, dtype=torch.uint8).set_(torch.UntypedStorage._new_shared(prod(shape))).view(shape)
+
+
+def check_sizes(
+    pairs: Sequence[Pair], divisor: int, alike: bool, reading: Reading = PLAIN, crop_size: int = 0
+) -> list[tuple[int, int]]:
     """Read every image's size from its header.
 
     Args:
@@ -69,6 +114,8 @@ def check_sizes(pairs: Sequence[Pair], divisor: int, alike: bool, reading: Readi
         divisor: height and width must be multiples of it.
         alike: whether all pairs must have one size, as the tiles of a training batch.
         reading: how the images will be read; one that cannot be is found here.
+        crop_size: side of the squares that are trained on instead, if not 0: the divisor's multiple, and no image may
+            be smaller, while sizes may differ.
 
     Returns:
         (height, width) of each pair.
@@ -81,12 +128,20 @@ def check_sizes(pairs: Sequence[Pair], divisor: int, alike: bool, reading: Readi
         dates = [image_size(path, reading) for path in (pair.before, pair.after)]
         return dates + ([image_size(pair.label, label=True)] if pair.label else [])
 
+    if crop_size % divisor:
+        raise ValueError(f"--crop-size {crop_size}: this network takes multiples of {divisor}")
     sizes = list(threaded(sizes_of, pairs))
     for pair, found in zip(pairs, sizes, strict=True):
         height, width = found[0]
         if len(set(found)) > 1:
             listed = " / ".join(f"{h} x {w}" for h, w in found)
             raise ValueError(f"{pair.before}: before, after and label differ in size ({listed}); cut them alike")
+        if crop_size:
+            if min(height, width) < crop_size:
+                raise ValueError(
+                    f"{pair.before}: {height} x {width} pixels do not hold a crop of {crop_size}; lower --crop-size"
+                )
+            continue
         if height % divisor or width % divisor:
             raise ValueError(
                 f"{pair.before}: {height} x {width} pixels, but this network takes multiples of {divisor}; "

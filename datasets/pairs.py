@@ -69,7 +69,7 @@ def complete_pairs(found: SplitFiles) -> list[Pair]:
     return [Pair(name, files["before"], files["after"], files.get("label")) for name, files in found.files.items()]
 
 
-def refuse_inside(output: Path, pairs: Sequence[Pair]) -> None:
+def refuse_inside(output: Path, pairs: Sequence[Pair], flag: str = "--output") -> None:
     """Keep what is written apart from what is read: maps in a data set would be taken for its images or labels.
 
     Raises:
@@ -78,7 +78,7 @@ def refuse_inside(output: Path, pairs: Sequence[Pair]) -> None:
     target = output.resolve()
     for folder in {path.parent.resolve() for p in pairs for path in (p.before, p.after, p.label) if path}:
         if target == folder.parent or folder in (target, *target.parents):
-            raise ValueError(f"--output {output}: would write among the images of {folder}; name a folder outside")
+            raise ValueError(f"{flag} {output}: would write among the images of {folder}; name a folder outside")
 
 
 def hold_out(

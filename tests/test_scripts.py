@@ -126,6 +126,33 @@ def test_resumed_run_equals_the_unbroken_one(recipe, workers, runs, drawn_set, t
     assert len((tmp_path / "run" / "log.csv").read_text().splitlines()) == 3
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("held_out", [False, True])
+def test_a_run_from_a_cache_is_the_same_run(held_out, data, tmp_path):
+    """Bit by bit, also where val is held out of train and read from its cache; and begun with it, resumed without."""
+    if held_out:
+        shutil.rmtree(data / "val")
+    train(data, tmp_path / "plain")
+    cached = ("--cache", tmp_path / "cache", "--num-workers", 1)
+    train(data, tmp_path / "cached", *cached)
+    assert {path.name for path in (tmp_path / "cache").iterdir()} == {"train.tiles"} | (
+        set() if held_out else {"val.tiles"}
+    )
+    ours, theirs = (torch.load(tmp_path / run / "last.pt", weights_only=True) for run in ("cached", "plain"))
+    assert all(torch.equal(ours["weights"][name], value) for name, value in theirs["weights"].items())
+    assert ours["history"][1]["val_f1"] == theirs["history"][1]["val_f1"]
+    train(data, tmp_path / "cached", "--resume")
+
+
+def test_crops_of_images_that_differ_in_size(data, tmp_path):
+    for folder in ("A", "B", "label"):
+        path = data / "train" / folder / "scene_0001.png"
+        Image.open(path).resize((130, 70)).save(path)
+    flags = ("--augmentation", "open-cd", "--crop-size", 32, "--time-swap")
+    train(data, tmp_path / "run", *flags, epochs=1)
+    assert (tmp_path / "run" / "best.pt").is_file()
+
+
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_prediction_with_labels(recipe, runs, drawn_set, tmp_path):
     """Scores are those of the masks on disk; error maps colour what masks and labels say."""
@@ -450,6 +477,26 @@ def test_maps_of_an_earlier_prediction_are_mentioned(runs, drawn_set, data, tmp_
         (data / "test" / folder / "scene_0000.png").unlink()
     predict(*flags, data)
     assert "also holds 1 maps of an earlier prediction, first scene_0000.png" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--augmentation", "rotate"], ("--augmentation rotate: not known", "amfnet, hanet, open-cd, none")),
+        (["--crop-size", "20"], ("--crop-size 20", "multiples of 8")),
+        (["--crop-size", "128"], ("scene_0000.png", "64 x 64 pixels do not hold a crop of 128")),
+        (["--crop-size", "-8"], ("--crop-size -8: must be at least 0",)),
+    ],
+)
+def test_augmentations_that_cannot_be(flags, words, drawn_set, tmp_path, capsys):
+    fails(lambda: train(drawn_set, tmp_path / "run", *flags), capsys, *words)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_cache_among_the_images(data, tmp_path, capsys):
+    cache = data / "train" / "A"
+    fails(lambda: train(data, tmp_path / "run", "--cache", cache), capsys, f"--cache {cache}", "among the images")
+    assert not list(cache.glob("*.tiles"))
 
 
 def test_fewer_pairs_than_a_batch(drawn_set, tmp_path, capsys):

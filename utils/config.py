@@ -106,7 +106,13 @@ class TrainConfig(ReadConfig):
         "normalisation: none ([0, 1] as it is), train (measured), imagenet, a public set's name (levir, whu, ...), or "
         "set: the name of the set this is",
     )
-    augmentation: str = setting("amfnet", "joint augmentation: amfnet, hanet or none")
+    augmentation: str = setting("amfnet", "joint augmentation: amfnet, hanet, open-cd or none")
+    crop_size: int = setting(0, "side in pixels of random crops, none filled to 3/4 by one class (0: whole tiles)")
+    time_swap: bool = setting(False, "exchange the dates of every second training pair, at random")
+    rotation_corners: str | None = setting(
+        None, "label of corners that a rotation uncovers (default: open-cd ignored, else unchanged)",
+        ("unchanged", "ignored"), str,
+    )  # fmt: skip
     fixed_epochs: int = setting(0, "PFBS Fixed-X: epochs that see only images with change")
     linear_epochs: int = setting(0, "PFBS Linear-Y: epochs over which the other images come in")
     pfbs_released: bool = setting(False, "PFBS as HANet's released code indexes it, not as the paper says")
@@ -127,6 +133,7 @@ class TrainConfig(ReadConfig):
     device: str = setting("auto", "auto, cpu, cuda or cuda:N")
     amp: bool = setting(False, "mixed precision: bfloat16, or float16 on a GPU without it")
     seed: int = setting(0, "of weights, sampling, augmentation and a held-out validation split")
+    cache: Path | None = setting(None, "folder for decoded tiles, read in place of the files from then on", parse=Path)
     resume: bool = setting(False, "go on from last.pt in the run folder")
     overwrite: bool = setting(False, "start again in a run folder that holds a run")
 
@@ -189,7 +196,7 @@ RECIPES: dict[str, dict[str, object]] = {
 
 ALIASES = {"data_root": "dataroot", "epochs": "max_epochs", "output": "output_folder"}
 # what may differ between a run and its resumption without changing what is computed
-FREE_ON_RESUME = {"data_root", "data_name", "output", "num_workers", "device", "resume", "overwrite", "recipe"}
+FREE_ON_RESUME = {"data_root", "data_name", "output", "num_workers", "device", "cache", "resume", "overwrite", "recipe"}
 
 
 def parse_train_config(argv: Sequence[str] | None) -> TrainConfig:
@@ -205,8 +212,9 @@ def parse_train_config(argv: Sequence[str] | None) -> TrainConfig:
     recipe = given.setdefault("recipe", given.get("model", TrainConfig.recipe))
     config = TrainConfig(**{**choose(RECIPES, recipe, "--recipe"), **given})
     at_least(
-        config, epochs=1, batch_size=1, num_workers=0, seed=0, fixed_epochs=0, linear_epochs=0, lr=0, weight_decay=0
-    )
+        config, epochs=1, batch_size=1, num_workers=0, seed=0, fixed_epochs=0, linear_epochs=0, lr=0, weight_decay=0,
+        crop_size=0,
+    )  # fmt: skip
     if config.resume and config.overwrite:
         raise ValueError("--resume goes on with a run and --overwrite starts it again: give one of them")
     if config.pfbs_released and config.pfbs_pool_only:

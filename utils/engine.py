@@ -19,9 +19,9 @@ def changed_pixels(logits: Tensor) -> Tensor:
 
 
 def to_device(batch: Mapping[str, Tensor], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """before, after (uint8) and mask of a batch, copied without waiting where memory is pinned."""
+    """The batch's before and after, uint8, and mask, int64; copied as bytes, without waiting where memory is pinned."""
     before, after, mask = (batch[key].to(device, non_blocking=True) for key in ("before", "after", "mask"))
-    return before, after, mask
+    return before, after, mask.long()
 
 
 def train_one_epoch(

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch.utils.data import DataLoader
+from torch.utils.data import BatchSampler, DataLoader
 
 from datasets.change_pairs import ChangePairs, check_sizes, same_size_batches
 from datasets.label_counts import count_changed
 from datasets.measurements import measure_statistics
 from datasets.pairs import find_pairs
 from datasets.pfbs import PFBSSampler
-from datasets.transforms import amfnet_augmentation
+from datasets.transforms import AUGMENTATIONS, build_augmentation
 
 
 def make(root, count=3, size=(32, 32), label_values=(0, 255)):
@@ -30,7 +30,7 @@ def make(root, count=3, size=(32, 32), label_values=(0, 255)):
 def test_sample_is_the_file(tmp_path):
     pairs = make(tmp_path)
     sample = ChangePairs(pairs)[1]
-    assert (sample["before"].dtype, sample["mask"].dtype, sample["name"]) == (torch.uint8, torch.int64, "1")
+    assert (sample["before"].dtype, sample["mask"].dtype, sample["name"]) == (torch.uint8, torch.uint8, "1")
     assert np.array_equal(sample["after"].permute(1, 2, 0).numpy(), np.array(Image.open(pairs[1].after)))
     assert np.array_equal(sample["mask"].numpy() * 255, np.array(Image.open(pairs[1].label)))
 
@@ -49,20 +49,20 @@ def test_draws_do_not_depend_on_who_loads_them(workers, tmp_path):
     pairs = make(tmp_path, count=4)
     sampler = PFBSSampler([1] * 4, seed=5)
     options = {"persistent_workers": True, "multiprocessing_context": "spawn"} if workers else {}
-    loader = DataLoader(ChangePairs(pairs, amfnet_augmentation), 2, sampler=sampler, num_workers=workers, **options)
+    loader = DataLoader(ChangePairs(pairs, AUGMENTATIONS["amfnet"]), 2, sampler=sampler, num_workers=workers, **options)
     epochs = []
     for epoch in (0, 1, 0):
         sampler.set_epoch(epoch)
         epochs.append(torch.cat([batch["before"] for batch in loader]))
     assert torch.equal(epochs[0], epochs[2])
     assert not torch.equal(epochs[0], epochs[1])
-    alone = ChangePairs(pairs, amfnet_augmentation)
+    alone = ChangePairs(pairs, AUGMENTATIONS["amfnet"])
     sampler.set_epoch(1)
     assert torch.equal(epochs[1], torch.stack([alone[draw]["before"] for draw in sampler]))
 
 
 def test_can_be_sent_to_a_spawned_worker(tmp_path):
-    pairs = ChangePairs(make(tmp_path), amfnet_augmentation)
+    pairs = ChangePairs(make(tmp_path), AUGMENTATIONS["amfnet"])
     assert pickle.loads(pickle.dumps(pairs)).pairs == pairs.pairs
 
 
@@ -87,6 +87,30 @@ def test_sizes_fit_the_network_and_each_other(tmp_path):
     assert check_sizes(mixed, 32, alike=False) == [(32, 32)] * 3 + [(64, 32)] * 3
     with pytest.raises(ValueError, match=r"64 x 32 pixels among tiles of 32 x 32;.*python -m tools\.prepare_tiles"):
         check_sizes(mixed, 32, alike=True)
+
+
+def test_with_a_crop_sizes_may_differ_but_each_holds_it(tmp_path):
+    mixed = make(tmp_path / "b", size=(40, 50)) + make(tmp_path / "c", size=(64, 33))
+    assert check_sizes(mixed, 32, alike=True, crop_size=32)[-1] == (64, 33)
+    with pytest.raises(ValueError, match="--crop-size 40: this network takes multiples of 32"):
+        check_sizes(mixed, 32, alike=True, crop_size=40)
+    with pytest.raises(ValueError, match=r"0\.png: 40 x 50 pixels do not hold a crop of 64; lower --crop-size"):
+        check_sizes(mixed, 32, alike=True, crop_size=64)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("name", AUGMENTATIONS)
+def test_batches_are_the_samples_in_channels_last(name, workers, tmp_path):
+    """Whatever an augmentation did to the strides; from a worker, too."""
+    pairs = ChangePairs(make(tmp_path, count=4, size=(32, 48)), build_augmentation(name, crop_size=32))
+    sampler = PFBSSampler([1] * 4, seed=5)
+    (batch,) = DataLoader(pairs, None, sampler=BatchSampler(sampler, 4, drop_last=True), num_workers=workers)
+    samples = [pairs[draw] for draw in sampler]
+    for key in ("before", "after", "mask"):
+        assert batch[key].dtype == torch.uint8
+        assert torch.equal(batch[key], torch.stack([sample[key] for sample in samples]))
+    assert batch["before"].is_contiguous(memory_format=torch.channels_last)
+    assert batch["name"] == [sample["name"] for sample in samples]
 
 
 def test_batches_hold_one_size_and_every_pair_once():

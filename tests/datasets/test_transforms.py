@@ -1,69 +1,208 @@
 """Before, after and label stay on one grid under every augmentation, and labels gain no value."""
 
+import pickle
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torchvision.transforms.v2 import functional as F
 
-from datasets.transforms import AUGMENTATIONS, amfnet_augmentation, hanet_augmentation
+from datasets import transforms
+from datasets.transforms import AUGMENTATIONS, BALANCED, IGNORE, build_augmentation, crop_balanced, distort_colours
 
 every_augmentation = pytest.mark.parametrize("name", AUGMENTATIONS)
+seeds = st.integers(0, 2**32 - 1)
+heights, widths = st.integers(33, 300), st.integers(65, 300)
 
 
-def grid(height, width):
-    """Every pixel carries its own coordinates, never 0, so whatever moves can be traced."""
-    ys, xs = np.mgrid[1 : height + 1, 1 : width + 1]
-    return np.stack([ys % 250 + 1, xs % 250 + 1, (ys // 250 * 16 + xs // 250) + 1], axis=-1).astype(np.uint8)
+def grid(height, width, bands=3):
+    """Every pixel carries its own coordinates, never 0, so a shift by one pixel shows, and so does a corner."""
+    ys, xs = torch.meshgrid(torch.arange(1, height + 1), torch.arange(1, width + 1), indexing="ij")
+    first = torch.stack([ys % 250 + 1, xs % 250 + 1, (ys // 250 * 16 + xs // 250) + 1])
+    return torch.cat([first] * (bands // 3 + 1))[:bands].to(torch.uint8)
+
+
+def label_of(image):
+    """A label that a grid implies: any row, column or diagonal that moves changes it. Corners give 0."""
+    ys, xs = image[0].int(), image[1].int()
+    return ((ys * 7 + xs * 13) % 5 > 2).to(torch.uint8) * (ys > 0)
+
+
+def draw(augmentation, sample, seed):
+    return augmentation(sample, np.random.default_rng(seed))
 
 
 @every_augmentation
-@settings(max_examples=40)
-@given(height=st.integers(33, 300), width=st.integers(65, 300), seed=st.integers(0, 2**32 - 1))
-def test_all_three_move_together(name, height, width, seed):
-    image = grid(height, width)
-    before, after, mask = AUGMENTATIONS[name]((image, image, image[..., 0]), np.random.default_rng(seed))
-    assert before.shape == image.shape, "a batch could not be made"
-    assert np.array_equal(before, after)
-    assert np.array_equal(before[..., 0], mask)
+@settings(max_examples=60)
+@given(
+    height=heights,
+    width=widths,
+    seed=seeds,
+    bands=st.sampled_from([1, 2, 3, 4, 7]),
+    crop=st.sampled_from([0, 0, 17, 32]),
+    swap=st.booleans(),
+    corners=st.sampled_from([None, "unchanged", "ignored"]),
+)
+def test_all_three_move_together(name, height, width, seed, bands, crop, swap, corners):
+    image = grid(height, width, max(bands, 2))
+    augmentation = replace(build_augmentation(name, crop, swap, corners), colours=False)
+    before, after, mask = draw(augmentation, (image, image.clone(), label_of(image)), seed)
+    assert before.shape == (len(image), *((crop, crop) if crop else (height, width))), "a batch could not be made"
+    assert torch.equal(before, after)
+    covered = before[0] > 0
+    assert torch.equal(mask[covered], label_of(before)[covered])
+    assert (mask[~covered] == augmentation.corners).all()
+    assert {x.dtype for x in (before, after, mask)} == {torch.uint8}
 
 
 @every_augmentation
 @settings(max_examples=30)
-@given(seed=st.integers(0, 2**32 - 1), values=st.sets(st.sampled_from([0, 1, 255]), min_size=1))
-def test_labels_gain_no_value(name, seed, values):
-    rng = np.random.default_rng(seed)
-    mask = rng.choice(sorted(values), (48, 48)).astype(np.uint8)
-    image = np.zeros((48, 48, 3), np.uint8)
-    augmented = AUGMENTATIONS[name]((image, image, mask), rng)[2]
-    assert set(np.unique(augmented)) <= set(np.unique(mask)) | {0}  # turned-in corners are unchanged
+@given(seed=seeds, values=st.sets(st.sampled_from([0, 1, 255]), min_size=1), crop=st.sampled_from([0, 24]))
+def test_labels_gain_no_value(name, seed, values, crop):
+    mask = torch.from_numpy(np.random.default_rng(seed).choice(sorted(values), (48, 48)).astype(np.uint8))
+    image = torch.zeros(3, 48, 48, dtype=torch.uint8)
+    augmentation = build_augmentation(name, crop)
+    augmented = draw(augmentation, (image, image, mask), seed)[2]
+    uncovered = {augmentation.corners} if name in ("amfnet", "open-cd") else set()
+    assert set(augmented.unique().tolist()) <= values | uncovered
 
 
 @every_augmentation
 def test_drawn_from_the_generator_alone(name):
     image = grid(64, 64)
-    sample = (image, image, image[..., 0])
+    augmentation = build_augmentation(name, crop_size=32 if name != "none" else 0, time_swap=name != "none")
+    copy = pickle.loads(pickle.dumps(augmentation))  # as a spawned worker gets it
 
-    def draw(seed):
-        return AUGMENTATIONS[name](sample, np.random.default_rng(seed))[0]
+    def results(augmentation, seed):
+        return b"".join(x.numpy().tobytes() for x in draw(augmentation, (image, image, image[0]), seed))
 
-    assert np.array_equal(draw(7), draw(7))
+    assert results(augmentation, 7) == results(copy, 7)
     if name != "none":
-        assert len({draw(seed).tobytes() for seed in range(12)}) > 4
+        assert len({results(augmentation, seed) for seed in range(12)}) == 12
 
 
-def test_amfnet_turns_by_any_angle_and_fills_with_zero():
+def test_corners_are_unchanged_as_published_or_ignored():
     image = grid(64, 64)
-    draws = [amfnet_augmentation((image, image, image[..., 0]), np.random.default_rng(s)) for s in range(20)]
-    filled = [float((mask == 0).mean()) for _, _, mask in draws]
-    assert max(filled) > 0.15  # an eighth turn uncovers 17 % of a square
-    for before, _, mask in draws:
-        assert np.array_equal(before.any(-1), mask > 0)
+    for corners, value in ((None, 0), ("unchanged", 0), ("ignored", IGNORE)):
+        augmentation = build_augmentation("amfnet", corners=corners)
+        draws = [draw(augmentation, (image, image, torch.ones(64, 64, dtype=torch.uint8)), s) for s in range(20)]
+        uncovered = [float((mask == value).float().mean()) for _, _, mask in draws]
+        assert max(uncovered) > 0.15  # an eighth turn uncovers 17 % of a square
+        for before, _, mask in draws:
+            assert torch.equal(before.any(0), mask == 1)
 
 
 def test_hanet_draws_all_eight_symmetries_of_the_square():
     image = grid(32, 32)
-    seen = {
-        hanet_augmentation((image, image, image[..., 0]), np.random.default_rng(seed))[0].tobytes()
-        for seed in range(200)
-    }
-    assert len(seen) == 8
+    augmentation = AUGMENTATIONS["hanet"]
+    draws = [draw(augmentation, (image, image, image[0]), seed)[0] for seed in range(200)]
+    assert len({x.contiguous().numpy().tobytes() for x in draws}) == 8
+
+
+def test_open_cd_turns_every_second_sample():
+    image = torch.full((3, 33, 65), 200, dtype=torch.uint8)
+    mask = torch.zeros(33, 65, dtype=torch.uint8)
+    draws = [draw(AUGMENTATIONS["open-cd"], (image, image, mask), seed)[2] for seed in range(200)]
+    assert 0.4 < np.mean([bool((mask == IGNORE).any()) for mask in draws]) < 0.6
+
+
+@settings(max_examples=40)
+@given(seed=seeds, height=heights, width=widths)
+def test_time_swap_exchanges_the_dates_and_nothing_else(seed, height, width):
+    image = grid(height, width)
+    sample = image, 255 - image, label_of(image)
+    plain = draw(build_augmentation("open-cd", 32), sample, seed)
+    swapped = draw(build_augmentation("open-cd", 32, time_swap=True), sample, seed)
+    assert torch.equal(plain[2], swapped[2])
+    straight = torch.equal(plain[0], swapped[0]) and torch.equal(plain[1], swapped[1])
+    crossed = torch.equal(plain[0], swapped[1]) and torch.equal(plain[1], swapped[0])
+    assert straight != crossed
+
+
+def test_time_swap_has_even_odds():
+    image = torch.zeros(3, 2, 2, dtype=torch.uint8)
+    swaps = [
+        int(draw(build_augmentation("none", time_swap=True), (image, image + 1, image[0]), s)[0][0, 0, 0])
+        for s in range(400)
+    ]
+    assert 0.42 < np.mean(swaps) < 0.58
+
+
+def crops(mask, size, count=300):
+    image = mask.expand(3, *mask.shape)
+    return [crop_balanced((image, image, mask), size, np.random.default_rng(seed))[2] for seed in range(count)]
+
+
+def is_balanced(mask):
+    counts = torch.bincount(mask.flatten().int(), minlength=256)[:2]
+    return bool(counts.max() < BALANCED * counts.sum())
+
+
+def test_crops_avoid_windows_that_one_class_fills():
+    """A fifth of all windows straddle the edge of the changed half: ten tries find one nine times of ten."""
+    mask = torch.zeros(64, 256, dtype=torch.uint8)
+    mask[:, 128:] = 1
+    by_chance = np.mean([is_balanced(mask[:, left : left + 64]) for left in range(193)])
+    assert by_chance < 0.2
+    assert np.mean([is_balanced(window) for window in crops(mask, 64)]) == pytest.approx(
+        1 - (1 - by_chance) ** 10, abs=0.07
+    )
+
+
+def test_ignored_pixels_do_not_count_as_a_class():
+    """Half ignored, the rest one class: never balanced, so every draw stays as likely as in a plain crop."""
+    mask = torch.zeros(40, 40, dtype=torch.uint8)
+    mask[:, :20] = IGNORE
+    assert not any(is_balanced(window) for window in crops(mask, 16, 50))
+    mask[::2, 20:] = 1  # both classes alike where pixels count, though they fill less than half of most windows
+    windows = crops(mask, 16)
+    assert np.mean([is_balanced(window) for window in windows]) == 1
+
+
+def test_crop_of_a_whole_tile_is_the_tile():
+    image = grid(48, 48)
+    cropped = crop_balanced((image, image, image[0]), 48, np.random.default_rng(0))
+    assert torch.equal(cropped[0], image)
+
+
+@settings(max_examples=60)
+@given(seed=seeds, bands=st.sampled_from([1, 2, 3, 4, 13]))
+def test_colours_stay_near_and_where_they_are(seed, bands):
+    """(v +- 10) * 0.8 to 1.2 bounds what other numbers of bands than three get, which have no hue or saturation."""
+    image = torch.from_numpy(np.random.default_rng(seed).integers(0, 256, (bands, 9, 7), np.uint8))
+    distorted = distort_colours(image, np.random.default_rng(seed))
+    assert (distorted.shape, distorted.dtype) == (image.shape, torch.uint8)
+    if bands != 3:
+        low, high = ((image.float() + s).clamp(0, 255) * f for s, f in ((-10, 0.8), (10, 1.2)))
+        outside = (distorted.float() < low.floor() - 1) | (distorted.float() > high.clamp(max=255))
+        assert not outside.any()
+
+
+def test_colours_are_drawn_for_each_date():
+    image = grid(40, 70)
+    draws = [draw(AUGMENTATIONS["open-cd"], (image, image, image[0]), seed)[:2] for seed in range(40)]
+    assert np.mean([not torch.equal(before, after) for before, after in draws]) > 0.85
+
+
+def test_each_colour_step_comes_as_often_as_it_should(monkeypatch):
+    """In every second image; contrast precedes the colours as often as it follows them."""
+    calls = []
+    for step in ("adjust_saturation", "adjust_hue"):
+        monkeypatch.setattr(F, step, lambda image, _, step=step: calls[-1].append(step) or image)
+
+    def linear(image, factor, shift):
+        calls[-1].append("brightness" if factor == 1 else "contrast")
+        return image
+
+    monkeypatch.setattr(transforms, "_linear", linear)
+    for seed in range(600):
+        calls.append([])
+        distort_colours(torch.zeros(3, 2, 2, dtype=torch.uint8), np.random.default_rng(seed))
+    for step in ("brightness", "contrast", "adjust_saturation", "adjust_hue"):
+        assert 0.43 < np.mean([step in steps for steps in calls]) < 0.57
+    among_others = [steps for steps in calls if {"contrast", "adjust_hue"} <= set(steps)]
+    assert 0.4 < np.mean([steps.index("contrast") < steps.index("adjust_hue") for steps in among_others]) < 0.6
+    assert all("brightness" not in steps[1:] for steps in calls)

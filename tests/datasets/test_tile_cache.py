@@ -1,0 +1,170 @@
+"""Cached samples are the files' samples, whoever reads them; a cache that no longer fits is made anew."""
+
+import os
+import pickle
+import shutil
+from collections import namedtuple
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.utils.data import BatchSampler, DataLoader
+
+from datasets import tile_cache
+from datasets.change_pairs import ChangePairs, read_sample
+from datasets.pairs import find_pairs
+from datasets.pfbs import PFBSSampler
+from datasets.raster import PLAIN
+from datasets.reading import Reading
+from datasets.tile_cache import HEADER, open_cache
+from datasets.transforms import build_augmentation
+
+
+@pytest.fixture
+def data(drawn_set, tmp_path):
+    return shutil.copytree(drawn_set, tmp_path / "data")
+
+
+def same(cache, pairs, reading=PLAIN):
+    return all(
+        np.array_equal(ours, theirs)
+        for pair in pairs
+        for ours, theirs in zip(cache(pair), read_sample(pair, reading), strict=True)
+    )
+
+
+@pytest.mark.parametrize("reading", [PLAIN, Reading(bands=(3, 1), limits=((20, 200), (0, 255))), Reading((2,))])
+def test_gives_what_the_files_give(reading, data, tmp_path):
+    if reading.bands:
+        pytest.importorskip("rasterio")
+    pairs = find_pairs(data, "train")
+    cache = open_cache(tmp_path / "cache" / "train.tiles", pairs, reading)
+    assert same(cache, pairs, reading)
+    assert same(pickle.loads(pickle.dumps(cache)), pairs[::-1], reading)
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == ["train.tiles"]
+
+
+@pytest.mark.parametrize("start", [None, pytest.param("spawn", marks=pytest.mark.slow)])
+def test_a_cached_loader_gives_the_same_batches(start, data, tmp_path):
+    """Bit by bit, under augmentation, in this process and in a spawned worker."""
+    pairs = find_pairs(data, "train")
+    cache = open_cache(tmp_path / "train.tiles", pairs, PLAIN)
+    workers = {"num_workers": 1, "multiprocessing_context": start} if start else {}
+
+    def batches(cached):
+        augmentation = build_augmentation("open-cd", crop_size=32, time_swap=True)
+        sampler = BatchSampler(PFBSSampler([1] * len(pairs), seed=1), 4, drop_last=True)
+        return list(DataLoader(ChangePairs(pairs, augmentation, cached=cached), None, sampler=sampler, **workers))
+
+    for ours, theirs in zip(batches(cache), batches(None), strict=True):
+        assert all(torch.equal(ours[key], theirs[key]) for key in ("before", "after", "mask"))
+        assert ours["name"] == theirs["name"]
+
+
+def test_a_pair_without_label_is_ignored(data, tmp_path):
+    shutil.rmtree(data / "test" / "label")
+    pairs = find_pairs(data, "test", labels=False)
+    assert np.unique(open_cache(tmp_path / "test.tiles", pairs, PLAIN)(pairs[1])[2]).tolist() == [255]
+
+
+def test_is_filled_once(data, tmp_path, monkeypatch):
+    pairs, path = find_pairs(data, "train"), tmp_path / "train.tiles"
+    open_cache(path, pairs, PLAIN)
+    monkeypatch.setattr(tile_cache, "read_sample", None)
+    written = path.stat().st_mtime_ns
+    assert same(open_cache(path, pairs, PLAIN), pairs)
+    assert path.stat().st_mtime_ns == written
+
+
+def touch(data):
+    path = data / "train" / "B" / "scene_0003.png"
+    os.utime(path, ns=(1, 1))
+
+
+def replace_image(data):
+    """Other pixels in as many bytes, at the same time, are not noticed; in other bytes they are."""
+    path = data / "train" / "A" / "scene_0003.png"
+    before = path.stat()
+    Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(path)
+    os.utime(path, ns=(before.st_mtime_ns, before.st_mtime_ns))
+
+
+def remove_a_pair(data):
+    for folder in ("A", "B", "label"):
+        (data / "train" / folder / "scene_0003.png").unlink()
+
+
+def rename_a_pair(data):
+    for folder in ("A", "B", "label"):
+        (data / "train" / folder / "scene_0003.png").rename(data / "train" / folder / "scene_0099.png")
+
+
+@pytest.mark.parametrize("change", [touch, replace_image, remove_a_pair, rename_a_pair])
+def test_changed_images_are_read_anew(change, data, tmp_path, caplog):
+    path = tmp_path / "train.tiles"
+    open_cache(path, find_pairs(data, "train"), PLAIN)
+    change(data)
+    pairs = find_pairs(data, "train")
+    assert same(open_cache(path, pairs, PLAIN), pairs)
+    assert "train.tiles: its images, or how they are read, have changed; made anew" in caplog.text
+
+
+def test_another_reading_is_another_cache(data, tmp_path, caplog):
+    pairs, path = find_pairs(data, "train"), tmp_path / "train.tiles"
+    open_cache(path, pairs, PLAIN)
+    reading = Reading(change_value=0)
+    assert same(open_cache(path, pairs, reading), pairs, reading)
+    assert "how they are read, have changed" in caplog.text
+
+
+@pytest.mark.parametrize("torn", [lambda b: b[:-1], lambda b: b[:100], lambda b: b"", lambda b: bytes(len(b))])
+def test_torn_files_are_made_anew(torn, data, tmp_path, caplog):
+    pairs, path = find_pairs(data, "train"), tmp_path / "train.tiles"
+    open_cache(path, pairs, PLAIN)
+    path.write_bytes(torn(path.read_bytes()))
+    assert same(open_cache(path, pairs, PLAIN), pairs)
+    assert "train.tiles: torn; made anew" in caplog.text
+
+
+def test_nothing_is_left_of_one_that_failed(data, tmp_path):
+    pairs, path = find_pairs(data, "train"), tmp_path / "cache" / "train.tiles"
+    pairs[7].after.write_bytes(pairs[7].after.read_bytes()[:2000])
+    with pytest.raises(ValueError, match=r"scene_0007\.png: damaged or unreadable"):
+        open_cache(path, pairs, PLAIN)
+    assert not list(path.parent.iterdir())
+
+
+def test_one_size_only(data, tmp_path):
+    path = data / "train" / "A" / "scene_0004.png"
+    Image.open(path).resize((32, 64)).save(path)
+    with pytest.raises(ValueError, match=r"scene_0004\.png: 64 x 32 pixels among tiles of 64 x 64; .*leave it out"):
+        open_cache(tmp_path / "cache" / "train.tiles", find_pairs(data, "train"), PLAIN)
+    assert not (tmp_path / "cache").exists()
+
+
+def test_says_how_much_space_it_needs(data, tmp_path, monkeypatch):
+    pairs = find_pairs(data, "train")
+    bytes_ = HEADER + 12 * 64 * 64 * 7
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(tile_cache.shutil, "disk_usage", lambda path: usage(0, 0, bytes_ - 1))
+    with pytest.raises(ValueError, match=r"train\.tiles: decoded, these tiles take 0\.0 GB, and 0\.0 GB are free"):
+        open_cache(tmp_path / "train.tiles", pairs, PLAIN)
+    monkeypatch.setattr(tile_cache.shutil, "disk_usage", lambda path: usage(0, 0, bytes_))
+    assert open_cache(tmp_path / "train.tiles", pairs, PLAIN).path.stat().st_size == bytes_
+
+
+def test_a_file_that_another_run_replaced_is_not_read(data, tmp_path):
+    """Two data sets in one --cache: the first run must not go on with the second one's tiles."""
+    path = tmp_path / "train.tiles"
+    train, val = (find_pairs(data, split) for split in ("train", "val"))
+    mine = open_cache(path, train, PLAIN)
+    open_cache(path, val, PLAIN)
+    with pytest.raises(ValueError, match="changed by another run"):
+        mine(train[0])
+
+
+def test_what_is_written_into_a_sample_stays_out_of_the_file(data, tmp_path):
+    pairs, path = find_pairs(data, "train"), tmp_path / "train.tiles"
+    open_cache(path, pairs, PLAIN)(pairs[0])[0][:] = 7
+    assert same(open_cache(path, pairs, PLAIN), pairs)
