@@ -1,0 +1,61 @@
+"""The benchmark: who takes turns with whom, what is compared with what, and that the suites run."""
+
+import json
+
+import pytest
+
+from tools import benchmark
+from tools.benchmark import Case, Timing, interleaved, main, summary, table
+
+
+def test_cases_take_turns_and_the_first_round_does_not_count():
+    order = []
+    cases = [Case(name, lambda name=name: order.append(name), 1, "a") for name in "abc"]
+    timings = interleaved(cases, 2)
+    assert order == list("abcabcabc")
+    assert {name: len(rounds) for name, rounds in timings.items()} == {"a": 2, "b": 2, "c": 2}
+
+
+def test_ratios_are_taken_within_a_round():
+    """A round in which everything takes ten times as long changes no ratio; speeds are by pair."""
+    cases = [Case("base", print, 100, "base"), Case("half", print, 50, "base")]
+    timings = {"base": [Timing(1, 0.5), Timing(10, 0.5)], "half": [Timing(1, 1.0), Timing(10, None)]}
+    base, half = summary(cases, timings)
+    assert base["pairs_per_second"] == [100, 10]
+    assert half["ratio"] == [0.5, 0.5]
+    assert (half["cpu_ms_per_pair"], half["cpu_ratio"]) == ([20], [0.25])
+    text = table([base, half]).splitlines()
+    assert text[1].split() == ["base", "55", "(10", "to", "100)", "5.00", "(5.00", "to", "5.00)"]
+    assert text[2].endswith("0.50 (0.50 to 0.50)  0.25 (0.25 to 0.25)  base")
+
+
+def test_workers_are_counted_in():
+    """On systems that tell: a worker's own CPU time, and none of what ended before."""
+    if benchmark.cpu_seconds() is None:
+        pytest.skip("no /proc here")
+    assert 0 <= benchmark.cpu_seconds() < 10**6
+
+
+@pytest.mark.slow
+def test_suites_run(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(benchmark, "DRAWN", 8)
+    monkeypatch.setattr(benchmark, "COPIES", 1)
+    main(["--rounds", "1", "--json", str(tmp_path / "out.json")])
+    found = json.loads((tmp_path / "out.json").read_text())
+    assert set(found["suites"]) == {"loading", "doctor"}
+    out = capsys.readouterr().out
+    for name, rows in found["suites"].items():
+        assert all(len(row["ratio"]) == 1 and row["pairs_per_second"][0] > 0 for row in rows)
+        assert f"{name}\n" in out
+    loading = {row["case"]: row for row in found["suites"]["loading"]}
+    assert loading["cache, amfnet"]["base"] == "files, amfnet"
+
+
+@pytest.mark.parametrize("argv", [["speed"], ["--rounds", "0"]])
+def test_wrong_words(argv, capsys):
+    with pytest.raises(SystemExit) as left:
+        main(argv)
+    assert left.value.code == 2
+    assert {"speed": "no suite 'speed'; there are loading, doctor", "0": "at least 1"}[
+        argv[-1]
+    ] in capsys.readouterr().err
