@@ -1,14 +1,13 @@
 """What is kept beside tiles: tiles.json, the plan they come from, manifest.csv, the tiles."""
 
 import csv
-import io
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from datasets.tiles import Hashes, Scene, Tile, Tiling, write_whole
+from datasets.tiles import Hashes, Scene, Tile, Tiling, write_whole, written_whole
 
 PLAN, MANIFEST = "tiles.json", "manifest.csv"
 ROLES = ("before", "after", "label")
@@ -83,20 +82,21 @@ def _compare(output: Path, there: dict[str, Any], here: dict[str, Any]) -> None:
 def write_manifest(output: Path, tiles: Iterable[Tile], root: Path) -> Path:
     """Write manifest.csv: for each tile its split, name, window, source files and the SHA-256 of its own files.
 
-    The window is the part of the source, so at a padded edge it is smaller than the tile.
+    The window is the part of the source, so at a padded edge it is smaller than the tile. Tiles are written down as
+    they come, and none is kept; the file gets its name with the last one.
     """
-    text = io.StringIO()
     columns = ("split", "tile", "top", "left", "height", "width", *ROLES, *(f"{role}_sha256" for role in ROLES))
-    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
-    writer.writeheader()
-    for tile in tiles:
-        row: dict[str, object] = {"split": tile.scene.split, "tile": tile.scene.tile_name(tile.window)}
-        row |= asdict(tile.window)
-        row |= {role: _relative(path, root) for role, path in tile.scene.files.items()}
-        row |= {f"{role}_sha256": value for role, value in tile.hashes.items()}
-        writer.writerow(row)
-    write_whole(output / MANIFEST, text.getvalue().encode())
-    return output / MANIFEST
+    path = output / MANIFEST
+    with written_whole(path) as partial, partial.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
+        writer.writeheader()
+        for tile in tiles:
+            row: dict[str, object] = {"split": tile.scene.split, "tile": tile.scene.tile_name(tile.window)}
+            row |= asdict(tile.window)
+            row |= {role: _relative(source, root) for role, source in tile.scene.files.items()}
+            row |= {f"{role}_sha256": value for role, value in tile.hashes.items()}
+            writer.writerow(row)
+    return path
 
 
 def _read_hashes(path: Path) -> dict[tuple[str, str], Hashes]:

@@ -4,7 +4,7 @@ import hashlib
 import io
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -215,10 +215,17 @@ def _jobs(scenes: Sequence[Scene], workers: int) -> Iterator[tuple[Scene, list[l
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file beside its place, then rename it; what a killed run leaves beside, the next one overwrites."""
+    """Write a file beside its place, then rename it."""
+    with written_whole(path) as partial:
+        partial.write_bytes(content)
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """A place beside the file, renamed when all went well; what a killed run leaves there, the next one overwrites."""
     partial = path.with_name(f".{path.name}.partial")
     try:
-        partial.write_bytes(content)
+        yield partial
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)

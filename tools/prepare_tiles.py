@@ -4,7 +4,7 @@ import argparse
 import logging
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from datasets.layouts import SPLITS, has_split
 from datasets.pairs import Pair, find_pairs
 from datasets.recognition import count_remark, introduce, known_pairs, recognise
 from datasets.tile_records import plan_of, refuse_source, start_output, write_manifest
-from datasets.tiles import TileCutter, Tiling, plan_scenes
+from datasets.tiles import Tile, TileCutter, Tiling, plan_scenes
 from utils.runtime import errors_in_one_line, show_log
 from utils.tiling import EDGES
 
@@ -83,16 +83,12 @@ def prepare(args: argparse.Namespace) -> None:
     introduce(name, Counter(scene.split for scene in scenes), sizes.pop() if len(sizes) == 1 else None)
     plan = plan_of(scenes, tiling, root)
     cutter = TileCutter(args.output, tiling.tile_size, start_output(args.output, plan))
-    tiles = []
     with (
         closing(cutter.cut(scenes, args.num_workers)) as parts,
         tqdm(total=sum(plan["tiles"].values()), unit="tile", desc="cutting", dynamic_ncols=True) as progress,
         logging_redirect_tqdm(),
     ):
-        for part in parts:
-            tiles += part
-            progress.update(len(part))
-    manifest = write_manifest(args.output, tiles, root)
+        manifest = write_manifest(args.output, counted(parts, progress), root)
     report_counts(plan["tiles"], tiling, name)
     log.info("source, window and SHA-256 of each tile: %s", manifest)
     log.info("next: python -m tools.check_dataset --data-root %s", args.output)
@@ -107,6 +103,13 @@ def report_counts(tiles: Mapping[str, int], tiling: Tiling, name: str) -> None:
         remark = None if tiling.overlap else count_remark(name, split, count, size)
         if remark:
             log.warning("%s: %s", split, remark)
+
+
+def counted(parts: Iterable[list[Tile]], progress: tqdm) -> Iterator[Tile]:
+    """The tiles of all parts, each part shown when it is there."""
+    for part in parts:
+        progress.update(len(part))
+        yield from part
 
 
 def find_source(args: argparse.Namespace) -> tuple[dict[str, list[Pair]], Path]:

@@ -54,6 +54,20 @@ def source(tmp_path):
     }
 
 
+def test_manifest_is_there_when_it_is_whole(source, tmp_path):
+    root, splits = source
+    (tmp_path / "tiles").mkdir()
+    parts = TileCutter(tmp_path / "tiles", 32).cut(plan_scenes(splits, Tiling(32)))
+
+    def tiles_until_the_disk_is_full():
+        yield from next(parts)
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        write_manifest(tmp_path / "tiles", tiles_until_the_disk_is_full(), root)
+    assert not [path for path in (tmp_path / "tiles").iterdir() if path.is_file()]
+
+
 @pytest.mark.parametrize("edge", EDGES)
 @pytest.mark.parametrize("overlap", [0, 5])
 def test_tiles_are_named_by_place_and_hold_the_source(edge, overlap, source, tmp_path):
