@@ -37,7 +37,7 @@ from utils.run_log import write_text
 from utils.runtime import errors_in_one_line
 
 DRAWN, COPIES = 64, 4  # pairs of 256 x 256 that are drawn, and how often each is written
-BATCH = 8
+BATCHES = {"none": 8, "hanet": 8, "amfnet": 32, "open-cd": 8}  # an augmentation's batch size, by its recipe
 
 
 @dataclass(frozen=True)
@@ -52,10 +52,10 @@ class Case:
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds of one run: on the clock, and of CPU, workers included; None where a system does not tell that."""
+    """Seconds of one run: on the clock, and of CPU in the busiest process, which bounds the speed."""
 
     wall: float
-    cpu: float | None
+    cpu: float
 
 
 def interleaved(cases: Sequence[Case], rounds: int) -> dict[str, list[Timing]]:
@@ -63,24 +63,23 @@ def interleaved(cases: Sequence[Case], rounds: int) -> dict[str, list[Timing]]:
     timings: dict[str, list[Timing]] = {case.name: [] for case in cases}
     for number in range(rounds + 1):
         for case in cases:
-            cpu, started = cpu_seconds(), time.perf_counter()
+            before, started = cpu_seconds(), time.perf_counter()
             case.run()
             wall, after = time.perf_counter() - started, cpu_seconds()
             if number:
-                timings[case.name].append(Timing(wall, None if cpu is None or after is None else after - cpu))
+                timings[case.name].append(Timing(wall, max(after[pid] - before.get(pid, 0) for pid in after)))
     return timings
 
 
-def cpu_seconds() -> float | None:
-    """CPU time of this process and its living children, to a hundredth of a second; None but on Linux."""
-    total = time.process_time()
+def cpu_seconds() -> dict[int, float]:
+    """CPU time of this process and, on Linux, of its living children, to a hundredth of a second, by process id."""
+    seconds = {os.getpid(): time.process_time()}
     for child in multiprocessing.active_children():
         stat = Path(f"/proc/{child.pid}/stat")
-        if not stat.is_file():
-            return None
-        user, system = stat.read_text().rpartition(")")[2].split()[11:13]
-        total += (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
-    return total
+        if stat.is_file():
+            user, system = stat.read_text().rpartition(")")[2].split()[11:13]
+            seconds[child.pid or 0] = (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+    return seconds
 
 
 def summary(cases: Sequence[Case], timings: dict[str, list[Timing]]) -> list[dict[str, Any]]:
@@ -94,9 +93,9 @@ def summary(cases: Sequence[Case], timings: dict[str, list[Timing]]) -> list[dic
                 "case": case.name,
                 "base": case.base,
                 "pairs_per_second": [case.pairs / t.wall for t in own],
-                "cpu_ms_per_pair": [1000 * t.cpu / case.pairs for t in own if t.cpu is not None],
+                "cpu_ms_per_pair": [1000 * t.cpu / case.pairs for t in own],
                 "ratio": [scale * b.wall / t.wall for t, b in zip(own, base, strict=True)],
-                "cpu_ratio": [scale * b.cpu / t.cpu for t, b in zip(own, base, strict=True) if t.cpu and b.cpu],
+                "cpu_ratio": [scale * b.cpu / t.cpu for t, b in zip(own, base, strict=True)],
             }
         )
     return rows
@@ -115,8 +114,6 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 
 def spread(values: Sequence[float], form: str) -> str:
     """Median (lowest to highest)."""
-    if not values:
-        return "-"
     return f"{statistics.median(values):{form}} ({min(values):{form}} to {max(values):{form}})"
 
 
@@ -144,7 +141,7 @@ def loading(folder: Path) -> list[Case]:
     cache = open_cache(folder / "train.tiles", pairs, PLAIN)
 
     def load(name: str, cached: TileCache | None = None) -> Callable[[], None]:
-        batches = BatchSampler(PFBSSampler([1] * len(pairs)), BATCH, drop_last=True)
+        batches = BatchSampler(PFBSSampler([1] * len(pairs)), BATCHES[name], drop_last=False)
         dataset = ChangePairs(pairs, build_augmentation(name), cached=cached)
         loader: DataLoader = DataLoader(dataset, None, sampler=batches, num_workers=1, persistent_workers=True)
 
@@ -155,9 +152,9 @@ def loading(folder: Path) -> list[Case]:
         return epoch
 
     cases = [Case("decoding", lambda: decode(pairs), len(pairs), "decoding")]
-    for name in ("none", "hanet", "amfnet", "open-cd"):
+    for name in BATCHES:
         cases.append(Case(f"files, {name}", load(name), len(pairs), "decoding"))
-    for name in ("none", "hanet", "amfnet", "open-cd"):
+    for name in BATCHES:
         cases.append(Case(f"cache, {name}", load(name, cache), len(pairs), f"files, {name}"))
     return cases
 
