@@ -39,7 +39,7 @@ def predict(config: PredictConfig) -> dict[str, float]:
     pairs = pairs_to_predict(config)
     labelled = pairs[0].label is not None
     predictor = ChangePredictor(config.checkpoint, pick_device(config.device))
-    threshold = predictor.threshold if config.threshold is None else config.threshold
+    threshold = predictor.choose_threshold(config.threshold)
     reading = reading_from(predictor.about.get("reading"))
     codes = {"change_value": config.change_value, "ignore_value": config.ignore_value}
     reading = replace(reading, **{name: value for name, value in codes.items() if value is not None})
@@ -72,6 +72,8 @@ def predict(config: PredictConfig) -> dict[str, float]:
     write_metrics(output, config, predictor, pairs, sizes, threshold, total, result)
     report(output, rows, result)
     warn_of_old_maps(output, {pair.name for pair in pairs})
+    if labelled and predictor.about.get("selected_on") == "test":
+        log.warning("this checkpoint was chosen on the test split of its data set: scores there flatter")
     if labelled and not total[1].sum():
         log.warning("no label has a changed pixel: scores of the changed class say nothing")
     return result

@@ -3,9 +3,11 @@
 
 import json
 import logging
-import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+import statistics
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -26,20 +28,25 @@ from datasets.recognition import introduce, recognise, set_statistics
 from datasets.tile_cache import TileCache, open_cache
 from datasets.transforms import build_augmentation
 from models import build_model
-from utils.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from utils.config import FREE_ON_RESUME, TrainConfig, config_as_toml, parse_train_config, plain_config
-from utils.engine import evaluate, train_one_epoch
-from utils.input_scaling import scaling_from
-from utils.losses import LOSSES, DeepSupervisionLoss
-from utils.metrics import scores
-from utils.run_log import link_best, write_run_log, write_text
-from utils.runtime import amp_type, choose, errors_in_one_line, pick_device, seed_everything, show_log
-from utils.schedules import SCHEDULES
+from utils import distributed
+from utils.checkpoint import Checkpoint
+from utils.config import TrainConfig, parse_train_config, recipe_table
+from utils.engine import Epoch
+from utils.run_folder import Run, folder_of, load_resumable, run_folder
+from utils.run_log import score_table, write_text
+from utils.runtime import (
+    choose,
+    errors_in_one_line,
+    make_deterministic,
+    pick_device,
+    seed_everything,
+    show_log,
+)
+from utils.survival import Stopping
+from utils.training import LOGGED, Trainer, build_learner
 
 log = logging.getLogger("train")
-OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 COUNTS = "label_counts.json"  # kept in the run folder
-LOGGED = ("f1", "precision", "recall", "iou")
 
 
 @dataclass(frozen=True)
@@ -60,86 +67,80 @@ class Data:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the script; an expected error is one line on stderr and exit code 2."""
-    with errors_in_one_line("interrupted; what whole epochs gave is kept: the same command with --resume goes on"):
-        show_log()
-        train(parse_train_config(argv))
+    with errors_in_one_line("interrupted; what last.pt holds is kept, and --resume goes on with it"):
+        show_log(quiet=distributed.is_later_rank())
+        config = parse_train_config(argv)
+        if config.list_recipes:
+            sys.stdout.write(recipe_table() + "\n")
+        elif config.seeds > 1:
+            train_seeds(config)
+        else:
+            train(config)
 
 
-def train(config: TrainConfig) -> Path:
-    """Train one run and return its folder, which then holds best.pt."""
-    device = pick_device(config.device)
+def train_seeds(config: TrainConfig) -> None:
+    """Train the same with several seeds, each in a folder of its own, and report mean and deviation."""
+    folder = folder_of(config)
+    seeds = range(config.seed, config.seed + config.seeds)
+    results = {f"seed {s}": train(replace(config, seed=s, seeds=1, output=folder / f"seed-{s}")) for s in seeds}
+    columns = {name: [scores[name] for scores in results.values()] for name in LOGGED}
+    results["mean"] = {name: statistics.mean(values) for name, values in columns.items()}
+    results["deviation"] = {name: statistics.stdev(values) for name, values in columns.items()}
+    log.info("%s", score_table(results, LOGGED))
+    if distributed.rank() == 0:
+        write_text(folder / "seeds.json", json.dumps(results, indent=1) + "\n")
+
+
+def train(config: TrainConfig) -> dict[str, float]:
+    """Train one run.
+
+    Returns:
+        Scores, on the split that chose it, of the best.pt that the run's folder then holds.
+    """
+    device = distributed.join(pick_device(config.device))
+    torch.backends.cudnn.benchmark = not config.deterministic
+    if config.deterministic:
+        make_deterministic()
     folder = run_folder(config)
-    last = load_resumable(folder / "last.pt", config) if (config.resume and (folder / "last.pt").is_file()) else None
+    last = load_resumable(folder, config)
     seed_everything(config.seed)
     network = build_model(config.model, **config.network_options)
     data = open_data(config, network.size_divisor, last, folder)
     refuse_inside(folder, [*data.train, *data.val])
     if last is None and config.backbone_weights != "none":
         load_backbone(network, config)
-    train_loader, sampler = training_loader(data, config, device)
-    val_loader = loader_of(
-        ChangePairs(data.val, reading=data.reading, cached=data.caches.get("val", data.caches.get("train"))),
-        same_size_batches(data.val_sizes, config.batch_size), config, device,
-    )  # fmt: skip
-    network = network.to(device).to(memory_format=torch.channels_last)
-    scaling = scaling_from(data.statistics).to(device)
-    loss = DeepSupervisionLoss(LOSSES[config.loss], config.loss_weights())
-    optimizer = OPTIMIZERS[config.optimizer](network.parameters(), config.lr, weight_decay=config.weight_decay)
-    half = amp_type(device) if config.amp else None
-    scaler = torch.amp.GradScaler(device.type, enabled=half == torch.float16)
-    history = restore(last, network, optimizer, scaler) if last else []
-    start_folder(folder, config, data, history)
-    seen = [sampler.draws(epoch) // config.batch_size * config.batch_size for epoch in range(config.epochs)]
+    loader, sampler = training_loader(data, config, device)
+    a_step = config.batch_size // distributed.ranks()
+    steps = [sampler.draws(epoch) // a_step for epoch in range(config.epochs)]
+    learner = build_learner(config, network, data.statistics, device, steps)
+    run = Run(folder, config, about_run(config, data), learner)
+    unfinished = run.start(last)
+    if distributed.rank() == 0:
+        write_text(folder / COUNTS, data.label_counts.as_text())
+    with Stopping() as stopping, progress_bar(config, steps, len(run.history), unfinished) as progress:
+        trainer = Trainer(run, validation_loader(data, config, device), stopping)
+        for number in range(len(run.history), config.epochs):
+            epoch, unfinished = unfinished or Epoch(number, steps[number]), None
+            progress.set_description(f"epoch {number + 1}/{config.epochs}")
+            sampler.set_epoch(number, skip=epoch.step * a_step)
+            trainer.train(loader, epoch, progress)
+            run.end_epoch(trainer.validate(epoch, sampler.pool_size(number)))
+        scores = trainer.finish()
+    if distributed.rank() == 0:
+        say_next(run)
+    return scores
+
+
+@contextmanager
+def progress_bar(config: TrainConfig, steps: Sequence[int], epochs: int, unfinished: Epoch | None) -> Iterator[tqdm]:
+    """A bar over the pairs of the whole run; what was trained before counts as done."""
+    done = sum(steps[:epochs]) + (unfinished.step if unfinished else 0)
+    sizes = {"total": sum(steps) * config.batch_size, "initial": done * config.batch_size}
     with (
-        tqdm(total=sum(seen), initial=sum(seen[: len(history)]), unit="pair", dynamic_ncols=True) as progress,
+        tqdm(**sizes, unit="pair", dynamic_ncols=True, disable=distributed.rank() > 0) as progress,
         logging_redirect_tqdm(),
     ):
-        for epoch in range(len(history), config.epochs):
-            started = time.perf_counter()
-            progress.set_description(f"epoch {epoch + 1}/{config.epochs}")
-            sampler.set_epoch(epoch)
-            seed_everything(config.seed, epoch)
-            lr = SCHEDULES[config.schedule](config.lr, epoch, config.epochs)
-            for group in optimizer.param_groups:
-                group["lr"] = lr
-            counts, losses = train_one_epoch(
-                network, train_loader, loss, optimizer, scaling, device, scaler, half, progress
-            )
-            val_counts, val_loss = evaluate(network, val_loader, loss, scaling, device, half)
-            seconds = time.perf_counter() - started
-            history.append(
-                log_row(epoch + 1, lr, losses.tolist(), scores(counts), val_loss, scores(val_counts), seconds)
-            )
-            content = checkpoint_content(config, network, data, history)
-            save_epoch(folder, content, optimizer, scaler, history)
-    log_result(folder, config, data, history)
-    return folder
-
-
-def run_folder(config: TrainConfig) -> Path:
-    """The folder of this run; an existing run in it is never touched unasked."""
-    folder = config.output or Path("checkpoints") / f"{config.data_root.resolve().name}-{config.recipe}"
-    exists = (folder / "last.pt").is_file()
-    if config.resume and not exists:
-        log.warning("%s: no last.pt yet, so this starts with the first epoch", folder)
-    if exists and not (config.resume or config.overwrite):
-        raise ValueError(
-            f"{folder}: holds a run; --resume goes on with it, --overwrite starts again, --output names another folder"
-        )
-    return folder
-
-
-def load_resumable(path: Path, config: TrainConfig) -> Checkpoint:
-    """Read last.pt; settings that would compute something else than the run did are an error."""
-    last, wanted = load_checkpoint(path), plain_config(config)
-    if not {"config", "data", "optimizer", "scaler", "history"} <= last.keys():
-        raise ValueError(f"{path}: not the last.pt of a run (best.pt cannot be resumed); start again with --overwrite")
-    before = last["config"]
-    names = [n for n in {**before, **wanted} if n not in FREE_ON_RESUME and before.get(n) != wanted.get(n)]
-    if names:
-        changes = "; ".join(f"{n}: {before.get(n)} there, {wanted.get(n)} here" for n in names)
-        raise ValueError(f"{path}: made with other settings ({changes}); give the same ones, or another --output")
-    return last
+        yield progress
 
 
 def load_backbone(network: nn.Module, config: TrainConfig) -> None:
@@ -159,7 +160,11 @@ def open_data(config: TrainConfig, divisor: int, last: Checkpoint | None, folder
     reading = reading_of(config, pairs, last)
     counts = LabelCounts(reading, folder / COUNTS)
     changed = count_changed(pairs, reading, counts)
-    if has_split(config.data_root, "val"):
+    if config.select_on == "test":
+        train, val, selected_on = pairs, find_pairs(config.data_root, "test", folders=config.folders), "test"
+        log.warning("best.pt is chosen on the test split: its scores there flatter, and all output says so")
+        count_changed(val, reading, counts)
+    elif has_split(config.data_root, "val"):
         train, val, selected_on = pairs, find_pairs(config.data_root, "val", folders=config.folders), "val"
         count_changed(val, reading, counts)
     else:
@@ -210,7 +215,16 @@ def statistics_of(config: TrainConfig, pairs: Sequence[Pair], reading: Reading, 
 
 
 def training_loader(data: Data, config: TrainConfig, device: torch.device) -> tuple[DataLoader, PFBSSampler]:
-    """Augmented batches in the sampler's order; a last batch that is not full is left out."""
+    """Augmented batches in the sampler's order: of each step this process's share, in the parts it is worked through.
+
+    Raises:
+        ValueError: the batch does not split evenly, or an epoch would have none.
+    """
+    ranks = distributed.ranks()
+    if config.batch_size % (ranks * config.accumulate):
+        raise ValueError(
+            f"--batch-size {config.batch_size} does not split into {config.accumulate} parts on {ranks} processes"
+        )
     augmentation = build_augmentation(config.augmentation, config.crop_size, config.time_swap, config.rotation_corners)
     pairs = ChangePairs(data.train, augmentation, data.reading, data.caches.get("train"))
     sampler = PFBSSampler(
@@ -220,11 +234,24 @@ def training_loader(data: Data, config: TrainConfig, device: torch.device) -> tu
         config.seed,
         released=config.pfbs_released,
         pool_only=config.pfbs_pool_only,
+        positions=config.epoch_steps * config.batch_size,
+        rank=distributed.rank(),
+        ranks=ranks,
     )
-    if len(sampler) < config.batch_size:  # no later epoch draws less than the first
-        what = f"{len(sampler)} training pairs in the first epoch make no batch of {config.batch_size}"
+    if sampler.draws(0) * ranks < config.batch_size:  # no later epoch draws less than the first
+        what = f"{sampler.draws(0) * ranks} training pairs in the first epoch make no batch of {config.batch_size}"
         raise ValueError(f"{what}; lower --batch-size")
-    return loader_of(pairs, BatchSampler(sampler, config.batch_size, drop_last=True), config, device), sampler
+    part = config.batch_size // (ranks * config.accumulate)
+    return loader_of(pairs, BatchSampler(sampler, part, drop_last=True), config, device), sampler
+
+
+def validation_loader(data: Data, config: TrainConfig, device: torch.device) -> DataLoader:
+    """Batches of one size each; every pair once, on one of the processes."""
+    batches = same_size_batches(data.val_sizes, config.batch_size // config.accumulate)[
+        distributed.rank() :: distributed.ranks()
+    ]
+    cache = data.caches.get("val", data.caches.get("train"))
+    return loader_of(ChangePairs(data.val, reading=data.reading, cached=cache), batches, config, device)
 
 
 def loader_of(
@@ -237,84 +264,24 @@ def loader_of(
     return DataLoader(pairs, None, sampler=batches, pin_memory=pin, generator=torch.Generator(), **workers)
 
 
-def restore(
-    last: Checkpoint, network: nn.Module, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler
-) -> list[dict[str, float]]:
-    """Put a run back to where last.pt left it; returns its history."""
-    network.load_state_dict(last["weights"])
-    optimizer.load_state_dict(last["optimizer"])
-    scaler.load_state_dict(last["scaler"])
-    log.info("resuming after epoch %d", len(last["history"]))
-    return last["history"]
-
-
-def start_folder(folder: Path, config: TrainConfig, data: Data, history: Sequence[dict[str, float]]) -> None:
-    """Make the run folder and write config.toml; a run to be overwritten loses nothing before its first epoch."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "metrics.json").unlink(missing_ok=True)
-    write_text(folder / "config.toml", config_as_toml(config, data=data.fingerprint))
-    write_text(folder / COUNTS, data.label_counts.as_text())
-    if history:
-        write_run_log(folder, history)
-
-
-def log_row(
-    epoch: int, lr: float, losses: Sequence[float], train_scores: Mapping[str, float],
-    val_loss: float, val_scores: Mapping[str, float], seconds: float,
-) -> dict[str, float]:  # fmt: skip
-    """One line of log.csv, also logged; losses are of the main head unless they say aux."""
-    row = {"epoch": epoch, "lr": lr, "train_loss": losses[0]}
-    row |= {f"train_loss_aux{i}": value for i, value in enumerate(losses[1:], start=1)}
-    row |= {f"train_{name}": train_scores[name] for name in LOGGED}
-    row |= {"val_loss": val_loss, **{f"val_{name}": val_scores[name] for name in LOGGED}, "seconds": seconds}
-    percent = ", ".join(f"{name} {100 * val_scores[name]:.2f}" for name in LOGGED)
-    log.info("epoch %d: loss %.4f, val loss %.4f, val %s, %.1f s", epoch, losses[0], val_loss, percent, seconds)
-    return row
-
-
-def checkpoint_content(
-    config: TrainConfig, network: nn.Module, data: Data, history: Sequence[Mapping[str, float]]
-) -> Checkpoint:
-    """What best.pt holds: all that a prediction, and a reader, needs to know."""
+def about_run(config: TrainConfig, data: Data) -> Checkpoint:
+    """What every checkpoint of the run says besides its weights: all that a prediction, and a reader, needs."""
     return {
         "model": config.model,
         "options": config.network_options,
-        "weights": {name: value.contiguous() for name, value in network.state_dict().items()},
         "statistics": data.statistics,
         "reading": data.reading.as_plain(),
         "threshold": 0.5,
         "recipe": config.recipe,
-        "config": plain_config(config),
-        "epoch": len(history),
-        "scores": history[-1],
         "selected_on": data.selected_on,
         "data": data.fingerprint,
     }
 
 
-def save_epoch(
-    folder: Path, content: Checkpoint, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler,
-    history: Sequence[dict[str, float]],
-) -> None:  # fmt: skip
-    """Write the epoch's files; the logs come after last.pt, which can redraw them."""
-    if all(history[-1]["val_f1"] > row["val_f1"] for row in history[:-1]):
-        save_checkpoint(folder / "best.pt", content)
-        link_best(folder, history[-1])
-    states = {"optimizer": optimizer.state_dict(), "scaler": scaler.state_dict(), "history": list(history)}
-    save_checkpoint(folder / "last.pt", content | states)
-    try:
-        write_run_log(folder, history)
-    except OSError as error:  # a log that is open elsewhere must not end the run
-        log.warning("the logs of epoch %d could not be written: %s", len(history), error)
-
-
-def log_result(folder: Path, config: TrainConfig, data: Data, history: Sequence[dict[str, float]]) -> None:
-    """Write metrics.json and say what came out and how to go on."""
-    best = max(history, key=lambda row: row["val_f1"])
-    metrics = {"selected_on": data.selected_on, "recipe": config.recipe, "best": best}
-    write_text(folder / "metrics.json", json.dumps(metrics, indent=1) + "\n")
-    log.info("best val F1 %.2f at epoch %d: %s", 100 * best["val_f1"], best["epoch"], folder / "best.pt")
-    log.info("curves: %s", folder / "curves.png")
+def say_next(run: Run) -> None:
+    """Say where everything is and how to go on."""
+    config, folder = run.config, run.folder
+    log.info("best.pt: %s; curves: %s", folder / "best.pt", folder / "curves.png")
     split = "test" if has_split(config.data_root, "test") else "val"
     if has_split(config.data_root, split):
         flags = f"--checkpoint {folder / 'best.pt'} --data-root {config.data_root} --split {split}"

@@ -35,6 +35,7 @@ class PFBSSampler(Sampler[Draw]):
             so that early epochs are shorter. Nothing wraps then, and `released` makes no difference.
         rank: which of the processes that train together this is.
         ranks: how many they are.
+        positions: draws an epoch, of all ranks together; 0: as many as there are images.
 
     Raises:
         ValueError: no image has change, but the pool is to begin with those that have.
@@ -50,6 +51,7 @@ class PFBSSampler(Sampler[Draw]):
         pool_only: bool = False,
         rank: int = 0,
         ranks: int = 1,
+        positions: int = 0,
     ) -> None:
         self.order = np.argsort(-np.asarray(changed_pixels, np.int64), kind="stable")
         self.foreground = int(np.count_nonzero(changed_pixels))
@@ -58,15 +60,18 @@ class PFBSSampler(Sampler[Draw]):
         self.seed = seed
         self.released = released
         self.pool_only = pool_only
+        self.positions = positions or len(self.order)
         self.rank = rank
         self.ranks = ranks
         self.epoch = 0
+        self.skip = 0
         if (fixed_epochs or linear_epochs) and not self.foreground:
             raise ValueError("no image has a changed pixel, so there is no foreground to sample")
 
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch (from 0) that the next iteration draws."""
+    def set_epoch(self, epoch: int, skip: int = 0) -> None:
+        """Choose the epoch (from 0) that the next iteration draws, without its first `skip` draws on this rank."""
         self.epoch = epoch
+        self.skip = skip
 
     def pool_size(self, epoch: int) -> int:
         """Number of images open in an epoch (from 0)."""
@@ -80,21 +85,21 @@ class PFBSSampler(Sampler[Draw]):
 
     def positions_to_images(self, epoch: int) -> np.ndarray:
         """Image of every position of an epoch, of all ranks, before shuffling, (n,) or (pool,)."""
-        positions = np.arange(self.pool_size(epoch) if self.pool_only else len(self.order))
+        positions = np.arange(self.pool_size(epoch) if self.pool_only else self.positions)
         wrapped = positions % self.pool_size(epoch)
         if self.released:
-            wrapped = np.where(wrapped < self.foreground, wrapped, positions)
+            wrapped = np.where(wrapped < self.foreground, wrapped, positions % len(self.order))
         return self.order[wrapped]
 
     def draws(self, epoch: int) -> int:
         """How many draws an epoch has on each rank."""
-        return (self.pool_size(epoch) if self.pool_only else len(self.order)) // self.ranks
+        return (self.pool_size(epoch) if self.pool_only else self.positions) // self.ranks
 
     def __len__(self) -> int:
-        return self.draws(self.epoch)
+        return self.draws(self.epoch) - self.skip
 
     def __iter__(self) -> Iterator[Draw]:
         images = self.positions_to_images(self.epoch)
         shuffled = np.random.default_rng((self.seed, self.epoch)).permutation(len(images))
-        for position in shuffled[self.rank :: self.ranks][: len(self)]:
+        for position in shuffled[self.rank :: self.ranks][self.skip : self.draws(self.epoch)]:
             yield int(images[position]), (self.seed, self.epoch, int(position))

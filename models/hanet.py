@@ -106,11 +106,14 @@ class HANet(nn.Module):
         column: column attention on every scale.
         row: row attention on every scale, after the columns'. Without both, HAN is CAM(p) + p.
         in_channels: bands of an image.
+        fcn_head: Open-CD's head in place of the published 3 x 3: a 1 x 1 convolution behind dropout 0.1.
     """
 
     size_divisor = 8
 
-    def __init__(self, width: int = 40, column: bool = True, row: bool = True, in_channels: int = 3) -> None:
+    def __init__(
+        self, width: int = 40, column: bool = True, row: bool = True, in_channels: int = 3, fcn_head: bool = False
+    ) -> None:
         super().__init__()
         if width < 4 or width % 4:
             raise ValueError(f"HANet's width must be a multiple of 4, got {width}")
@@ -120,7 +123,8 @@ class HANet(nn.Module):
         self.blocks = nn.ModuleList(ConvBlock(a, b) for a, b in zip(inputs, self.channels, strict=True))
         self.hans = nn.ModuleList(HAN(c, column, row) for c in self.channels)
         self.reduce = nn.Conv2d(sum(self.channels), 2 * width, 1)
-        self.head = nn.Conv2d(2 * width, 2, 3, padding=1, bias=False)
+        fcn = nn.Sequential(nn.Dropout2d(0.1), nn.Conv2d(2 * width, 2, 1))
+        self.head = fcn if fcn_head else nn.Conv2d(2 * width, 2, 3, padding=1, bias=False)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -22,6 +23,7 @@ from datasets.pairs import find_pairs
 from datasets.raster import encode_tiff, read_label
 from datasets.recognition import introduction
 from utils.config import parse_train_config
+from utils.engine import Learner
 
 ROOT = Path(__file__).parents[1]
 AMFNET = ["--recipe", "amfnet", "--model-options", "backbone=resnet18", "--backbone-weights", "none"]
@@ -96,34 +98,50 @@ def test_training_lowers_the_loss(runs, drawn_set, tmp_path):
     assert losses[-1] < 0.75 * losses[0]
 
 
+def stop_after(patch, steps, number=signal.SIGTERM):
+    """The process gets a signal while it makes the step of this number."""
+    step, made = Learner.step, []
+
+    def counted(self, parts):
+        made.append(1)
+        if len(made) == steps:
+            os.kill(os.getpid(), number)
+        return step(self, parts)
+
+    patch.setattr(Learner, "step", counted)
+
+
+TIMES = ("seconds", "pairs_per_second", "peak_memory_mb")
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(("recipe", "workers"), [("amfnet", 0), ("amfnet", 1), ("hanet", 0)])
-def test_resumed_run_equals_the_unbroken_one(recipe, workers, runs, drawn_set, tmp_path, monkeypatch, capsys):
-    """Stopped in the middle of the second epoch, gone on from last.pt: the same weights, bit by bit.
+@pytest.mark.parametrize(
+    ("recipe", "workers", "stops"),
+    [("amfnet", 0, [5]), ("amfnet", 1, [2]), ("hanet", 0, [1, 1, 2]), ("hanet", 0, [3]), ("hanet", 1, [4])],
+)
+def test_resumed_run_equals_the_unbroken_one(recipe, workers, stops, runs, drawn_set, tmp_path, monkeypatch, capsys):
+    """Stopped by a signal at some of its 6 steps, gone on each time from last.pt: the same weights, bit by bit.
 
-    Also with a worker, which the unbroken run did not have: who loads has no say in what is drawn.
+    In the middle of an epoch, at its end (step 3) and more than once; also with a worker, which the unbroken run did
+    not have: who loads has no say in what is drawn.
     """
-    evaluate, calls = train_aux.evaluate, []
+    folder, resume = tmp_path / "run", []
+    for steps in stops:
+        with monkeypatch.context() as patch, pytest.raises(SystemExit) as left:
+            stop_after(patch, steps)
+            train(drawn_set, folder, "--num-workers", workers, *resume, recipe=recipe)
+        assert left.value.code == 128 + signal.SIGTERM
+        assert f"--config {folder / 'config.toml'} --output {folder} --resume" in capsys.readouterr().err
+        resume = ["--resume"]
+    last = torch.load(folder / "last.pt", weights_only=True)
+    assert last["epoch"] * 3 + last["unfinished"]["step"] == sum(stops)
+    train_aux.main(["--config", str(folder / "config.toml"), "--output", str(folder), "--resume"])
 
-    def stop_in_second_epoch(*args):
-        calls.append(1)
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        return evaluate(*args)
-
-    with monkeypatch.context() as patch, pytest.raises(SystemExit) as left:
-        patch.setattr(train_aux, "evaluate", stop_in_second_epoch)
-        train(drawn_set, tmp_path / "run", "--num-workers", workers, recipe=recipe)
-    assert left.value.code == 130
-    assert "--resume goes on" in capsys.readouterr().err
-    assert torch.load(tmp_path / "run" / "last.pt", weights_only=True)["epoch"] == 1
-    train(drawn_set, tmp_path / "run", "--resume", "--num-workers", workers, recipe=recipe)
-
-    broken, whole = (torch.load(f / "last.pt", weights_only=True) for f in (tmp_path / "run", runs / recipe))
+    broken, whole = (torch.load(f / "last.pt", weights_only=True) for f in (folder, runs / recipe))
     assert all(torch.equal(broken["weights"][name], value) for name, value in whole["weights"].items())
     for row, other in zip(broken["history"], whole["history"], strict=True):
-        assert {k: v for k, v in row.items() if k != "seconds"} == {k: v for k, v in other.items() if k != "seconds"}
-    assert len((tmp_path / "run" / "log.csv").read_text().splitlines()) == 3
+        assert {k: v for k, v in row.items() if k not in TIMES} == {k: v for k, v in other.items() if k not in TIMES}
+    assert len((folder / "log.csv").read_text().splitlines()) == 3
 
 
 @pytest.mark.slow
@@ -212,8 +230,7 @@ def test_threshold_widens_the_mask(runs, drawn_set, tmp_path, capsys):
             threshold,
         )
         shares.append(sum(np.array(Image.open(path)).mean() for path in (out / "mask").iterdir()) / 4 / 255)
-    assert shares[0] == 1
-    assert shares[0] >= shares[1] >= shares[2] == 0
+    assert 1 >= shares[0] > shares[1] >= shares[2] == 0
 
 
 def test_mixed_sizes_are_predicted_each_as_it_is(runs, data, tmp_path):
@@ -239,9 +256,9 @@ def test_sixteen_bits_four_bands_and_odd_codes(tmp_path, capsys):
             codes = np.where(changed, 2, np.where(rng.random((32, 32)) < 0.1, 9, 1)).astype(np.uint8)
             Image.fromarray(codes).save(tmp_path / "data" / split / "label" / f"{number}.png")
     flags = ["--bands", "4,3,2,1", "--change-value", 2, "--ignore-value", 9, "--lr", 0.01, "--linear-epochs", 0]
-    train(tmp_path / "data", tmp_path / "run", *flags, epochs=3)
+    train(tmp_path / "data", tmp_path / "run", *flags, epochs=5)
     assert "images of 4 bands, uint16; read as 0 to 255 from band 4: " in capsys.readouterr().err
-    train(tmp_path / "data", tmp_path / "run", *flags, "--resume", epochs=3)
+    train(tmp_path / "data", tmp_path / "run", *flags, "--resume", epochs=5)
     predict("--checkpoint", tmp_path / "run", "--data-root", tmp_path / "data", "--output", tmp_path / "out")
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
     labels = [np.array(Image.open(p)) for p in (tmp_path / "data" / "test" / "label").iterdir()]
@@ -376,7 +393,7 @@ def test_validation_labels_without_change(data, tmp_path, capsys):
 
 
 def test_diverging_training_stops(drawn_set, tmp_path, capsys):
-    fails(lambda: train(drawn_set, tmp_path / "run", "--lr", "1e18"), capsys, "training has diverged", "--lr")
+    fails(lambda: train(drawn_set, tmp_path / "run", "--lr", "1e18"), capsys, "the loss is no finite number", "--lr")
     assert not (tmp_path / "run" / "best.pt").exists()
 
 
@@ -446,7 +463,7 @@ def test_finished_run_resumes_to_its_result(runs, drawn_set, tmp_path, capsys):
     shutil.copytree(runs / "hanet", tmp_path / "run")
     before = (tmp_path / "run" / "last.pt").read_bytes()
     train(drawn_set, tmp_path / "run", "--resume")
-    assert "best val F1" in capsys.readouterr().err
+    assert "threshold 0.5" in capsys.readouterr().err
     assert (tmp_path / "run" / "last.pt").read_bytes() == before
 
 
@@ -508,25 +525,20 @@ def test_epochs_of_the_open_pool_only(data, tmp_path, capsys, monkeypatch):
     """5 of 12 images have change: epochs of 5, 8 and 12 draws in batches of 4, resumed as well, with a live worker."""
     for number, path in enumerate((data / "train" / "label").iterdir()):
         Image.fromarray(np.full((64, 64), 255 if number < 5 else 0, np.uint8)).save(path)
-    bars, evaluate = [], train_aux.evaluate
+    bars = []
 
     class Bar(train_aux.tqdm):
         def __exit__(self, *error):
             bars.append((self.initial, self.n, self.total))
             return super().__exit__(*error)
 
-    def stop_in_second_epoch(*args):
-        if len(list((tmp_path / "run").glob("last.pt"))) == 1:
-            raise KeyboardInterrupt
-        return evaluate(*args)
-
     monkeypatch.setattr(train_aux, "tqdm", Bar)
     flags = ("--pfbs-pool-only", "--num-workers", 1)
     with monkeypatch.context() as patch, pytest.raises(SystemExit):
-        patch.setattr(train_aux, "evaluate", stop_in_second_epoch)
+        stop_after(patch, 2)
         train(data, tmp_path / "run", *flags, epochs=3)
     train(data, tmp_path / "run", *flags, "--resume", epochs=3)
-    assert bars == [(0, 4 + 8, 4 + 8 + 12), (4, 24, 24)]
+    assert bars == [(0, 4 + 4, 4 + 8 + 12), (8, 24, 24)]
     fails(lambda: train(data, tmp_path / "b", *flags, "--batch-size", 6), capsys, "5 training pairs in the first epoch")
 
 

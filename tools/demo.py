@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 
 import predict_batch
 import train_aux
@@ -48,7 +49,7 @@ def show(model: str, run: Path, pairs: Sequence[Pair]) -> None:
     """Set the network's F1 beside that of a subtraction, and draw some pairs with their error maps."""
     maps = run / "predict-test"
     f1 = json.loads((maps / "metrics.json").read_text())["scores"]["f1"]
-    threshold, subtraction = best_threshold(*map(np.stack, zip(*map(grey_difference, pairs), strict=True)))
+    threshold, subtraction = best_threshold(sum(map(grey_difference, pairs)))
     overview = maps / "overview.png"
     shown = [pair for pair in pairs if read_label(pair.label).any()][:8]
     draw_grid(
@@ -67,10 +68,11 @@ def show(model: str, run: Path, pairs: Sequence[Pair]) -> None:
     log.info("look at %s, and at the curves in %s", overview, run / "curves.png")
 
 
-def grey_difference(pair: Pair) -> tuple[np.ndarray, np.ndarray]:
-    """Absolute difference of the dates' mean of R, G and B, uint8 (H, W), and where the label is changed, bool."""
+def grey_difference(pair: Pair) -> torch.Tensor:
+    """Pixels by label and by absolute difference of the dates' mean of R, G and B, int64 (2, 256)."""
     before, after = (read_image(path).mean(-1) for path in (pair.before, pair.after))
-    return np.abs(before - after).round().astype(np.uint8), read_label(pair.label) == 1
+    levels, mask = np.abs(before - after).round().astype(np.uint8), read_label(pair.label)
+    return torch.from_numpy(np.stack([np.bincount(levels[mask == truth], minlength=256) for truth in (0, 1)]))
 
 
 if __name__ == "__main__":

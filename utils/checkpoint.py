@@ -5,6 +5,7 @@ A file holds `model`, `options`, `weights`, `statistics`, `reading` (bands, limi
 `scaler` and `history`.
 """
 
+import errno
 import pickle
 import platform
 from pathlib import Path
@@ -23,7 +24,10 @@ def save_checkpoint(path: Path, content: Checkpoint) -> None:
     """Write a checkpoint, stamped with versions; a crash midway leaves the old file."""
     versions = {"python": platform.python_version(), "torch": str(torch.__version__)}
     with written_whole(path) as partial:
-        torch.save({**content, "versions": versions}, partial)
+        try:
+            torch.save({**content, "versions": versions}, partial)
+        except RuntimeError as error:  # how torch says that the disk is full
+            raise OSError(errno.ENOSPC, "could not be written: is the disk full?", str(path)) from error
 
 
 def load_checkpoint(path: Path) -> Checkpoint:

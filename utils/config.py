@@ -1,24 +1,18 @@
-"""Every setting of a training run, its flags, and the recipes; precedence is default < recipe < flag."""
+"""Every setting of training and prediction; precedence is default < recipe < config file < flag."""
 
 import argparse
 import json
 import os
-import sys
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import Field, asdict, dataclass, field, fields, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from utils.flags import at_least, given_flags, setting
 from utils.losses import LOSSES
+from utils.recipes import RECIPES
 from utils.runtime import choose
 from utils.schedules import SCHEDULES
-
-
-def setting(
-    default: object, text: str, choices: Sequence[str] | None = None, parse: Callable[[str], object] | None = None
-) -> Any:
-    """A field of a settings class: its default, help text, the words it may be, and what turns a word into a value."""
-    return field(default=default, metadata={"help": text, "choices": choices, "parse": parse or type(default)})
 
 
 def _weights(word: str) -> tuple[float, ...] | str:
@@ -49,6 +43,13 @@ def _bands(word: str) -> tuple[int, ...]:
     return bands
 
 
+def _threshold(word: str) -> float | str:
+    try:
+        return word if word == "tuned" else float(word)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{word!r} is neither a number nor tuned") from None
+
+
 def _scale(word: str) -> str:
     try:
         fits = word in ("auto", "percentile") or float(word) > 0
@@ -57,6 +58,11 @@ def _scale(word: str) -> str:
     if not fits:
         raise argparse.ArgumentTypeError(f"{word!r} is neither auto nor percentile nor a number above 0, such as 10000")
     return word
+
+
+AMP_TYPES = ("auto", "bf16", "fp16")
+OF_ONE_RUN = {"output", "resume", "overwrite", "config", "list_recipes", "seeds"}  # not repeated by --config
+PATHS = {"data_root", "cache"}  # of what is repeated
 
 
 @dataclass(frozen=True)
@@ -95,7 +101,9 @@ class TrainConfig(ReadConfig):
     """Settings of one run; the flags of train_aux.py are made from these fields."""
 
     output: Path | None = setting(None, "run folder (default: checkpoints/DATA-RECIPE)", parse=Path)
+    config: Path | None = setting(None, "config.toml of a run to repeat; flags go before it", parse=Path)
     recipe: str = setting("amfnet", "settings of a published result, for all that no flag says")
+    list_recipes: bool = setting(False, "print the recipes as a table and leave")
     model: str = setting("amfnet", "network: amfnet or hanet")
     model_options: dict[str, object] = setting(
         None, "settings of the network: backbone=resnet18 iam=false ..., or width=20 row=false ...", parse=_option
@@ -123,17 +131,28 @@ class TrainConfig(ReadConfig):
         "weights of the auxiliary outputs beside the main one's 1: 0.5,0.4,0.3, or balanced",
         parse=_weights,
     )
+    select_on: str = setting("val", "split that chooses best.pt; test flatters: it marks all output", ("val", "test"))
+    ema: float = setting(0.0, "average the weights with this decay, such as 0.999, and choose by the average")
     optimizer: str = setting("adam", "optimizer", ("adam", "adamw"))
     lr: float = setting(1e-4, "base learning rate")
     weight_decay: float = setting(0.0, "weight decay")
     schedule: str = setting("poly", "learning rate over the epochs", tuple(SCHEDULES))
+    warmup_steps: int = setting(0, "steps in which the learning rate rises to its base")
     epochs: int = setting(100, "passes over the training split")
-    batch_size: int = setting(8, "pairs a step")
+    epoch_steps: int = setting(0, "steps an epoch; 0: as many as one pass over the training split has")
+    batch_size: int = setting(8, "pairs a step, of all processes together")
+    accumulate: int = setting(1, "parts in which the batch of a step is worked through, to save memory")
     num_workers: int = setting(min(4, os.cpu_count() or 1), "processes that load data; 0 loads in the main one")
     device: str = setting("auto", "auto, cpu, cuda or cuda:N")
-    amp: bool = setting(False, "mixed precision: bfloat16, or float16 on a GPU without it")
+    amp: bool = setting(False, "mixed precision")
+    amp_type: str = setting("auto", "of mixed precision; auto: bf16, or fp16 on a GPU without it", AMP_TYPES)
+    compile: bool = setting(False, "torch.compile the network; where that fails, train without it and say so")
+    deterministic: bool = setting(False, "equal bits in every run on the same device; slower on a GPU")
+    sync_bn: bool = setting(False, "batch normalisation over all processes' pairs")
     seed: int = setting(0, "of weights, sampling, augmentation and a held-out validation split")
+    seeds: int = setting(1, "runs with so many seeds, from --seed on, each in a folder of its own; reports the mean")
     cache: Path | None = setting(None, "folder for decoded tiles, read in place of the files from then on", parse=Path)
+    save_minutes: float = setting(15.0, "write last.pt also every so many minutes within an epoch; 0: never")
     resume: bool = setting(False, "go on from last.pt in the run folder")
     overwrite: bool = setting(False, "start again in a run folder that holds a run")
 
@@ -158,63 +177,42 @@ class PredictConfig(DataConfig):
     after: Path | None = setting(None, "folder of the later images", parse=Path)
     label: Path | None = setting(None, "folder of the labels, if there are any", parse=Path)
     output: Path | None = setting(None, "folder of the maps (default: predict-SPLIT beside the checkpoint)", parse=Path)
-    threshold: float | None = setting(None, "probability in [0, 1] over which a pixel is changed", parse=float)
+    threshold: float | str | None = setting(
+        None, "probability in [0, 1] over which a pixel is changed, or tuned: the best one on val", parse=_threshold
+    )
     batch_size: int = setting(8, "pairs at a time")
     num_workers: int = setting(min(4, os.cpu_count() or 1), "processes that load data; 0 loads in the main one")
     device: str = setting("auto", "auto, cpu, cuda or cuda:N")
 
 
-RECIPES: dict[str, dict[str, object]] = {
-    "amfnet": {  # train_aux.py as released with AMFNet, LEVIR-CD
-        "model": "amfnet",
-        "backbone_weights": "imagenet",
-        "statistics": "none",
-        "augmentation": "amfnet",
-        "loss": "bce",
-        "aux_weights": (0.5, 0.4, 0.3),
-        "optimizer": "adam",
-        "lr": 1e-4,
-        "schedule": "poly",  # power 0.9, an epoch at a time
-        "epochs": 200,
-        "batch_size": 32,  # 16 for SYSU-CD and GZ-CD
-    },
-    "hanet": {  # HANet Sec. IV-A and the released code, LEVIR-CD
-        "model": "hanet",
-        "backbone_weights": "none",
-        "statistics": "train",
-        "augmentation": "hanet",
-        "linear_epochs": 35,  # PFBS Linear-35, the released LEVIR-CD weights
-        "loss": "hybrid",
-        "optimizer": "adamw",  # Sec. IV-A says Adam, the code AdamW
-        "lr": 5e-4,
-        "weight_decay": 5e-4,
-        "schedule": "step",  # halved every 8 epochs
-        "epochs": 100,  # Sec. IV-A; the released settings file says 50
-        "batch_size": 8,
-    },
-}
-
-ALIASES = {"data_root": "dataroot", "epochs": "max_epochs", "output": "output_folder"}
 # what may differ between a run and its resumption without changing what is computed
-FREE_ON_RESUME = {"data_root", "data_name", "output", "num_workers", "device", "cache", "resume", "overwrite", "recipe"}
+FREE_ON_RESUME = {
+    "data_root", "data_name", "output", "config", "num_workers", "device", "cache", "resume", "overwrite", "recipe",
+    "seeds", "save_minutes",
+}  # fmt: skip
 
 
 def parse_train_config(argv: Sequence[str] | None) -> TrainConfig:
-    """Flags -> settings; the recipe, by default the network's own, fills what no flag says.
+    """Flags -> settings; the recipe, by default the network's own, fills what neither they nor --config say.
 
     Raises:
         ValueError: an unknown recipe or network, a number out of range, or two flags that contradict each other.
     """
-    recipes = "\n".join(f"  {name}: {_summary(settings)}" for name, settings in RECIPES.items())
-    given = given_flags(
-        TrainConfig, "Train a change-detection network on pairs of images.", argv, f"recipes:\n{recipes}"
-    )
+    by_recipe = set().union(*RECIPES.values())
+    about, epilog = "Train a change-detection network on pairs of images.", f"recipes: {', '.join(RECIPES)}"
+    given = given_flags(TrainConfig, about, argv, epilog, by_recipe=by_recipe)
+    if "config" in given:
+        given = {**read_config(given["config"]), **given}
     recipe = given.setdefault("recipe", given.get("model", TrainConfig.recipe))
     config = TrainConfig(**{**choose(RECIPES, recipe, "--recipe"), **given})
     at_least(
         config, epochs=1, batch_size=1, num_workers=0, seed=0, fixed_epochs=0, linear_epochs=0, lr=0, weight_decay=0,
-        crop_size=0,
+        warmup_steps=0, epoch_steps=0, accumulate=1, seeds=1, save_minutes=0, ema=0, crop_size=0,
     )  # fmt: skip
+    if config.ema >= 1:
+        raise ValueError(f"--ema {config.ema}: must be below 1, such as 0.999")
+    if config.batch_size % config.accumulate:
+        raise ValueError(f"--batch-size {config.batch_size} does not split into --accumulate {config.accumulate} parts")
     if config.resume and config.overwrite:
         raise ValueError("--resume goes on with a run and --overwrite starts it again: give one of them")
     if config.pfbs_released and config.pfbs_pool_only:
@@ -235,69 +233,21 @@ def parse_predict_config(argv: Sequence[str] | None) -> PredictConfig:
         raise ValueError("--before and --after go together, and --label goes with them: the folders of a set of pairs")
     if "before" in given and given.keys() & {"data_root", "split"}:
         raise ValueError("--before and --after stand in place of --data-root and --split: give one or the other")
-    if config.threshold is not None and not 0 <= config.threshold <= 1:
+    if isinstance(config.threshold, float) and not 0 <= config.threshold <= 1:
         raise ValueError(f"--threshold {config.threshold}: must lie in [0, 1]")
     return replace(config, checkpoint=config.checkpoint / "best.pt") if config.checkpoint.is_dir() else config
 
 
-def at_least(config: DataConfig, **bounds: int) -> None:
-    """Raise ValueError unless settings reach these bounds."""
-    for name, bound in bounds.items():
-        if getattr(config, name) < bound:
-            raise ValueError(f"--{name.replace('_', '-')} {getattr(config, name)}: must be at least {bound}")
-
-
-def given_flags(
-    settings: type, description: str, argv: Sequence[str] | None, epilog: str = "", required: Collection[str] = ()
-) -> dict[str, Any]:
-    """The flags given, and no others, so that a recipe can fill the rest; words join by - or _ (--batch_size)."""
-    formatter = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(
-        description=description,
-        epilog=epilog,
-        formatter_class=formatter,
-        argument_default=argparse.SUPPRESS,
-        allow_abbrev=False,
-    )
-    by_recipe = set().union(*RECIPES.values()) if settings is TrainConfig else ()
-    for each in fields(settings):
-        names = [name for name in (each.name, ALIASES.get(each.name)) if name]
-        spellings = [f"--{name.replace('_', '-')}" for name in names]
-        options: dict[str, Any] = {
-            "dest": each.name,
-            "help": each.metadata["help"] + _default(each, by_recipe),
-        }
-        if isinstance(each.default, bool):
-            options["action"] = argparse.BooleanOptionalAction
-        else:
-            options |= {"type": each.metadata["parse"], "choices": each.metadata["choices"]}
-            options["metavar"] = None if options["choices"] else each.name.split("_")[-1].upper()
-        options["required"] = each.name in required
-        if each.name == "model_options":
-            options |= {"nargs": "+", "metavar": "KEY=VALUE", "action": "extend"}
-        parser.add_argument(*spellings, **options)
-    words = sys.argv[1:] if argv is None else argv
-    given = vars(parser.parse_args([_dashed(word) for word in words]))
-    if "model_options" in given:
-        given["model_options"] = dict(given["model_options"])
-    return given
-
-
-def _default(setting: Field, by_recipe: Collection[str]) -> str:
-    """What the help says of a setting's default."""
-    if setting.name in by_recipe:
-        return " (default: by recipe)"
-    return "" if setting.default in (None, False, ()) else f" (default: {setting.default})"
-
-
-def _dashed(word: str) -> str:
-    """--batch_size=8 -> --batch-size=8; words that are no flag stay."""
-    flag, equals, value = word.partition("=")
-    return flag.replace("_", "-") + equals + value if flag.startswith("--") else word
-
-
-def _summary(settings: Mapping[str, object]) -> str:
-    return ", ".join(f"{key.replace('_', '-')} {value}" for key, value in settings.items())
+def recipe_table() -> str:
+    """The recipes as text: a line each, the settings that most tell them apart."""
+    columns = ("model", "statistics", "augmentation", "loss", "optimizer", "lr", "schedule", "epochs", "batch_size")
+    rows: list[tuple[str, ...]] = [("recipe", *columns, "PFBS")]
+    for name, recipe in RECIPES.items():
+        config = replace(TrainConfig(), **recipe)  # type: ignore[arg-type]
+        sampler = f"{config.fixed_epochs} + {config.linear_epochs}"
+        rows.append((name, *(str(getattr(config, column)) for column in columns), sampler))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join("  ".join(f"{w:<{n}}" for w, n in zip(row, widths, strict=True)).rstrip() for row in rows)
 
 
 def plain_config(config: TrainConfig) -> dict[str, object]:
@@ -307,11 +257,34 @@ def plain_config(config: TrainConfig) -> dict[str, object]:
 
 
 def config_as_toml(config: TrainConfig, **extra: object) -> str:
-    """The resolved config, and whatever else is worth keeping, as TOML text."""
+    """The resolved config, and whatever else is worth keeping, as TOML text: a key and a plain value a line."""
+    flat: dict[str, object] = {}
+    for key, value in {**plain_config(config), **extra}.items():
+        flat |= {f"{key}.{k}": v for k, v in value.items()} if isinstance(value, dict) else {key: value}
+    return "".join(f"{key} = {json.dumps(value)}\n" for key, value in flat.items())
 
-    def value(v: object) -> str:
-        if isinstance(v, dict):
-            return "{" + ", ".join(f"{k} = {value(x)}" for k, x in v.items()) + "}"
-        return json.dumps(v)
 
-    return "".join(f"{k} = {value(v)}\n" for k, v in {**plain_config(config), **extra}.items())
+def read_config(path: Path) -> dict[str, Any]:
+    """Settings from a file that `config_as_toml` wrote; what belongs to a run and not to its settings is left out.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: a line of it is no KEY = VALUE.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"--config {path}: no such file; every run folder has a config.toml")
+    known = {each.name for each in fields(TrainConfig)}
+    settings: dict[str, Any] = {}
+    for line in path.read_text(encoding="utf-8").splitlines():
+        key, equals, word = line.partition(" = ")
+        name, dot, option = key.partition(".")
+        try:
+            value = json.loads(word)
+        except json.JSONDecodeError:
+            raise ValueError(f"{path}: {line!r} is no KEY = VALUE as a run's config.toml has it") from None
+        if dot:
+            settings.setdefault(name, {})[option] = value
+        elif name in known - OF_ONE_RUN:
+            plain = tuple(value) if isinstance(value, list) else value
+            settings[name] = Path(value) if name in PATHS else plain
+    return settings

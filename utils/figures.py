@@ -8,34 +8,78 @@ from PIL import Image, ImageDraw, ImageFont
 
 from utils.runtime import written_whole
 
+PANELS = {
+    "loss": "loss (main head)",
+    "f1": "F1 of the changed class (%)",
+    "precision": "precision (%)",
+    "recall": "recall (%)",
+    "lr": "learning rate",
+    "pool": "images drawn from (PFBS)",
+}
+SERIES = {"train": "#8c8c8c", "val": "#d1495b", "val_raw": "#edae49"}
 
-def draw_curves(rows: Sequence[Mapping[str, float]], path: Path) -> None:
-    """Draw loss, F1, precision and recall against the epoch, training and validation, as a PNG.
+
+def draw_curves(rows: Sequence[Mapping[str, float]], path: Path, note: str = "") -> None:
+    """Draw loss, scores, learning rate and sampling pool against the epoch, as a PNG.
 
     Args:
-        rows: one mapping an epoch, with the columns of log.csv.
+        rows: one mapping an epoch, with the columns of log.csv; what a row lacks is not drawn.
+        path: the PNG to write.
+        note: drawn as the title.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(12, 5.6), dpi=110, layout="constrained")
+    epochs = [row["epoch"] for row in rows]
+    marker = "o" if len(rows) < 25 else None
+    for axes, (name, title) in zip(figure.subplots(2, 3, sharex=True).flat, PANELS.items(), strict=True):
+        scale = 100 if name in ("f1", "precision", "recall") else 1
+        for series, colour in SERIES.items():
+            column = name if name in ("lr", "pool") and series == "train" else f"{series}_{name}"
+            if column in rows[0]:
+                values = [row[column] * scale for row in rows]
+                label = series.replace("_", " ")
+                axes.plot(epochs, values, color=colour, marker=marker, markersize=3, label=label)
+        axes.set_title(title, fontsize=10)
+        axes.set_ylim(0, 100 if scale == 100 else None)
+        axes.grid(alpha=0.25)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+    best = max(rows, key=lambda row: row["val_f1"])
+    f1 = next(axes for axes in figure.axes if axes.get_title() == PANELS["f1"])
+    f1.axvline(best["epoch"], color=SERIES["val"], alpha=0.35, linestyle="--")
+    f1.legend(title=f"best {best['val_f1'] * 100:.2f} at epoch {best['epoch']:g}", fontsize=8)
+    for axes in figure.axes[3:]:
+        axes.set_xlabel("epoch")
+    if note:
+        figure.suptitle(note, fontsize=10)
+    with written_whole(path) as partial:
+        figure.savefig(partial, format="png")
+
+
+def draw_precision_recall(
+    curve: Mapping[str, Sequence[float]], marks: Mapping[str, tuple[float, float]], path: Path
+) -> None:
+    """Draw precision against recall with lines of equal F1, as a PNG.
+
+    Args:
+        curve: "precision" and "recall", a value a threshold.
+        marks: name to (precision, recall) of the thresholds to point out.
         path: the PNG to write.
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(10, 5.6), dpi=110, layout="constrained")
-    epochs = [row["epoch"] for row in rows]
-    marker = "o" if len(rows) < 25 else None
-    names = {"loss": "loss (main head)", "f1": "F1", "precision": "precision", "recall": "recall"}
-    for axes, (name, title) in zip(figure.subplots(2, 2, sharex=True).flat, names.items(), strict=True):
-        for split, colour in (("train", "#8c8c8c"), ("val", "#d1495b")):
-            scale = 1 if name == "loss" else 100
-            values = [row[f"{split}_{name}"] * scale for row in rows]
-            axes.plot(epochs, values, color=colour, marker=marker, markersize=3, label=split)
-        axes.set_title(title if name == "loss" else f"{title} of the changed class (%)", fontsize=10)
-        axes.set_ylim(0, None if name == "loss" else 100)
-        axes.grid(alpha=0.25)
-        axes.xaxis.get_major_locator().set_params(integer=True)
-    best = max(rows, key=lambda row: row["val_f1"])
-    figure.axes[1].axvline(best["epoch"], color="#d1495b", alpha=0.35, linestyle="--")
-    figure.axes[1].legend(title=f"best {best['val_f1'] * 100:.2f} at epoch {best['epoch']}", fontsize=8)
-    for axes in figure.axes[2:]:
-        axes.set_xlabel("epoch")
+    figure = Figure(figsize=(5, 5), dpi=110, layout="constrained")
+    axes = figure.subplots()
+    grid = np.linspace(0.01, 1, 200)
+    for f1 in (0.2, 0.4, 0.6, 0.8, 0.9):
+        above = grid[grid > f1 / 2 + 1e-3]
+        axes.plot(100 * above, 100 * f1 * above / (2 * above - f1), color="#dddddd", linewidth=0.8, zorder=0)
+        axes.annotate(f"F1 {100 * f1:.0f}", (100, 100 * f1 / (2 - f1)), fontsize=7, color="#8c8c8c")
+    axes.plot(100 * np.asarray(curve["recall"]), 100 * np.asarray(curve["precision"]), color="#30638e")
+    for name, (precision, recall) in marks.items():
+        axes.plot(100 * recall, 100 * precision, "o", markersize=5, label=name)
+    axes.set(xlabel="recall (%)", ylabel="precision (%)", xlim=(0, 100), ylim=(0, 101))
+    axes.legend(fontsize=8, loc="lower left")
     with written_whole(path) as partial:
         figure.savefig(partial, format="png")
 

@@ -4,10 +4,10 @@ How we count: pixels of all pairs together, then one division. Means of scores a
 numbers and are never called F1 here. A score whose denominator is 0 is 0.
 """
 
-import numpy as np
 import torch
 from torch import Tensor
 
+LEVELS = 1000  # of probability, told apart by the thresholds 0.001, 0.002, ... 0.999
 SCORES = ("precision", "recall", "f1", "iou", "oa", "kappa", "miou", "mpa", "fwiou")
 
 
@@ -49,18 +49,45 @@ def scores(counts: Tensor) -> dict[str, float]:
     }
 
 
-def best_threshold(levels: np.ndarray, changed: np.ndarray) -> tuple[int, float]:
-    """The threshold on uint8 levels with the best F1 of `level > threshold`, and that F1.
+def count_levels(probability: Tensor, mask: Tensor) -> Tensor:
+    """Count pixels by truth (row) and probability of change (column): int64 (2, LEVELS).
+
+    A pixel of level i exceeds exactly the first i of the thresholds 0.001, 0.002, ...
 
     Args:
-        levels: uint8, any shape.
-        changed: bool, the same shape.
+        probability: float (..., H, W) in [0, 1].
+        mask: (..., H, W) of 0, 1 and 255; pixels that are neither 0 nor 1 are not counted.
     """
-    hits = np.bincount(levels[changed], minlength=256)[::-1].cumsum()[::-1]  # with at least each level
-    found = np.bincount(levels.ravel(), minlength=256)[::-1].cumsum()[::-1]
-    f1 = 2 * hits / np.maximum(found + changed.sum(), 1)
+    thresholds = torch.arange(1, LEVELS, device=probability.device, dtype=torch.float64).div(LEVELS)
+    levels = torch.bucketize(probability.contiguous(), thresholds.to(probability.dtype))
+    return torch.stack([torch.bincount(levels[mask == truth], minlength=LEVELS) for truth in (0, 1)])
+
+
+def precision_recall(levels: Tensor) -> dict[str, Tensor]:
+    """Precision, recall and F1 of `level > k` for k = 0 ... L - 2, each float64 (L - 1,); 0/0 is 0.
+
+    Args:
+        levels: int64 (2, L), pixels by truth and level.
+    """
+    above = levels.double().cpu().flip(1).cumsum(1).flip(1)[:, 1:]  # (2, L - 1): of a higher level than k
+    false, true = above
+    changed = levels[1].sum().double().cpu()
+    return {
+        "precision": true / (true + false).clamp(min=1),
+        "recall": true / changed.clamp(min=1),
+        "f1": 2 * true / (true + false + changed).clamp(min=1),
+    }
+
+
+def best_threshold(levels: Tensor) -> tuple[int, float]:
+    """The k at which `level > k` has the best F1, and that F1; of equals, the first.
+
+    Args:
+        levels: int64 (2, L), pixels by truth and level. Of `count_levels`, k means the threshold (k + 1) / LEVELS.
+    """
+    f1 = precision_recall(levels)["f1"]
     best = int(f1.argmax())
-    return best - 1, float(f1[best])
+    return best, f1[best].item()
 
 
 def _ratio(numerator: float, denominator: float) -> float:

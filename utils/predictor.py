@@ -27,6 +27,18 @@ class ChangePredictor:
         self.size_divisor = self.network.size_divisor
         self.about = {name: value for name, value in content.items() if name != "weights"}
 
+    def choose_threshold(self, asked: float | str | None) -> float:
+        """The threshold asked for: a number, "tuned", or None for the checkpoint's own.
+
+        Raises:
+            ValueError: nobody tuned one.
+        """
+        if asked != "tuned":
+            return self.threshold if asked is None else float(asked)
+        if "tuned_threshold" not in self.about:
+            raise ValueError("--threshold tuned: this checkpoint has none; a run stores one at its end")
+        return float(self.about["tuned_threshold"])
+
     @torch.inference_mode()
     def probability(self, before: Tensor, after: Tensor) -> Tensor:
         """Probability of change of every pixel: uint8 (B, 3, H, W) twice -> float32 (B, H, W) in [0, 1].

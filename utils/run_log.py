@@ -1,7 +1,8 @@
-"""A run explains itself: log.csv, the authors' train.txt and test.txt, and curves.png, redrawn every epoch."""
+"""A run explains itself: log.csv, log.jsonl, the authors' train.txt and test.txt, curves.png, TensorBoard's events."""
 
 import csv
 import io
+import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -21,6 +22,7 @@ def write_run_log(folder: Path, history: Sequence[Row]) -> None:
         history: one mapping an epoch; scores are fractions.
     """
     write_csv(folder / "log.csv", history)
+    write_text(folder / "log.jsonl", "".join(json.dumps(row) + "\n" for row in history))
     for name, split in (("train.txt", "train"), ("test.txt", "val")):
         lines = (
             f"Epoch:{row['epoch']}|{split} loss:{row[f'{split}_loss']:.6f}|{split} F1:{row[f'{split}_f1']:.4f}"
@@ -30,6 +32,22 @@ def write_run_log(folder: Path, history: Sequence[Row]) -> None:
         )
         write_text(folder / name, "".join(lines))
     draw_curves(history, folder / "curves.png")
+    write_events(folder, history)
+
+
+def write_events(folder: Path, history: Sequence[Row]) -> None:
+    """Write the history as TensorBoard's events, where that is installed; the old file is replaced."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return
+    events = folder / "events"
+    shutil.rmtree(events, ignore_errors=True)
+    with SummaryWriter(str(events)) as writer:
+        for row in history:
+            for name, value in row.items():
+                group, _, score = name.partition("_")
+                writer.add_scalar(f"{score}/{group}" if score else name, value, int(row["epoch"]))
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, object]]) -> None:

@@ -1,17 +1,21 @@
 """What every script needs of the machine: a device, seeds, whole files, and errors in one line."""
 
+import copy
 import logging
+import math
 import os
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import numpy as np
 import torch
+from torch import nn
 
+log = logging.getLogger(__name__)
 Choice = TypeVar("Choice")
 
 
@@ -32,8 +36,10 @@ def pick_device(name: str = "auto") -> torch.device:
     return device
 
 
-def amp_type(device: torch.device) -> torch.dtype:
-    """The half-precision type of mixed precision: bfloat16, or float16 on a GPU that has no bfloat16."""
+def amp_type(device: torch.device, name: str = "auto") -> torch.dtype:
+    """The half-precision type of mixed precision: bf16, fp16, or by "auto" float16 on a GPU that has no bfloat16."""
+    if name != "auto":
+        return {"bf16": torch.bfloat16, "fp16": torch.float16}[name]
     if device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
         return torch.float16
     return torch.bfloat16
@@ -50,9 +56,49 @@ def choose(table: Mapping[str, Choice], name: str, flag: str) -> Choice:
     return table[name]
 
 
-def show_log() -> None:
-    """Show what the project logs, as plain lines on stderr."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s", force=True)
+def show_log(quiet: bool = False) -> None:
+    """Show what the project logs, as plain lines on stderr; quiet: warnings only."""
+    logging.basicConfig(level=logging.WARNING if quiet else logging.INFO, format="%(message)s", force=True)
+
+
+def make_deterministic() -> None:
+    """Ask torch for the same bits in every run on the same device."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA's matrix library starts
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.deterministic = True
+
+
+def compiled(network: nn.Module, channels: int, device: torch.device, half: torch.dtype | None) -> nn.Module:
+    """torch.compile of a network; itself, with a warning, where that cannot be done here.
+
+    Compiling happens at the first call, so a copy is tried out on noise first; the real one then finds most of it done.
+    """
+    trial = torch.compile(copy.deepcopy(network).train())
+    noise = torch.rand(2, 2, channels, 64, 64, device=device).contiguous()
+    try:
+        with torch.autocast(device.type, dtype=half, enabled=half is not None):
+            sum(logits.float().sum() for logits in trial(*noise)).backward()
+    except Exception as error:  # compilers fail in many ways
+        log.warning("--compile: not possible here, training goes on without (%s)", str(error).strip().splitlines()[0])
+        return network
+    return cast(nn.Module, torch.compile(network))
+
+
+def peak_memory(device: torch.device) -> float:
+    """The most memory used so far, in MB: of the GPU, or of this process; nan where that is not told."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    try:
+        import resource
+    except ImportError:  # Windows
+        return math.nan
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return used / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out, on a GPU or on the CPU."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
 
 
 def seed_everything(*key: int) -> None:
@@ -77,6 +123,13 @@ def written_whole(path: Path) -> Iterator[Path]:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def clear_partial(folder: Path) -> None:
+    """Remove what `written_whole` left in a folder when its process was killed."""
+    for path in folder.glob(".*.????????.*"):
+        if path.is_file():
+            path.unlink()
 
 
 @contextmanager

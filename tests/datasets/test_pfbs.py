@@ -93,6 +93,25 @@ def test_an_epoch_is_pure_in_seed_and_epoch():
     assert len(set(keys)) == len(keys)  # a repeated image is augmented anew
 
 
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_an_epoch_may_be_gone_on_with(ranks):
+    for rank in range(ranks):
+        whole, rest = (PFBSSampler([3, 0, 1, 0, 2, 0, 0], 1, 2, rank=rank, ranks=ranks) for _ in range(2))
+        whole.set_epoch(2)
+        rest.set_epoch(2, skip=2)
+        assert list(rest) == list(whole)[2:]
+        assert len(rest) == len(whole) - 2
+
+
+def test_an_epoch_may_have_any_number_of_draws():
+    """As many steps as Open-CD's iterations: every image as often as any other, or once more."""
+    made = PFBSSampler([3, 0, 1], positions=10)
+    images = [index for index, _ in made]
+    assert len(images) == len(made) == 10
+    assert sorted(images.count(index) for index in range(3)) == [3, 3, 4]
+    assert len({key for _, key in made}) == 10
+
+
 def test_most_changed_first_ties_by_order():
     assert PFBSSampler([0, 5, 9, 5, 0]).order.tolist() == [2, 1, 3, 0, 4]
 

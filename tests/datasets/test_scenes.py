@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from datasets import scene_drawing, scene_plan, scenes
@@ -63,7 +64,8 @@ def test_a_threshold_on_the_difference_does_not_find_the_change(drawn):
     changed = np.stack([mask for _, _, mask in drawn]) > 0
     for differences, bound in ((raw, 0.40), (matched, 0.45)):
         levels = np.clip(np.rint(np.stack(differences)), 0, 255).astype(np.uint8)
-        assert best_threshold(levels, changed)[1] < bound
+        counts = np.stack([np.bincount(levels[changed == truth], minlength=256) for truth in (False, True)])
+        assert best_threshold(torch.from_numpy(counts))[1] < bound
 
 
 def test_label_is_the_roofs_that_came_and_went():

@@ -19,6 +19,7 @@ CASES |= {
     "hanet base": ("hanet", {"width": 8, "row": False, "column": False}),
     "amfnet of 5 bands": ("amfnet", {"backbone": "resnet18", "in_channels": 5}),
     "hanet of 1 band": ("hanet", {"width": 8, "in_channels": 1}),
+    "hanet fcn head": ("hanet", {"width": 8, "fcn_head": True}),
 }
 every_case = pytest.mark.parametrize("case", CASES)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from utils.config import RECIPES, TrainConfig, config_as_toml, parse_predict_config, parse_train_config, plain_config
+from utils.config import TrainConfig, config_as_toml, parse_predict_config, parse_train_config, plain_config
 
 
 def test_precedence_is_default_recipe_flag():
@@ -20,11 +20,34 @@ def test_a_flag_may_set_back_what_the_recipe_set():
 
 
 def test_recipes_are_the_authors_settings():
-    amfnet, hanet = (parse_train_config(["--recipe", name]) for name in RECIPES)
+    amfnet, hanet = (parse_train_config(["--recipe", name]) for name in ("amfnet", "hanet"))
     assert (amfnet.optimizer, amfnet.lr, amfnet.epochs, amfnet.batch_size) == ("adam", 1e-4, 200, 32)
     assert (amfnet.loss, amfnet.loss_weights(), amfnet.statistics) == ("bce", (1.0, 0.5, 0.4, 0.3), "none")
     assert (hanet.optimizer, hanet.lr, hanet.weight_decay, hanet.epochs) == ("adamw", 5e-4, 5e-4, 100)
     assert (hanet.loss, hanet.schedule, hanet.batch_size, hanet.linear_epochs) == ("hybrid", "step", 8, 35)
+
+
+def test_samplers_losses_and_epochs_of_the_released_results():
+    """By the names of HANet's released files: sampler, epochs, and for WHU-CD the loss."""
+    released = {
+        "hanet-cdd": (25, 0, 100, "hybrid", "cdd"),
+        "hanet-dsifn": (15, 0, 100, "hybrid", "dsifn"),
+        "hanet-levir": (0, 35, 100, "hybrid", "levir"),
+        "hanet-s2looking": (15, 0, 50, "hybrid", "s2looking"),
+        "hanet-sysu": (0, 20, 50, "hybrid", "sysu"),
+        "hanet-whu": (20, 0, 50, "focal", "whu"),
+    }
+    for name, expected in released.items():
+        config = parse_train_config(["--recipe", name])
+        got = (config.fixed_epochs, config.linear_epochs, config.epochs, config.loss, config.statistics)
+        assert got == expected
+
+
+def test_open_cd_makes_40000_steps():
+    config = parse_train_config(["--recipe", "hanet-opencd-levir"])
+    assert config.epochs * config.epoch_steps == 40_000
+    assert (config.warmup_steps, config.lr, config.weight_decay, config.crop_size) == (1000, 1e-3, 0.05, 256)
+    assert config.network_options == {"fcn_head": True}
 
 
 @pytest.mark.parametrize("name", [f.name for f in fields(TrainConfig) if "_" in f.name and f.type is int])
@@ -52,7 +75,7 @@ def test_network_options_are_plain_values():
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["--recipe", "unet"], "--recipe unet: not known; choose one of amfnet, hanet"),
+        (["--recipe", "unet"], "--recipe unet: not known; choose one of amfnet, amfnet-levir, "),
         (["--model", "unet"], "--recipe unet: not known"),
         (["--batch-size", "0"], "--batch-size 0: must be at least 1"),
         (["--lr", "-1"], "--lr -1.0: must be at least 0"),

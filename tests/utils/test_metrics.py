@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from sklearn import metrics as sk
 
 from tests import golden
-from utils.metrics import SCORES, best_threshold, count_pixels, scores
+from utils.metrics import LEVELS, SCORES, best_threshold, count_levels, count_pixels, precision_recall, scores
 
 
 def test_published_counts_and_scores():
@@ -75,11 +75,27 @@ def test_one_count_over_a_split_is_not_a_mean_over_batches():
 @given(st.integers(0, 2**32 - 1))
 def test_best_threshold_is_the_best_of_all(seed):
     rng = np.random.default_rng(seed)
-    levels = rng.integers(0, 256, (5, 9), np.uint8)
-    changed = rng.random((5, 9)) < 0.3
-    everything = {
-        t: sk.f1_score(changed.ravel(), levels.ravel() > t, zero_division=0) for t in (-1, *np.unique(levels))
-    }
-    threshold, f1 = best_threshold(levels, changed)
-    assert f1 == pytest.approx(max(everything.values()))
-    assert sk.f1_score(changed.ravel(), levels.ravel() > threshold) == pytest.approx(f1)
+    probability = torch.from_numpy(rng.random((5, 9))).float()
+    mask = torch.from_numpy(rng.choice([0, 1, 255], (5, 9)))
+    levels = count_levels(probability, mask)
+    known = mask != 255
+    truth, shown = (mask[known] == 1).numpy(), probability[known]
+    assert levels.sum() == known.sum()
+    everything = [
+        sk.f1_score(truth, (shown > (k + 1) / LEVELS).numpy(), zero_division=0) for k in range(0, LEVELS - 1, 37)
+    ]
+    assert precision_recall(levels)["f1"][::37].tolist() == pytest.approx(everything)
+    k, f1 = best_threshold(levels)
+    assert f1 >= max(everything) - 1e-12
+    assert sk.f1_score(truth, (shown > (k + 1) / LEVELS).numpy(), zero_division=0) == pytest.approx(f1)
+
+
+def test_precision_and_recall_against_scikit_learn():
+    rng = np.random.default_rng(0)
+    mask = torch.from_numpy((rng.random(5000) < 0.2).astype(np.int64))
+    probability = torch.from_numpy(rng.integers(0, LEVELS, 5000) / LEVELS + 0.0005).float()
+    curve = precision_recall(count_levels(probability, mask))
+    for k in (0, 100, 500, 900):
+        changed = (probability > (k + 1) / LEVELS).numpy()
+        assert curve["precision"][k] == pytest.approx(sk.precision_score(mask, changed))
+        assert curve["recall"][k] == pytest.approx(sk.recall_score(mask, changed))

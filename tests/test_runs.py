@@ -1,0 +1,149 @@
+"""What a run does beyond training: it repeats itself from its file, marks what flatters, keeps what it can."""
+
+import csv
+import json
+import shutil
+
+import pytest
+import torch
+
+import train_aux
+from tests.test_scripts import fails, predict, stop_after, train
+from utils import checkpoint
+from utils.config import RECIPES, parse_train_config
+from utils.engine import Learner
+
+
+def test_config_toml_alone_repeats_a_run(drawn_set, tmp_path):
+    train(drawn_set, tmp_path / "one", "--lr", 0.003, "--loss", "dice", "--ema", 0.9, epochs=1)
+    settings = (tmp_path / "one" / "config.toml").read_text()
+    assert "model_options.width = 8\n" in settings
+    for word in ("torch_version", "numpy_version", "python_version", "commit", "data = "):
+        assert word in settings
+    train_aux.main(["--config", str(tmp_path / "one" / "config.toml"), "--output", str(tmp_path / "two")])
+    one, two = (torch.load(tmp_path / name / "last.pt", weights_only=True) for name in ("one", "two"))
+    assert all(torch.equal(one["weights"][name], value) for name, value in two["weights"].items())
+    assert {**one["config"], "output": 0, "config": 0} == {**two["config"], "output": 0, "config": 0}
+
+
+def test_average_of_the_weights_is_chosen_and_shown_beside_them(drawn_set, tmp_path):
+    train(drawn_set, tmp_path / "run", "--ema", 0.9, epochs=2)
+    best, last = (torch.load(tmp_path / "run" / f"{name}.pt", weights_only=True) for name in ("best", "last"))
+    with (tmp_path / "run" / "log.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert rows[1]["val_loss"] != rows[1]["val_raw_loss"]
+    if best["epoch"] == 2:
+        average = last["ema"]["weights"]
+        assert all(torch.equal(best["weights"][name], value) for name, value in average.items())
+    assert not torch.equal(last["weights"]["head.weight"], last["ema"]["weights"]["head.weight"])
+
+
+def test_a_run_goes_on_with_its_average(drawn_set, tmp_path, monkeypatch):
+    train(drawn_set, tmp_path / "whole", "--ema", 0.9, epochs=2)
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        stop_after(patch, 4)
+        train(drawn_set, tmp_path / "run", "--ema", 0.9, epochs=2)
+    train(drawn_set, tmp_path / "run", "--ema", 0.9, "--resume", epochs=2)
+    whole, run = (torch.load(tmp_path / name / "last.pt", weights_only=True)["ema"] for name in ("whole", "run"))
+    assert whole["steps"] == run["steps"] == 6
+    assert all(torch.equal(run["weights"][name], value) for name, value in whole["weights"].items())
+
+
+@pytest.mark.slow
+def test_several_seeds(drawn_set, tmp_path, capsys):
+    train(drawn_set, tmp_path / "run", "--seeds", 2, "--seed", 5, epochs=1)
+    summary = json.loads((tmp_path / "run" / "seeds.json").read_text())
+    one, two = (summary[f"seed {seed}"]["f1"] for seed in (5, 6))
+    assert summary["mean"]["f1"] == pytest.approx((one + two) / 2)
+    assert summary["deviation"]["f1"] == pytest.approx(abs(one - two) / 2**0.5)
+    assert (tmp_path / "run" / "seed-6" / "best.pt").is_file()
+    assert "deviation" in capsys.readouterr().err
+
+
+def test_choosing_on_test_marks_every_output(drawn_set, tmp_path, capsys):
+    train(drawn_set, tmp_path / "run", "--select-on", "test", epochs=1)
+    assert "its scores there flatter" in capsys.readouterr().err
+    assert json.loads((tmp_path / "run" / "metrics.json").read_text())["selected_on"] == "test"
+    assert (tmp_path / "run" / "log.csv").read_text().splitlines()[1].endswith(",test")
+    predict("--checkpoint", tmp_path / "run", "--data-root", drawn_set, "--output", tmp_path / "out")
+    assert json.loads((tmp_path / "out" / "metrics.json").read_text())["protocol"]["selected_on"] == "test"
+    assert "chosen on the test split" in capsys.readouterr().err
+
+
+def test_the_tuned_threshold_is_reported_beside_the_plain_one(drawn_set, tmp_path, capsys):
+    train(drawn_set, tmp_path / "run", epochs=1)
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    best = torch.load(tmp_path / "run" / "best.pt", weights_only=True)
+    assert best["tuned_threshold"] == metrics["tuned_threshold"]
+    assert best["threshold"] == 0.5
+    assert metrics["at_tuned"]["f1"] >= metrics["at_0.5"]["f1"] == pytest.approx(best["scores"]["val_f1"])
+    assert (tmp_path / "run" / "precision_recall.png").is_file()
+    words = ("--checkpoint", tmp_path / "run", "--data-root", drawn_set, "--split", "val", "--threshold", "tuned")
+    predict(*words, "--output", tmp_path / "out")
+    found = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert found["protocol"]["threshold"] == best["tuned_threshold"]
+    assert found["scores"]["f1"] == pytest.approx(metrics["at_tuned"]["f1"], abs=1e-9)
+
+
+def test_list_of_recipes(capsys):
+    train_aux.main(["--list-recipes"])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[1:]] == list(RECIPES)
+    assert all(parse_train_config(["--recipe", name]).recipe == name for name in RECIPES)
+
+
+def test_a_loss_that_is_no_number_keeps_the_batch(drawn_set, tmp_path, monkeypatch, capsys):
+    step = Learner.step
+
+    def poisoned(self, parts):
+        next(self.network.parameters()).data.fill_(float("nan"))
+        return step(self, parts)
+
+    monkeypatch.setattr(Learner, "step", poisoned)
+    line = fails(lambda: train(drawn_set, tmp_path / "run"), capsys, "no finite number from step 1", "scene_", "--lr")
+    (part,) = torch.load(tmp_path / "run" / "diverged.pt", weights_only=True)
+    assert all(name in line for name in part["name"])
+    assert part["before"].shape == (4, 3, 64, 64)
+
+
+def test_a_file_that_vanishes_loses_no_step(drawn_set, tmp_path, monkeypatch, capsys):
+    """The steps before it are in last.pt, and the run goes on once it is back."""
+    data = shutil.copytree(drawn_set, tmp_path / "data")
+    victim = data / "train" / "A" / "scene_0003.png"
+    made, step = [], Learner.step
+
+    def vanish(self, parts):
+        made.append(1)
+        if len(made) == 2:
+            victim.rename(tmp_path / "away.png")
+        return step(self, parts)
+
+    monkeypatch.setattr(Learner, "step", vanish)
+    fails(lambda: train(data, tmp_path / "run", epochs=3), capsys, "scene_0003.png")
+    (tmp_path / "away.png").rename(victim)
+    train(data, tmp_path / "run", "--resume", epochs=3)
+    assert len(made) == 9
+
+
+def test_a_full_disk_leaves_the_last_whole_file(drawn_set, tmp_path, monkeypatch, capsys):
+    save, saved = checkpoint.torch.save, []
+
+    def full(content, path):
+        saved.append(1)
+        if len(saved) > 2:
+            path.write_bytes(b"half")
+            raise RuntimeError("[enforce fail at inline_container.cc:664] . unexpected pos 64 vs 0")
+        save(content, path)
+
+    monkeypatch.setattr(checkpoint.torch, "save", full)
+    fails(lambda: train(drawn_set, tmp_path / "run", epochs=2), capsys, "could not be written", "disk")
+    assert torch.load(tmp_path / "run" / "last.pt", weights_only=True)["epoch"] == 1
+    assert not list((tmp_path / "run").glob(".*"))
+
+
+def test_no_memory_names_the_next_smaller_batch(drawn_set, tmp_path, monkeypatch, capsys):
+    def greedy(self, parts):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(Learner, "step", greedy)
+    fails(lambda: train(drawn_set, tmp_path / "run"), capsys, "--batch-size 4: use --accumulate 2", "or --batch-size 2")

@@ -1,0 +1,85 @@
+"""Settings as frozen dataclasses, and their command-line flags made from the fields, so that a name exists once."""
+
+import argparse
+import sys
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import Field, field, fields
+from typing import Any
+
+ALIASES = {"data_root": "dataroot", "epochs": "max_epochs", "output": "output_folder"}
+
+
+def setting(
+    default: object, text: str, choices: Sequence[str] | None = None, parse: Callable[[str], object] | None = None
+) -> Any:
+    """A field of a settings class: its default, help text, the words it may be, and what turns a word into a value."""
+    return field(default=default, metadata={"help": text, "choices": choices, "parse": parse or type(default)})
+
+
+def given_flags(
+    settings: type,
+    description: str,
+    argv: Sequence[str] | None,
+    epilog: str = "",
+    required: Collection[str] = (),
+    by_recipe: Collection[str] = (),
+) -> dict[str, Any]:
+    """The flags given, and no others, so that something else can fill the rest; words join by - or _ (--batch_size).
+
+    Args:
+        settings: a dataclass of `setting` fields.
+        description: what the script does.
+        argv: words of the command line; None: this process's.
+        epilog: shown below the flags.
+        required: settings that must be given.
+        by_recipe: settings whose default is not the field's.
+    """
+    formatter = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(
+        description=description,
+        epilog=epilog,
+        formatter_class=formatter,
+        argument_default=argparse.SUPPRESS,
+        allow_abbrev=False,
+    )
+    for each in fields(settings):
+        names = [name for name in (each.name, ALIASES.get(each.name)) if name]
+        spellings = [f"--{name.replace('_', '-')}" for name in names]
+        options: dict[str, Any] = {
+            "dest": each.name,
+            "help": each.metadata["help"] + _default(each, by_recipe),
+        }
+        if isinstance(each.default, bool):
+            options["action"] = argparse.BooleanOptionalAction
+        else:
+            options |= {"type": each.metadata["parse"], "choices": each.metadata["choices"]}
+            options["metavar"] = None if options["choices"] else each.name.split("_")[-1].upper()
+        options["required"] = each.name in required
+        if each.name == "model_options":
+            options |= {"nargs": "+", "metavar": "KEY=VALUE", "action": "extend"}
+        parser.add_argument(*spellings, **options)
+    words = sys.argv[1:] if argv is None else argv
+    given = vars(parser.parse_args([_dashed(word) for word in words]))
+    if "model_options" in given:
+        given["model_options"] = dict(given["model_options"])
+    return given
+
+
+def _default(setting: Field, by_recipe: Collection[str]) -> str:
+    """What the help says of a setting's default."""
+    if setting.name in by_recipe:
+        return " (default: by recipe)"
+    return "" if setting.default in (None, False, ()) else f" (default: {setting.default})"
+
+
+def _dashed(word: str) -> str:
+    """--batch_size=8 -> --batch-size=8; words that are no flag stay."""
+    flag, equals, value = word.partition("=")
+    return flag.replace("_", "-") + equals + value if flag.startswith("--") else word
+
+
+def at_least(config: object, **bounds: float) -> None:
+    """Raise ValueError unless settings reach these bounds."""
+    for name, bound in bounds.items():
+        if getattr(config, name) < bound:
+            raise ValueError(f"--{name.replace('_', '-')} {getattr(config, name)}: must be at least {bound}")

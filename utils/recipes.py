@@ -1,0 +1,73 @@
+"""The published results as settings: every number with its source; what a recipe leaves out is the flag's default."""
+
+Recipe = dict[str, object]
+
+# AMFNet, train_aux.py as released: LEVIR-CD
+AMFNET: Recipe = {
+    "model": "amfnet",
+    "backbone_weights": "imagenet",
+    "statistics": "none",  # images in [0, 1], not normalised
+    "augmentation": "amfnet",
+    "loss": "bce",
+    "aux_weights": (0.5, 0.4, 0.3),  # train_aux.py; train.py has the balanced form
+    "optimizer": "adam",
+    "lr": 1e-4,
+    "schedule": "poly",  # power 0.9, an epoch at a time
+    "epochs": 200,
+    "batch_size": 32,
+}
+
+# HANet Sec. IV-A and the released trainHCX.py; where they differ, the code
+HANET: Recipe = {
+    "model": "hanet",
+    "backbone_weights": "none",
+    "statistics": "train",
+    "augmentation": "hanet",
+    "linear_epochs": 35,
+    "loss": "hybrid",  # focal + dice
+    "optimizer": "adamw",  # Sec. IV-A says Adam
+    "lr": 5e-4,
+    "weight_decay": 5e-4,
+    "schedule": "step",  # halved every 8 epochs
+    "epochs": 100,
+    "batch_size": 8,
+}
+
+# Open-CD's configuration of HANet: 40,000 iterations, a validation every 4,000
+HANET_OPENCD: Recipe = {
+    "model": "hanet",
+    "model_options": {"fcn_head": True},
+    "backbone_weights": "none",
+    "statistics": "imagenet",
+    "augmentation": "open-cd",
+    "crop_size": 256,  # of whole images of 1024, in which validation and test are scored
+    "loss": "cross-entropy",
+    "optimizer": "adamw",
+    "lr": 1e-3,
+    "weight_decay": 0.05,
+    "schedule": "linear",  # polynomial of power 1
+    "warmup_steps": 1000,
+    "epoch_steps": 4000,
+    "epochs": 10,
+    "batch_size": 8,
+}
+
+RECIPES: dict[str, Recipe] = {
+    "amfnet": AMFNET,
+    "amfnet-levir": AMFNET,
+    "amfnet-sysu": {**AMFNET, "batch_size": 16},  # train.py's, whose data set is SYSU-CD
+    "amfnet-gz": {**AMFNET, "batch_size": 16},
+    "hanet": HANET,
+    # samplers and epochs by the names of the released files
+    "hanet-levir": {**HANET, "statistics": "levir"},  # LinearIncrease35 Epo100
+    "hanet-whu": {
+        **HANET, "statistics": "whu", "fixed_epochs": 20, "linear_epochs": 0, "loss": "focal", "epochs": 50
+    },  # Fixed20-FocalLoss Epo50
+    "hanet-sysu": {**HANET, "statistics": "sysu", "linear_epochs": 20, "epochs": 50},  # LinearIncrease20 Epo50
+    "hanet-cdd": {**HANET, "statistics": "cdd", "fixed_epochs": 25, "linear_epochs": 0},  # Fixed25 Epo100
+    "hanet-dsifn": {**HANET, "statistics": "dsifn", "fixed_epochs": 15, "linear_epochs": 0},  # Fixed15 Epo100
+    "hanet-s2looking": {
+        **HANET, "statistics": "s2looking", "fixed_epochs": 15, "linear_epochs": 0, "epochs": 50
+    },  # Fixed15 Epo50
+    "hanet-opencd-levir": HANET_OPENCD,
+}  # fmt: skip

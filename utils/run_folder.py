@@ -1,0 +1,189 @@
+"""A run's folder: what is in it, when it is written, and how a stopped run finds its way back."""
+
+import json
+import logging
+import platform
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy
+import torch
+import torchvision
+
+from utils import distributed
+from utils.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from utils.config import FREE_ON_RESUME, TrainConfig, config_as_toml, plain_config
+from utils.ema import weights_of
+from utils.engine import Epoch, Learner
+from utils.run_log import link_best, write_run_log, write_text
+from utils.runtime import clear_partial
+
+log = logging.getLogger("train")
+Row = dict[str, Any]  # a line of log.csv
+RESUMABLE = {"config", "data", "optimizer", "scaler", "history", "ema", "unfinished"}
+
+
+def folder_of(config: TrainConfig) -> Path:
+    """The folder a config's run goes into."""
+    return config.output or Path("checkpoints") / f"{config.data_root.resolve().name}-{config.recipe}"
+
+
+def run_folder(config: TrainConfig) -> Path:
+    """The folder of this run; an existing run in it is never touched unasked.
+
+    Raises:
+        ValueError: it holds a run, and neither --resume nor --overwrite is given.
+    """
+    folder = folder_of(config)
+    exists = (folder / "last.pt").is_file()
+    if config.resume and not exists:
+        log.warning("%s: no last.pt yet, so this starts with the first epoch", folder)
+    if exists and not (config.resume or config.overwrite):
+        raise ValueError(
+            f"{folder}: holds a run; --resume goes on with it, --overwrite starts again, --output names another folder"
+        )
+    return folder
+
+
+def load_resumable(folder: Path, config: TrainConfig) -> Checkpoint | None:
+    """last.pt of the run that --resume goes on with, if there is one.
+
+    Raises:
+        ValueError: it is no such file, or was made with settings that compute something else.
+    """
+    path = folder / "last.pt"
+    if not (config.resume and path.is_file()):
+        return None
+    last, wanted = load_checkpoint(path), plain_config(config)
+    if not last.keys() >= RESUMABLE:
+        raise ValueError(f"{path}: not the last.pt of a run (best.pt cannot be resumed); start again with --overwrite")
+    before = last["config"]
+    names = [n for n in {**before, **wanted} if n not in FREE_ON_RESUME and before.get(n) != wanted.get(n)]
+    if names:
+        changes = "; ".join(f"{n}: {before.get(n)} there, {wanted.get(n)} here" for n in names)
+        raise ValueError(f"{path}: made with other settings ({changes}); give the same ones, or another --output")
+    return last
+
+
+@dataclass
+class Run:
+    """A run and its folder; only the first process writes.
+
+    Attributes:
+        folder: of the run.
+        config: its settings.
+        about: what all its checkpoints say besides weights: model, options, statistics, reading, data, selected_on.
+        learner: what is trained.
+        history: one row an epoch, the columns of log.csv.
+    """
+
+    folder: Path
+    config: TrainConfig
+    about: Checkpoint
+    learner: Learner
+    history: list[Row] = field(default_factory=list)
+
+    @property
+    def command(self) -> str:
+        """What to type to go on."""
+        return f"python train_aux.py --config {self.folder / 'config.toml'} --output {self.folder} --resume"
+
+    def start(self, last: Checkpoint | None) -> Epoch | None:
+        """Make the folder, or put everything back to where last.pt left it.
+
+        A run to be overwritten loses nothing before its first epoch.
+
+        Returns:
+            the epoch that the run was stopped in, if it was.
+        """
+        unfinished = self._restore(last) if last else None
+        if distributed.rank() == 0:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            clear_partial(self.folder)
+            (self.folder / "metrics.json").unlink(missing_ok=True)
+            origin = {"data": self.about["data"], "commit": git_commit(), **library_versions()}
+            write_text(self.folder / "config.toml", config_as_toml(self.config, **origin))
+            if self.history:
+                write_run_log(self.folder, self.history)
+        return unfinished
+
+    def _restore(self, last: Checkpoint) -> Epoch | None:
+        learner = self.learner
+        learner.network.load_state_dict(last["weights"])
+        learner.optimizer.load_state_dict(last["optimizer"])
+        learner.scaler.load_state_dict(last["scaler"])
+        if learner.ema:
+            learner.ema.load_state_dict(last["ema"])
+        self.history = last["history"]
+        unfinished = Epoch(**last["unfinished"]) if last["unfinished"] else None
+        if unfinished and distributed.rank():  # sums of all processes: the first one carries them on
+            unfinished.counts.zero_()
+            unfinished.losses.zero_()
+            unfinished.pairs = 0
+        within = f" and {unfinished.step} steps" if unfinished else ""
+        log.info("resuming after %d epochs%s", len(self.history), within)
+        return unfinished
+
+    def save_last(self, unfinished: Epoch | None = None) -> None:
+        """Write last.pt: after an epoch, or in the middle of one; every process must call it."""
+        learner, middle = self.learner, None
+        if unfinished:
+            sums = {name: getattr(unfinished, name).clone() for name in ("counts", "losses")}
+            pairs = torch.tensor(unfinished.pairs, device=learner.device)
+            middle = {**vars(unfinished), "pairs": int(distributed.summed(pairs))}
+            middle |= {name: distributed.summed(value).cpu() for name, value in sums.items()}
+        if distributed.rank():
+            return
+        states = {
+            "optimizer": learner.optimizer.state_dict(),
+            "scaler": learner.scaler.state_dict(),
+            "ema": learner.ema.state_dict() if learner.ema else None,
+            "history": list(self.history),
+            "unfinished": middle,
+        }
+        save_checkpoint(self.folder / "last.pt", self._content(weights_of(learner.network)) | states)
+
+    def end_epoch(self, row: Row) -> None:
+        """Take an epoch's row in and write its files; the logs come after last.pt, which can redraw them."""
+        self.history.append(row)
+        if distributed.rank() == 0 and all(row["val_f1"] > earlier["val_f1"] for earlier in self.history[:-1]):
+            network = self.learner.ema.network if self.learner.ema else self.learner.network
+            save_checkpoint(self.folder / "best.pt", self._content(weights_of(network)))
+            link_best(self.folder, row)
+        self.save_last()
+        if distributed.rank() == 0:
+            try:
+                write_run_log(self.folder, self.history)
+            except OSError as error:  # a log that is open elsewhere must not end the run
+                log.warning("the logs of epoch %d could not be written: %s", len(self.history), error)
+
+    def _content(self, weights: Mapping[str, torch.Tensor]) -> Checkpoint:
+        epoch = {"epoch": len(self.history), "scores": self.history[-1] if self.history else {}}
+        return {**self.about, **epoch, "weights": weights, "config": plain_config(self.config)}
+
+    def write_result(self, result: Mapping[str, object]) -> None:
+        """Write metrics.json, and what it says of the threshold into best.pt."""
+        if distributed.rank() == 0:
+            best = load_checkpoint(self.folder / "best.pt")
+            save_checkpoint(self.folder / "best.pt", {**best, "tuned_threshold": result["tuned_threshold"]})
+            link_best(self.folder, best["scores"])
+            write_text(self.folder / "metrics.json", json.dumps(result, indent=1) + "\n")
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of what a result may depend on."""
+    libraries = {"torch": torch, "torchvision": torchvision, "numpy": numpy}
+    versions = {f"{name}_version": str(library.__version__) for name, library in libraries.items()}
+    return {"python_version": platform.python_version(), **versions}
+
+
+def git_commit() -> str:
+    """The commit of this code, "-dirty" if files differ from it; empty outside a repository."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return ""

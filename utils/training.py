@@ -1,0 +1,216 @@
+"""One run from its first step to its result: what a step needs, what ends an epoch early, and what is scored."""
+
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from tqdm import tqdm
+
+from utils import distributed
+from utils.checkpoint import load_checkpoint, network_from
+from utils.config import TrainConfig
+from utils.ema import EMA
+from utils.engine import LOG_EVERY, Batch, DivergedError, Epoch, Evaluation, Learner, evaluate, train_one_epoch
+from utils.figures import draw_precision_recall
+from utils.input_scaling import scaling_from
+from utils.losses import LOSSES, DeepSupervisionLoss
+from utils.metrics import LEVELS, best_threshold, precision_recall, scores
+from utils.run_folder import Row, Run
+from utils.run_log import score_table
+from utils.runtime import amp_type, compiled, is_out_of_memory, peak_memory
+from utils.schedules import learning_rate
+from utils.survival import Every, Stopping
+
+log = logging.getLogger("train")
+OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+LOGGED = ("f1", "precision", "recall", "iou")
+
+
+class Stopped(Exception):  # noqa: N818
+    """A signal came while something went on that starts anew when the run goes on."""
+
+
+def build_learner(
+    config: TrainConfig,
+    network: nn.Module,
+    statistics: Mapping[str, Sequence[Sequence[float]]],
+    device: torch.device,
+    steps: Sequence[int],
+) -> Learner:
+    """All that a training step needs, on its device; `steps` are those of each epoch."""
+    network = network.to(device).to(memory_format=torch.channels_last)
+    if config.sync_bn and distributed.ranks() > 1:
+        network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
+    half = amp_type(device, config.amp_type) if config.amp else None
+    run = compiled(network, len(statistics["mean"][0]), device, half) if config.compile else network
+    if distributed.ranks() > 1:
+        run = DistributedDataParallel(run, device_ids=[device] if device.type == "cuda" else None)
+    optimizer = OPTIMIZERS[config.optimizer](
+        network.parameters(), config.lr, weight_decay=config.weight_decay, fused=device.type == "cuda" or None
+    )
+
+    def rate(epoch: Epoch) -> float:
+        passed, done = epoch.number + epoch.step / epoch.steps, sum(steps[: epoch.number]) + epoch.step
+        return learning_rate(config.schedule, config.lr, passed, config.epochs, done, sum(steps), config.warmup_steps)
+
+    return Learner(
+        network=network,
+        run=run,
+        loss=DeepSupervisionLoss(LOSSES[config.loss], config.loss_weights()),
+        optimizer=optimizer,
+        scaling=scaling_from(statistics).to(device),
+        device=device,
+        scaler=torch.amp.GradScaler(device.type, enabled=half == torch.float16),
+        rate=rate,
+        amp_type=half,
+        parts=config.accumulate,
+        ema=EMA(network, config.ema) if config.ema else None,
+        seed=config.seed,
+    )
+
+
+@dataclass
+class Trainer:
+    """Trains a run epoch by epoch; whatever ends it sooner, what can be kept is kept.
+
+    Attributes:
+        run: what is trained, and its folder.
+        val_loader: batches of the split that chooses best.pt; of several processes each has its own.
+        stopping: says whether a signal asked to stop.
+    """
+
+    run: Run
+    val_loader: Iterable[Batch]
+    stopping: Stopping
+
+    def train(self, loader: Iterable[Batch], epoch: Epoch, progress: tqdm) -> None:
+        """Train the rest of an epoch.
+
+        Raises:
+            SystemExit: a signal asked to stop; 128 + its number.
+            ValueError: no memory left, a loss that is no number, a process that died, or a file that cannot be read.
+        """
+        every, device = Every(self.run.config.save_minutes), self.run.learner.device
+
+        def pause() -> bool:
+            if distributed.ranks() > 1 and epoch.step % LOG_EVERY:
+                return False  # all processes have to agree, which costs
+            if distributed.any_rank(every.due(), device):
+                self.run.save_last(epoch)
+            return distributed.any_rank(self.stopping.received is not None, device)
+
+        try:
+            if not pause():
+                train_one_epoch(self.run.learner, loader, epoch, progress, pause)
+        except DivergedError as error:
+            kept = self.run.folder / "diverged.pt"
+            torch.save(error.batch, kept)
+            raise ValueError(f"{error}; the batch is kept in {kept}") from error
+        except (OSError, ValueError):
+            if distributed.ranks() == 1:  # the others would wait
+                self.run.save_last(epoch)
+            raise
+        except (MemoryError, RuntimeError) as error:
+            message = explained(error, self.run.config)
+            if not message:
+                raise
+            raise ValueError(message) from error
+        if not epoch.done:
+            self._leave(epoch)
+
+    def _leave(self, epoch: Epoch) -> None:
+        """Keep the epoch as it is, say how to go on, and end the process as the signal asked."""
+        assert self.stopping.received is not None
+        self.run.save_last(epoch)
+        number = self.stopping.received
+        log.info("stopped by %s; all that was trained is kept. To go on:\n  %s", number.name, self.run.command)
+        raise SystemExit(128 + number)
+
+    def validate(self, epoch: Epoch, pool: int) -> Row:
+        """Score the weights, and their average if there is one: one line of log.csv, also logged.
+
+        With an average, `val` is its scores, and `val_raw` those of the weights.
+        """
+        learner = self.run.learner
+        pairs = int(distributed.summed(torch.tensor(epoch.pairs, device=learner.device)))
+        losses = (distributed.summed(epoch.losses.clone()) / pairs).tolist()
+        train_scores = scores(distributed.summed(epoch.counts.clone()))
+        row: Row = {"epoch": epoch.number + 1, "lr": learner.optimizer.param_groups[0]["lr"], "pool": pool}
+        row |= {"train_loss": losses[0], **{f"train_loss_aux{i}": x for i, x in enumerate(losses[1:], start=1)}}
+        row |= {f"train_{name}": train_scores[name] for name in LOGGED}
+        networks = {"val": learner.network}
+        if learner.ema:
+            networks = {"val": learner.ema.network, "val_raw": learner.network}
+        for name, network in networks.items():
+            try:
+                result = self.evaluate(network)
+            except Stopped:
+                self._leave(epoch)
+            found = scores(result.counts)
+            row |= {f"{name}_loss": result.loss, **{f"{name}_{score}": found[score] for score in LOGGED}}
+        speed = {"seconds": epoch.seconds, "pairs_per_second": pairs / max(epoch.seconds, 1e-9)}
+        row |= {**speed, "peak_memory_mb": peak_memory(learner.device)}
+        if self.run.config.select_on == "test":
+            row["selected_on"] = "test"
+        percent = ", ".join(f"{name} {100 * row[f'val_{name}']:.2f}" for name in LOGGED)
+        losses_said = f"loss {row['train_loss']:.4f}, val loss {row['val_loss']:.4f}"
+        log.info("epoch %d: %s, val %s, %.1f s", row["epoch"], losses_said, percent, epoch.seconds)
+        return row
+
+    def evaluate(self, network: nn.Module, levels: bool = False) -> Evaluation:
+        """Score a network on the validation split, the same one on all processes."""
+        learner = self.run.learner
+        distributed.same_buffers(network)
+        batches = self._until_stopped()
+        return evaluate(network, batches, learner.loss, learner.scaling, learner.device, learner.amp_type, levels)
+
+    def _until_stopped(self) -> Iterator[Batch]:
+        for batch in self.val_loader:
+            if self.stopping.received is not None and distributed.ranks() == 1:
+                raise Stopped
+            yield batch
+
+    def finish(self) -> Row:
+        """Tune the threshold of best.pt, write metrics.json and the precision-recall curve, say what came out.
+
+        Returns:
+            Scores at the threshold 0.5.
+        """
+        run, device = self.run, self.run.learner.device
+        distributed.wait_for_all()  # until best.pt is written
+        best = load_checkpoint(run.folder / "best.pt")
+        try:
+            result = self.evaluate(network_from(best).to(device), levels=True)
+        except Stopped:
+            assert self.stopping.received is not None
+            raise SystemExit(128 + self.stopping.received) from None
+        assert result.levels is not None
+        level, tuned_f1 = best_threshold(result.levels)
+        threshold, plain = (level + 1) / LEVELS, scores(result.counts)
+        curve = precision_recall(result.levels)
+        tuned = {name: curve[name][level].item() for name in ("precision", "recall", "f1")}
+        tuned["iou"] = tuned_f1 / (2 - tuned_f1)
+        if distributed.rank() == 0:
+            marks = {"0.5": (plain["precision"], plain["recall"])}
+            marks[f"{threshold:g}, tuned"] = (tuned["precision"], tuned["recall"])
+            draw_precision_recall({k: v.tolist() for k, v in curve.items()}, marks, run.folder / "precision_recall.png")
+            about = {"selected_on": run.about["selected_on"], "recipe": run.config.recipe, "best": best["scores"]}
+            run.write_result({**about, "at_0.5": plain, "tuned_threshold": threshold, "at_tuned": tuned})
+        table = {"threshold 0.5": plain, f"threshold {threshold:g}, tuned": tuned}
+        log.info("best epoch %d, on %s:\n%s", best["epoch"], run.about["selected_on"], score_table(table, LOGGED))
+        return plain
+
+
+def explained(error: BaseException, config: TrainConfig) -> str:
+    """What to do about an error that is no bad input: no memory, or a process that is gone; empty for all others."""
+    if is_out_of_memory(error):
+        parts = next((n for n in range(config.accumulate + 1, config.batch_size) if config.batch_size % n == 0), None)
+        same = f"--accumulate {parts} (the same batch in {parts} parts) or " if parts else ""
+        half = max(1, config.batch_size // 2)
+        return f"out of memory at --batch-size {config.batch_size}: use {same}--batch-size {half}, or --amp"
+    if distributed.ranks() > 1:
+        return f"another process of this run died or hangs ({str(error).splitlines()[0]}); --resume goes on"
+    return ""
