@@ -31,7 +31,8 @@ def write_run_log(folder: Path, history: Sequence[Row]) -> None:
             for row in history
         )
         write_text(folder / name, "".join(lines))
-    draw_curves(history, folder / "curves.png")
+    note = "best.pt is chosen on the test split: its scores there flatter" if "selected_on" in history[-1] else ""
+    draw_curves(history, folder / "curves.png", note)
     write_events(folder, history)
 
 
@@ -45,9 +46,11 @@ def write_events(folder: Path, history: Sequence[Row]) -> None:
     shutil.rmtree(events, ignore_errors=True)
     with SummaryWriter(str(events)) as writer:
         for row in history:
-            for name, value in row.items():
-                group, _, score = name.partition("_")
-                writer.add_scalar(f"{score}/{group}" if score else name, value, int(row["epoch"]))
+            numbers = {name: value for name, value in row.items() if name not in ("epoch", "selected_on")}
+            for name, value in numbers.items():
+                split, _, score = name.partition("_")
+                tag = f"{score}/{split}" if split in ("train", "val") else name  # splits share a chart
+                writer.add_scalar(tag, value, int(row["epoch"]))
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, object]]) -> None:

@@ -1,11 +1,14 @@
 """What a run writes about itself."""
 
 import csv
+import json
+import sys
+from types import SimpleNamespace
 
 import numpy as np
 from PIL import Image
 
-from utils.run_log import link_best, score_table, write_run_log
+from utils.run_log import link_best, score_table, write_events, write_run_log
 
 
 def rows(count):
@@ -45,3 +48,30 @@ def test_best_has_one_second_name(tmp_path):
 def test_table_is_percent_and_aligned():
     table = score_table({"ours": {"f1": 0.12345, "iou": 1.0}}, ("f1", "iou"))
     assert table.splitlines() == ["             f1        iou", "ours      12.35     100.00"]
+
+
+def test_tensorboard_gets_both_splits_in_one_chart(tmp_path, monkeypatch):
+    """Where it is installed; a stand-in takes its place here."""
+    written = []
+
+    class Writer:
+        def __init__(self, folder):
+            assert folder == str(tmp_path / "events")
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *error):
+            return None
+
+        def add_scalar(self, tag, value, step):
+            written.append((tag, value, step))
+
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", SimpleNamespace(SummaryWriter=Writer))
+    write_events(tmp_path, [{"epoch": 3, "lr": 0.1, "train_f1": 0.5, "val_f1": 0.4, "selected_on": "test"}])
+    assert written == [("lr", 0.1, 3), ("f1/train", 0.5, 3), ("f1/val", 0.4, 3)]
+
+
+def test_logs_as_lines_of_json(tmp_path):
+    write_run_log(tmp_path, rows(3))
+    assert [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()] == rows(3)
