@@ -1,0 +1,325 @@
+"""The report in a browser: Debian's or another Chromium, driven by playwright; skipped only where there is none."""
+
+import io
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+from playwright.sync_api import expect, sync_playwright
+
+import utils.report
+from utils.report import CHANGED, ReportPair, write_report
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+HOSTILE = "<img src=x onerror=document.body.innerHTML=''></script>"
+BEFORE, AFTER, RED, BLACK = (20, 60, 180), (200, 190, 60), (255, 0, 0), (0, 0, 0)
+LEGEND = {"found": (255, 255, 255), "false alarm": RED, "missed": (0, 255, 0), "rightly unchanged": BLACK}
+# name: false positives, false negatives, true positives, of 64 x 64 pixels
+COUNTS = {
+    "scene_10": (0, 0, 2000),
+    "scene_2": (900, 100, 900),
+    "quiet": (0, 0, 0),
+    "noisy": (500, 0, 0),
+    HOSTILE: (1, 1, 8),
+}
+
+
+def images(wrong=True):
+    """Two plain dates; the upper half is changed in the map, and a false alarm."""
+    top = np.zeros((64, 64), bool)
+    top[:32] = True
+    pixels = {name: np.full((64, 64, 3), colour, np.uint8) for name, colour in (("before", BEFORE), ("after", AFTER))}
+    errors = np.where(top[..., None], np.uint8(RED), np.uint8(BLACK))
+    return pixels | {"map": np.uint8(255) * top} | ({"error": errors} if wrong else {})
+
+
+def scored(name, counts):
+    fp, fn, tp = counts
+    f1 = 2 * tp / max(2 * tp + fp + fn, 1)
+    row = {"changed_share": (tp + fp) / 4096, "f1": f1, "iou": f1 / (2 - f1), "tp": tp, "fp": fp, "fn": fn}
+    return ReportPair(name, row | {"tn": 4096 - fp - fn - tp}, images)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    path = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if path is None:
+        pytest.skip(f"no browser is installed; looked for {', '.join(BROWSERS)}")
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=path)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    path = tmp_path_factory.mktemp("report") / "report.html"
+    steps = np.linspace(0, 1, 50)
+    curve = {"threshold": steps, "recall": 1 - steps**2, "precision": 0.2 + 0.8 * steps}
+    about = {
+        "title": HOSTILE,
+        "scores": {"f1": 0.8123, "iou": 0.684, "precision": 0.9, "recall": 0.74},
+        "protocol": {
+            "checkpoint": f"runs/{HOSTILE}/best.pt",
+            "selected_on": "val",
+            "sizes": ["64 x 64"],
+            "recipe": None,
+        },
+        "legend": LEGEND,
+    }
+    write_report(path, [scored(name, counts) for name, counts in COUNTS.items()], about, curve)
+    return path
+
+
+@pytest.fixture
+def visit(browser):
+    """Opens a page; whatever it logs, raises or asks for is an error when the test ends."""
+    contexts, wrong = [], []
+
+    def visit(path, width=1280, height=900, **options):
+        contexts.append(browser.new_context(viewport={"width": width, "height": height}, **options))
+        page = contexts[-1].new_page()
+        page.on("console", lambda message: wrong.append(message.text))
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on("request", lambda request: wrong.append(request.url) if request.url != path.as_uri() else None)
+        page.goto(path.as_uri())
+        expect(page.locator("#count")).not_to_be_empty()
+        return page
+
+    yield visit
+    for context in contexts:
+        context.close()
+    assert [text for text in wrong if not text.startswith("data:")] == []
+
+
+def names(page):
+    return page.locator("#list .name").all_text_contents()
+
+
+def colour_at(frame, x, y):
+    """Colour of what is drawn in a frame at a fraction of its width and height."""
+    picture = Image.open(io.BytesIO(frame.screenshot())).convert("RGB")
+    return picture.getpixel((int(x * picture.width), int(y * picture.height)))
+
+
+def looks(colour, wanted):
+    return np.abs(np.subtract(colour, wanted)).max() < 12  # JPEG
+
+
+def first_frame(page):
+    frame = page.locator("#list .frame").first
+    frame.scroll_into_view_if_needed()
+    until(page, "document.querySelector('#list img.after').naturalWidth > 0")
+    return frame
+
+
+def until(page, condition):
+    """Wait for a condition in the page; the page forbids playwright's own way, which evaluates text in it."""
+    for _ in range(200):
+        if page.evaluate(condition):
+            return
+        page.wait_for_timeout(50)
+    pytest.fail(f"not in 10 seconds: {condition}")
+
+
+def set_range(locator, value):
+    locator.evaluate("(input, value) => { input.value = value; input.dispatchEvent(new Event('input')); }", value)
+
+
+def test_opens_with_scores_settings_and_charts(report, visit):
+    page = visit(report)
+    assert page.locator("#tiles dd").all_text_contents()[:2] == ["81.23 %", "68.40 %"]
+    assert page.title() == page.locator("h1").text_content() == HOSTILE
+    assert f"runs/{HOSTILE}/best.pt" in page.locator("#settings dd").all_text_contents()
+    assert page.locator("#histogram .bar title").all_text_contents() == [
+        "none: 1", "< 0.1: 0", "0.1–0.3: 1", "0.3–1: 0", "1–3: 0", "3–10: 0", "10–30: 1", "> 30: 2",
+    ]  # fmt: skip
+    page.locator("#curve svg").hover(position={"x": 200, "y": 50})
+    expect(page.locator("#curve p")).to_contain_text("threshold 0.")
+    assert page.locator("#warning").is_hidden()
+
+
+def test_a_hostile_name_is_text(report, visit):
+    page = visit(report)
+    assert page.get_by_role("button", name=HOSTILE, exact=True).text_content() == HOSTILE
+    assert page.locator("[onerror]").count() == 0
+    page.get_by_role("button", name=HOSTILE, exact=True).click()
+    assert page.locator("#single-name").text_content() == HOSTILE
+    assert page.locator("[onerror]").count() == 0
+
+
+def test_slider_by_mouse_and_keys(report, visit):
+    page = visit(report)
+    page.locator("#tools").get_by_label("None").check(force=True)
+    frame = first_frame(page)
+    assert looks(colour_at(frame, 0.3, 0.7), BEFORE)
+    assert looks(colour_at(frame, 0.7, 0.7), AFTER)
+    box = frame.bounding_box()
+    page.mouse.move(box["x"] + box["width"] * 0.5, box["y"] + box["height"] * 0.5)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * 0.2, box["y"] + box["height"] * 0.6, steps=4)
+    page.mouse.up()
+    assert looks(colour_at(frame, 0.3, 0.7), AFTER)
+    assert looks(colour_at(frame, 0.1, 0.7), BEFORE)
+    page.mouse.move(box["x"] + box["width"] * 0.9, box["y"] + box["height"] * 0.6)  # no button: nothing moves
+    assert looks(colour_at(frame, 0.3, 0.7), AFTER)
+    slider = frame.get_by_role("slider")
+    slider.focus()
+    page.keyboard.press("End")
+    assert slider.input_value() == "100"
+    assert looks(colour_at(frame, 0.95, 0.7), BEFORE)
+
+
+def test_fade_and_layers(report, visit):
+    page = visit(report)
+    frame, fade = first_frame(page), page.locator("#tools .fade")
+    for value in (0, 50, 100):
+        set_range(fade, value)
+        mixed = np.multiply(CHANGED, value / 100) + np.multiply(BEFORE, 1 - value / 100)
+        assert looks(colour_at(frame, 0.25, 0.25), mixed)
+        assert looks(colour_at(frame, 0.25, 0.7), BEFORE)
+    page.locator("#tools").get_by_label("Errors").check(force=True)
+    assert looks(colour_at(frame, 0.25, 0.25), RED)
+    assert page.locator("#legend li:visible").all_text_contents() == ["found", "false alarm", "missed"]
+    page.locator("#tools").get_by_label("None").check(force=True)
+    assert looks(colour_at(frame, 0.25, 0.25), BEFORE)
+
+
+def test_sorting(report, visit):
+    """Numbers in names count as numbers; a pair in which there was nothing to find is never the worst."""
+    page = visit(report)
+    assert names(page) == [HOSTILE, "noisy", "quiet", "scene_2", "scene_10"]
+    orders = {
+        "share": ["scene_10", "scene_2", "noisy", HOSTILE, "quiet"],
+        "f1": ["scene_10", HOSTILE, "scene_2", "noisy", "quiet"],
+        "worst": ["noisy", "scene_2", HOSTILE, "scene_10", "quiet"],
+        "name": [HOSTILE, "noisy", "quiet", "scene_2", "scene_10"],
+    }
+    for order, wanted in orders.items():
+        page.select_option("#sort", order)
+        assert names(page) == wanted
+
+
+def test_filter(report, visit):
+    page = visit(report)
+    page.fill("#filter", "SCENE")
+    assert names(page) == ["scene_2", "scene_10"]
+    expect(page.locator("#count")).to_have_text("2 of 5 pairs")
+    page.fill("#filter", "10 sc")
+    assert names(page) == ["scene_10"]
+    page.fill("#filter", "none of them")
+    assert names(page) == []
+    page.fill("#filter", "")
+    expect(page.locator("#count")).to_have_text("5 pairs")
+
+
+def test_keys_in_the_single_view(report, visit):
+    page = visit(report)
+    page.fill("#filter", "scene")
+    page.select_option("#sort", "worst")
+    page.locator("#list .open").first.click()
+    title = page.locator("#single-name")
+    expect(title).to_have_text("scene_2")
+    assert page.locator("#place").text_content() == "1 of 2"
+    for key, wanted in (
+        ("ArrowLeft", "scene_2"),
+        ("ArrowRight", "scene_10"),
+        ("ArrowRight", "scene_10"),
+        ("ArrowLeft", "scene_2"),
+    ):
+        page.keyboard.press(key)
+        expect(title).to_have_text(wanted)
+        assert page.locator("#stage input").input_value() == "50"
+    until(page, "document.querySelector('#stage .plain img').naturalWidth > 0")
+    assert looks(colour_at(page.locator("#stage .plain"), 0.5, 0.25), RED)
+    assert looks(colour_at(page.locator("#stage .plain"), 0.5, 0.75), BLACK)
+    page.keyboard.press("ArrowDown")
+    assert page.locator("#stage input").input_value() == "49"
+    assert "900 pixels" in page.locator("#numbers").text_content()
+    page.keyboard.press("Escape")
+    expect(page.locator("#single")).to_be_hidden()
+    expect(page.locator("#list .name").first).to_be_focused()
+
+
+def test_without_labels_there_are_no_scores(tmp_path, visit):
+    path = tmp_path / "report.html"
+    write_report(path, [ReportPair("a", {"changed_share": 0.5}, lambda: images(wrong=False))], {})
+    page = visit(path)
+    assert page.locator("#sort option").all_text_contents() == ["Name", "Most change first"]
+    assert page.locator("#tools").get_by_label("Errors").count() == 0
+    assert "F1" not in page.locator("body").inner_text()
+    page.locator("#list .name").click()
+    assert page.locator("#stage figure").count() == 1
+
+
+def test_a_page_without_pairs(tmp_path, visit):
+    write_report(tmp_path / "report.html", [], {"protocol": {"selected_on": "test"}})
+    page = visit(tmp_path / "report.html")
+    expect(page.locator("#count")).to_have_text("0 pairs")
+    assert page.locator("#warning").is_visible()
+
+
+def test_on_a_phone(report, visit):
+    page = visit(report, 390, 844, has_touch=True, is_mobile=True)
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    page.locator("#tools").get_by_label("None").check(force=True)
+    frame = first_frame(page)
+    box = frame.bounding_box()
+    assert box["width"] > 340
+    page.touchscreen.tap(box["x"] + 0.2 * box["width"], box["y"] + 0.7 * box["height"])
+    assert looks(colour_at(frame, 0.3, 0.7), AFTER)
+    page.locator("#list .open").first.tap()
+    for button in ("previous", "next", "close"):
+        box = page.locator(f"#{button}").bounding_box()
+        assert min(box["width"], box["height"]) >= 40
+        assert box["x"] + box["width"] <= 390
+    page.locator("#next").tap()
+    assert page.locator("#place").text_content() == "2 of 5"
+    assert page.evaluate("document.querySelector('#single').scrollWidth") == 390
+
+
+def test_light_and_dark(report, visit):
+    light, dark = (visit(report, color_scheme=scheme) for scheme in ("light", "dark"))
+    ground = [page.evaluate("getComputedStyle(document.body).backgroundColor") for page in (light, dark)]
+    assert ground == ["rgb(244, 245, 243)", "rgb(19, 23, 26)"]
+
+
+@pytest.mark.slow
+def test_2000_pairs_stay_responsive(tmp_path, visit, monkeypatch):
+    """A page of 117 MB, each pair as large as it may be, the picture encoded once; times include the next frame."""
+    rng = np.random.default_rng(0)
+    dates = rng.integers(0, 256, (2, 384, 384, 3), np.uint8)
+    noise = {
+        "before": dates[0],
+        "after": dates[1],
+        "map": np.uint8(255) * (dates[0, ..., 0] > 99),
+        "error": 0 * dates[0],
+    }
+    encoded = utils.report._encoded(ReportPair("noise", {}, lambda: noise))
+    monkeypatch.setattr(utils.report, "_encoded", lambda pair: encoded)
+    path = tmp_path / "report.html"
+    pairs = [scored(f"scene_{i:04d}", (i * 7 % 500, i * 3 % 400, i * 11 % 900)) for i in range(2000)]
+    write_report(path, pairs, {"legend": LEGEND})
+    assert path.stat().st_size > 100e6
+    page = visit(path)
+    paint = page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime")
+    until(page, "document.querySelector('#list img').naturalWidth > 0")
+    until(page, "document.querySelectorAll('#list li').length === 2000")
+    assert page.locator("#list img").count() < 400  # of 8,000: what is far away is not decoded
+    timed = """([id, kind, values]) => values.reduce(async (before, value) => {
+        const [input, times, start] = [document.getElementById(id), await before, performance.now()];
+        input.value = value;
+        input.dispatchEvent(new Event(kind));
+        await new Promise((done) => requestAnimationFrame(() => setTimeout(done)));
+        return [...times, performance.now() - start];
+    }, [])"""
+    typed = page.evaluate(timed, ["filter", "input", ["1", "19", "", "scene_0", "scene_00", ""]])
+    sorted_in = page.evaluate(timed, ["sort", "change", ["worst", "share", "name"]])
+    until(page, "document.querySelectorAll('#list li').length === 2000")
+    page.evaluate("scrollTo(0, document.body.scrollHeight)")
+    until(page, "document.querySelector('#list li:last-child img')?.naturalWidth > 0")
+    path.unlink()  # pytest keeps the folders of three runs
+    assert paint < 2000
+    assert np.median(typed) < 200
+    assert np.median(sorted_in) < 400
