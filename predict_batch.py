@@ -5,6 +5,7 @@ import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +17,13 @@ from tqdm import tqdm
 from datasets.change_pairs import ChangePairs, check_sizes, same_size_batches
 from datasets.layouts import has_split
 from datasets.pairs import Pair, find_pairs, fingerprint, match_pairs, refuse_inside
-from datasets.reading import reading_from
-from utils.change_map import change_map, error_map
+from datasets.raster import read_image
+from datasets.reading import Reading, as_rgb, reading_from
+from utils.change_map import RED_GREEN, change_map, error_map
 from utils.config import PredictConfig, parse_predict_config
-from utils.metrics import SCORES, count_pixels, scores
+from utils.metrics import LEVELS, SCORES, count_levels, count_pixels, precision_recall, scores
 from utils.predictor import ChangePredictor
+from utils.report import ReportPair, write_report
 from utils.run_log import score_table, write_csv, write_text
 from utils.runtime import errors_in_one_line, pick_device, show_log, written_whole
 
@@ -48,7 +51,7 @@ def predict(config: PredictConfig) -> dict[str, float]:
     refuse_inside(output, pairs)
     for folder in ("mask", "error") if labelled else ("mask",):
         (output / folder).mkdir(parents=True, exist_ok=True)
-    for summary in ("per_image.csv", "metrics.json"):  # of maps that are now drawn anew
+    for summary in ("per_image.csv", "metrics.json", "report.html"):  # of maps that are now drawn anew
         (output / summary).unlink(missing_ok=True)
     loader = DataLoader(
         ChangePairs(pairs, reading=reading),
@@ -57,9 +60,13 @@ def predict(config: PredictConfig) -> dict[str, float]:
         pin_memory=predictor.device.type == "cuda",
     )
     total, rows = torch.zeros(2, 2, dtype=torch.int64), []
+    levels = torch.zeros(2, LEVELS, dtype=torch.int64, device=predictor.device)
     with tqdm(total=len(pairs), unit="pair", desc="predicting", dynamic_ncols=True) as progress:
         for batch in loader:
-            changed = (predictor.probability(batch["before"], batch["after"]) > threshold).cpu()
+            probability = predictor.probability(batch["before"], batch["after"])
+            if labelled:
+                levels += count_levels(probability, batch["mask"].to(predictor.device, non_blocking=True))
+            changed = (probability > threshold).cpu()
             for name, prediction, mask in zip(batch["name"], changed, batch["mask"], strict=True):
                 counts = count_pixels(prediction, mask)
                 total += counts
@@ -70,6 +77,8 @@ def predict(config: PredictConfig) -> dict[str, float]:
     write_csv(output / "per_image.csv", rows)
     result = scores(total) if labelled else {}
     write_metrics(output, config, predictor, pairs, sizes, threshold, total, result)
+    if config.report:
+        write_page(output, pairs, rows, reading, levels)
     report(output, rows, result)
     warn_of_old_maps(output, {pair.name for pair in pairs})
     if labelled and predictor.about.get("selected_on") == "test":
@@ -145,6 +154,42 @@ def write_metrics(
     pixels = {"tn": tn, "fp": fp, "fn": fn, "tp": tp} if result else {}
     content = {"scores": result, "pixels": pixels, "protocol": protocol}
     write_text(output / "metrics.json", json.dumps(content, indent=1) + "\n")
+
+
+def write_page(
+    output: Path, pairs: Sequence[Pair], rows: Sequence[Mapping[str, object]], reading: Reading,
+    levels: torch.Tensor,
+) -> None:  # fmt: skip
+    """Write report.html from the files of a prediction that is done, so that no pixel is kept for it meanwhile.
+
+    Args:
+        output: folder of mask/, error/ and metrics.json.
+        pairs: all of them.
+        rows: those of per_image.csv.
+        reading: how the images are read.
+        levels: pixels by truth and probability, as `count_levels` gives them; without labels all 0.
+    """
+
+    def thumbnails(pair: Pair) -> dict[str, np.ndarray]:
+        images = {"before": as_rgb(read_image(pair.before, reading)), "after": as_rgb(read_image(pair.after, reading))}
+        kinds = {"map": "mask", "error": "error"} if pair.label else {"map": "mask"}
+        return images | {kind: np.array(Image.open(output / f / f"{pair.name}.png")) for kind, f in kinds.items()}
+
+    content = json.loads((output / "metrics.json").read_text(encoding="utf-8"))
+    unchanged, false_alarm, missed, found = RED_GREEN.tolist()
+    legend = {"found": found, "false alarm": false_alarm, "missed": missed, "rightly unchanged": unchanged}
+    images, split = Path(content["protocol"]["images"]).name, content["protocol"]["split"]
+    about = {**content, "title": "Changes in " + ", ".join(dict.fromkeys((images, split))), "legend": legend}
+    by_name = {pair.name: pair for pair in pairs}
+    shown = (
+        ReportPair(
+            str(row["name"]), {k: v for k, v in row.items() if k != "name"}, partial(thumbnails, by_name[row["name"]])
+        )
+        for row in rows
+    )
+    curve = {name: values.numpy() for name, values in precision_recall(levels).items()}
+    write_report(output / "report.html", shown, about, curve | {"threshold": np.arange(1, LEVELS) / LEVELS})
+    log.info("report, to open in a browser: %s", output / "report.html")
 
 
 def report(output: Path, rows: Sequence[Mapping[str, object]], result: Mapping[str, float]) -> None:

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -196,6 +197,23 @@ def test_prediction_with_labels(recipe, runs, drawn_set, tmp_path):
     assert metrics["protocol"]["recipe"] == recipe
     assert metrics["protocol"]["sizes"] == ["64 x 64"]
     assert not list(out.rglob(".*"))
+
+
+def test_report_of_a_prediction(runs, drawn_set, tmp_path):
+    """report.html holds the rows, scores and settings of the other files, and a curve that goes through the scores."""
+    flags = ("--checkpoint", runs / "hanet", "--data-root", drawn_set, "--output", tmp_path / "out")
+    predict(*flags)
+    page = (tmp_path / "out" / "report.html").read_text()
+    data = json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', page)[1])
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert data["protocol"] == metrics["protocol"]
+    assert data["scores"]["f1"] == pytest.approx(metrics["scores"]["f1"], rel=1e-5)
+    rows = list(csv.DictReader((tmp_path / "out" / "per_image.csv").open()))
+    assert [(pair["name"], pair["fp"]) for pair in data["pairs"]] == [(row["name"], int(row["fp"])) for row in rows]
+    assert page.count('<script type="text/plain" id="pixels-') == len(rows) == 4
+    assert data["curve"]["recall"] == sorted(data["curve"]["recall"], reverse=True)
+    predict(*flags, "--no-report")
+    assert not (tmp_path / "out" / "report.html").exists()  # that of an earlier prediction
 
 
 def test_best_checkpoint_predicts_the_scores_it_was_chosen_for(runs, drawn_set, tmp_path):

@@ -180,6 +180,7 @@ class PredictConfig(DataConfig):
     threshold: float | str | None = setting(
         None, "probability in [0, 1] over which a pixel is changed, or tuned: the best one on val", parse=_threshold
     )
+    report: bool = setting(True, "write report.html, a page that shows every pair with its map")
     batch_size: int = setting(8, "pairs at a time")
     num_workers: int = setting(min(4, os.cpu_count() or 1), "processes that load data; 0 loads in the main one")
     device: str = setting("auto", "auto, cpu, cuda or cuda:N")

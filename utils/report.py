@@ -168,7 +168,8 @@ def _thinned(curve: Mapping[str, np.ndarray] | None) -> dict[str, np.ndarray] | 
         return None
     count = min(len(curve["recall"]), len(curve["threshold"]))
     points = {name: np.asarray(curve[name], float)[:count] for name in ("precision", "recall", "threshold")}
-    known = np.isfinite(list(points.values())).all(0)  # recall is no number where no label has a changed pixel
+    known = np.isfinite(list(points.values())).all(0)
+    known &= points["precision"] + points["recall"] > 0  # both are 0 where nothing is found: 0/0 is no point of a curve
     points = {name: values[known] for name, values in points.items()}
     if not known.any():
         return None

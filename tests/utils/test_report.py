@@ -266,6 +266,6 @@ def test_a_curve_keeps_its_shape_in_few_points(tmp_path):
 
 
 def test_a_curve_without_points_is_none(tmp_path):
-    nothing = {"precision": np.zeros(3), "recall": np.full(3, np.nan), "threshold": np.arange(3) / 3}
+    nothing = {"precision": np.zeros(3), "recall": np.array([np.nan, 0, 0]), "threshold": np.arange(3) / 3}
     write_report(tmp_path / "report.html", [], {}, nothing)
     assert read_report(tmp_path / "report.html")[0]["curve"] is None
