@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from math import prod
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -83,25 +83,49 @@ class ChangePairs(Dataset):
 
     def _batch(self, keys: Sequence[int | Draw]) -> dict[str, Any]:
         """Put each sample in its place while the processor's cache still holds it."""
-        batch: dict[str, Any] = {"name": []}
-        for place, key in enumerate(keys):
-            sample = self[key]
-            if not place:
-                channels, height, width = sample["before"].shape
-                for date in ("before", "after"):
-                    batch[date] = _empty(len(keys), height, width, channels).permute(0, 3, 1, 2)
-                batch["mask"] = _empty(len(keys), height, width)
+        samples = (self[key] for key in keys)
+        first = next(samples)
+        in_worker = get_worker_info() is not None
+        pixels = _empty((len(keys), *first["before"].shape), in_worker)
+        batch = unpacked(pixels, (len(keys), *first["before"].shape), [])
+        for place, sample in enumerate(chain([first], samples)):
             for role in ("before", "after", "mask"):
                 batch[role][place] = sample[role]
             batch["name"].append(sample["name"])
-        return batch
+        return _OnePiece(batch, pixels) if in_worker else batch
 
 
-def _empty(*shape: int) -> Tensor:
-    """uint8; in a worker in shared memory, as torch's own collation does, so that it is not copied on the way out."""
-    if get_worker_info() is None:
-        return torch.empty(shape, dtype=torch.uint8)
-    return torch.empty(0, dtype=torch.uint8).set_(torch.UntypedStorage._new_shared(prod(shape))).view(shape)
+class _OnePiece(dict):
+    """A batch that leaves its worker as one tensor: handing over three would take as long as decoding an image."""
+
+    def __init__(self, batch: dict[str, Any], pixels: Tensor) -> None:
+        super().__init__(batch)
+        self.pixels = pixels
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return unpacked, (self.pixels, tuple(self["before"].shape), self["name"])
+
+
+def unpacked(pixels: Tensor, shape: tuple[int, ...], names: list[str]) -> dict[str, Any]:
+    """The batch that lies in a flat tensor: before, after, laid out (B, H, W, channels), and mask.
+
+    Args:
+        pixels: uint8, as `_empty` makes it.
+        shape: of before, (B, channels, H, W).
+        names: of the pairs.
+    """
+    count, channels, height, width = shape
+    images, mask = pixels.tensor_split([2 * count * channels * height * width])
+    before, after = images.view(2, count, height, width, channels).permute(0, 1, 4, 2, 3)
+    return {"before": before, "after": after, "mask": mask.view(count, height, width), "name": names}
+
+
+def _empty(shape: tuple[int, ...], shared: bool) -> Tensor:
+    """Room for a batch, uint8; shared between processes, as torch's own collation has it, so that it is not copied."""
+    count, channels, height, width = shape
+    size = (2 * channels + 1) * count * height * width
+    storage = torch.UntypedStorage._new_shared(size) if shared else torch.UntypedStorage(size)
+    return torch.empty(0, dtype=torch.uint8).set_(storage)
 
 
 def check_sizes(

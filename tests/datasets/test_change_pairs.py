@@ -151,3 +151,18 @@ def test_statistics_are_those_of_all_pixels(tmp_path):
         pixels = np.concatenate([np.array(Image.open(path)).reshape(-1, 3) for path in paths]) / 255
         assert measured["mean"][date] == pytest.approx(pixels.mean(0).tolist(), rel=1e-12)
         assert measured["std"][date] == pytest.approx(pixels.std(0).tolist(), rel=1e-9)
+
+
+def test_a_batch_leaves_its_worker_whole(tmp_path):
+    """It is the batch of no worker: plain tensors, laid out for channels_last, here in one piece of memory."""
+    pairs = make(tmp_path)
+    batches = [
+        list(DataLoader(ChangePairs(pairs), None, sampler=[[0, 1], [2]], num_workers=workers)) for workers in (0, 1)
+    ]
+    for alone, sent in zip(*batches, strict=True):
+        assert type(sent) is dict
+        assert sent["name"] == alone["name"]
+        for role in ("before", "after", "mask"):
+            assert torch.equal(sent[role], alone[role])
+            assert sent[role].untyped_storage().data_ptr() == sent["before"].untyped_storage().data_ptr()
+        assert sent["before"].is_contiguous(memory_format=torch.channels_last)
