@@ -60,7 +60,7 @@ class Examination:
 
     def add(self, facts: PairFacts) -> None:
         """Count one pair in."""
-        self.findings += pair_findings(facts, self.reading)
+        self.findings += pair_findings(facts)
         for date, role in enumerate(DATES):
             if role in facts.images:
                 image = facts.images[role]
@@ -71,9 +71,10 @@ class Examination:
                 self.examples.setdefault(image.size, image.path)
                 self.examples.setdefault(image.mode, image.path)
         if "label" in facts.images:
-            levels = facts.images["label"].levels
-            changed, known = changed_pixels(levels, self.reading), known_levels(levels, self.reading)
-            self.label_levels += levels
+            label = facts.images["label"]
+            changed, known = changed_pixels(label.levels, self.reading), known_levels(label.levels, self.reading)
+            self.findings += label_findings(label, known, changed, self.reading)
+            self.label_levels += label.levels
             self.highest[facts.name] = int(np.flatnonzero(known).max(initial=0))
             self.shares[facts.name] = changed / max(int(known.sum()), 1)
             self.changed += changed
@@ -164,8 +165,8 @@ def examine(
     return result
 
 
-def pair_findings(facts: PairFacts, reading: Reading) -> Iterator[Finding]:
-    """What is wrong with one pair."""
+def pair_findings(facts: PairFacts) -> Iterator[Finding]:
+    """What is wrong with one pair, but for the values of its label."""
     yield from (Finding("unreadable", str(path), what) for path, what in facts.unreadable.items())
     images = facts.images
     dates = [images[role] for role in DATES if role in images]
@@ -181,13 +182,10 @@ def pair_findings(facts: PairFacts, reading: Reading) -> Iterator[Finding]:
         yield Finding("modes in a pair", str(dates[0].path), f"before {dates[0].mode}, after {dates[1].mode}")
     if facts.identical and not is_constant(dates[0].levels):
         yield Finding("identical dates", str(dates[0].path), "before and after have the same pixels")
-    if "label" in images:
-        yield from label_findings(images["label"], reading)
 
 
-def label_findings(label: ImageFacts, reading: Reading) -> Iterator[Finding]:
-    """What is wrong with one label's values."""
-    known = known_levels(label.levels, reading)
+def label_findings(label: ImageFacts, known: np.ndarray, changed: int, reading: Reading) -> Iterator[Finding]:
+    """What is wrong with one label's values, given the counts of those that are known, and the changed pixels."""
     values, total = np.flatnonzero(known), int(known.sum())
     if not total:
         yield Finding("all unknown", str(label.path), value_shares(label.levels))
@@ -200,7 +198,7 @@ def label_findings(label: ImageFacts, reading: Reading) -> Iterator[Finding]:
         listed = ", ".join(map(str, other[:10].tolist())) + (", ..." if len(other) > 10 else "")
         what = f"{len(other)} values besides 0 and 255 ({listed}) in {known[other].sum()} of {total} pixels"
         yield Finding("grey labels", str(label.path), what)
-    if changed_pixels(label.levels, reading) == total:
+    if changed == total:
         yield Finding("all changed", str(label.path), value_shares(label.levels))
 
 

@@ -58,7 +58,9 @@ def read_facts(name: str, files: Mapping[str, Path], reading: Reading = PLAIN) -
             facts.unreadable[path] = str(error).removeprefix(f"{path}: ")
     if {"before", "after"} <= facts.images.keys():
         before, after = facts.images["before"], facts.images["after"]
-        alike = before.size == after.size and np.array_equal(before.levels, after.levels)
+        alike = (before.size, before.windows) == (after.size, after.windows) and np.array_equal(
+            before.levels, after.levels
+        )
         facts.identical = alike and dates["before"].tobytes() == dates["after"].tobytes()
     return facts
 
@@ -108,7 +110,7 @@ def pixel_digests(path: Path, reading: Reading = PLAIN) -> tuple[bytes, ...]:
 
 def is_constant(levels: np.ndarray) -> bool:
     """Whether counts of levels (..., 256) have one level in each channel."""
-    return bool((levels.max(-1) == levels.sum(-1)).all())
+    return bool(np.count_nonzero(levels) == levels.size // 256)
 
 
 def _level_counts(window: Pixels) -> np.ndarray:

@@ -142,9 +142,9 @@ def _check_space(path: Path, needed: int) -> None:
 def _fill(path: Path, pairs: Sequence[Pair], reading: Reading, header: dict[str, Any]) -> None:
     """Decode all pairs into a file beside `path`, which takes its name when it is whole and on the disk."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=".partial")
+    bar = tqdm(total=len(pairs), desc=f"decoding into {path.name}", unit="pair", dynamic_ncols=True)
     try:
-        with os.fdopen(handle, "wb") as file, tqdm(total=len(pairs), unit="pair", dynamic_ncols=True) as progress:
-            progress.set_description(f"decoding into {path.name}")
+        with os.fdopen(handle, "wb") as file, bar as progress:
             file.write(json.dumps(header).encode().ljust(HEADER))
             for arrays in threaded(partial(read_sample, reading=reading), pairs):
                 file.writelines(np.ascontiguousarray(array).data for array in arrays)
