@@ -17,6 +17,7 @@ from datasets.reading import IGNORE, Reading
 from datasets.threads import threaded
 from datasets.transforms import Augmentation
 
+DECODERS = 2  # threads of one process that read a batch; Pillow decodes outside the interpreter lock
 Arrays = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
@@ -83,7 +84,7 @@ class ChangePairs(Dataset):
 
     def _batch(self, keys: Sequence[int | Draw]) -> dict[str, Any]:
         """Put each sample in its place while the processor's cache still holds it."""
-        samples = (self[key] for key in keys)
+        samples = map(self.__getitem__, keys) if self.cached else threaded(self.__getitem__, keys, DECODERS)
         first = next(samples)
         in_worker = get_worker_info() is not None
         pixels = _empty((len(keys), *first["before"].shape), in_worker)
