@@ -13,7 +13,7 @@ class PFBSSampler(Sampler[Draw]):
 
     Images are ordered by changed pixels, most first (ties keep the given order). An epoch's pool is the first
     `pool_size(epoch)` of that order; an epoch has as many positions as there are images, position i takes image
-    i mod pool, positions are shuffled. (`positions` may set another number of them.) With `fixed_epochs` and `linear_epochs` both 0 every image is drawn once:
+    i mod pool, positions are shuffled. With `fixed_epochs` and `linear_epochs` both 0 every image is drawn once:
     plain shuffling.
 
     Each draw is (index, key): the key names the draw, so augmentation by `default_rng(key)` depends on seed, epoch
