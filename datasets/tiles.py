@@ -127,7 +127,7 @@ class TileCutter:
 
     def __init__(self, output: Path, tile_size: int, known: Mapping[tuple[str, str], Hashes] | None = None) -> None:
         self.output, self.tile_size, self.known = output, tile_size, known or {}
-        self._bright: dict[Path, bool] = {}
+        self._compressed: dict[Path, bool] = {}
 
     def cut(self, scenes: Sequence[Scene], workers: int = 4) -> Iterator[list[Tile]]:
         """Cut what is not there yet; the tiles of a scene, or of a part of it, at a time, in the order of the plan.
@@ -178,13 +178,17 @@ class TileCutter:
         return hashes if self.known.get((scene.split, scene.tile_name(window)), hashes) == hashes else None
 
     def _without_noise(self, part: np.ndarray, label: WindowedImage) -> np.ndarray:
-        """A part of a 0/255 label in which compression left nothing above 1: alone, it would read as coded 0/1."""
+        """A part of a 0/255 label in which compression left nothing above 1: alone, it would read as coded 0/1.
+
+        Compression leaves values between 1 and 255 as well; codes 0, 1 and 255 are no noise.
+        """
         if part.max(initial=0) != 1:
             return part
-        if label.path not in self._bright:
+        if label.path not in self._compressed:
             areas = plan_windows(*label.size, tile=2048, edge="pad")
-            self._bright[label.path] = any(label.read(area).max() > 127 for area in areas)
-        return np.zeros_like(part) if self._bright[label.path] else part
+            found = set().union(*(np.unique(label.read(area)).tolist() for area in areas))
+            self._compressed[label.path] = max(found) > 127 and not found <= {0, 1, 255}
+        return np.zeros_like(part) if self._compressed[label.path] else part
 
     def _write(self, files: Mapping[str, str], parts: Mapping[str, np.ndarray]) -> Hashes:
         """Fill up, encode and write a tile's images."""

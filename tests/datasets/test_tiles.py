@@ -249,6 +249,16 @@ def test_faint_noise_of_a_label_does_not_become_change(tmp_path):
         assert np.array_equal(masks[f"a_{window.top:04d}_{window.left:04d}"], read_label(pair.label)[window.slices])
 
 
+def test_codes_are_no_noise(tmp_path):
+    """1 is change and 255 unknown: a tile that holds 0 and 1 alone keeps both."""
+    label = np.zeros((64, 64), np.uint8)
+    label[40:60, 40:60], label[3, 3:9] = 255, 1
+    pair = make_pair(tmp_path / "in", "a", 64, 64, label)
+    cut({"train": [pair]}, tmp_path / "out", tmp_path / "in", Tiling(32))
+    with Image.open(tmp_path / "out" / "train" / "label" / "a_0000_0000.png") as tile:
+        assert np.array_equal(np.array(tile), label[:32, :32])
+
+
 def test_pairs_without_labels(tmp_path):
     pair = make_pair(tmp_path / "in", "a", 64, 64)
     cut({"test": [Pair("a", pair.before, pair.after)]}, tmp_path / "out", tmp_path / "in", Tiling(32))
