@@ -37,7 +37,7 @@ class PngStream:
         filtered[:, 0] = 1
         filtered[:, 1 : 1 + self._before] = rows[:, : self._before]
         np.subtract(rows[:, self._before :], rows[:, : -self._before], out=filtered[:, 1 + self._before :])
-        self._chunk(b"IDAT", self._deflate.compress(filtered))
+        self._chunk(b"IDAT", self._deflate.compress(filtered.data))
 
     def close(self) -> None:
         """End the file."""

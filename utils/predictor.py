@@ -32,6 +32,7 @@ class ChangePredictor:
     Attributes:
         about: the checkpoint without its weights: recipe, config, scores, epoch, what it was selected on.
         threshold: probability over which the run calls a pixel changed.
+        channels: of an image.
         size_divisor: the network takes multiples of it; other sizes are filled up by reflection and cut off again.
         overlap: of windows, in pixels.
     """
@@ -63,6 +64,7 @@ class ChangePredictor:
         self.device = pick_device(device) if isinstance(device, str) else device
         self.network = network_from(content).to(self.device).to(memory_format=torch.channels_last)
         self.scaling = scaling_from(content["statistics"]).to(self.device)
+        self.channels = self.scaling.mean.shape[1]
         self.threshold = float(content.get("threshold", 0.5))
         self.size_divisor = cast(int, self.network.size_divisor)
         self.about = {name: value for name, value in content.items() if name != "weights"}
@@ -175,7 +177,7 @@ class ChangePredictor:
         Raises:
             ValueError: other types, different shapes, or too large a window for memory.
         """
-        channels = self.scaling.mean.shape[1]
+        channels = self.channels
         for image in (before, after):
             if image.dtype != np.uint8 or image.shape != (*before.shape[:2], channels):
                 found = " and ".join(f"{x.dtype} {x.shape}" for x in (before, after))
