@@ -1,4 +1,7 @@
-"""Plans how windows cover an image, and how what they hold is blended; the pixels are read elsewhere."""
+"""Plans how windows cover an image and how what they hold is blended, and says where on earth it lies.
+
+The pixels are read elsewhere.
+"""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -27,6 +30,27 @@ class Window:
     def seen_from(self, outer: "Window") -> "Window":
         """The same window, counted from the top left corner of another."""
         return Window(self.top - outer.top, self.left - outer.left, self.height, self.width)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Where on earth the pixels of an image lie.
+
+    Attributes:
+        size: (height, width) in pixels.
+        crs: coordinate reference system, as WKT.
+        transform: (a, b, c, d, e, f), so that x = a * column + b * row + c and y = d * column + e * row + f are the
+            coordinates of a pixel's top left corner.
+    """
+
+    size: tuple[int, int]
+    crs: str
+    transform: tuple[float, ...]
+
+    def place(self, column: float, row: float) -> tuple[float, float]:
+        """Coordinates (x, y) of a point in pixels."""
+        a, b, c, d, e, f = self.transform
+        return a * column + b * row + c, d * column + e * row + f
 
 
 def plan_windows(height: int, width: int, tile: int, overlap: int = 0, edge: Edge = "shift") -> list[Window]:
