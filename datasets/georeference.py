@@ -39,33 +39,31 @@ def seen_on(dataset: Any, grid: Grid, smooth: bool) -> Any:
         smooth: whether to interpolate, as images want it; labels take the nearest value.
 
     Raises:
-        ValueError: the two do not touch.
+        ValueError: the two do not touch, or their reference systems do not lead to each other.
     """
     from rasterio.crs import CRS
     from rasterio.enums import Resampling
-    from rasterio.errors import CRSError, RasterioError
     from rasterio.transform import Affine, array_bounds
     from rasterio.vrt import WarpedVRT
     from rasterio.warp import transform_bounds
 
     crs, transform, (height, width) = CRS.from_wkt(grid.crs), Affine(*grid.transform), grid.size
-    try:
-        west, south, east, north = transform_bounds(crs, dataset.crs, *array_bounds(height, width, transform))
-        left, low, right, high = array_bounds(dataset.height, dataset.width, dataset.transform)
-        if east <= left or west >= right or north <= low or south >= high:
-            raise ValueError(f"{dataset.name}: lies elsewhere than the image it belongs to")
-        return WarpedVRT(
-            dataset,
-            crs=crs,
-            transform=transform,
-            height=height,
-            width=width,
-            resampling=Resampling.bilinear if smooth else Resampling.nearest,
-            add_alpha=not _alpha(dataset),
-            warp_extras={"UNIFIED_SRC_NODATA": "YES"},  # no data is where no band has any
-        )
-    except (RasterioError, CRSError) as error:
-        raise ValueError(f"{dataset.name}: cannot be seen on the grid of the image it belongs to ({error})") from error
+    if crs != dataset.crs and not all(each.is_geographic or each.is_projected for each in (crs, dataset.crs)):
+        raise ValueError(f"{dataset.name}: its reference system and that of the image it belongs to do not meet")
+    west, south, east, north = transform_bounds(crs, dataset.crs, *array_bounds(height, width, transform))
+    left, low, right, high = array_bounds(dataset.height, dataset.width, dataset.transform)
+    if east <= left or west >= right or north <= low or south >= high:
+        raise ValueError(f"{dataset.name}: lies elsewhere than the image it belongs to")
+    return WarpedVRT(
+        dataset,
+        crs=crs,
+        transform=transform,
+        height=height,
+        width=width,
+        resampling=Resampling.bilinear if smooth else Resampling.nearest,
+        add_alpha=not _alpha(dataset),
+        warp_extras={"UNIFIED_SRC_NODATA": "YES"},  # no data is where no band has any
+    )
 
 
 def has_gaps(dataset: Any, bands: tuple[int, ...]) -> bool:

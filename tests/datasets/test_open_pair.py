@@ -155,10 +155,15 @@ def test_a_fourth_band_that_is_read_is_no_transparency(rasterio, scene, tmp_path
 
 
 def test_places_apart_and_sizes_apart_are_errors(rasterio, scene, tmp_path):
+    from rasterio.transform import Affine
+
     before = tiff(tmp_path / "before.tif", scene, 0, 0)
     far = tiff(tmp_path / "far.tif", scene, 9000, 0)
     with pytest.raises(ValueError, match=r"far.tif: lies elsewhere"):
         OpenPair(Pair("scene", before, far))
+    site = tiff(tmp_path / "site.tif", scene, 0, 0, crs='LOCAL_CS["site", UNIT["metre", 1]]', transform=Affine.scale(2))
+    with pytest.raises(ValueError, match=r"site.tif: its reference system and that of .* do not meet"):
+        OpenPair(Pair("scene", before, site))
     Image.fromarray(scene[:, :100]).save(tmp_path / "half.png")
     with pytest.raises(ValueError, match=r"half.png: 160 x 100 pixels, but .*before.tif has 160 x 200"):
         OpenPair(Pair("scene", before, tmp_path / "half.png"))
