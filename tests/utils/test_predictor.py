@@ -5,30 +5,7 @@ import pytest
 import torch
 
 from datasets.scenes import draw_scene
-from models import build_model
-from utils.checkpoint import save_checkpoint
 from utils.predictor import AT_ONCE, BATCH, TILE, ChangePredictor
-
-STATISTICS = {"mean": [[0.4, 0.4, 0.3], [0.5, 0.4, 0.4]], "std": [[0.2, 0.2, 0.2], [0.3, 0.2, 0.2]]}
-
-
-@pytest.fixture(scope="session")
-def checkpoint(tmp_path_factory):
-    """A small HANet that was not trained, with all its attention switched on."""
-    torch.manual_seed(0)
-    network = build_model("hanet", width=8)
-    with torch.no_grad():
-        for name, value in network.named_parameters():
-            if "gamma" in name:
-                value.fill_(0.5)
-        network.head.weight *= 0.2  # probabilities that differ, and not only in rounding
-    path = tmp_path_factory.mktemp("checkpoint") / "best.pt"
-    save_checkpoint(
-        path,
-        {"model": "hanet", "options": {"width": 8}, "weights": network.state_dict(), "statistics": STATISTICS,
-         "threshold": 0.5, "recipe": "hanet", "epoch": 1, "selected_on": "val"},
-    )  # fmt: skip
-    return path
 
 
 def images(height, width, seed=0):
