@@ -4,7 +4,7 @@
 import hashlib
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -26,11 +26,11 @@ from utils.config import PredictConfig, parse_predict_config
 from utils.map_jobs import MapJob
 from utils.maps import MapSettings
 from utils.metrics import SCORES, count_pixels, scores
-from utils.pipeline import Pipeline
 from utils.predictor import BATCH, ChangePredictor
 from utils.records import COUNTS, Records, total_counts
 from utils.run_log import score_table, write_csv, write_text
-from utils.runtime import errors_in_one_line, show_log, written_whole
+from utils.runtime import errors_in_one_line, pick_device, show_log, written_whole
+from utils.sharing import Share, predict_jobs
 
 log = logging.getLogger("predict")
 
@@ -47,33 +47,34 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def predict(config: PredictConfig) -> int:
     """Write every pair's maps, per_image.csv and metrics.json; returns how many pairs could not be done."""
+    share = Share.of_torchrun()
     pairs = pairs_to_predict(config)
     predictor = ChangePredictor(
-        config.checkpoint, config.device, config.tile_size, config.overlap, config.batch_size, config.tta
-    )
+        config.checkpoint, share.device(pick_device(config.device)), config.tile_size, config.overlap,
+        config.batch_size, config.tta,
+    )  # fmt: skip
     reading = how_to_read(config, predictor, pairs)
     output = config.output or config.checkpoint.parent / f"predict-{images_of(config, pairs)}"
     refuse_among_images(output, pairs, config)
     threshold = predictor.threshold if config.threshold is None else config.threshold
     settings = MapSettings(output, config.save, threshold, config.min_area, config.palette)
-    protocol = protocol_of(config, predictor, reading, settings, pairs)
-    records = Records(output)
-    records.begin(protocol, config.skip_existing)
-    if {"error", "overlay"} & set(config.save):
-        with written_whole(output / "legend.png") as legend:
-            draw_legend({**PALETTES[config.palette].legend(), "changed": OVERLAY}).save(legend, format="PNG")
+    protocol, records = protocol_of(config, predictor, reading, settings, pairs), Records(output)
+    if share.rank == 0:
+        records.begin(protocol, (pair.name for pair in pairs), config.skip_existing)
+        write_legend(settings)
+    share.meet()
+    size, count = config.batch_size or BATCH, len(pairs)
     form = "predicting {percentage:3.0f}% |{bar}| {n:.1f} of {total} pairs [{elapsed}, {remaining} left]"
-    with tqdm(total=len(pairs), bar_format=form, dynamic_ncols=True) as progress, logging_redirect_tqdm():
-        groups = job_groups(config, pairs, reading, settings, progress)
-        Pipeline(predictor, config.num_workers, lambda share: progress.update(min(share, len(pairs) - progress.n))).run(
-            groups
-        )
-    return summarise(records, pairs, protocol)
+    total = sum(map(len, share.groups(count, size)))
+    with tqdm(total=total, bar_format=form, dynamic_ncols=True, disable=share.rank > 0) as bar, logging_redirect_tqdm():
+        make_job = partial(job_of, pairs, reading, settings, config.skip_existing)
+        predict_jobs(predictor, make_job, count, size, share, config.num_workers, partial(advance, bar))
+    return 0 if share.rank else summarise(records, pairs, protocol)
 
 
-def advance(progress: tqdm, share: float) -> None:
+def advance(bar: tqdm, share: float) -> None:
     """Move the bar by a share of a pair, of which rounding may make a little more than one."""
-    progress.update(min(share, progress.total - progress.n))
+    bar.update(min(share, bar.total - bar.n))
 
 
 def pairs_to_predict(config: PredictConfig) -> list[Pair]:
@@ -154,22 +155,23 @@ def protocol_of(
     }
 
 
-def job_groups(
-    config: PredictConfig, pairs: Sequence[Pair], reading: Reading, settings: MapSettings, progress: tqdm
-) -> Iterator[list[MapJob]]:
-    """The pairs as jobs, as many at a time as make a batch; groups that are all done are left out."""
-    size, records = config.batch_size or BATCH, Records(settings.output)
-    for start in range(0, len(pairs), size):
-        group = pairs[start : start + size]
-        done = [config.skip_existing and records.done(pair.name) for pair in group]
-        progress.update(sum(done))
-        if not all(done):
-            jobs = zip(group, done, strict=True)
-            yield [MapJob(pair.name, partial(OpenPair, pair, reading), settings, skip) for pair, skip in jobs]
+def job_of(pairs: Sequence[Pair], reading: Reading, settings: MapSettings, go_on: bool, number: int) -> MapJob:
+    """The job of a pair, done already if its record says so and the run goes on."""
+    pair = pairs[number]
+    done = go_on and Records(settings.output).done(pair.name)
+    return MapJob(pair.name, partial(OpenPair, pair, reading), settings, done)
+
+
+def write_legend(settings: MapSettings) -> None:
+    """Write legend.png where any map has colours."""
+    if {"error", "overlay"} & set(settings.save):
+        with written_whole(settings.output / "legend.png") as path:
+            draw_legend({**PALETTES[settings.palette].legend(), "changed": OVERLAY}).save(path, format="PNG")
 
 
 def summarise(records: Records, pairs: Sequence[Pair], protocol: dict[str, Any]) -> int:
     """Write per_image.csv and metrics.json from the records, and log what is in them; returns how many pairs failed."""
+    records.end()
     found = {pair.name: records.read(pair.name) or {"error": "left no record"} for pair in pairs}
     failed = {name: content["error"] for name, content in found.items() if "error" in content}
     whole = [content for content in found.values() if "row" in content]

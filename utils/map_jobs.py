@@ -27,7 +27,7 @@ class MapJob:
         """
         self.name, self.settings, self.done = name, settings, done
         self.records = Records(settings.output)
-        self._open_scene = open_scene
+        self.open_scene = open_scene
         self._scene: Scene | None = None
         self._maps: PairMaps | None = None
         self._windows = ""
@@ -40,7 +40,7 @@ class MapJob:
 
     def open(self) -> tuple[int, int]:
         """Read the headers."""
-        self._scene = self._open_scene()
+        self._scene = self.open_scene()
         return self._scene.size
 
     def rows(self, cover: Cover) -> range:

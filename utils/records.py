@@ -5,6 +5,7 @@ reads all of them, no matter which process made them.
 """
 
 import json
+import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from torch import Tensor
 from utils.metrics import scores
 from utils.run_log import write_text
 
-FOLDER = "records"
+FOLDER, PARTS = "records", ".parts"
 COUNTS = ("tn", "fp", "fn", "tp")
 SAME = (  # settings that a run which goes on must share with the one before
     "checkpoint_sha256", "reading", "tile_size", "overlap", "tta", "threshold", "min_area", "save", "palette",
@@ -28,12 +29,13 @@ class Records:
     def __init__(self, output: Path) -> None:
         self.output, self.folder = output, output / FOLDER
 
-    def begin(self, protocol: Mapping[str, Any], go_on: bool) -> None:
+    def begin(self, protocol: Mapping[str, Any], names: Iterable[str], go_on: bool) -> None:
         """Make the folder ready, and keep the settings in it.
 
         Args:
             protocol: settings of this run.
-            go_on: whether to keep what is there; without that all records are forgotten.
+            names: its pairs.
+            go_on: whether to keep what is there of them and whole; without that everything is forgotten.
 
         Raises:
             ValueError: to go on, the settings would have to be those of what is there.
@@ -54,10 +56,19 @@ class Records:
                 )
         for name in ("per_image.csv", "metrics.json"):  # of maps that are now drawn
             (self.output / name).unlink(missing_ok=True)
-        if not go_on:
-            for path in self.folder.glob("*.json"):
-                path.unlink()
+        if go_on:
+            for name in names:
+                if not self.done(name):
+                    (self.folder / f"{name}.json").unlink(missing_ok=True)
+        else:
+            self.end()
+            shutil.rmtree(self.folder)
+            self.folder.mkdir()
         write_text(kept, json.dumps(here, indent=1) + "\n")
+
+    def end(self) -> None:
+        """Remove what processes kept for each other."""
+        shutil.rmtree(self.output / PARTS, ignore_errors=True)
 
     def write(self, name: str, content: Mapping[str, Any]) -> None:
         """Keep what came of a pair: `row`, `files` (paths under the output folder) and facts, or `error`."""
