@@ -16,7 +16,7 @@ from utils.tiling import Grid
 NO_DATA = 127  # in a map of 0 and 255
 BLOCK = 256  # pixels, side of a GeoTIFF's tile
 AT_ONCE = 1000  # polygons whose corners are transformed together
-CACHE_MB = 64  # of blocks on their way to the file; GDAL would take 5 % of the machine's memory
+CACHE = 64 * 2**20  # bytes of blocks on their way to the file; GDAL would take 5 % of the machine's memory
 Ring = np.ndarray  # float (n, 2), columns and rows of pixel corners; the first point is also the last
 
 
@@ -24,7 +24,7 @@ def _gdal() -> Any:
     """GDAL with little memory, for the length of a block."""
     import rasterio
 
-    return rasterio.Env(GDAL_CACHEMAX=CACHE_MB)
+    return rasterio.Env(GDAL_CACHEMAX=CACHE)
 
 
 class GeoTiff:
