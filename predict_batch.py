@@ -2,14 +2,14 @@
 """Draws change maps of image pairs with a trained network, and scores them, or masks from elsewhere, against labels."""
 
 import hashlib
-import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
@@ -18,8 +18,8 @@ from datasets.layouts import FOLDERS, has_split, list_images
 from datasets.measurements import choose_reading
 from datasets.open_pair import OpenPair
 from datasets.pairs import Pair, find_pairs, fingerprint, match_pairs, refuse_inside
-from datasets.raster import read_label
-from datasets.reading import Reading, reading_from
+from datasets.raster import WindowedImage, read_label
+from datasets.reading import Reading, as_rgb, reading_from
 from datasets.threads import threaded
 from utils.change_map import OVERLAY, PALETTES, draw_legend
 from utils.config import PredictConfig, parse_predict_config
@@ -27,27 +27,30 @@ from utils.map_jobs import MapJob
 from utils.maps import MapSettings
 from utils.metrics import SCORES, count_pixels, scores
 from utils.predictor import BATCH, ChangePredictor
-from utils.records import COUNTS, Records, total_counts
-from utils.run_log import score_table, write_csv, write_text
+from utils.previews import shrunk
+from utils.records import Records
+from utils.report import SIDE
+from utils.run_log import score_table, write_csv
 from utils.runtime import errors_in_one_line, pick_device, show_log, written_whole
 from utils.sharing import Share, predict_jobs
+from utils.summary import write_page, write_summary
 
 log = logging.getLogger("predict")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the script; an expected error is one line on stderr and exit code 2, a bad pair among others exit code 1."""
+    share = Share.of_torchrun()
     with errors_in_one_line("interrupted; the same command with --skip-existing goes on"):
-        show_log()
+        show_log(quiet=share.rank > 0)
         config = parse_predict_config(argv)
-        failed = score_masks(config) if config.masks else predict(config)
+        failed = score_masks(config) if config.masks else predict(config, share)
     if failed:
         raise SystemExit(1)
 
 
-def predict(config: PredictConfig) -> int:
-    """Write every pair's maps, per_image.csv and metrics.json; returns how many pairs could not be done."""
-    share = Share.of_torchrun()
+def predict(config: PredictConfig, share: Share) -> int:
+    """Write every pair's maps, per_image.csv, metrics.json and report.html; returns how many pairs failed."""
     pairs = pairs_to_predict(config)
     predictor = ChangePredictor(
         config.checkpoint, share.device(pick_device(config.device)), config.tile_size, config.overlap,
@@ -56,8 +59,8 @@ def predict(config: PredictConfig) -> int:
     reading = how_to_read(config, predictor, pairs)
     output = config.output or config.checkpoint.parent / f"predict-{images_of(config, pairs)}"
     refuse_among_images(output, pairs, config)
-    threshold = predictor.threshold if config.threshold is None else config.threshold
-    settings = MapSettings(output, config.save, threshold, config.min_area, config.palette)
+    threshold = predictor.choose_threshold(config.threshold)
+    settings = MapSettings(output, config.save, threshold, config.min_area, config.palette, curve=config.report)
     protocol, records = protocol_of(config, predictor, reading, settings, pairs), Records(output)
     if share.rank == 0:
         records.begin(protocol, (pair.name for pair in pairs), config.skip_existing)
@@ -69,7 +72,28 @@ def predict(config: PredictConfig) -> int:
     with tqdm(total=total, bar_format=form, dynamic_ncols=True, disable=share.rank > 0) as bar, logging_redirect_tqdm():
         make_job = partial(job_of, pairs, reading, settings, config.skip_existing)
         predict_jobs(predictor, make_job, count, size, share, config.num_workers, partial(advance, bar))
-    return 0 if share.rank else summarise(records, pairs, protocol)
+    return 0 if share.rank > 0 else finish(config, pairs, reading, settings, protocol)
+
+
+def finish(
+    config: PredictConfig, pairs: Sequence[Pair], reading: Reading, settings: MapSettings, protocol: dict[str, Any]
+) -> int:
+    """Sum up what all processes have left on record; returns how many pairs failed."""
+    records, output = Records(settings.output), settings.output
+    records.end()
+    found = {pair.name: records.read(pair.name) or {"error": "left no record"} for pair in pairs}
+    whole = {name: content for name, content in found.items() if "row" in content}
+    failed = {name: content["error"] for name, content in found.items() if "error" in content}
+    if whole:
+        write_summary(output, whole, failed, protocol)
+    if whole and config.report:
+        done = [pair for pair in pairs if pair.name in whole]
+        pictures = {p.name: partial(thumbnails, p, reading, output, whole[p.name]["files"]) for p in done}
+        write_page(settings, whole, pictures)
+    if failed:
+        name, error = next(iter(failed.items()))
+        log.error("error: %d of %d pairs could not be predicted, first %s: %s", len(failed), len(pairs), name, error)
+    return len(failed)
 
 
 def advance(bar: tqdm, share: float) -> None:
@@ -169,54 +193,16 @@ def write_legend(settings: MapSettings) -> None:
             draw_legend({**PALETTES[settings.palette].legend(), "changed": OVERLAY}).save(path, format="PNG")
 
 
-def summarise(records: Records, pairs: Sequence[Pair], protocol: dict[str, Any]) -> int:
-    """Write per_image.csv and metrics.json from the records, and log what is in them; returns how many pairs failed."""
-    records.end()
-    found = {pair.name: records.read(pair.name) or {"error": "left no record"} for pair in pairs}
-    failed = {name: content["error"] for name, content in found.items() if "error" in content}
-    whole = [content for content in found.values() if "row" in content]
-    if whole:
-        rows = sorted((content["row"] for content in whole), key=lambda row: row["name"])
-        counts = total_counts(rows)
-        result = {} if counts is None else scores(counts)
-        protocol |= {
-            "sizes": sorted({"{} x {}".format(*content["size"]) for content in whole}),
-            "windows": sorted({content["windows"] for content in whole}),
-            "on_another_grid": sum(content["aligned"] for content in whole),
-        }
-        pixels = {} if counts is None else dict(zip(COUNTS, counts.flatten().tolist(), strict=True))
-        write_csv(records.output / "per_image.csv", rows)
-        content = {"scores": result, "pixels": pixels, "failed": failed, "protocol": protocol}
-        write_text(records.output / "metrics.json", json.dumps(content, indent=1) + "\n")
-        report(records.output, rows, result, protocol)
-        if counts is not None and not counts[1].sum():
-            log.warning("no label has a changed pixel: scores of the changed class say nothing")
-    if failed:
-        name, error = next(iter(failed.items()))
-        log.error("error: %d of %d pairs could not be predicted, first %s: %s", len(failed), len(pairs), name, error)
-    return len(failed)
-
-
-def report(
-    output: Path, rows: Sequence[Mapping[str, Any]], result: Mapping[str, float], protocol: Mapping[str, Any]
-) -> None:
-    """Log where everything is and, with labels, the table of scores."""
-    share = sum(row["changed_share"] for row in rows) / len(rows)
-    log.info("%d pairs, %.2f %% of pixels changed", len(rows), 100 * share)
-    if share in (0.0, 1.0):
-        log.warning(
-            "every pixel is %s: check that the images resemble the training data, and --threshold",
-            "changed" if share else "unchanged",
-        )
-    if count := protocol["on_another_grid"]:
-        log.info("%d pairs have dates or labels on different grids: seen on that of the earlier image", count)
-    if result:
-        log.info("%s", score_table({"all pairs": result}, SCORES))
-    log.info("maps: %s", ", ".join(str(output / kind) for kind in protocol["save"] if (output / kind).is_dir()))
-    log.info("%s: %s, %s", "scores" if result else "shares", output / "per_image.csv", output / "metrics.json")
-    old = sorted({path.stem for path in (output / "mask").glob("*.png")} - {row["name"] for row in rows})
-    if old:
-        log.warning("%s also holds %d maps of an earlier prediction, first %s.png", output, len(old), old[0])
+def thumbnails(pair: Pair, reading: Reading, output: Path, files: Collection[str]) -> dict[str, np.ndarray]:
+    """Small pictures of a pair for its report: both dates, the map, and the error map if there is one."""
+    with OpenPair(pair, reading) as scene:
+        images = {"before": shrunk(lambda window: as_rgb(scene.read(window)[0]), scene.size, SIDE)}
+        images["after"] = shrunk(scene.picture, scene.size, SIDE)
+    for kind, folder in (("map", "mask"), ("error", "error")):
+        if (path := f"{folder}/{pair.name}.png") in files:
+            with WindowedImage(output / path, grey=kind == "map") as image:
+                images[kind] = shrunk(image.read, image.size, SIDE, mixed=kind == "map")
+    return images
 
 
 def score_masks(config: PredictConfig) -> int:

@@ -7,7 +7,7 @@ import numpy as np
 
 from utils.maps import MapSettings, PairMaps, Scene
 from utils.predictor import Dates
-from utils.records import Records, image_row
+from utils.records import Records, image_row, sparse
 from utils.tiling import Cover, Window
 
 log = logging.getLogger(__name__)
@@ -66,7 +66,9 @@ class MapJob:
         maps.finish()
         self._maps = None
         row = image_row(self.name, maps.changed, maps.known, maps.counts if self.scene.labelled else None)
-        facts = {"size": self.scene.size, "windows": self._windows, "aligned": self.scene.aligned}
+        facts: dict[str, object] = {"size": self.scene.size, "windows": self._windows, "aligned": self.scene.aligned}
+        if maps.levels is not None:
+            facts["levels"] = sparse(maps.levels)
         self.records.write(self.name, {"row": row, **facts, "files": list(maps.files.values())})
 
     def fail(self, error: Exception) -> None:

@@ -10,7 +10,7 @@ import torch
 
 from utils.change_map import PALETTES, change_map, error_map, overlay
 from utils.geo import NO_DATA, GeoTiff, write_polygons
-from utils.metrics import count_pixels
+from utils.metrics import LEVELS, count_levels, count_pixels
 from utils.png_stream import PngStream
 from utils.predictor import Dates
 from utils.regions import AreaFilter, RegionTable, Strip
@@ -56,6 +56,7 @@ class MapSettings:
         threshold: probability over which a pixel is changed.
         min_area: regions of fewer pixels are called unchanged.
         palette: of error maps.
+        curve: whether to count pixels of labelled pairs by probability, for a precision-recall curve.
     """
 
     output: Path
@@ -63,6 +64,7 @@ class MapSettings:
     threshold: float = 0.5
     min_area: int = 0
     palette: str = "amfnet"
+    curve: bool = False
 
 
 class PairMaps:
@@ -73,6 +75,7 @@ class PairMaps:
         counts: pixels by truth and prediction, int64 (2, 2); see `count_pixels`.
         changed: number of changed pixels.
         known: number of pixels with data.
+        levels: pixels by truth and probability, int64 (2, LEVELS), if they are counted.
     """
 
     def __init__(self, name: str, scene: Scene, settings: MapSettings, gaps: bool) -> None:
@@ -89,6 +92,7 @@ class PairMaps:
         """
         self._scene, self._settings, self._stack = scene, settings, ExitStack()
         self.counts, self.changed, self.known = torch.zeros(2, 2, dtype=torch.int64), 0, 0
+        self.levels = torch.zeros(2, LEVELS, dtype=torch.int64) if settings.curve and scene.labelled else None
         kinds = [k for k in settings.save if (scene.labelled or k != "error") and (scene.grid or k not in PLACED)]
         self.files = {kind: f"{kind}/{name}.{PLACED.get(kind, 'png')}" for kind in kinds}
         self._filter = AreaFilter(settings.min_area)
@@ -130,7 +134,10 @@ class PairMaps:
         if self._regions:
             self._regions.add(strip)
         if mask is not None:
-            self.counts += count_pixels(torch.from_numpy(strip.changed), torch.from_numpy(mask))
+            truth = torch.from_numpy(mask)
+            self.counts += count_pixels(torch.from_numpy(strip.changed), truth)
+            if self.levels is not None:
+                self.levels += count_levels(torch.from_numpy(strip.probability), truth)
         self.changed += int(strip.changed.sum())
         self.known += strip.changed.size if strip.known is None else int(strip.known.sum())
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from utils.checkpoint import load_checkpoint, network_from
 from utils.input_scaling import scaling_from
-from utils.runtime import pick_device
+from utils.runtime import is_out_of_memory, pick_device
 from utils.tiling import Blender, Cover
 
 log = logging.getLogger(__name__)
@@ -194,11 +194,6 @@ class ChangePredictor:
                 for top, rows in blender.add(window, probability):
                     result[top : top + len(rows)] = rows
         return result
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out, on a GPU or on the CPU."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
 
 
 def _views(tta: Collection[str]) -> list[tuple[int, bool, bool]]:

@@ -54,7 +54,7 @@ class Records:
                     f"{self.output}: holds maps predicted with other settings ({'; '.join(changed)}); say --output "
                     f"for another folder, or leave out --skip-existing to draw all anew"
                 )
-        for name in ("per_image.csv", "metrics.json"):  # of maps that are now drawn
+        for name in ("per_image.csv", "metrics.json", "report.html"):  # of maps that are now drawn
             (self.output / name).unlink(missing_ok=True)
         if go_on:
             for name in names:
@@ -103,3 +103,17 @@ def total_counts(rows: Iterable[Mapping[str, Any]]) -> Tensor | None:
     """The pixels of all rows together, int64 (2, 2); None without labels."""
     counted = [[row[name] for name in COUNTS] for row in rows if "tp" in row]
     return torch.tensor(counted, dtype=torch.int64).sum(0).view(2, 2) if counted else None
+
+
+def sparse(levels: Tensor) -> dict[str, list[int]]:
+    """Pixels by truth and level (2, L) -> what is not 0: level to its unchanged and changed pixels."""
+    return {str(level): levels[:, level].tolist() for level in levels.sum(0).nonzero().flatten().tolist()}
+
+
+def total_levels(contents: Iterable[Mapping[str, Any]], count: int) -> Tensor:
+    """The levels of all records together, int64 (2, count)."""
+    total = torch.zeros(2, count, dtype=torch.int64)
+    for content in contents:
+        for level, pixels in content.get("levels", {}).items():
+            total[:, int(level)] += torch.tensor(pixels)
+    return total

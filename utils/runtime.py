@@ -124,7 +124,7 @@ def written_whole(path: Path) -> Iterator[Path]:
 
 def clear_partial(folder: Path) -> None:
     """Remove what `written_whole` left in a folder when its process was killed."""
-    for path in folder.glob(".*.????????.*"):
+    for path in folder.glob(".*.partial*"):
         if path.is_file():
             path.unlink()
 
