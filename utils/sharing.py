@@ -133,8 +133,10 @@ def predict_jobs(
         for numbers in share.groups(count, size):
             jobs = [make_job(number) for number in numbers]
             advance(sum(job.done for job in jobs))
-            if share.by_rows(count, size):
-                jobs = [PartJob(job, share, number) for job, number in zip(jobs, numbers, strict=True)]
+            if share.by_rows(
+                count, size
+            ):  # a group's scenes of one window each belong to one process, as its batches do
+                jobs = [PartJob(job, share, numbers.start // size) for job in jobs]
             if not all(job.done for job in jobs):
                 yield jobs
 
