@@ -8,16 +8,25 @@ import signal
 import subprocess
 import sys
 import time
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from torch import nn
+from torch.nn.functional import avg_pool2d
 
 import predict_batch
+from datasets import raster
 from datasets.pairs import find_pairs
 from datasets.raster import read_image, read_label
+from models import MODELS
+from tests.utils.test_predictor import steps_at_and_off_borders
+from utils import pipeline
 from utils.change_map import NOT_COUNTED, PALETTES, error_map, overlay
+from utils.checkpoint import save_checkpoint
 from utils.predictor import ChangePredictor
 from utils.records import Records
 from utils.sharing import Share
@@ -459,6 +468,59 @@ def test_952_by_640_without_a_flag(checkpoint, real_data, tmp_path):
     predict("--checkpoint", checkpoint, "--before", images[0], "--after", images[1], "--output", tmp_path / "out")
     assert pixels(tmp_path / "out" / "mask" / "Szada_1.png").shape == (640, 952)
     assert json.loads((tmp_path / "out" / "metrics.json").read_text())["protocol"]["windows"] == ["whole image"]
+
+
+class Stub(nn.Module):
+    """A network that is quick, and whose answer depends on all of its window, as those of the papers do."""
+
+    size_divisor = 8
+
+    def __init__(self, width: int = 1):
+        super().__init__()
+        self.weight = nn.Parameter(torch.full((width,), 20.0))
+
+    def forward(self, before, after, auxiliary=None):
+        difference = avg_pool2d((before - after).abs().mean(1, keepdim=True), 9, 1, 4)
+        logits = self.weight * (difference - difference.mean((2, 3), keepdim=True))
+        return [torch.cat([-logits, logits], 1)]
+
+
+def test_a_large_scene_takes_no_more_memory_than_a_small_one_of_its_width(tmp_path, monkeypatch):
+    """Four times the rows, the same memory; no seam, the georeference of the input, polygons of the mask's area."""
+    rasterio = pytest.importorskip("rasterio")
+    monkeypatch.setitem(MODELS, "stub", Stub)
+    monkeypatch.setattr(raster, "AT_ONCE", 1)  # else Pillow decodes TIFFs up to 4 million pixels at once
+    monkeypatch.setattr(pipeline, "BACKLOG", 2**19)  # else all of these small maps may wait for the writer
+    statistics = {"mean": [[0.4] * 3] * 2, "std": [[0.2] * 3] * 2}
+    about = {"model": "stub", "options": {}, "weights": Stub().state_dict(), "statistics": statistics}
+    save_checkpoint(tmp_path / "best.pt", about)
+    peaks = {}
+    for height in (1000, 4000):
+        folder = tmp_path / str(height)
+        folder.mkdir()
+        rows, columns = np.mgrid[0:height, 0:300]
+        ground = np.stack([(np.sin(rows / (30 + c)) + np.cos(columns / 23)) * 50 + 120 for c in range(3)], -1)
+        later = ground + rows[..., None] / height * 60  # the light differs more and more
+        for top, left in np.random.default_rng(0).integers(0, (height - 40, 260), (height // 40, 2)):
+            later[top : top + 40, left : left + 25] += 90
+        for name, pixels_of in (("before", ground), ("after", later)):
+            geotiff(folder / f"{name}.tif", pixels_of.clip(0, 255).astype(np.uint8))
+        files = ("--before", folder / "before.tif", "--after", folder / "after.tif")
+        save = ("--save", "mask,overlay,probability16,geo,polygons", "--no-report", "--output", folder / "out")
+        tracemalloc.start()
+        predict("--checkpoint", tmp_path / "best.pt", *files, "--tile-size", 128, "--min-area", 9, *save)
+        peaks[height] = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert peaks[4000] < 1.2 * peaks[1000]
+    out, name = folder / "out", "4000"
+    with rasterio.open(folder / "before.tif") as source, rasterio.open(out / "geo" / f"{name}.tif") as drawn:
+        assert (drawn.bounds, drawn.crs, drawn.transform) == (source.bounds, source.crs, source.transform)
+        changed = (drawn.read(1) == 255).sum()
+    features = json.loads((out / "polygons" / f"{name}.geojson").read_text())["features"]
+    assert sum(f["properties"]["area_m2"] for f in features) == pytest.approx(4 * changed, rel=0.01)
+    cover = ChangePredictor(tmp_path / "best.pt", "cpu", tile_size=128).cover(4000, 300)
+    probability = pixels(out / "probability16" / f"{name}.png") / 65535
+    assert np.divide(*steps_at_and_off_borders(probability, cover)) <= 1.2
 
 
 # masks of others
