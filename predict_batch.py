@@ -18,7 +18,7 @@ from datasets.layouts import FOLDERS, has_split, list_images
 from datasets.measurements import choose_reading
 from datasets.open_pair import OpenPair
 from datasets.pairs import Pair, find_pairs, fingerprint, match_pairs, refuse_inside
-from datasets.raster import WindowedImage, read_label
+from datasets.raster import WindowedImage, pixel_kind, read_label
 from datasets.reading import Reading, as_rgb, reading_from
 from datasets.threads import threaded
 from utils.change_map import OVERLAY, PALETTES, draw_legend
@@ -151,11 +151,24 @@ def how_to_read(config: PredictConfig, predictor: ChangePredictor, pairs: Sequen
     if config.bands or config.scale != "auto":
         chosen = choose_reading(pairs, config.bands, config.scale)
         reading = replace(reading, bands=chosen.bands, limits=chosen.limits)
+    elif any(high > 255 for _, high in reading.limits) and kind_of(pairs[0].before) == "uint8":
+        log.warning(
+            "%s has 8 bits, but this network was trained on values up to %g, so all will look dark to it; if that is "
+            "not meant, say --scale 255", pairs[0].before, max(high for _, high in reading.limits),
+        )  # fmt: skip
     codes = {"change_value": config.change_value, "ignore_value": config.ignore_value}
     reading = replace(reading, **{name: value for name, value in codes.items() if value is not None})
     if reading.channels != predictor.channels:
         raise ValueError(f"{reading.channels} bands, but this network takes {predictor.channels}; say which: --bands")
     return reading
+
+
+def kind_of(path: Path) -> str:
+    """Type of an image's values; empty where it cannot be read, which is told later."""
+    try:
+        return pixel_kind(path)[1]
+    except (ValueError, OSError):
+        return ""
 
 
 def protocol_of(

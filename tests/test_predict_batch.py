@@ -438,6 +438,20 @@ def test_pixels_without_data_are_not_scored(checkpoint, drawn_set, tmp_path):
     assert (drawn[:, 50:] == NOT_COUNTED).all()
 
 
+def test_images_of_other_depth_than_those_trained_on_are_told(checkpoint, drawn_set, tmp_path, capsys):
+    pytest.importorskip("rasterio")
+    content = torch.load(checkpoint, weights_only=True)
+    reading = {"bands": [1, 2, 3], "limits": [[0.0, 4000.0]] * 3, "change_value": None, "ignore_value": None}
+    save_checkpoint(tmp_path / "deep.pt", {**content, "reading": reading})
+    flags = ("--checkpoint", tmp_path / "deep.pt", "--data-root", drawn_set, "--output", tmp_path / "out")
+    predict(*flags)
+    assert "scene_0000.png has 8 bits, but this network was trained on values up to 4000" in capsys.readouterr().err
+    predict(*flags, "--scale", 255)
+    assert "has 8 bits, but" not in capsys.readouterr().err
+    predict("--checkpoint", checkpoint, "--data-root", drawn_set, "--output", tmp_path / "plain", "--no-report")
+    assert contents(tmp_path / "out" / "mask") == contents(tmp_path / "plain" / "mask")
+
+
 @pytest.mark.slow
 def test_beirut_from_end_to_end(checkpoint, real_data, tmp_path):
     """16 bits, a label in odd codes and without a place: the map on the input's grid, polygons within its bounds."""
