@@ -61,7 +61,7 @@ def polygons_of(folder, place, changed, probability=None):
 SIDES = st.integers(2, 600)
 
 
-@settings(max_examples=25)
+@settings(max_examples=40)
 @given(SIDES, SIDES, st.lists(st.integers(1, 300), min_size=1, max_size=4), st.booleans())
 def test_rows_in_any_portions_give_the_map(tmp_path_factory, height, width, portions, gaps):
     path = tmp_path_factory.mktemp("tiff") / "map.tif"
@@ -75,8 +75,8 @@ def test_rows_in_any_portions_give_the_map(tmp_path_factory, height, width, port
         assert dataset.nodata == (NO_DATA if gaps else None)
         assert dataset.profile["tiled"]
         assert dataset.profile["compress"] == "deflate"
-        smallest = max(height, width) / max([1, *dataset.overviews(1)])
-        assert smallest <= 256
+        if min(height, width) > 8:  # GDAL halves no side below one pixel
+            assert max(height, width) / max([1, *dataset.overviews(1)]) <= 256
 
 
 @pytest.mark.parametrize("place", PLACES)
