@@ -73,7 +73,7 @@ def test_rows_in_any_portions_give_the_map(tmp_path_factory, height, width, port
         assert dataset.crs == CRS.from_wkt(grid.crs)
         assert tuple(dataset.transform)[:6] == grid.transform
         assert dataset.nodata == (NO_DATA if gaps else None)
-        assert dataset.profile["tiled"]
+        assert dataset.block_shapes == [(256, 256)]
         assert dataset.profile["compress"] == "deflate"
         if min(height, width) > 8:  # GDAL halves no side below one pixel
             assert max(height, width) / max([1, *dataset.overviews(1)]) <= 256
