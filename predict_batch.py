@@ -1,211 +1,256 @@
 #!/usr/bin/env python3
-"""Draws change maps for folders of image pairs with a trained network, and scores them where labels exist."""
+"""Draws change maps of image pairs with a trained network, and scores them, or masks from elsewhere, against labels."""
 
-import json
+import hashlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
-from torch.utils.data import DataLoader
 from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
 
-from datasets.change_pairs import ChangePairs, check_sizes, same_size_batches
-from datasets.layouts import has_split
+from datasets.layouts import FOLDERS, has_split, list_images
+from datasets.measurements import choose_reading
+from datasets.open_pair import OpenPair
 from datasets.pairs import Pair, find_pairs, fingerprint, match_pairs, refuse_inside
-from datasets.raster import read_image
+from datasets.raster import WindowedImage, pixel_kind, read_label
 from datasets.reading import Reading, as_rgb, reading_from
-from utils.change_map import RED_GREEN, change_map, error_map
+from datasets.threads import threaded
+from utils.change_map import OVERLAY, PALETTES, draw_legend
 from utils.config import PredictConfig, parse_predict_config
-from utils.metrics import LEVELS, SCORES, count_levels, count_pixels, precision_recall, scores
-from utils.predictor import ChangePredictor
-from utils.report import ReportPair, write_report
-from utils.run_log import score_table, write_csv, write_text
+from utils.map_jobs import MapJob
+from utils.maps import MapSettings
+from utils.metrics import SCORES, count_pixels, scores
+from utils.predictor import BATCH, ChangePredictor
+from utils.previews import shrunk
+from utils.records import Records
+from utils.report import SIDE
+from utils.run_log import score_table, write_csv
 from utils.runtime import errors_in_one_line, pick_device, show_log, written_whole
+from utils.sharing import Share, predict_jobs
+from utils.summary import write_page, write_summary
 
 log = logging.getLogger("predict")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the script; an expected error is one line on stderr and exit code 2."""
-    with errors_in_one_line():
-        show_log()
-        predict(parse_predict_config(argv))
+    """Run the script; an expected error is one line on stderr and exit code 2, a bad pair among others exit code 1."""
+    share = Share.of_torchrun()
+    with errors_in_one_line("interrupted; the same command with --skip-existing goes on"):
+        show_log(quiet=share.rank > 0)
+        config = parse_predict_config(argv)
+        failed = score_masks(config) if config.masks else predict(config, share)
+    if failed:
+        raise SystemExit(1)
 
 
-def predict(config: PredictConfig) -> dict[str, float]:
-    """Write every pair's maps, per_image.csv and metrics.json; returns the scores (empty without labels)."""
+def predict(config: PredictConfig, share: Share) -> int:
+    """Write every pair's maps, per_image.csv, metrics.json and report.html; returns how many pairs failed."""
     pairs = pairs_to_predict(config)
-    labelled = pairs[0].label is not None
-    predictor = ChangePredictor(config.checkpoint, pick_device(config.device))
+    predictor = ChangePredictor(
+        config.checkpoint, share.device(pick_device(config.device)), config.tile_size, config.overlap,
+        config.batch_size, config.tta,
+    )  # fmt: skip
+    reading = how_to_read(config, predictor, pairs)
+    output = config.output or config.checkpoint.parent / f"predict-{images_of(config, pairs)}"
+    refuse_among_images(output, pairs, config)
     threshold = predictor.choose_threshold(config.threshold)
-    reading = reading_from(predictor.about.get("reading"))
-    codes = {"change_value": config.change_value, "ignore_value": config.ignore_value}
-    reading = replace(reading, **{name: value for name, value in codes.items() if value is not None})
-    sizes = check_sizes(pairs, predictor.size_divisor, alike=False, reading=reading)
-    output = config.output or config.checkpoint.parent / f"predict-{images_of(config)}"
-    refuse_inside(output, pairs)
-    for folder in ("mask", "error") if labelled else ("mask",):
-        (output / folder).mkdir(parents=True, exist_ok=True)
-    for summary in ("per_image.csv", "metrics.json", "report.html"):  # of maps that are now drawn anew
-        (output / summary).unlink(missing_ok=True)
-    loader = DataLoader(
-        ChangePairs(pairs, reading=reading),
-        batch_sampler=same_size_batches(sizes, config.batch_size),
-        num_workers=config.num_workers,
-        pin_memory=predictor.device.type == "cuda",
-    )
-    total, rows = torch.zeros(2, 2, dtype=torch.int64), []
-    levels = torch.zeros(2, LEVELS, dtype=torch.int64, device=predictor.device)
-    with tqdm(total=len(pairs), unit="pair", desc="predicting", dynamic_ncols=True) as progress:
-        for batch in loader:
-            probability = predictor.probability(batch["before"], batch["after"])
-            if labelled:
-                levels += count_levels(probability, batch["mask"].to(predictor.device, non_blocking=True))
-            changed = (probability > threshold).cpu()
-            for name, prediction, mask in zip(batch["name"], changed, batch["mask"], strict=True):
-                counts = count_pixels(prediction, mask)
-                total += counts
-                rows.append(image_row(name, prediction, counts if labelled else None))
-                write_maps(output, name, prediction.numpy(), mask.numpy() if labelled else None)
-            progress.update(len(changed))
-    rows.sort(key=lambda row: row["name"])
-    write_csv(output / "per_image.csv", rows)
-    result = scores(total) if labelled else {}
-    write_metrics(output, config, predictor, pairs, sizes, threshold, total, result)
-    if config.report:
-        write_page(output, pairs, rows, reading, levels)
-    report(output, rows, result)
-    warn_of_old_maps(output, {pair.name for pair in pairs})
-    if labelled and predictor.about.get("selected_on") == "test":
-        log.warning("this checkpoint was chosen on the test split of its data set: scores there flatter")
-    if labelled and not total[1].sum():
-        log.warning("no label has a changed pixel: scores of the changed class say nothing")
-    return result
+    settings = MapSettings(output, config.save, threshold, config.min_area, config.palette, curve=config.report)
+    protocol, records = protocol_of(config, predictor, reading, settings, pairs), Records(output)
+    if share.rank == 0:
+        records.begin(protocol, (pair.name for pair in pairs), config.skip_existing)
+        write_legend(settings)
+    share.meet()
+    size, count = config.batch_size or BATCH, len(pairs)
+    form = "predicting {percentage:3.0f}% |{bar}| {n:.1f} of {total} pairs [{elapsed}, {remaining} left]"
+    total = sum(map(len, share.groups(count, size)))
+    with tqdm(total=total, bar_format=form, dynamic_ncols=True, disable=share.rank > 0) as bar, logging_redirect_tqdm():
+        make_job = partial(job_of, pairs, reading, settings, config.skip_existing)
+        predict_jobs(predictor, make_job, count, size, share, config.num_workers, partial(advance, bar))
+    return 0 if share.rank > 0 else finish(config, pairs, reading, settings, protocol)
+
+
+def finish(
+    config: PredictConfig, pairs: Sequence[Pair], reading: Reading, settings: MapSettings, protocol: dict[str, Any]
+) -> int:
+    """Sum up what all processes have left on record; returns how many pairs failed."""
+    records, output = Records(settings.output), settings.output
+    records.end()
+    found = {pair.name: records.read(pair.name) or {"error": "left no record"} for pair in pairs}
+    whole = {name: content for name, content in found.items() if "row" in content}
+    failed = {name: content["error"] for name, content in found.items() if "error" in content}
+    if whole:
+        write_summary(output, whole, failed, protocol)
+    if whole and config.report:
+        done = [pair for pair in pairs if pair.name in whole]
+        pictures = {p.name: partial(thumbnails, p, reading, output, whole[p.name]["files"]) for p in done}
+        write_page(settings, whole, pictures)
+    if failed:
+        name, error = next(iter(failed.items()))
+        log.error("error: %d of %d pairs could not be predicted, first %s: %s", len(failed), len(pairs), name, error)
+    return len(failed)
+
+
+def advance(bar: tqdm, share: float) -> None:
+    """Move the bar by a share of a pair, of which rounding may make a little more than one."""
+    bar.update(min(share, bar.total - bar.n))
 
 
 def pairs_to_predict(config: PredictConfig) -> list[Pair]:
-    """The pairs of two or three folders, or of a split of a data set."""
-    if config.before and config.after:
-        return match_pairs(config.before, config.after, config.label)
-    return find_pairs(config.data_root, config.split, labels=False, folders=config.folders)
+    """One pair of files, the pairs of two or three folders, or of a split of a data set.
+
+    Raises:
+        FileNotFoundError: a file or folder does not exist.
+        ValueError: files and folders are mixed, or partners are missing.
+    """
+    given = [path for path in (config.before, config.after, config.label) if path]
+    if not given:
+        return find_pairs(config.data_root, config.split, labels=False, folders=config.folders)
+    if missing := [path for path in given if not path.exists()]:
+        raise FileNotFoundError(f"{missing[0]}: no such file or folder")
+    if len({path.is_dir() for path in given}) > 1:
+        raise ValueError("--before, --after and --label take either one image each or one folder each")
+    before, after, label = config.before, config.after, config.label
+    assert before and after
+    if before.is_dir():
+        return match_pairs(before, after, label)
+    # a file that is only called "before" goes by the name of its folder
+    name = before.resolve().parent.name if before.stem.lower() in FOLDERS["before"] else before.stem
+    return [Pair(name, before, after, label)]
 
 
-def warn_of_old_maps(output: Path, names: set[str]) -> None:
-    """Say so when the folder also holds maps of other pairs, which the scores do not count."""
-    old = [path for path in (output / "mask").glob("*.png") if path.stem not in names]
-    if old:
-        log.warning("%s also holds %d maps of an earlier prediction, first %s", output, len(old), old[0].name)
+def refuse_among_images(output: Path, pairs: Sequence[Pair], config: PredictConfig) -> None:
+    """Keep maps apart from what is read; beside two files that were named they may lie, in a folder of their own."""
+    if not config.before or config.before.is_dir():
+        refuse_inside(output, pairs)
+    elif any(
+        output.resolve() in path.resolve().parents for path in (config.before, config.after, config.label) if path
+    ):
+        raise ValueError(f"--output {output}: holds the images; name a folder of its own for the maps")
 
 
-def images_of(config: PredictConfig) -> str:
-    """What the maps are of, in a word: the split, "all" of a data set without splits, or the folder of --before."""
+def images_of(config: PredictConfig, pairs: Sequence[Pair]) -> str:
+    """What the maps are of, in a word: the split, "all" of a set without splits, or the folder or pair of --before."""
     if config.before:
-        return config.before.resolve().name
+        return config.before.resolve().name if config.before.is_dir() else pairs[0].name
     return config.split if has_split(config.data_root, config.split) else "all"
 
 
-def image_row(name: str, changed: torch.Tensor, counts: torch.Tensor | None) -> dict[str, object]:
-    """One line of per_image.csv: the changed share, and with a label the counts and scores of this image alone."""
-    row: dict[str, object] = {"name": name, "changed_share": changed.float().mean().item()}
-    if counts is not None:
-        (row["tn"], row["fp"]), (row["fn"], row["tp"]) = counts.tolist()
-        row |= {
-            score: value for score, value in scores(counts).items() if score in ("precision", "recall", "f1", "iou")
-        }
-    return row
+def how_to_read(config: PredictConfig, predictor: ChangePredictor, pairs: Sequence[Pair]) -> Reading:
+    """As the checkpoint says; --bands, --scale and the label codes overrule it.
 
-
-def write_maps(output: Path, name: str, changed: np.ndarray, mask: np.ndarray | None) -> None:
-    """Write mask/NAME.png (0 / 255) and, with a label, error/NAME.png (red: false alarm, green: missed)."""
-    maps = {"mask": change_map(changed)}
-    if mask is not None:
-        maps["error"] = error_map(changed, mask)
-    for folder, pixels in maps.items():
-        with written_whole(output / folder / f"{name}.png") as partial:
-            Image.fromarray(pixels).save(partial, format="PNG")
-
-
-def write_metrics(
-    output: Path, config: PredictConfig, predictor: ChangePredictor, pairs: Sequence[Pair],
-    sizes: Sequence[tuple[int, int]], threshold: float, counts: torch.Tensor, result: Mapping[str, float],
-) -> None:  # fmt: skip
-    """Write metrics.json: the scores as fractions, and the protocol that gave them."""
-    about = predictor.about
-    protocol = {
-        "checkpoint": str(config.checkpoint),
-        "model": about["model"],
-        "recipe": about.get("recipe"),
-        "epoch": about.get("epoch"),
-        "selected_on": about.get("selected_on"),
-        "images": str(config.before or config.data_root),
-        "split": images_of(config),
-        "pairs": len(pairs),
-        "sizes": sorted({f"{height} x {width}" for height, width in sizes}),
-        "data": fingerprint(pairs),
-        "windows": "whole images",
-        "threshold": threshold,
-    }
-    (tn, fp), (fn, tp) = counts.tolist()
-    pixels = {"tn": tn, "fp": fp, "fn": fn, "tp": tp} if result else {}
-    content = {"scores": result, "pixels": pixels, "protocol": protocol}
-    write_text(output / "metrics.json", json.dumps(content, indent=1) + "\n")
-
-
-def write_page(
-    output: Path, pairs: Sequence[Pair], rows: Sequence[Mapping[str, object]], reading: Reading,
-    levels: torch.Tensor,
-) -> None:  # fmt: skip
-    """Write report.html from the files of a prediction that is done, so that no pixel is kept for it meanwhile.
-
-    Args:
-        output: folder of mask/, error/ and metrics.json.
-        pairs: all of them.
-        rows: those of per_image.csv.
-        reading: how the images are read.
-        levels: pixels by truth and probability, as `count_levels` gives them; without labels all 0.
+    Raises:
+        ValueError: that makes other than as many channels as the network takes.
     """
-
-    def thumbnails(pair: Pair) -> dict[str, np.ndarray]:
-        images = {"before": as_rgb(read_image(pair.before, reading)), "after": as_rgb(read_image(pair.after, reading))}
-        kinds = {"map": "mask", "error": "error"} if pair.label else {"map": "mask"}
-        return images | {kind: np.array(Image.open(output / f / f"{pair.name}.png")) for kind, f in kinds.items()}
-
-    content = json.loads((output / "metrics.json").read_text(encoding="utf-8"))
-    unchanged, false_alarm, missed, found = RED_GREEN.tolist()
-    legend = {"found": found, "false alarm": false_alarm, "missed": missed, "rightly unchanged": unchanged}
-    images, split = Path(content["protocol"]["images"]).name, content["protocol"]["split"]
-    about = {**content, "title": "Changes in " + ", ".join(dict.fromkeys((images, split))), "legend": legend}
-    by_name = {pair.name: pair for pair in pairs}
-    shown = (
-        ReportPair(
-            str(row["name"]), {k: v for k, v in row.items() if k != "name"}, partial(thumbnails, by_name[row["name"]])
-        )
-        for row in rows
-    )
-    curve = {name: values.numpy() for name, values in precision_recall(levels).items()}
-    write_report(output / "report.html", shown, about, curve | {"threshold": np.arange(1, LEVELS) / LEVELS})
-    log.info("report, to open in a browser: %s", output / "report.html")
-
-
-def report(output: Path, rows: Sequence[Mapping[str, object]], result: Mapping[str, float]) -> None:
-    """Log where everything is and, with labels, the table of scores."""
-    share = float(np.mean([row["changed_share"] for row in rows]))
-    log.info("%d pairs, %.2f %% of pixels changed", len(rows), 100 * share)
-    if share in (0.0, 1.0):
+    reading = reading_from(predictor.about.get("reading"))
+    if config.bands or config.scale != "auto":
+        chosen = choose_reading(pairs, config.bands, config.scale)
+        reading = replace(reading, bands=chosen.bands, limits=chosen.limits)
+    elif any(high > 255 for _, high in reading.limits) and kind_of(pairs[0].before) == "uint8":
         log.warning(
-            "every pixel is %s: check that the images resemble the training data, and --threshold",
-            "changed" if share else "unchanged",
-        )
-    if result:
-        log.info("%s", score_table({"all pairs": result}, SCORES))
-        log.info("error maps: %s (white found, red false alarm, green missed)", output / "error")
-    log.info("masks: %s", output / "mask")
-    log.info("%s: %s, %s", "scores" if result else "shares", output / "per_image.csv", output / "metrics.json")
+            "%s has 8 bits, but this network was trained on values up to %g, so all will look dark to it; if that is "
+            "not meant, say --scale 255", pairs[0].before, max(high for _, high in reading.limits),
+        )  # fmt: skip
+    codes = {"change_value": config.change_value, "ignore_value": config.ignore_value}
+    reading = replace(reading, **{name: value for name, value in codes.items() if value is not None})
+    if reading.channels != predictor.channels:
+        raise ValueError(f"{reading.channels} bands, but this network takes {predictor.channels}; say which: --bands")
+    return reading
+
+
+def kind_of(path: Path) -> str:
+    """Type of an image's values; empty where it cannot be read, which is told later."""
+    try:
+        return pixel_kind(path)[1]
+    except (ValueError, OSError):
+        return ""
+
+
+def protocol_of(
+    config: PredictConfig, predictor: ChangePredictor, reading: Reading, settings: MapSettings, pairs: Sequence[Pair]
+) -> dict[str, Any]:
+    """All that decides what the maps are, as plain values."""
+    about = predictor.about
+    return {
+        "checkpoint": str(config.checkpoint),
+        "checkpoint_sha256": hashlib.sha256(config.checkpoint.read_bytes()).hexdigest(),
+        **{name: about.get(name) for name in ("model", "recipe", "epoch", "selected_on")},
+        "images": str(config.before or config.data_root),
+        "split": images_of(config, pairs),
+        "pairs": len(pairs),
+        "data": fingerprint(pairs),
+        "reading": reading.as_plain(),
+        "tile_size": config.tile_size,
+        "overlap": predictor.overlap,
+        "tta": config.tta,
+        **{name: getattr(settings, name) for name in ("threshold", "min_area", "save", "palette")},
+    }
+
+
+def job_of(pairs: Sequence[Pair], reading: Reading, settings: MapSettings, go_on: bool, number: int) -> MapJob:
+    """The job of a pair, done already if its record says so and the run goes on."""
+    pair = pairs[number]
+    done = go_on and Records(settings.output).done(pair.name)
+    return MapJob(pair.name, partial(OpenPair, pair, reading), settings, done)
+
+
+def write_legend(settings: MapSettings) -> None:
+    """Write legend.png where any map has colours."""
+    if {"error", "overlay"} & set(settings.save):
+        with written_whole(settings.output / "legend.png") as path:
+            draw_legend({**PALETTES[settings.palette].legend(), "changed": OVERLAY}).save(path, format="PNG")
+
+
+def thumbnails(pair: Pair, reading: Reading, output: Path, files: Collection[str]) -> dict[str, np.ndarray]:
+    """Small pictures of a pair for its report: both dates, the map, and the error map if there is one."""
+    with OpenPair(pair, reading) as scene:
+        images = {"before": shrunk(lambda window: as_rgb(scene.read(window)[0]), scene.size, SIDE)}
+        images["after"] = shrunk(scene.picture, scene.size, SIDE)
+    for kind, folder in (("map", "mask"), ("error", "error")):
+        if (path := f"{folder}/{pair.name}.png") in files:
+            with WindowedImage(output / path, grey=kind == "map") as image:
+                images[kind] = shrunk(image.read, image.size, SIDE, mixed=kind == "map")
+    return images
+
+
+def score_masks(config: PredictConfig) -> int:
+    """Score folders of masks against labels of the same names, a line a folder; returns 0.
+
+    Raises:
+        ValueError: two folders of one name, no mask that has a label, or sizes that differ.
+    """
+    assert config.label
+    reading = Reading(change_value=config.change_value, ignore_value=config.ignore_value)
+    labels = {path.stem: path for path in list_images(config.label)}
+    if len(dict(config.masks)) < len(config.masks):
+        raise ValueError("--masks: two folders of one name; call them NAME=DIR")
+
+    def counts_of(paths: tuple[Path, Path]) -> torch.Tensor:
+        changed, truth = read_label(paths[0]) == 1, read_label(paths[1], reading)
+        if changed.shape != truth.shape:
+            sizes = " and ".join("{} x {}".format(*each.shape) for each in (changed, truth))
+            raise ValueError(f"{paths[0]}: mask and label differ in size, {sizes}")
+        return count_pixels(torch.from_numpy(changed), torch.from_numpy(truth))
+
+    table: dict[str, dict[str, float]] = {}
+    for name, folder in config.masks:
+        both = [(path, labels[path.stem]) for path in list_images(folder) if path.stem in labels]
+        if not both:
+            raise ValueError(f"{folder}: no mask is called like a label of {config.label}")
+        if len(both) < len(labels):
+            log.warning("%s: masks of %d of %d labels; only these are scored", name, len(both), len(labels))
+        table[name] = scores(torch.stack(list(threaded(counts_of, both, config.num_workers or 1))).sum(0))
+    log.info("%s", score_table(table, SCORES))
+    if config.output:
+        config.output.mkdir(parents=True, exist_ok=True)
+        write_csv(config.output / "scores.csv", [{"masks": name, **row} for name, row in table.items()])
+        log.info("scores, as fractions: %s", config.output / "scores.csv")
+    return 0
 
 
 if __name__ == "__main__":

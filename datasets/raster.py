@@ -11,21 +11,24 @@ from typing import Any
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from datasets.georeference import grid_of, has_gaps, known_pixels, same_grid, seen_on
 from datasets.reading import Reading
-from utils.tiling import Window
+from utils.tiling import Grid, Window
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+TIFF = (".tif", ".tiff")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", *TIFF)
 MODES = ("1", "L", "P", "RGB", "RGBA", "LA", "PA")  # 8 bits or less a channel
 DEEP_GREY = ("I;16", "I;16L", "I;16B", "I")  # 16 bits, in one channel: taken as labels only
 AT_ONCE = 2**22  # pixels that are always decoded at once: 2048 x 2048
 PILLOW_LIMIT = 2**26  # pixels decoded at once where windows cannot be read: 8192 x 8192, 0.2 GB as RGB
 BLOCK_LIMIT = 2**26  # pixels of one stored block, which GDAL decodes whole, however small the window
-CACHE_MB = 64  # of decoded blocks, for all open files together; GDAL would take 5 % of the machine's memory
+CACHE = 64 * 2**20  # bytes of decoded blocks, of all open files together; GDAL would take 5 % of the machine's memory
 BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)  # raised at a header with very many pixels
-GDAL = {"GDAL_CACHEMAX": CACHE_MB, "GDAL_ERROR_ON_LIBJPEG_WARNING": True}  # else missing JPEG data would read as grey
+GDAL = {"GDAL_CACHEMAX": CACHE, "GDAL_ERROR_ON_LIBJPEG_WARNING": True}  # else missing JPEG data would read as grey
 COLOURS = ("gray", "red", "palette", "undefined")  # of a first band that is grey, RGB or an index
 PLAIN = Reading()
 GEO = "pip install -r requirements-geo.txt"
+GEO_TAGS = (33550, 33922, 34264)  # of a TIFF that says where it lies
 
 
 class _Unsuitable(ValueError):
@@ -173,28 +176,32 @@ class WindowedImage:
     Up to AT_ONCE pixels Pillow decodes it at the first read. A larger TIFF is read through rasterio, where that is
     installed, and no more of it than a window needs. Other formats have to be decoded from their first line on: up to
     PILLOW_LIMIT by Pillow, at once, and beyond by rasterio, which is fast as long as windows come from top to bottom.
-    Bands of choice are read by rasterio whatever the size.
+    Bands of choice are read by rasterio whatever the size, and so is what has to be seen on another grid.
 
     Attributes:
         size: (height, width).
         random_access: whether windows can be read in any order at the same cost.
+        aligned: whether pixels are resampled onto another grid.
     """
 
-    def __init__(self, path: Path, reading: Reading = PLAIN, grey: bool = False) -> None:
+    def __init__(self, path: Path, reading: Reading = PLAIN, grey: bool = False, onto: Grid | None = None) -> None:
         """Read the header.
 
         Args:
             path: the file.
             reading: how its values become pixels.
             grey: whether to read one grey channel, as of a label; then without bands.
+            onto: the grid to see it on, where it has a georeference of its own; images are interpolated, labels not.
 
         Raises:
-            ValueError: damaged, of other bands or depth than `reading` takes, or too large without rasterio.
+            ValueError: damaged, of other bands or depth than `reading` takes, too large or georeferenced without
+                rasterio, or elsewhere than `onto`.
         """
-        self.path, self.reading, self.grey, self.random_access = path, reading, grey, False
+        self.path, self.reading, self.grey, self.random_access, self.aligned = path, reading, grey, False, False
         self._pixels: np.ndarray | None = None
         self._dataset: Any = None
-        is_tiff, by_band = path.suffix.lower() in (".tif", ".tiff"), bool(reading.bands) and not grey
+        self._place: Any = None
+        is_tiff, by_band = path.suffix.lower() in TIFF, bool(reading.bands) and not grey
         size, deep = (None, False) if by_band else _pillow_size(path, grey)
         limit = AT_ONCE if is_tiff and not deep and _rasterio() else PILLOW_LIMIT
         if size and size[0] * size[1] <= limit:
@@ -203,6 +210,37 @@ class WindowedImage:
             self._dataset, self.random_access = _open_dataset(path), is_tiff
             self.size = self._dataset.height, self._dataset.width
             self._check_bands(by_band)
+        if onto is not None and self.grid is not None and not same_grid(self.grid, onto):
+            self._dataset = seen_on(self._placed(), onto, smooth=not grey)
+            self.size, self.aligned = onto.size, True
+
+    def _placed(self) -> Any:
+        """The dataset that knows where a TIFF lies; None of other formats, and of TIFFs that do not say so."""
+        if self._place is None and self.path.suffix.lower() in TIFF:
+            if _rasterio():
+                self._place = self._dataset or _open_dataset(self.path)
+            elif _has_geo_tags(self.path):
+                raise ValueError(f"{self.path}: lies somewhere on earth, which is read with rasterio: {GEO}")
+        return self._place
+
+    @property
+    def grid(self) -> Grid | None:
+        """Where its own pixels lie; None if that is not said.
+
+        Raises:
+            ValueError: it is said, but rasterio is not installed.
+        """
+        return grid_of(place) if (place := self._placed()) else None
+
+    def known(self, window: Window) -> np.ndarray | None:
+        """Where a window holds data, bool (h, w); None: everywhere."""
+        dataset = self._dataset if self.aligned else self._placed()
+        if dataset is None or not has_gaps(dataset, () if self.grey else self.reading.bands):
+            return None
+        rasterio = _rasterio()
+        assert rasterio is not None
+        with _named(self.path), rasterio.Env(**GDAL):
+            return known_pixels(dataset, window)
 
     def _check_bands(self, by_band: bool) -> None:
         dataset, problem = self._dataset, ""
@@ -223,8 +261,9 @@ class WindowedImage:
         return self
 
     def __exit__(self, *error: object) -> None:
-        if self._dataset is not None:
-            self._dataset.close()
+        for dataset in (self._dataset, self._place):
+            if dataset is not None:
+                dataset.close()
 
     def read(self, window: Window) -> np.ndarray:
         """Read a window, (h, w, channels), or (h, w) if grey: the pixels of `read_image` and `read_label_values`.
@@ -263,6 +302,11 @@ def _pillow_size(path: Path, label: bool) -> tuple[tuple[int, int] | None, bool]
         if isinstance(error.__cause__, BOMBS):
             return None, False
         raise
+
+
+def _has_geo_tags(path: Path) -> bool:
+    with _named(path), Image.open(path) as image:
+        return any(tag in getattr(image, "tag_v2", ()) for tag in GEO_TAGS)
 
 
 @cache

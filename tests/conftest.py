@@ -7,6 +7,8 @@ import torch
 from hypothesis import settings
 
 from datasets.scenes import write_scenes
+from models import build_model
+from utils.checkpoint import save_checkpoint
 
 settings.register_profile("any machine", deadline=None)  # how fast a test is, is not what it asserts
 settings.load_profile("any machine")
@@ -20,6 +22,23 @@ def drawn_set(tmp_path_factory):
     root = tmp_path_factory.mktemp("drawn") / "scenes"
     write_scenes(root, {"train": 12, "val": 4, "test": 4}, size=64, seed=3)
     return root
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory):
+    """A small HANet that was not trained, with all its attention switched on."""
+    torch.manual_seed(0)
+    network = build_model("hanet", width=8)
+    with torch.no_grad():
+        for name, value in network.named_parameters():
+            if "gamma" in name:
+                value.fill_(0.5)
+        network.head.weight *= 0.2  # probabilities that differ, and not only in rounding
+    path = tmp_path_factory.mktemp("checkpoint") / "best.pt"
+    statistics = {"mean": [[0.4, 0.4, 0.3], [0.5, 0.4, 0.4]], "std": [[0.2, 0.2, 0.2], [0.3, 0.2, 0.2]]}
+    about = {"model": "hanet", "options": {"width": 8}, "recipe": "hanet", "epoch": 1, "selected_on": "val"}
+    save_checkpoint(path, {**about, "weights": network.state_dict(), "statistics": statistics, "threshold": 0.5})
+    return path
 
 
 @pytest.fixture(scope="session")

@@ -310,13 +310,6 @@ def test_truncated_image(workers, data, tmp_path, capsys):
     assert not (tmp_path / "run" / "last.pt").exists()
 
 
-def test_truncated_image_while_predicting(runs, data, tmp_path, capsys):
-    broken = data / "test" / "A" / "scene_0003.png"
-    broken.write_bytes(broken.read_bytes()[:3000])
-    flags = ("--checkpoint", runs / "hanet" / "best.pt", "--data-root", data, "--output", tmp_path / "out")
-    fails(lambda: predict(*flags), capsys, str(broken), "replace the file")
-
-
 def test_training_batch_of_one(drawn_set, tmp_path, capsys):
     call = lambda: train(drawn_set, tmp_path / "run", "--batch-size", 1, recipe="amfnet")  # noqa: E731
     fails(call, capsys, "at least two pairs", "--batch-size 2")
@@ -330,9 +323,8 @@ def test_image_of_250_pixels(runs, data, tmp_path, capsys):
     line = fails(lambda: train(data, tmp_path / "run", recipe="amfnet"), capsys, "250 x 250", "multiples of 32")
     assert str(data / "train" / "A" / "scene_0000.png") in line
     assert not (tmp_path / "run").exists()
-    flags = ("--checkpoint", runs / "amfnet" / "best.pt", "--data-root", data, "--output", tmp_path / "out")
-    fails(lambda: predict(*flags), capsys, "250 x 250", "multiples of 32")
-    assert not (tmp_path / "out").exists()
+    predict("--checkpoint", runs / "amfnet" / "best.pt", "--data-root", data, "--output", tmp_path / "out")
+    assert Image.open(tmp_path / "out" / "mask" / "scene_0000.png").size == (250, 250)
 
 
 @pytest.mark.parametrize("split", ["train", "val"])
@@ -424,16 +416,6 @@ def test_own_folders_do_not_overwrite_the_test_maps(runs, drawn_set, tmp_path):
     protocol = json.loads((tmp_path / "run" / "predict-all" / "metrics.json").read_text())["protocol"]
     assert protocol["split"] == "all"
     assert not (tmp_path / "run" / "predict-test").exists()
-
-
-def test_interrupted_prediction_leaves_no_old_summary(runs, data, tmp_path, capsys):
-    flags = ("--checkpoint", runs / "hanet", "--data-root", data, "--output", tmp_path / "out", "--batch-size", 1)
-    predict(*flags)
-    broken = data / "test" / "B" / "scene_0003.png"
-    broken.write_bytes(broken.read_bytes()[:3000])
-    fails(lambda: predict(*flags), capsys, str(broken))
-    assert not (tmp_path / "out" / "metrics.json").exists()
-    assert not (tmp_path / "out" / "per_image.csv").exists()
 
 
 def test_best_cannot_be_resumed(runs, drawn_set, tmp_path, capsys):

@@ -1,4 +1,4 @@
-"""Times what users wait for, against what it cannot be faster than: `python -m tools.benchmark loading doctor`.
+"""Times what users wait for, against what it cannot be faster than: `python -m tools.benchmark loading prediction`.
 
 The cases of a suite take turns, round by round, so that other work on the machine meets all of them; ratios are taken
 within a round. Numbers are medians, with the lowest and highest round in brackets.
@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,9 @@ import torch
 from PIL import Image
 from torch.utils.data import BatchSampler, DataLoader
 
-from datasets.change_pairs import ChangePairs
+import predict_batch
+from datasets.catalog import STATISTICS
+from datasets.change_pairs import ChangePairs, read_sample
 from datasets.doctor import examine, survey
 from datasets.pairs import Pair, find_pairs
 from datasets.pfbs import PFBSSampler
@@ -33,10 +36,14 @@ from datasets.raster import PLAIN
 from datasets.scenes import write_scenes
 from datasets.tile_cache import TileCache, open_cache
 from datasets.transforms import build_augmentation
+from models import MODELS, build_model
+from utils.checkpoint import save_checkpoint
+from utils.predictor import BATCH, ChangePredictor
 from utils.run_log import write_text
 from utils.runtime import errors_in_one_line
 
 DRAWN, COPIES = 64, 4  # pairs of 256 x 256 that are drawn, and how often each is written
+PREDICTED = 64  # of these, in the suite of prediction
 BATCHES = {"none": 8, "hanet": 8, "amfnet": 32, "open-cd": 8}  # an augmentation's batch size, by its recipe
 
 
@@ -174,7 +181,31 @@ def doctor(folder: Path) -> list[Case]:
     ]
 
 
-SUITES: dict[str, Callable[[Path], list[Case]]] = {"loading": loading, "doctor": doctor}
+def prediction(folder: Path) -> list[Case]:
+    """predict_batch.py from files to maps and report, against its network alone on pixels that are in memory."""
+    pairs = drawn_pairs(folder / "scenes")[:PREDICTED]
+    listed = folder / "scenes" / "predicted.txt"
+    rows = ("\t".join(p.relative_to(listed.parent).as_posix() for p in (x.before, x.after, x.label)) for x in pairs)
+    listed.write_text("".join(f"{row}\n" for row in rows), encoding="utf-8")
+    pixels, cases = [read_sample(pair)[:2] for pair in pairs], []
+    for name in MODELS:
+        path = folder / f"{name}.pt"
+        about = {"model": name, "options": {}, "statistics": STATISTICS["none"]}
+        save_checkpoint(path, {**about, "weights": build_model(name).state_dict()})
+        predictor = ChangePredictor(path)
+        batches = [predictor.collate(pixels[i : i + BATCH]) for i in range(0, len(pixels), BATCH)]
+
+        def network(predictor: ChangePredictor = predictor, batches: list = batches) -> None:
+            for batch in batches:
+                predictor.probability(*batch).cpu()
+
+        flags = ["--checkpoint", str(path), "--data-root", str(listed), "--output", str(folder / name)]
+        cases.append(Case(f"network, {name}", network, len(pairs), f"network, {name}"))
+        cases.append(Case(f"files, {name}", partial(predict_batch.main, flags), len(pairs), f"network, {name}"))
+    return cases
+
+
+SUITES: dict[str, Callable[[Path], list[Case]]] = {"loading": loading, "doctor": doctor, "prediction": prediction}
 
 
 def main(argv: Sequence[str] | None = None) -> None:

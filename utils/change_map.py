@@ -1,9 +1,36 @@
-"""Change maps and error maps as colours, once, in RGB."""
+"""Change maps, error maps and overlays as colours, once, in RGB, and the legend that says what a colour means."""
+
+from dataclasses import dataclass
 
 import numpy as np
+from PIL import Image, ImageDraw, ImageFont
 
-# by 2 * truth + prediction: true negative black, false positive red, false negative green, true positive white
-RED_GREEN = np.array([(0, 0, 0), (255, 0, 0), (0, 255, 0), (255, 255, 255)], np.uint8)
+Colour = tuple[int, int, int]
+NOT_COUNTED: Colour = (128, 128, 128)  # of an error map, where the truth is unknown
+OVERLAY: Colour = (255, 0, 255)  # of changed pixels on an image: in no palette, and rare in aerial images
+
+
+@dataclass(frozen=True)
+class Palette:
+    """Colours of an error map; truth first, then what the prediction made of it."""
+
+    found: Colour  # true positive
+    unchanged: Colour  # true negative
+    false_alarm: Colour  # false positive
+    missed: Colour  # false negative
+
+    def legend(self) -> dict[str, Colour]:
+        """What each colour means, in words."""
+        words = {"found": self.found, "rightly unchanged": self.unchanged, "false alarm": self.false_alarm}
+        return {**words, "missed": self.missed, "not counted": NOT_COUNTED}
+
+
+PALETTES = {
+    "amfnet": Palette((255, 255, 255), (0, 0, 0), (255, 0, 0), (0, 255, 0)),  # AMFNet's comparison figures
+    "hanet": Palette((255, 255, 255), (0, 0, 0), (255, 0, 0), (0, 255, 255)),  # HANet Fig. 6; its caption says blue
+    "open-cd": Palette((0, 255, 0), (0, 0, 0), (255, 255, 0), (255, 0, 0)),  # red is missed there
+    "colour-blind": Palette((255, 255, 255), (0, 0, 0), (213, 94, 0), (86, 180, 233)),  # Okabe and Ito's orange, blue
+}
 
 
 def change_map(changed: np.ndarray) -> np.ndarray:
@@ -11,11 +38,39 @@ def change_map(changed: np.ndarray) -> np.ndarray:
     return changed.astype(np.uint8) * 255
 
 
-def error_map(changed: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Red and green map of what is right and wrong, the AMFNet paper's colours, uint8 (H, W, 3) RGB.
+def error_map(changed: np.ndarray, mask: np.ndarray, palette: Palette = PALETTES["amfnet"]) -> np.ndarray:
+    """Map of what is right and wrong, uint8 (H, W, 3) RGB.
 
     Args:
         changed: bool (H, W), the prediction.
-        mask: (H, W) of 0 and 1, the truth.
+        mask: (H, W) of 0 and 1, the truth; anything else is grey, since it is not counted.
+        palette: colours of right and wrong.
     """
-    return RED_GREEN[2 * (mask == 1) + changed.astype(bool)]
+    # by 2 * truth + prediction, the last for what is not counted
+    colours = (palette.unchanged, palette.false_alarm, palette.missed, palette.found, NOT_COUNTED)
+    return np.array(colours, np.uint8)[np.where(mask <= 1, 2 * (mask == 1) + changed, 4)]
+
+
+def overlay(image: np.ndarray, changed: np.ndarray) -> np.ndarray:
+    """An image with its changed pixels half magenta, uint8 (H, W, 3).
+
+    Args:
+        image: uint8 (H, W, 3) RGB.
+        changed: bool (H, W).
+    """
+    tinted = image.copy()
+    tinted[changed] = image[changed] // 2 + np.array(OVERLAY, np.uint8) // 2
+    return tinted
+
+
+def draw_legend(colours: dict[str, Colour]) -> Image.Image:
+    """Squares in their colours with their words, one line each, RGB."""
+    side, gap, font = 18, 8, ImageFont.load_default(15)
+    width = 3 * gap + side + max(round(font.getlength(word)) for word in colours)
+    sheet = Image.new("RGB", (width, gap + len(colours) * (side + gap)), "white")
+    pen = ImageDraw.Draw(sheet)
+    for line, (word, colour) in enumerate(colours.items()):
+        y = gap + line * (side + gap)
+        pen.rectangle((gap, y, gap + side - 1, y + side - 1), fill=colour, outline=(90, 90, 90))
+        pen.text((2 * gap + side, y + side // 2), word, "black", font, anchor="lm")
+    return sheet

@@ -3,13 +3,16 @@
 import argparse
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from utils.change_map import PALETTES
 from utils.flags import at_least, given_flags, setting
 from utils.losses import LOSSES
+from utils.maps import KINDS
+from utils.predictor import BATCH, TILE, TTA
 from utils.recipes import RECIPES
 from utils.runtime import choose
 from utils.schedules import SCHEDULES
@@ -60,6 +63,24 @@ def _scale(word: str) -> str:
     return word
 
 
+def _some_of(known: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
+    """A parser of words with commas between them, each of which must be known."""
+
+    def parse(word: str) -> tuple[str, ...]:
+        words = known if word == "all" else tuple(word.split(","))
+        if unknown := [each for each in words if each not in known]:
+            raise argparse.ArgumentTypeError(f"{unknown[0]!r} is not known; choose of {', '.join(known)}, or all")
+        return tuple(each for each in known if each in words)
+
+    return parse
+
+
+def _named_folder(word: str) -> tuple[str, Path]:
+    """NAME=DIR, or DIR, which is then called by its last part."""
+    name, equals, folder = word.rpartition("=")
+    return (name, Path(folder)) if equals else (Path(word).resolve().name, Path(word))
+
+
 AMP_TYPES = ("auto", "bf16", "fp16")
 OF_ONE_RUN = {"output", "resume", "overwrite", "config", "list_recipes", "seeds"}  # not repeated by --config
 PATHS = {"data_root", "cache"}  # of what is repeated
@@ -83,10 +104,9 @@ class DataConfig:
 
 
 @dataclass(frozen=True)
-class ReadConfig(DataConfig):
-    """The same, which public set it is, and how images become 8-bit channels."""
+class BandConfig(DataConfig):
+    """The same, and how images become 8-bit channels."""
 
-    data_name: str = setting("auto", "public set this is: levir, whu, ..., generic; auto tells by folder and layout")
     bands: tuple[int, ...] = setting((), "bands to read, counted from 1, such as 4,3,2 (default: RGB)", parse=_bands)
     scale: str = setting(
         "auto",
@@ -94,6 +114,13 @@ class ReadConfig(DataConfig):
         "they are, percentile for more",
         parse=_scale,
     )
+
+
+@dataclass(frozen=True)
+class ReadConfig(BandConfig):
+    """The same, and which public set it is."""
+
+    data_name: str = setting("auto", "public set this is: levir, whu, ..., generic; auto tells by folder and layout")
 
 
 @dataclass(frozen=True)
@@ -168,21 +195,39 @@ class TrainConfig(ReadConfig):
 
 
 @dataclass(frozen=True)
-class PredictConfig(DataConfig):
+class PredictConfig(BandConfig):
     """Settings of a prediction; the flags of predict_batch.py are made from these fields."""
 
     checkpoint: Path = setting(Path("best.pt"), "best.pt of a run; it says which network, statistics and threshold")
     split: str = setting("test", "which split of it")
-    before: Path | None = setting(None, "folder of the earlier images, in place of --data-root", parse=Path)
-    after: Path | None = setting(None, "folder of the later images", parse=Path)
-    label: Path | None = setting(None, "folder of the labels, if there are any", parse=Path)
+    before: Path | None = setting(None, "earlier image, or folder of them, in place of --data-root", parse=Path)
+    after: Path | None = setting(None, "later image, or folder of them", parse=Path)
+    label: Path | None = setting(None, "label, or folder of them, if there is any", parse=Path)
     output: Path | None = setting(None, "folder of the maps (default: predict-SPLIT beside the checkpoint)", parse=Path)
+    save: tuple[str, ...] = setting(
+        ("mask", "error", "geo", "polygons"), f"what to write, as far as a pair can have it: {','.join(KINDS)}, or all",
+        parse=_some_of(KINDS),
+    )  # fmt: skip
+    palette: str = setting("amfnet", "colours of error maps", tuple(PALETTES))
     threshold: float | str | None = setting(
         None, "probability in [0, 1] over which a pixel is changed, or tuned: the best one on val", parse=_threshold
     )
+    min_area: int = setting(0, "pixels; smaller changed regions are called unchanged")
+    tile_size: int | None = setting(
+        None, f"side of a window in pixels; 0: every image whole (default: whole up to 1024 x 1024, then {TILE})",
+        parse=int,
+    )  # fmt: skip
+    overlap: int | None = setting(None, "pixels that windows share (default: a quarter of their side)", parse=int)
+    tta: tuple[str, ...] = setting(
+        (), f"take the mean over views: {','.join(TTA)}, or all; as many times slower", parse=_some_of(TTA)
+    )
+    batch_size: int | None = setting(None, f"windows at a time (default: {BATCH}, fewer of large ones)", parse=int)
     report: bool = setting(True, "write report.html, a page that shows every pair with its map")
-    batch_size: int = setting(8, "pairs at a time")
-    num_workers: int = setting(min(4, os.cpu_count() or 1), "processes that load data; 0 loads in the main one")
+    skip_existing: bool = setting(False, "go on: leave out pairs whose maps are there")
+    masks: list[tuple[str, Path]] = setting(
+        None, "score folders of masks against --label, without a network", parse=_named_folder
+    )
+    num_workers: int = setting(min(4, os.cpu_count() or 1), "threads that read, and as many that write")
     device: str = setting("auto", "auto, cpu, cuda or cuda:N")
 
 
@@ -229,7 +274,12 @@ def parse_predict_config(argv: Sequence[str] | None) -> PredictConfig:
     """
     given = given_flags(PredictConfig, "Draw change maps with a trained network.", argv)
     config = PredictConfig(**given)
-    at_least(config, batch_size=1, num_workers=0)
+    bounds = {"batch_size": 1, "num_workers": 0, "min_area": 0, "tile_size": 0, "overlap": 0}
+    at_least(config, **{name: bound for name, bound in bounds.items() if getattr(config, name) is not None})
+    if config.masks:
+        if config.label is None or given.keys() & {"before", "after", "data_root", "split", "checkpoint"}:
+            raise ValueError("--masks goes with --label, the folder of the truth, and wants neither network nor images")
+        return config
     if ("before" in given) != ("after" in given) or ("label" in given and "before" not in given):
         raise ValueError("--before and --after go together, and --label goes with them: the folders of a set of pairs")
     if "before" in given and given.keys() & {"data_root", "split"}:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import Field, field, fields
 from typing import Any
 
+SEVERAL = {"model_options": "KEY=VALUE", "masks": "NAME=DIR"}  # settings that take several words
 ALIASES = {"data_root": "dataroot", "epochs": "max_epochs", "output": "output_folder"}
 
 
@@ -55,8 +56,8 @@ def given_flags(
             options |= {"type": each.metadata["parse"], "choices": each.metadata["choices"]}
             options["metavar"] = None if options["choices"] else each.name.split("_")[-1].upper()
         options["required"] = each.name in required
-        if each.name == "model_options":
-            options |= {"nargs": "+", "metavar": "KEY=VALUE", "action": "extend"}
+        if each.name in SEVERAL:
+            options |= {"nargs": "+", "metavar": SEVERAL[each.name], "action": "extend"}
         parser.add_argument(*spellings, **options)
     words = sys.argv[1:] if argv is None else argv
     given = vars(parser.parse_args([_dashed(word) for word in words]))
@@ -69,7 +70,8 @@ def _default(setting: Field, by_recipe: Collection[str]) -> str:
     """What the help says of a setting's default."""
     if setting.name in by_recipe:
         return " (default: by recipe)"
-    return "" if setting.default in (None, False, ()) else f" (default: {setting.default})"
+    default = ",".join(setting.default) if isinstance(setting.default, tuple) else setting.default
+    return "" if default in (None, False, "") else f" (default: {default})"
 
 
 def _dashed(word: str) -> str:

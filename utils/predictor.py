@@ -1,12 +1,29 @@
-"""A trained network as a function from two dates to a probability of change."""
+"""A trained network as a function from two dates of any size to a probability of change.
 
+from utils.predictor import ChangePredictor
+probability = ChangePredictor("best.pt")(before, after)  # uint8 (H, W, 3) twice -> float32 (H, W)
+"""
+
+import logging
+from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import cast
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from utils.checkpoint import load_checkpoint, network_from
 from utils.input_scaling import scaling_from
+from utils.runtime import is_out_of_memory, pick_device
+from utils.tiling import Blender, Cover
+
+log = logging.getLogger(__name__)
+TTA = ("flips", "rotations", "swap")  # what test-time augmentation may vary
+AT_ONCE = 2**20  # pixels of a scene predicted whole, and of a batch: 1024 x 1024, where HANet takes 2.5 GB
+TILE = 512  # side of a window in larger scenes
+BATCH = 8  # windows at a time, if they are small
+Dates = tuple[np.ndarray, np.ndarray]  # before and after, uint8 (h, w, channels)
 
 
 class ChangePredictor:
@@ -15,17 +32,50 @@ class ChangePredictor:
     Attributes:
         about: the checkpoint without its weights: recipe, config, scores, epoch, what it was selected on.
         threshold: probability over which the run calls a pixel changed.
-        size_divisor: height and width of images must be multiples of it.
+        channels: of an image.
+        size_divisor: the network takes multiples of it; other sizes are filled up by reflection and cut off again.
+        overlap: of windows, in pixels.
     """
 
-    def __init__(self, checkpoint: Path, device: torch.device) -> None:
-        content = load_checkpoint(checkpoint)
-        self.device = device
-        self.network = network_from(content).to(device).to(memory_format=torch.channels_last)
-        self.scaling = scaling_from(content["statistics"]).to(device)
+    def __init__(
+        self,
+        checkpoint: Path | str,
+        device: torch.device | str = "auto",
+        tile_size: int | None = None,
+        overlap: int | None = None,
+        batch_size: int | None = None,
+        tta: Collection[str] = (),
+    ) -> None:
+        """Load the network.
+
+        Args:
+            checkpoint: best.pt of a run.
+            device: auto, cpu, cuda or cuda:N.
+            tile_size: side of a window; 0: every scene whole; None: scenes up to AT_ONCE pixels whole, others by TILE.
+            overlap: pixels that windows share; None: a quarter of their side.
+            batch_size: windows at a time; None: BATCH, fewer where they hold more than AT_ONCE pixels together.
+            tta: of TTA: the mean over flipped, turned or swapped dates is taken.
+
+        Raises:
+            FileNotFoundError: there is no checkpoint.
+            ValueError: it is none, or windows are not as this network takes them.
+        """
+        content = load_checkpoint(Path(checkpoint))
+        self.device = pick_device(device) if isinstance(device, str) else device
+        self.network = network_from(content).to(self.device).to(memory_format=torch.channels_last)
+        self.scaling = scaling_from(content["statistics"]).to(self.device)
+        self.channels = self.scaling.mean.shape[1]
         self.threshold = float(content.get("threshold", 0.5))
-        self.size_divisor = self.network.size_divisor
+        self.size_divisor = cast(int, self.network.size_divisor)
         self.about = {name: value for name, value in content.items() if name != "weights"}
+        self.tile_size, self.batch_size, self.views = tile_size, batch_size, _views(tta)
+        side = tile_size or TILE
+        self.overlap = side // 4 if overlap is None else overlap
+        self._fitting: dict[tuple[int, int], int] = {}  # windows of a shape that did fit into memory
+        if side % self.size_divisor:
+            raise ValueError(f"--tile-size {side}: this network takes multiples of {self.size_divisor}")
+        if not 0 <= self.overlap < side:
+            raise ValueError(f"--overlap {self.overlap}: must be at least 0 and below the window's {side} pixels")
 
     def choose_threshold(self, asked: float | str | None) -> float:
         """The threshold asked for: a number, "tuned", or None for the checkpoint's own.
@@ -39,12 +89,126 @@ class ChangePredictor:
             raise ValueError("--threshold tuned: this checkpoint has none; a run stores one at its end")
         return float(self.about["tuned_threshold"])
 
-    @torch.inference_mode()
+    def cover(self, height: int, width: int) -> Cover:
+        """The windows of a scene."""
+        whole = self.tile_size == 0 or (self.tile_size is None and height * width <= AT_ONCE)
+        side = self.tile_size or TILE
+        return Cover((height, width), (height, width) if whole else (side, side), self.overlap)
+
+    def padded(self, shape: tuple[int, int]) -> tuple[int, int]:
+        """Height and width that the network gets for a window of this shape."""
+        height, width = (-(-length // self.size_divisor) * self.size_divisor for length in shape)
+        return height, width
+
+    def batch_for(self, shape: tuple[int, int]) -> int:
+        """How many windows of a shape are predicted at a time."""
+        height, width = self.padded(shape)
+        return self.batch_size or max(1, min(BATCH, AT_ONCE // (height * width)))
+
+    def collate(self, dates: Sequence[Dates]) -> tuple[Tensor, Tensor]:
+        """Windows of one padded shape as a batch, uint8 (B, channels, H, W) twice.
+
+        What a window lacks to a multiple of `size_divisor` mirrors what is there: an invented black border would be
+        an edge in both dates, and weigh in HANet's attention, which looks at all pixels.
+        """
+        height, width = self.padded(dates[0][0].shape[:2])
+
+        def filled(image: np.ndarray) -> np.ndarray:
+            below, right = height - image.shape[0], width - image.shape[1]
+            padded = np.pad(image, ((0, below), (0, right), (0, 0)), "reflect") if below or right else image
+            return padded.transpose(2, 0, 1)
+
+        before, after = (torch.from_numpy(np.stack([filled(pair[date]) for pair in dates])) for date in (0, 1))
+        return before, after
+
     def probability(self, before: Tensor, after: Tensor) -> Tensor:
-        """Probability of change of every pixel: uint8 (B, 3, H, W) twice -> float32 (B, H, W) in [0, 1].
+        """Probability of change of every pixel: uint8 (B, C, H, W) twice -> float32 (B, H, W) in [0, 1].
+
+        Where memory runs out, half as many windows are tried, from then on for all of this shape.
 
         Raises:
-            ValueError: wrong or different sizes.
+            ValueError: wrong or different sizes, or one window alone does not fit into memory.
         """
-        dates = (x.to(self.device, non_blocking=True) for x in (before, after))
-        return self.network(*self.scaling(*dates))[0].softmax(1)[:, 1]
+        shape, parts, done = (before.shape[-2], before.shape[-1]), [], 0
+        while done < len(before):
+            size = min(self._fitting.get(shape, len(before)), len(before) - done)
+            part = self._fitted(before[done : done + size], after[done : done + size])
+            if part is not None:
+                parts.append(part)
+                done += size
+                continue
+            where = f"out of memory with {size} windows of {shape[0]} x {shape[1]} pixels"
+            if size == 1:
+                raise ValueError(f"{where}; give a smaller --tile-size")
+            self._fitting[shape] = size // 2
+            log.warning("%s: going on with %d at a time", where, size // 2)
+        return torch.cat(parts) if len(parts) > 1 else parts[0]
+
+    def _fitted(self, before: Tensor, after: Tensor) -> Tensor | None:
+        """The probabilities, or None if memory ran out; on return, what was taken for it is free again."""
+        try:
+            return self._mean(before, after)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        return None
+
+    @torch.inference_mode()
+    def _mean(self, before: Tensor, after: Tensor) -> Tensor:
+        """Over all views of test-time augmentation, of which there is at least one."""
+        scaled = self.scaling(*(x.to(self.device, non_blocking=True) for x in (before, after)))
+        total: Tensor | float = 0.0
+        for turns, mirrored, swapped in self.views:
+            dates = [_turned(x, turns, mirrored) for x in scaled]
+            seen = self.network(*(dates[::-1] if swapped else dates))[0].softmax(1)[:, 1]  # (B, H, W) as turned
+            back = torch.rot90(seen, -turns, (-2, -1))
+            total = total + (back.flip(-1) if mirrored else back)
+        return total / len(self.views)  # type: ignore[return-value]
+
+    def __call__(self, before: np.ndarray, after: np.ndarray) -> np.ndarray:
+        """Probability of change, float32 (H, W) in [0, 1], of two images of any size.
+
+        Args:
+            before: uint8 (H, W, channels), as the network was trained: RGB, or the bands of its run.
+            after: the later date, the same shape.
+
+        Raises:
+            ValueError: other types, different shapes, or too large a window for memory.
+        """
+        channels = self.channels
+        for image in (before, after):
+            if image.dtype != np.uint8 or image.shape != (*before.shape[:2], channels):
+                found = " and ".join(f"{x.dtype} {x.shape}" for x in (before, after))
+                raise ValueError(f"before and after must be uint8 (height, width, {channels}), both alike; got {found}")
+        cover = self.cover(*before.shape[:2])
+        blender, result = Blender(cover), np.empty(cover.size, np.float32)
+        height, width = cover.shape
+        step = self.batch_for(cover.shape)
+        for start in range(0, len(cover.windows), step):
+            windows = cover.windows[start : start + step]
+            batch = self.collate([(before[w.slices], after[w.slices]) for w in windows])
+            probabilities = self.probability(*batch)[:, :height, :width].cpu().numpy()
+            for window, probability in zip(windows, probabilities, strict=True):
+                for top, rows in blender.add(window, probability):
+                    result[top : top + len(rows)] = rows
+        return result
+
+
+def _views(tta: Collection[str]) -> list[tuple[int, bool, bool]]:
+    """What is averaged: quarter turns, whether mirrored before them, and whether the dates are swapped."""
+    unknown = set(tta) - set(TTA)
+    if unknown:
+        raise ValueError(f"--tta {','.join(sorted(unknown))}: not known; choose of {', '.join(TTA)}")
+    turns = range(0, 4, 1 if "rotations" in tta else 2) if {"flips", "rotations"} & set(tta) else range(1)
+    mirrored = (False, True) if "flips" in tta else (False,)
+    swapped = (False, True) if "swap" in tta else (False,)
+    return [(t, m, s) for s in swapped for m in mirrored for t in turns]
+
+
+def _turned(x: Tensor, turns: int, mirrored: bool) -> Tensor:
+    """(B, C, H, W) mirrored, then turned counterclockwise by quarters, in channels_last."""
+    if turns or mirrored:
+        x = torch.rot90(x.flip(-1) if mirrored else x, turns, (-2, -1))
+    return x.contiguous(memory_format=torch.channels_last)

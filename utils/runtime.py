@@ -5,7 +5,6 @@ import logging
 import math
 import os
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -109,17 +108,15 @@ def seed_everything(*key: int) -> None:
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
     """A temporary path beside `path`, renamed to it when the block ends well and removed when it does not."""
+    partial = path.with_name(f".{path.stem}.partial{path.suffix}")  # what a killed run leaves, the next one overwrites
     try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix)
+        partial.touch()
     except PermissionError as error:  # say the name that was asked for, not the temporary one
         raise PermissionError(
             error.errno, f"{error.strerror}; choose a folder that can be written", str(path)
         ) from error
-    os.close(handle)
-    partial = Path(name)
     try:
         yield partial
-        partial.chmod(0o644)
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
@@ -127,7 +124,7 @@ def written_whole(path: Path) -> Iterator[Path]:
 
 def clear_partial(folder: Path) -> None:
     """Remove what `written_whole` left in a folder when its process was killed."""
-    for path in folder.glob(".*.????????.*"):
+    for path in folder.glob(".*.partial*"):
         if path.is_file():
             path.unlink()
 

@@ -39,15 +39,17 @@ def test_the_busiest_process_is_timed(monkeypatch):
 def test_suites_run(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(benchmark, "DRAWN", 8)
     monkeypatch.setattr(benchmark, "COPIES", 1)
+    monkeypatch.setattr(benchmark, "PREDICTED", 2)
     main(["--rounds", "1", "--json", str(tmp_path / "out.json")])
     found = json.loads((tmp_path / "out.json").read_text())
-    assert set(found["suites"]) == {"loading", "doctor"}
+    assert set(found["suites"]) == {"loading", "doctor", "prediction"}
     out = capsys.readouterr().out
     for name, rows in found["suites"].items():
         assert all(len(row["ratio"]) == 1 and row["pairs_per_second"][0] > 0 for row in rows)
         assert f"{name}\n" in out
     loading = {row["case"]: row for row in found["suites"]["loading"]}
     assert loading["cache, amfnet"]["base"] == "files, amfnet"
+    assert {row["base"] for row in found["suites"]["prediction"]} == {"network, amfnet", "network, hanet"}
 
 
 @pytest.mark.parametrize("argv", [["speed"], ["--rounds", "0"]])
@@ -55,6 +57,6 @@ def test_wrong_words(argv, capsys):
     with pytest.raises(SystemExit) as left:
         main(argv)
     assert left.value.code == 2
-    assert {"speed": "no suite 'speed'; there are loading, doctor", "0": "at least 1"}[
+    assert {"speed": "no suite 'speed'; there are loading, doctor, prediction", "0": "at least 1"}[
         argv[-1]
     ] in capsys.readouterr().err

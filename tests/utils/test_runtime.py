@@ -1,5 +1,7 @@
 """Devices, seeds, whole files, one-line errors."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -19,11 +21,22 @@ def test_file_appears_whole_or_not_at_all(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_folder_that_cannot_be_written_is_named(tmp_path, monkeypatch):
-    def refuse(**options):
-        raise PermissionError(13, "Permission denied", str(tmp_path / ".a.x1y2z3.txt"))
+def test_what_a_killed_process_left_is_overwritten(tmp_path):
+    with written_whole(tmp_path / "a.txt") as first:
+        first.write_text("whole")
+    first.write_text("half, left by a killed process")
+    with written_whole(tmp_path / "a.txt") as again:
+        again.write_text("new")
+    assert again == first
+    assert (tmp_path / "a.txt").read_text() == "new"
+    assert list(tmp_path.iterdir()) == [tmp_path / "a.txt"]
 
-    monkeypatch.setattr("tempfile.mkstemp", refuse)
+
+def test_folder_that_cannot_be_written_is_named(tmp_path, monkeypatch):
+    def refuse(self):
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "touch", refuse)
     with (
         pytest.raises(PermissionError, match="choose a folder that can be written") as raised,
         written_whole(tmp_path / "a.txt"),

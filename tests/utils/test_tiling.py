@@ -1,11 +1,11 @@
-"""Windows cover an image, stay in it, and put together give it back."""
+"""Windows cover an image, stay in it, and put together, or blended, give it back."""
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from utils.tiling import EDGES, Window, bounding, group_windows, plan_windows
+from utils.tiling import EDGES, Blender, Cover, Window, bounding, group_windows, plan_windows
 
 SIDES = st.integers(1, 90)
 
@@ -99,3 +99,64 @@ def test_groups_keep_the_order_and_the_limit(plan, pixels):
         image = np.arange(around.height * around.width).reshape(around.height, around.width)
         for window in group:
             assert image[window.seen_from(around).slices].shape == (window.height, window.width)
+
+
+@st.composite
+def covers(draw):
+    tile = draw(st.integers(1, 24))
+    size = draw(st.integers(1, 70)), draw(st.integers(1, 70))
+    return Cover(size, (tile, draw(st.integers(1, 24))), draw(st.integers(0, tile)))
+
+
+@given(covers())
+def test_equal_windows_cover_a_scene_with_weights_that_sum_to_1(cover):
+    total = np.zeros(cover.size)
+    for window in cover.windows:
+        assert (window.height, window.width) == cover.shape
+        assert (cover.weights(window) > 0).all()
+        total[window.slices] += cover.weights(window)
+    assert np.abs(total - 1).max() < 1e-6
+
+
+@given(covers(), st.integers(0, 2**32 - 1), st.data())
+def test_blending_is_the_weighted_mean_and_gives_every_row_once(cover, seed, data):
+    """Also from a later row of windows on, where rows that only its own windows hold are the same bits."""
+    values = np.random.default_rng(seed).random((len(cover.windows), *cover.shape), np.float32)
+    expected = np.zeros(cover.size)
+    for window, value in zip(cover.windows, values, strict=True):
+        expected[window.slices] += cover.weights(window).astype(float) * value
+    blended = _blended(cover, values, 0)
+    assert np.abs(blended - expected).max() < 1e-5
+    first = data.draw(st.integers(0, len(cover.tops) - 1))
+    whole_from = 0 if not first else cover.tops[first - 1] + cover.shape[0]
+    assert np.array_equal(_blended(cover, values, first)[whole_from:], blended[whole_from:])
+
+
+def _blended(cover, values, first):
+    blender, result, end = Blender(cover, first), np.full(cover.size, np.nan, np.float32), cover.tops[first]
+    for window, value in zip(cover.windows, values, strict=True):
+        if window.top >= cover.tops[first]:
+            for top, rows in blender.add(window, value):
+                assert top == end
+                end = top + len(rows)
+                result[top:end] = rows
+    assert end == cover.size[0]
+    return result
+
+
+def test_one_window_is_not_weighted():
+    cover = Cover((30, 50), (64, 64), 16)
+    value = np.random.default_rng(0).random((30, 50), np.float32)
+    ((top, rows),) = Blender(cover).add(cover.windows[0], value)
+    assert (top, cover.shape) == (0, (30, 50))
+    assert np.array_equal(rows, value)
+    assert (cover.weights(cover.windows[0]) == 1).all()
+
+
+def test_weights_fade_at_a_border_that_has_a_neighbour_and_nowhere_else():
+    cover = Cover((64, 100), (64, 64), 16)
+    assert cover.lefts == [0, 36]
+    row = cover.weights(cover.windows[0])[5]
+    assert (row[:36] == 1).all()
+    assert (np.diff(row[36:]) < 0).all()
+    assert row[-1] < 0.01

@@ -1,0 +1,211 @@
+"""Pairs by windows: the pixels of the files, on one grid, and what is unknown."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from datasets import raster
+from datasets.change_pairs import read_sample
+from datasets.open_pair import OpenPair
+from datasets.pairs import Pair, find_pairs
+from datasets.reading import Reading
+from utils.tiling import Window, plan_windows
+
+UTM = "EPSG:32636"
+
+
+@pytest.fixture(scope="module")
+def rasterio():
+    return pytest.importorskip("rasterio")
+
+
+@pytest.fixture(scope="module")
+def scene():
+    """A smooth picture of 160 x 200 pixels, so that interpolation has something to interpolate."""
+    rows, columns = np.mgrid[0:160, 0:200]
+    waves = [np.sin(rows / a) + np.cos(columns / b) for a, b in ((9, 13), (17, 7), (11, 23))]
+    return (np.stack(waves, -1) * 50 + 127).astype(np.uint8)
+
+
+def tiff(path, pixels, left, top, metres=2.0, crs=UTM, **profile):
+    """Write (H, W) or (H, W, bands) as a GeoTIFF whose top left corner is so many metres east and south."""
+    import rasterio
+    from rasterio.transform import from_origin
+
+    bands = pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+    place = from_origin(500000 + left, 4000000 - top, metres, metres) if crs == UTM else profile.pop("transform")
+    count, height, width = bands.shape
+    with rasterio.open(
+        path, "w", driver="GTiff", count=count, height=height, width=width, dtype=bands.dtype, crs=crs, transform=place,
+        **profile,
+    ) as dataset:  # fmt: skip
+        dataset.write(bands)
+    return path
+
+
+def whole(pair):
+    return Window(0, 0, *pair.size)
+
+
+@pytest.mark.parametrize("name", ["tiles", "bmp"])
+def test_windows_hold_the_pixels_of_the_files(name, drawn_set, tmp_path):
+    (first, *_) = find_pairs(drawn_set, "test")
+    if name == "bmp":
+        files = {role: tmp_path / f"{role}.bmp" for role in ("before", "after", "label")}
+        for role, path in files.items():
+            Image.open(getattr(first, role)).save(path)
+        first = Pair("scene", **files)
+    before, after, mask = read_sample(first)
+    with OpenPair(first) as pair:
+        assert (pair.size, pair.grid, pair.aligned, pair.labelled) == ((64, 64), None, False, True)
+        for window in plan_windows(64, 64, 24, 5):
+            for read, expected in zip((*pair.read(window), pair.mask(window)), (before, after, mask), strict=True):
+                assert np.array_equal(read, expected[window.slices])
+            assert np.array_equal(pair.picture(window), after[window.slices])
+            assert pair.known(window) is None
+
+
+def test_dates_that_are_offset_are_read_on_the_grid_of_the_earlier(rasterio, scene, tmp_path):
+    """By whole pixels: the same values; the label, on a third grid, keeps its codes."""
+    before = tiff(tmp_path / "before.tif", scene[20:120, 30:150], 60, 40)
+    after = tiff(tmp_path / "after.tif", scene, 0, 0)
+    codes = np.zeros((160, 200), np.uint8)
+    codes[50:90, 60:100] = 255
+    label = tiff(tmp_path / "label.tif", codes[10:130, 25:160], 50, 20)
+    with OpenPair(Pair("scene", before, after, label)) as pair:
+        assert (pair.size, pair.aligned) == ((100, 120), True)
+        for window in plan_windows(100, 120, 48, 8):
+            inside = Window(window.top + 20, window.left + 30, window.height, window.width).slices
+            first, second = pair.read(window)
+            assert np.array_equal(first, scene[inside])
+            assert np.array_equal(second, scene[inside])
+            assert np.array_equal(pair.mask(window), codes[inside] // 255)
+            assert pair.known(window).all()
+
+
+@pytest.mark.parametrize("size_of_a_pixel", [1.0, 4.0])
+def test_another_resolution_is_interpolated(rasterio, scene, tmp_path, size_of_a_pixel):
+    height, width = scene.shape[:2]
+    factor = size_of_a_pixel / 2
+    resized = Image.fromarray(scene).resize((round(width / factor), round(height / factor)), Image.Resampling.BOX)
+    before = tiff(tmp_path / "before.tif", scene, 0, 0)
+    after = tiff(tmp_path / "after.tif", np.array(resized), 0, 0, size_of_a_pixel)
+    with OpenPair(Pair("scene", before, after)) as pair:
+        first, second = (date.astype(int) for date in pair.read(whole(pair)))
+    middle = (slice(4, -4), slice(4, -4))
+    error, aside = (np.abs(first - other)[middle].mean() for other in (second, np.roll(second, 1, axis=1)))
+    assert error < 1
+    assert aside > 3 * error  # so a pixel aside would be seen
+
+
+def test_another_reference_system_is_brought_over(rasterio, scene, tmp_path):
+    from rasterio.warp import Resampling, calculate_default_transform, reproject
+
+    before = tiff(tmp_path / "before.tif", scene, 0, 0)
+    with rasterio.open(before) as source:
+        place, width, height = calculate_default_transform(source.crs, "EPSG:4326", *scene.shape[1::-1], *source.bounds)
+        warped = np.zeros((3, height, width), np.uint8)
+        reproject(
+            source.read(), warped, src_transform=source.transform, src_crs=source.crs, dst_transform=place,
+            dst_crs="EPSG:4326", resampling=Resampling.bilinear,
+        )  # fmt: skip
+    after = tiff(tmp_path / "after.tif", warped.transpose(1, 2, 0), 0, 0, crs="EPSG:4326", transform=place)
+    with OpenPair(Pair("scene", before, after)) as pair:
+        first, second = (date.astype(int) for date in pair.read(whole(pair)))
+        assert pair.grid.size == (160, 200)
+    assert np.abs(first - second)[8:-8, 8:-8].mean() < 4
+
+
+def test_what_one_date_does_not_cover_is_unknown(rasterio, scene, tmp_path):
+    before = tiff(tmp_path / "before.tif", scene, 0, 0)
+    after = tiff(tmp_path / "after.tif", scene[30:, 50:], 100, 60)
+    label = tiff(tmp_path / "label.tif", np.full((160, 200), 255, np.uint8), 0, 0)
+    with OpenPair(Pair("scene", before, after, label)) as pair:
+        known, mask = pair.known(whole(pair)), pair.mask(whole(pair))
+    expected = np.zeros((160, 200), bool)
+    expected[30:, 50:] = True
+    assert np.array_equal(known, expected)
+    assert np.array_equal(mask, np.where(expected, 1, 255))
+
+
+@pytest.mark.parametrize("shape", ["RGB", "16 bits"])
+def test_no_data_is_unknown(rasterio, scene, tmp_path, shape):
+    """Of both dates; a pixel that is 0 in one band only is data."""
+    first, second = (scene.astype(np.uint16 if shape == "16 bits" else np.uint8).clip(1) for _ in range(2))
+    first[:40, :30] = 0
+    second[100:, 150:] = 0
+    second[0:20, 100:, 1] = 0
+    before = tiff(tmp_path / "before.tif", first, 0, 0, nodata=0)
+    after = tiff(tmp_path / "after.tif", second, 0, 0, nodata=0)
+    reading = Reading((1, 2, 3), ((0.0, 255.0),) * 3) if shape == "16 bits" else Reading()
+    with OpenPair(Pair("scene", before, after), reading) as pair:
+        assert not pair.aligned
+        known = pair.known(whole(pair))
+    expected = np.ones((160, 200), bool)
+    expected[:40, :30] = expected[100:, 150:] = False
+    assert np.array_equal(known, expected)
+
+
+def test_a_fourth_band_that_is_read_is_no_transparency(rasterio, scene, tmp_path):
+    bands = np.concatenate([scene, scene[..., :1] // 2], -1)
+    path = tiff(tmp_path / "four.tif", bands, 0, 0, photometric="RGB", alpha="YES")
+    for reading, gaps in ((Reading((4, 1, 2)), False), (Reading(), True)):
+        with OpenPair(Pair("scene", path, path), reading) as pair:
+            assert (pair.known(whole(pair)) is not None) == gaps
+
+
+def test_places_apart_and_sizes_apart_are_errors(rasterio, scene, tmp_path):
+    from rasterio.transform import Affine
+
+    before = tiff(tmp_path / "before.tif", scene, 0, 0)
+    far = tiff(tmp_path / "far.tif", scene, 9000, 0)
+    with pytest.raises(ValueError, match=r"far.tif: lies elsewhere"):
+        OpenPair(Pair("scene", before, far))
+    site = tiff(tmp_path / "site.tif", scene, 0, 0, crs='LOCAL_CS["site", UNIT["metre", 1]]', transform=Affine.scale(2))
+    with pytest.raises(ValueError, match=r"site.tif: its reference system and that of .* do not meet"):
+        OpenPair(Pair("scene", before, site))
+    Image.fromarray(scene[:, :100]).save(tmp_path / "half.png")
+    with pytest.raises(ValueError, match=r"half.png: 160 x 100 pixels, but .*before.tif has 160 x 200"):
+        OpenPair(Pair("scene", before, tmp_path / "half.png"))
+    Image.fromarray(scene).save(tmp_path / "placeless.png")
+    with OpenPair(Pair("scene", before, tmp_path / "placeless.png")) as pair:
+        assert not pair.aligned
+    with pytest.raises(FileNotFoundError):
+        OpenPair(Pair("scene", before, tmp_path / "nowhere.png"))
+
+
+def test_a_geotiff_without_rasterio_names_what_to_install(rasterio, scene, tmp_path, monkeypatch):
+    path = tiff(tmp_path / "before.tif", scene, 0, 0)
+    Image.fromarray(scene).save(tmp_path / "plain.tif")
+    monkeypatch.setattr(raster, "_rasterio", lambda: None)
+    with pytest.raises(ValueError, match=r"before.tif: lies somewhere on earth.*requirements-geo.txt"):
+        OpenPair(Pair("scene", path, path))
+    with OpenPair(Pair("scene", tmp_path / "plain.tif", tmp_path / "plain.tif")) as pair:
+        assert pair.grid is None
+
+
+@pytest.mark.parametrize(
+    ("bright", "ignore", "expected"), [(255, None, 0), (1, None, 1), (255, 255, 1)], ids=["noise", "0/1", "ignored"]
+)
+def test_how_a_label_is_coded_is_told_by_all_of_it(tmp_path, bright, ignore, expected):
+    """In one window there is nothing above 1; elsewhere there may be."""
+    values = np.zeros((40, 80), np.uint8)
+    values[5, 5], values[5, 70] = 1, bright
+    for name in ("a", "b", "label"):
+        Image.fromarray(values if name == "label" else np.zeros((40, 80, 3), np.uint8)).save(tmp_path / f"{name}.png")
+    pair = Pair("scene", tmp_path / "a.png", tmp_path / "b.png", tmp_path / "label.png")
+    with OpenPair(pair, Reading(ignore_value=ignore)) as opened:
+        assert opened.mask(Window(0, 0, 40, 40))[5, 5] == expected
+        assert opened.mask(Window(0, 40, 40, 40))[5, 30] == (255 if ignore else 1)
+
+
+def test_beirut(rasterio, real_data):
+    files = [real_data / "oscd_beirut" / f"{name}.tif" for name in ("before", "after", "label")]
+    reading = Reading((1, 2, 3), ((0.0, 4000.0),) * 3, change_value=2)
+    with OpenPair(Pair("beirut", *files), reading) as pair, rasterio.open(files[0]) as source:
+        assert pair.size == source.shape == (1180, 1070)
+        assert pair.grid.transform == tuple(source.transform)[:6]
+        window = Window(300, 200, 256, 256)
+        values = source.read(window=rasterio.windows.Window(200, 300, 256, 256)).transpose(1, 2, 0)
+        assert np.array_equal(pair.read(window)[0], reading.scaled(values))
+        assert set(np.unique(pair.mask(whole(pair)))) == {0, 1}

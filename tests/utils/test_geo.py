@@ -1,0 +1,151 @@
+"""Maps in their place: what is written lies where the images lay, and polygons are the mask."""
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import ndimage
+
+from utils.geo import NO_DATA, GeoTiff, write_polygons
+from utils.regions import RegionTable, Strip
+from utils.tiling import Grid
+
+pytest.importorskip("rasterio")
+import rasterio
+from rasterio.crs import CRS
+from rasterio.features import rasterize
+from rasterio.warp import transform_geom
+
+PLACES = {  # reference system, transform and square metres of a pixel on the ellipsoid, as told by others
+    # scale 0.9996 at the central meridian; a pixel of 2 m x 2 m in the projection is larger on the ground
+    "UTM": ("EPSG:32636", (2.0, 0.0, 500000.0, 0.0, -2.0, 4000000.0), 4 / 0.9996**2),
+    # at 33.9 degrees north one degree is 110923.5 m of meridian and 92509 m of parallel
+    "degrees": ("EPSG:4326", (1e-4, 0.0, 35.0, 0.0, -1e-4, 33.9), 110923.5 * 92509 * 1e-8),
+    "turned": ("EPSG:32636", (1.2, 1.6, 500000.0, 1.6, -1.2, 4000000.0), 4 / 0.9996**2),
+}
+
+
+def grid_at(place, size):
+    crs, transform, _ = PLACES[place]
+    return Grid(size, CRS.from_string(crs).to_wkt(), transform)
+
+
+def blobs(height, width, seed=0):
+    noise = ndimage.gaussian_filter(np.random.default_rng(seed).random((height, width)), 3)
+    return noise > np.quantile(noise, 0.8)
+
+
+def write_map(path, grid, values, portions=(60, 1, 200), nodata=NO_DATA):
+    tiff, row, turn = GeoTiff(path, grid, nodata), 0, 0
+    while row < len(values):
+        count = portions[turn % len(portions)]
+        tiff.write(values[row : row + count])
+        row, turn = row + count, turn + 1
+    tiff.close()
+
+
+def polygons_of(folder, place, changed, probability=None):
+    """The features of a map, by way of its two files, and the regions they are of."""
+    grid = grid_at(place, changed.shape)
+    table = RegionTable()
+    table.add(Strip(0, np.full(changed.shape, 0.75, np.float32) if probability is None else probability, changed))
+    write_map(folder / "map.tif", grid, changed.astype(np.uint8) * 255)
+    write_polygons(folder / "map.geojson", folder / "map.tif", grid, table.regions())
+    content = json.loads((folder / "map.geojson").read_text())
+    assert content["type"] == "FeatureCollection"
+    return content["features"], table.regions()
+
+
+SIDES = st.integers(2, 600)
+
+
+@settings(max_examples=40)
+@given(SIDES, SIDES, st.lists(st.integers(1, 300), min_size=1, max_size=4), st.booleans())
+def test_rows_in_any_portions_give_the_map(tmp_path_factory, height, width, portions, gaps):
+    path = tmp_path_factory.mktemp("tiff") / "map.tif"
+    values = np.random.default_rng(height).choice(np.array([0, NO_DATA, 255], np.uint8), (height, width))
+    grid = grid_at("turned", (height, width))
+    write_map(path, grid, values, portions, NO_DATA if gaps else None)
+    with rasterio.open(path) as dataset:
+        assert np.array_equal(dataset.read(1), values)
+        assert dataset.crs == CRS.from_wkt(grid.crs)
+        assert tuple(dataset.transform)[:6] == grid.transform
+        assert dataset.nodata == (NO_DATA if gaps else None)
+        assert dataset.block_shapes == [(256, 256)]
+        assert dataset.profile["compress"] == "deflate"
+        if min(height, width) > 8:  # GDAL halves no side below one pixel
+            assert max(height, width) / max([1, *dataset.overviews(1)]) <= 256
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_polygons_are_the_mask(tmp_path, place):
+    """Drawn back onto the grid they give every pixel; areas are those of the pixels on the ground."""
+    changed = blobs(300, 260)
+    features, regions = polygons_of(tmp_path, place, changed)
+    assert len(features) == len(regions) > 20
+    with rasterio.open(tmp_path / "map.tif") as dataset:
+        shapes = [transform_geom("EPSG:4326", dataset.crs, feature["geometry"]) for feature in features]
+        assert np.array_equal(rasterize(shapes, dataset.shape, transform=dataset.transform) == 1, changed)
+    pixel = PLACES[place][2]
+    for feature in features:
+        said = feature["properties"]
+        assert said["area_m2"] == pytest.approx(said["pixels"] * pixel, rel=2e-3)
+    assert sum(f["properties"]["pixels"] for f in features) == changed.sum()
+    assert sum(f["properties"]["area_m2"] for f in features) == pytest.approx(changed.sum() * pixel, rel=1e-3)
+    assert [feature["properties"]["id"] for feature in features] == list(range(1, len(features) + 1))
+
+
+def test_probabilities_are_those_of_the_polygon(tmp_path):
+    changed = np.zeros((40, 50), bool)
+    changed[5:15, 5:15] = changed[20:30, 30:45] = True
+    changed[8:12, 8:12] = False  # a hole
+    changed[9, 9] = True  # an island in it
+    probability = np.full(changed.shape, 0.6, np.float32)
+    probability[20:30, 30:45] = 0.9
+    probability[9, 9] = 0.55
+    features, _ = polygons_of(tmp_path, "UTM", changed, probability)
+    said = {f["properties"]["pixels"]: f["properties"]["mean_probability"] for f in features}
+    assert said == {84: 0.6, 150: 0.9, 1: 0.55}
+    rings = {f["properties"]["pixels"]: [len(ring) for ring in f["geometry"]["coordinates"]] for f in features}
+    assert rings == {84: [5, 5], 150: [5], 1: [5]}  # points only where an outline turns
+
+
+def test_outlines_turn_as_geojson_wants_it(tmp_path):
+    """Counterclockwise, holes clockwise, first point last, all of it within the scene."""
+    features, _ = polygons_of(tmp_path, "degrees", ~blobs(120, 120, seed=3))
+    holes = 0
+    for feature in features:
+        for order, ring in enumerate(feature["geometry"]["coordinates"]):
+            assert ring[0] == ring[-1]
+            x, y = np.array(ring).T
+            signed = ((x[:-1] - x[0]) * (y[1:] - y[0]) - (x[1:] - x[0]) * (y[:-1] - y[0])).sum()
+            assert (signed > 0) == (order == 0)
+            assert ((x >= 35 - 1e-7) & (x <= 35.012 + 1e-7) & (y <= 33.9 + 1e-7) & (y >= 33.888 - 1e-7)).all()
+            holes += order > 0
+    assert holes
+
+
+def test_diagonal_neighbours_are_two_polygons(tmp_path):
+    features, regions = polygons_of(tmp_path, "UTM", np.eye(5, dtype=bool))
+    assert len(features) == len(regions) == 5
+
+
+def test_nothing_changed_is_a_collection_of_nothing(tmp_path):
+    features, _ = polygons_of(tmp_path, "UTM", np.zeros((30, 30), bool))
+    assert features == []
+
+
+def test_no_data_is_no_polygon(tmp_path):
+    grid = grid_at("UTM", (30, 30))
+    write_map(tmp_path / "map.tif", grid, np.full((30, 30), NO_DATA, np.uint8))
+    write_polygons(tmp_path / "map.geojson", tmp_path / "map.tif", grid, {})
+    assert json.loads((tmp_path / "map.geojson").read_text())["features"] == []
+
+
+def test_a_place_that_is_nowhere_on_earth(tmp_path):
+    grid = Grid((8, 8), 'LOCAL_CS["site", UNIT["metre", 1]]', (1.0, 0.0, 0.0, 0.0, -1.0, 0.0))
+    write_map(tmp_path / "map.tif", grid, np.full((8, 8), 255, np.uint8))
+    with pytest.raises(ValueError, match="polygons need a reference system that leads to WGS84"):
+        write_polygons(tmp_path / "map.geojson", tmp_path / "map.tif", grid, {(0, 0): (64, 1.0)})

@@ -1,0 +1,177 @@
+"""Change maps that know where on earth they lie: GeoTIFFs written row by row, and polygons as GeoJSON.
+
+Needs rasterio (requirements-geo.txt), imported when something is written; only scenes read with it have a grid.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from utils.tiling import Grid
+
+NO_DATA = 127  # in a map of 0 and 255
+BLOCK = 256  # pixels, side of a GeoTIFF's tile
+AT_ONCE = 1000  # polygons whose corners are transformed together
+CACHE = 64 * 2**20  # bytes of blocks on their way to the file; GDAL would take 5 % of the machine's memory
+Ring = np.ndarray  # float (n, 2), columns and rows of pixel corners; the first point is also the last
+
+
+def _gdal() -> Any:
+    """GDAL with little memory, for the length of a block."""
+    import rasterio
+
+    return rasterio.Env(GDAL_CACHEMAX=CACHE)
+
+
+class GeoTiff:
+    """A georeferenced TIFF of one band under way: tiled, compressed, and with overviews when it is closed."""
+
+    def __init__(self, path: Path, grid: Grid, nodata: int | None = None) -> None:
+        """Begin the file.
+
+        Args:
+            path: the file.
+            grid: where its pixels lie.
+            nodata: the value that means so; None: all pixels are data.
+        """
+        import rasterio
+
+        height, width = grid.size
+        self._path, self._shape, self._row = path, grid.size, 0
+        self._waiting: list[np.ndarray] = []  # rows that do not fill a row of tiles yet
+        with _gdal():
+            self._dataset = rasterio.open(
+                path, "w", driver="GTiff", dtype="uint8", count=1, height=height, width=width, crs=grid.crs,
+                transform=rasterio.Affine(*grid.transform), nodata=nodata, tiled=True, blockxsize=BLOCK,
+                blockysize=BLOCK, compress="deflate", bigtiff="if_safer",
+            )  # fmt: skip
+
+    def write(self, rows: np.ndarray) -> None:
+        """Add the next rows, uint8 (n, width)."""
+        self._waiting.append(rows)
+        count = sum(map(len, self._waiting))
+        if count >= BLOCK:  # a tile is compressed once, when it is full
+            joined = np.concatenate(self._waiting)
+            full = count // BLOCK * BLOCK
+            self._put(joined[:full])
+            self._waiting = [joined[full:]]
+
+    def _put(self, rows: np.ndarray) -> None:
+        from rasterio.windows import Window
+
+        with _gdal():
+            self._dataset.write(rows, 1, window=Window(0, self._row, rows.shape[1], len(rows)))
+        self._row += len(rows)
+
+    def close(self) -> None:
+        """End the file and add overviews, halved until one tile holds them."""
+        import rasterio
+        from rasterio.enums import Resampling
+
+        if rest := sum(map(len, self._waiting)):
+            self._put(np.concatenate(self._waiting)[:rest])
+        factors = [2**n for n in range(1, 16) if max(self._shape) > BLOCK * 2 ** (n - 1)]
+        with _gdal():
+            self._dataset.close()
+            if factors:
+                with rasterio.open(self._path, "r+") as dataset:
+                    dataset.build_overviews(factors, Resampling.nearest)
+
+    def abandon(self) -> None:
+        """Leave it as it is."""
+        with _gdal():
+            self._dataset.close()
+
+
+def write_polygons(
+    path: Path, change_map: Path, grid: Grid, regions: Mapping[tuple[int, int], tuple[int, float]]
+) -> None:
+    """Write the changed regions of a map as GeoJSON (RFC 7946), longitude and latitude in WGS84.
+
+    Outlines follow the pixels, with a point only where they turn. Areas are those on the WGS84 ellipsoid, measured in
+    a Lambert azimuthal equal-area projection around the scene's middle.
+
+    Args:
+        path: the file.
+        change_map: a GeoTIFF of 0, 255 and perhaps NO_DATA.
+        grid: where it lies.
+        regions: first pixel (row, column) of each region to its number of pixels and mean probability.
+
+    Raises:
+        ValueError: the map's reference system has no way to WGS84.
+    """
+    from rasterio.crs import CRS
+
+    crs = CRS.from_wkt(grid.crs)
+    if not (crs.is_geographic or crs.is_projected):
+        raise ValueError("polygons need a reference system that leads to WGS84; leave them out of --save")
+    with path.open("w", encoding="utf-8") as file:
+        file.write('{"type": "FeatureCollection", "features": [')
+        for number, feature in enumerate(_features(change_map, grid, regions), 1):
+            file.write(",\n" if number > 1 else "\n")
+            feature["properties"] = {"id": number, **feature["properties"]}
+            file.write(json.dumps(feature))
+        file.write("\n]}\n")
+
+
+def _features(
+    change_map: Path, grid: Grid, regions: Mapping[tuple[int, int], tuple[int, float]]
+) -> Iterator[dict[str, Any]]:
+    from rasterio.crs import CRS
+    from rasterio.warp import transform
+
+    source = CRS.from_wkt(grid.crs)
+    (longitude,), (latitude,) = transform(
+        source, "EPSG:4326", *([v] for v in grid.place(*np.array(grid.size[::-1]) / 2))
+    )
+    equal_area = CRS.from_proj4(f"+proj=laea +lat_0={latitude} +lon_0={longitude} +datum=WGS84 +units=m")
+    outlines = _outlines(change_map, grid)
+    while polygons := list(islice(outlines, AT_ONCE)):
+        corners = np.concatenate([ring for polygon in polygons for ring in polygon])
+        places = grid.place(*corners.T)
+        degrees, metres = (np.stack(transform(source, crs, *places), -1) for crs in ("EPSG:4326", equal_area))
+        end = 0
+        for polygon in polygons:
+            coordinates, area = [], 0.0
+            for order, ring in enumerate(polygon):
+                part = slice(end, end := end + len(ring))
+                signed = _signed_area(metres[part])
+                area += abs(signed) if order == 0 else -abs(signed)
+                # the outline counterclockwise, holes clockwise
+                points = degrees[part] if (signed > 0) == (order == 0) else degrees[part][::-1]
+                coordinates.append(points.round(8).tolist())
+            pixels, mean = regions[_first_pixel(polygon[0])]
+            properties = {"area_m2": round(area, 2), "mean_probability": round(mean, 4), "pixels": pixels}
+            geometry = {"type": "Polygon", "coordinates": coordinates}
+            yield {"type": "Feature", "properties": properties, "geometry": geometry}
+
+
+def _outlines(change_map: Path, grid: Grid) -> Iterator[list[Ring]]:
+    """Every changed region: its outline, then its holes."""
+    import rasterio
+    from rasterio.features import shapes
+
+    a, b, c, d, e, f = grid.transform
+    steps, corner = np.linalg.inv([[a, b], [d, e]]), np.array([c, f])  # back from coordinates to pixels
+    with _gdal(), rasterio.open(change_map) as dataset:
+        band = rasterio.band(dataset, 1)
+        found: Iterable[tuple[Any, float]] = shapes(band, mask=band, connectivity=4)  # of a band, in its coordinates
+        for shape, value in found:
+            if value == 255:
+                yield [(steps @ (np.array(ring) - corner).T).T.round() for ring in shape["coordinates"]]
+
+
+def _first_pixel(outline: Ring) -> tuple[int, int]:
+    """Row and column of the leftmost pixel in the top row."""
+    row = outline[:, 1].min()
+    return int(row), int(outline[outline[:, 1] == row, 0].min())
+
+
+def _signed_area(ring: Ring) -> float:
+    """Positive if it runs counterclockwise."""
+    x, y = (ring - ring[0]).T  # near 0, where rounding is small
+    return float((x[:-1] * y[1:] - x[1:] * y[:-1]).sum() / 2)

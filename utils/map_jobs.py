@@ -1,0 +1,85 @@
+"""Pairs as jobs of the pipeline: what is read, written and kept on record of each."""
+
+import logging
+from collections.abc import Callable
+
+import numpy as np
+
+from utils.maps import MapSettings, PairMaps, Scene
+from utils.predictor import Dates
+from utils.records import Records, image_row, sparse
+from utils.tiling import Cover, Window
+
+log = logging.getLogger(__name__)
+
+
+class MapJob:
+    """A pair of which maps are drawn (a `Job` of utils.pipeline)."""
+
+    def __init__(self, name: str, open_scene: Callable[[], Scene], settings: MapSettings, done: bool = False) -> None:
+        """Open nothing yet.
+
+        Args:
+            name: of the pair, and of its files.
+            open_scene: opens it.
+            settings: what is written.
+            done: whether that was done before; it is then opened to take its place among the others, and no more.
+        """
+        self.name, self.settings, self.done = name, settings, done
+        self.records = Records(settings.output)
+        self.open_scene = open_scene
+        self._scene: Scene | None = None
+        self._maps: PairMaps | None = None
+        self._windows = ""
+
+    @property
+    def scene(self) -> Scene:
+        """The pair, while it is open."""
+        assert self._scene is not None
+        return self._scene
+
+    def open(self) -> tuple[int, int]:
+        """Read the headers."""
+        self._scene = self.open_scene()
+        return self._scene.size
+
+    def rows(self, cover: Cover) -> range:
+        """All rows of windows, or none."""
+        self._windows = "whole image" if len(cover.windows) == 1 else "{} x {}".format(*cover.shape)
+        return range(0 if self.done else len(cover.tops))
+
+    def read(self, window: Window) -> Dates:
+        """Both dates of a window."""
+        return self.scene.read(window)
+
+    def write(self, top: int, probability: np.ndarray) -> None:
+        """Draw the next rows."""
+        if self._maps is None:
+            first_row = Window(0, 0, 1, self.scene.size[1])
+            self._maps = PairMaps(self.name, self.scene, self.settings, gaps=self.scene.known(first_row) is not None)
+        self._maps.write(top, probability)
+
+    def finish(self) -> None:
+        """Name the files, and keep the record that says so."""
+        assert self._maps is not None
+        maps = self._maps
+        maps.finish()
+        self._maps = None
+        row = image_row(self.name, maps.changed, maps.known, maps.counts if self.scene.labelled else None)
+        facts: dict[str, object] = {"size": self.scene.size, "windows": self._windows, "aligned": self.scene.aligned}
+        if maps.levels is not None:
+            facts["levels"] = sparse(maps.levels)
+        self.records.write(self.name, {"row": row, **facts, "files": list(maps.files.values())})
+
+    def fail(self, error: Exception) -> None:
+        """Say what is wrong with the pair, and keep that on record."""
+        log.error("%s: %s", self.name, error)
+        self.records.write(self.name, {"error": str(error)})
+
+    def close(self) -> None:
+        """Close the files, and remove those that are not finished."""
+        if self._maps is not None:
+            self._maps.abandon()
+            self._maps = None
+        if self._scene is not None:
+            self._scene.close()

@@ -1,0 +1,119 @@
+"""What a prediction leaves for each pair: its line of per_image.csv, and that its files are whole.
+
+A record is written last, so a pair that has one is done: a run that goes on skips it, and whoever writes the summary
+reads all of them, no matter which process made them.
+"""
+
+import json
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from utils.metrics import scores
+from utils.run_log import write_text
+
+FOLDER, PARTS = "records", ".parts"
+COUNTS = ("tn", "fp", "fn", "tp")
+SAME = (  # settings that a run which goes on must share with the one before
+    "checkpoint_sha256", "reading", "tile_size", "overlap", "tta", "threshold", "min_area", "save", "palette",
+)  # fmt: skip
+
+
+class Records:
+    """The records in an output folder, one small JSON file a pair."""
+
+    def __init__(self, output: Path) -> None:
+        self.output, self.folder = output, output / FOLDER
+
+    def begin(self, protocol: Mapping[str, Any], names: Iterable[str], go_on: bool) -> None:
+        """Make the folder ready, and keep the settings in it.
+
+        Args:
+            protocol: settings of this run.
+            names: its pairs.
+            go_on: whether to keep what is there of them and whole; without that everything is forgotten.
+
+        Raises:
+            ValueError: to go on, the settings would have to be those of what is there.
+            OSError: the folder cannot be written.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        kept = self.output / "protocol.json"
+        here = json.loads(json.dumps(protocol))  # tuples become lists
+        if go_on and kept.is_file():
+            there = json.loads(kept.read_text(encoding="utf-8"))
+            changed = [
+                f"{name}: {there.get(name)} there, {here[name]} here" for name in SAME if there.get(name) != here[name]
+            ]
+            if changed:
+                raise ValueError(
+                    f"{self.output}: holds maps predicted with other settings ({'; '.join(changed)}); say --output "
+                    f"for another folder, or leave out --skip-existing to draw all anew"
+                )
+        for name in ("per_image.csv", "metrics.json", "report.html"):  # of maps that are now drawn
+            (self.output / name).unlink(missing_ok=True)
+        if go_on:
+            for name in names:
+                if not self.done(name):
+                    (self.folder / f"{name}.json").unlink(missing_ok=True)
+        else:
+            self.end()
+            shutil.rmtree(self.folder)
+            self.folder.mkdir()
+        write_text(kept, json.dumps(here, indent=1) + "\n")
+
+    def end(self) -> None:
+        """Remove what processes kept for each other."""
+        shutil.rmtree(self.output / PARTS, ignore_errors=True)
+
+    def write(self, name: str, content: Mapping[str, Any]) -> None:
+        """Keep what came of a pair: `row`, `files` (paths under the output folder) and facts, or `error`."""
+        write_text(self.folder / f"{name}.json", json.dumps(content) + "\n")
+
+    def read(self, name: str) -> dict[str, Any] | None:
+        """What came of a pair; None if nothing has yet."""
+        try:
+            content = json.loads((self.folder / f"{name}.json").read_text(encoding="utf-8"))
+        except (FileNotFoundError, ValueError):
+            return None
+        return content if isinstance(content, dict) else None
+
+    def done(self, name: str) -> bool:
+        """Whether a pair was predicted, and all its files are there."""
+        content = self.read(name)
+        if not content or "row" not in content:
+            return False
+        return all((self.output / path).is_file() for path in content["files"])
+
+
+def image_row(name: str, changed: int, known: int, counts: Tensor | None) -> dict[str, object]:
+    """One line of per_image.csv: the changed share of known pixels; with a label, counts and scores of this image."""
+    row: dict[str, object] = {"name": name, "changed_share": changed / known if known else 0.0}
+    if counts is not None:
+        row |= dict(zip(COUNTS, counts.flatten().tolist(), strict=True))
+        row |= {s: value for s, value in scores(counts).items() if s in ("precision", "recall", "f1", "iou")}
+    return row
+
+
+def total_counts(rows: Iterable[Mapping[str, Any]]) -> Tensor | None:
+    """The pixels of all rows together, int64 (2, 2); None without labels."""
+    counted = [[row[name] for name in COUNTS] for row in rows if "tp" in row]
+    return torch.tensor(counted, dtype=torch.int64).sum(0).view(2, 2) if counted else None
+
+
+def sparse(levels: Tensor) -> dict[str, list[int]]:
+    """Pixels by truth and level (2, L) -> what is not 0: level to its unchanged and changed pixels."""
+    return {str(level): levels[:, level].tolist() for level in levels.sum(0).nonzero().flatten().tolist()}
+
+
+def total_levels(contents: Iterable[Mapping[str, Any]], count: int) -> Tensor:
+    """The levels of all records together, int64 (2, count)."""
+    total = torch.zeros(2, count, dtype=torch.int64)
+    for content in contents:
+        for level, pixels in content.get("levels", {}).items():
+            total[:, int(level)] += torch.tensor(pixels)
+    return total
