@@ -225,8 +225,11 @@ def training_loader(data: Data, config: TrainConfig, device: torch.device) -> tu
         raise ValueError(
             f"--batch-size {config.batch_size} does not split into {config.accumulate} parts on {ranks} processes"
         )
-    augmentation = build_augmentation(config.augmentation, config.crop_size, config.time_swap, config.rotation_corners)
-    pairs = ChangePairs(data.train, augmentation, data.reading, data.caches.get("train"))
+    augmentation = build_augmentation(
+        config.augmentation, config.crop_size, config.time_swap, config.rotation_corners, config.paste
+    )
+    donors = [index for index, changed in enumerate(data.changed) if changed]
+    pairs = ChangePairs(data.train, augmentation, data.reading, data.caches.get("train"), donors)
     sampler = PFBSSampler(
         data.changed,
         config.fixed_epochs,

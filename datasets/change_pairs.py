@@ -15,7 +15,7 @@ from datasets.pfbs import Draw
 from datasets.raster import PLAIN, image_size, read_image, read_label
 from datasets.reading import IGNORE, Reading
 from datasets.threads import threaded
-from datasets.transforms import Augmentation
+from datasets.transforms import Augmentation, Sample
 
 DECODERS = 2  # threads of one process that read a batch; Pillow decodes outside the interpreter lock
 Arrays = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -52,6 +52,7 @@ class ChangePairs(Dataset):
         augmentation: Augmentation = Augmentation(),  # noqa: B008, frozen
         reading: Reading = PLAIN,
         cached: Callable[[Pair], Arrays] | None = None,
+        donors: Sequence[int] = (),
     ) -> None:
         """Open nothing yet.
 
@@ -60,11 +61,13 @@ class ChangePairs(Dataset):
             augmentation: of draws.
             reading: how files become pixels.
             cached: gives what `read_sample` would, without opening files; a TileCache.
+            donors: indices of pairs whose changes may be pasted into others.
         """
         self.pairs = list(pairs)
         self.augmentation = augmentation
         self.reading = reading
         self.cached = cached
+        self.donors = list(donors) if augmentation.paste else []
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -73,14 +76,20 @@ class ChangePairs(Dataset):
         if isinstance(key, list):
             return self._batch(key)
         index, draw = key if isinstance(key, tuple) else (key, None)
+        sample = self._read(index)
+        if draw is not None:
+            sample = self.augmentation(sample, np.random.default_rng(draw), self._donor if self.donors else None)
+        before, after, mask = sample
+        return {"before": before, "after": after, "mask": mask, "name": self.pairs[index].name}
+
+    def _read(self, index: int) -> Sample:
         pair = self.pairs[index]
         arrays = self.cached(pair) if self.cached else read_sample(pair, self.reading)
         before, after, mask = (torch.from_numpy(array) for array in arrays)
-        sample = before.permute(2, 0, 1), after.permute(2, 0, 1), mask
-        if draw is not None:
-            sample = self.augmentation(sample, np.random.default_rng(draw))
-        before, after, mask = sample
-        return {"before": before, "after": after, "mask": mask, "name": pair.name}
+        return before.permute(2, 0, 1), after.permute(2, 0, 1), mask
+
+    def _donor(self, rng: np.random.Generator) -> Sample:
+        return self._read(self.donors[rng.integers(len(self.donors))])
 
     def _batch(self, keys: Sequence[int | Draw]) -> dict[str, Any]:
         """Put each sample in its place while the processor's cache still holds it."""

@@ -141,9 +141,10 @@ class TrainConfig(ReadConfig):
         "normalisation: none ([0, 1] as it is), train (measured), imagenet, a public set's name (levir, whu, ...), or "
         "set: the name of the set this is",
     )
-    augmentation: str = setting("amfnet", "joint augmentation: amfnet, hanet, open-cd or none")
+    augmentation: str = setting("amfnet", "joint augmentation: amfnet, hanet, open-cd, strong or none")
     crop_size: int = setting(0, "side in pixels of random crops, none filled to 3/4 by one class (0: whole tiles)")
     time_swap: bool = setting(False, "exchange the dates of every second training pair, at random")
+    paste: float = setting(0.0, "probability that changes of another training pair are pasted into a pair")
     rotation_corners: str | None = setting(
         None, "label of corners that a rotation uncovers (default: open-cd ignored, else unchanged)",
         ("unchanged", "ignored"), str,
@@ -257,6 +258,8 @@ def parse_train_config(argv: Sequence[str] | None) -> TrainConfig:
     )  # fmt: skip
     if config.ema >= 1:
         raise ValueError(f"--ema {config.ema}: must be below 1, such as 0.999")
+    if not 0 <= config.paste <= 1:
+        raise ValueError(f"--paste {config.paste}: a probability, from 0 to 1")
     if config.batch_size % config.accumulate:
         raise ValueError(f"--batch-size {config.batch_size} does not split into --accumulate {config.accumulate} parts")
     if config.resume and config.overwrite:

@@ -11,7 +11,17 @@ from hypothesis import strategies as st
 from torchvision.transforms.v2 import functional as F
 
 from datasets import transforms
-from datasets.transforms import AUGMENTATIONS, BALANCED, IGNORE, build_augmentation, crop_balanced, distort_colours
+from datasets.transforms import (
+    AUGMENTATIONS,
+    BALANCED,
+    IGNORE,
+    build_augmentation,
+    crop_balanced,
+    distort_colours,
+    hanet_geometry,
+    strong_colours,
+    zoom,
+)
 
 every_augmentation = pytest.mark.parametrize("name", AUGMENTATIONS)
 seeds = st.integers(0, 2**32 - 1)
@@ -48,7 +58,9 @@ def draw(augmentation, sample, seed):
 )
 def test_all_three_move_together(name, height, width, seed, bands, crop, swap, corners):
     image = grid(height, width, max(bands, 2))
-    augmentation = replace(build_augmentation(name, crop, swap, corners), colours=False)
+    augmentation = replace(build_augmentation(name, crop, swap, corners), colours=None)
+    if name == "strong":  # interpolates, which these coordinates do not survive; see the test of zoom
+        augmentation = replace(augmentation, geometry=hanet_geometry)
     before, after, mask = draw(augmentation, (image, image.clone(), label_of(image)), seed)
     assert before.shape == (len(image), *((crop, crop) if crop else (height, width))), "a batch could not be made"
     assert torch.equal(before, after)
@@ -66,7 +78,7 @@ def test_labels_gain_no_value(name, seed, values, crop):
     image = torch.zeros(3, 48, 48, dtype=torch.uint8)
     augmentation = build_augmentation(name, crop)
     augmented = draw(augmentation, (image, image, mask), seed)[2]
-    uncovered = {augmentation.corners} if name in ("amfnet", "open-cd") else set()
+    uncovered = {augmentation.corners} if name in ("amfnet", "open-cd", "strong") else set()
     assert set(augmented.unique().tolist()) <= values | uncovered
 
 
@@ -119,6 +131,28 @@ def test_open_cd_turns_every_second_sample():
     mask = torch.zeros(33, 65, dtype=torch.uint8)
     draws = [draw(AUGMENTATIONS["open-cd"], (image, image, mask), seed)[2] for seed in range(200)]
     assert 0.4 < np.mean([bool((mask == IGNORE).any()) for mask in draws]) < 0.6
+
+
+@settings(max_examples=40)
+@given(angle=st.floats(-180, 180), factor=st.floats(0.8, 1.6), bands=st.sampled_from([1, 3, 4]))
+def test_zoom_moves_all_three_as_the_rotation_matrix_says(angle, factor, bands):
+    """A ramp stays a ramp under interpolation: every pixel tells where it came from, in both directions."""
+    ys, xs = np.meshgrid(np.arange(96), np.arange(120), indexing="ij")
+    ramps = torch.from_numpy(np.stack([2 * ys + 20, 2 * xs + 10]).astype(np.uint8))
+    mask = torch.from_numpy((xs >= 60).astype(np.uint8))
+    image = ramps[:1].expand(bands, 96, 120)
+    rows, columns, moved = zoom((image, ramps[1:].expand(bands, 96, 120), mask), angle, factor, IGNORE)
+    turn = np.exp(1j * np.radians(angle)) / factor  # from a new pixel's place to the old one's, about the middle
+    old = ((xs + 0.5 - 60) + 1j * (ys + 0.5 - 48)) * turn
+    x, y = old.real + 60 - 0.5, old.imag + 48 - 0.5
+    inside = (x > 0.01) & (x < 118.99) & (y > 0.01) & (y < 94.99)
+    for band in range(bands):
+        assert np.abs(rows[band].numpy() - (2 * y + 20))[inside].max() <= 1
+        assert np.abs(columns[band].numpy() - (2 * x + 10))[inside].max() <= 1
+    away = inside & (np.abs(x - 59.5) > 0.51)
+    assert np.array_equal(moved.numpy()[away], (x > 59.5)[away])
+    outside = (x < -0.51) | (x > 119.51) | (y < -0.51) | (y > 95.51)
+    assert (moved.numpy()[outside] == IGNORE).all() and not rows[0].numpy()[outside].any()
 
 
 @settings(max_examples=40)
@@ -203,9 +237,10 @@ def test_colours_stay_near_and_where_they_are(seed, bands):
         assert not outside.any()
 
 
-def test_colours_are_drawn_for_each_date():
+@pytest.mark.parametrize("name", ["open-cd", "strong"])
+def test_colours_are_drawn_for_each_date(name):
     image = grid(40, 70)
-    draws = [draw(AUGMENTATIONS["open-cd"], (image, image, image[0]), seed)[:2] for seed in range(40)]
+    draws = [draw(AUGMENTATIONS[name], (image, image, image[0]), seed)[:2] for seed in range(40)]
     assert np.mean([not torch.equal(before, after) for before, after in draws]) > 0.85
 
 
@@ -228,3 +263,31 @@ def test_each_colour_step_comes_as_often_as_it_should(monkeypatch):
     among_others = [steps for steps in calls if {"contrast", "adjust_hue"} <= set(steps)]
     assert 0.4 < np.mean([steps.index("contrast") < steps.index("adjust_hue") for steps in among_others]) < 0.6
     assert all("brightness" not in steps[1:] for steps in calls)
+
+
+@settings(max_examples=40)
+@given(seed=seeds, bands=st.sampled_from([1, 2, 3, 4, 13]))
+def test_strong_colours_stay_where_they_are(seed, bands):
+    """A pixel's new colour follows from its old one and from nothing around it, unless the image is blurred."""
+    image = torch.from_numpy(np.random.default_rng(seed).integers(0, 4, (bands, 24, 31), np.uint8) * 80)
+    distorted = strong_colours(image, np.random.default_rng(seed))
+    assert (distorted.shape, distorted.dtype) == (image.shape, torch.uint8)
+    rng = np.random.default_rng(seed)
+    rng.uniform(size=4 + bands)
+    if rng.random() >= 0.2:
+        seen = {}
+        for old, new in zip(image.flatten(1).T.tolist(), distorted.flatten(1).T.tolist(), strict=True):
+            assert seen.setdefault(tuple(old), new) == new
+    assert not torch.equal(distorted, image)
+
+
+def test_changes_of_a_donor_are_pasted_as_often_as_asked_for():
+    image = torch.full((3, 32, 32), 90, dtype=torch.uint8)
+    donor = image, image + 60, torch.zeros(32, 32, dtype=torch.uint8)
+    donor[2][8:20, 8:20] = 1
+    augmentation = build_augmentation("none", paste=0.5)
+    sample = image, image, torch.zeros(32, 32, dtype=torch.uint8)
+    masks = [augmentation(sample, np.random.default_rng(seed), lambda rng: donor)[2] for seed in range(400)]
+    # half of the samples; of these seven tenths take the one place, and seven tenths of these make it a change
+    assert 0.2 < np.mean([bool(mask.any()) for mask in masks]) < 0.29
+    assert not any(draw(augmentation, sample, seed)[2].any() for seed in range(50)), "pasted without a donor"

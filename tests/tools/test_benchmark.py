@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tools import benchmark
+from tools import benchmark, suites
 from tools.benchmark import Case, Timing, interleaved, main, summary, table
 
 
@@ -37,12 +37,13 @@ def test_the_busiest_process_is_timed(monkeypatch):
 
 @pytest.mark.slow
 def test_suites_run(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(benchmark, "DRAWN", 8)
-    monkeypatch.setattr(benchmark, "COPIES", 1)
-    monkeypatch.setattr(benchmark, "PREDICTED", 2)
+    monkeypatch.setattr(suites, "DRAWN", 8)
+    monkeypatch.setattr(suites, "COPIES", 1)
+    monkeypatch.setattr(suites, "PREDICTED", 2)
+    monkeypatch.setattr(suites, "TRAINED", (2, 1))
     main(["--rounds", "1", "--json", str(tmp_path / "out.json")])
     found = json.loads((tmp_path / "out.json").read_text())
-    assert set(found["suites"]) == {"loading", "doctor", "prediction"}
+    assert set(found["suites"]) == set(suites.SUITES)
     out = capsys.readouterr().out
     for name, rows in found["suites"].items():
         assert all(len(row["ratio"]) == 1 and row["pairs_per_second"][0] > 0 for row in rows)
@@ -50,6 +51,10 @@ def test_suites_run(tmp_path, monkeypatch, capsys):
     loading = {row["case"]: row for row in found["suites"]["loading"]}
     assert loading["cache, amfnet"]["base"] == "files, amfnet"
     assert {row["base"] for row in found["suites"]["prediction"]} == {"network, amfnet", "network, hanet"}
+    notes = {row["case"]: row["note"] for row in found["suites"]["bf16"]}
+    for name in ("amfnet_aux", "hanet"):
+        share = float(notes[f"{name}, bfloat16"].partition("%")[0])
+        assert 0 < share < 1, "bfloat16 moves a few pixels that lie on the edge"
 
 
 @pytest.mark.parametrize("argv", [["speed"], ["--rounds", "0"]])
@@ -57,6 +62,6 @@ def test_wrong_words(argv, capsys):
     with pytest.raises(SystemExit) as left:
         main(argv)
     assert left.value.code == 2
-    assert {"speed": "no suite 'speed'; there are loading, doctor, prediction", "0": "at least 1"}[
+    assert {"speed": "no suite 'speed'; there are loading, doctor, prediction, training, bf16", "0": "at least 1"}[
         argv[-1]
     ] in capsys.readouterr().err
