@@ -129,11 +129,12 @@ def _list_split(root: Path, name: str, folders: Names | None) -> Split:
     except (FileNotFoundError, ValueError) as error:
         if name == UNSPLIT:
             raise
-        split.findings.append(Finding("layout", name, str(error)))
+        split.findings.append(Finding("list" if isinstance(error, ValueError) else "layout", name, str(error)))
         return split
     split.files, split.roles = found.files, tuple(found.places)
     if "label" not in split.roles:
-        split.findings.append(Finding("no labels" if name == "train" else "nothing to score", name, "no labels here"))
+        kind = "no labels" if name == "train" else "nothing to score"
+        split.findings.append(Finding(kind, name, _why_no_labels(root, name, folders)))
     for path, other in found.doubles:
         what = f"a second file for the name {path.stem!r}, besides {other.name}"
         split.findings.append(Finding("two files of one name", str(path), what))
@@ -145,6 +146,15 @@ def _list_split(root: Path, name: str, folders: Names | None) -> Split:
     if not split.complete:
         split.findings.append(Finding("no pairs", name, f"no complete pair among {len(split.files)} names"))
     return split
+
+
+def _why_no_labels(root: Path, name: str, folders: Names | None) -> str:
+    """What training would say of a split that has none: where labels were looked for, and what is nearest."""
+    try:
+        list_split(root, name, labels=True, folders=folders)
+    except (FileNotFoundError, ValueError) as error:
+        return str(error)
+    return "no labels here"
 
 
 def examine(
@@ -166,6 +176,9 @@ def examine(
         for facts in part:
             result.add(facts)
         tick(len(part))
+    if reading.change_value is None and _two_codes(known_levels(result.label_levels, reading)):
+        # the split's error asks what 1 and 255 mean; 1 is no grey value beside it
+        result.findings = [finding for finding in result.findings if finding.kind != "grey labels"]
     result.findings += split_findings(result)
     return result
 

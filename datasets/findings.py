@@ -10,6 +10,7 @@ ERROR, WARNING = "error", "warning"
 # kind: (severity, what to do); an error makes training or scores wrong or impossible
 KINDS: dict[str, tuple[str, str]] = {
     "layout": (ERROR, "name the folders as the README's data layout says"),
+    "list": (ERROR, "mend the list: its lines are names, or paths from the data set's folder"),
     "no pairs": (ERROR, "fill the split or remove it"),
     "orphan": (ERROR, "add the missing file or remove its partners"),
     "two files of one name": (ERROR, "remove one of them; files belong together by their name without suffix"),

@@ -54,7 +54,7 @@ def list_split(root: Path, split: str, labels: bool = True, folders: Names | Non
 
     Raises:
         FileNotFoundError: no such folder or split, or none that can be understood.
-        ValueError: a listed name leaves the root.
+        ValueError: a list does not name the files that are wanted, or one that leaves the root.
     """
     if root.is_file():
         return _in_table(root, root.parent, labels)
@@ -146,7 +146,7 @@ def _in_table(path: Path, root: Path, labels: bool) -> SplitFiles:
     columns = len(rows[0]) if rows else 0
     if columns not in (2, 3) or any(len(row) != columns for row in rows) or (labels and columns == 2):
         wanted = "before, after and label" if labels else "before, after and perhaps label"
-        raise FileNotFoundError(f"{path}: every line must name the files {wanted}, split by blanks or tabs")
+        raise ValueError(f"{path}: every line must name the files {wanted}, split by blanks or tabs")
     roles = list(FOLDERS)[:columns]
     plain = sorted({tuple(_inside(name, path) for name in row) for row in rows})
     names = [PurePosixPath(row[0]).stem for row in plain]

@@ -12,9 +12,9 @@ class PFBSSampler(Sampler[Draw]):
     """Draws the images of an epoch from a pool that opens as training goes on.
 
     Images are ordered by changed pixels, most first (ties keep the given order). An epoch's pool is the first
-    `pool_size(epoch)` of that order; an epoch has as many positions as there are images, position i takes image
-    i mod pool, positions are shuffled. With `fixed_epochs` and `linear_epochs` both 0 every image is drawn once:
-    plain shuffling.
+    `pool_size(epoch)` of that order; an epoch has `positions` positions, by default as many as there are images,
+    position i takes image i mod pool, positions are shuffled. With `fixed_epochs` and `linear_epochs` both 0 every
+    image is then drawn once: plain shuffling.
 
     Each draw is (index, key): the key names the draw, so augmentation by `default_rng(key)` depends on seed, epoch
     and position alone, whatever worker or rank makes it. Draws are made where the sampler is iterated, so workers

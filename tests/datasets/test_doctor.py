@@ -175,7 +175,10 @@ def test_a_code_for_unknown_is_not_guessed(root):
     label = square()
     label[20] = 1
     save(root / "val" / "label" / "0.png", label)
-    assert kinds(root) == ["grey labels", "mixed label codes"]
+    assert only(root, "mixed label codes", ERROR).where == "val"
+    label[21] = 90
+    save(root / "val" / "label" / "1.png", label)  # no code, so noise: no error, and both are grey
+    assert kinds(root) == ["grey labels"] * 2
 
 
 @pytest.mark.parametrize(("split", "kind", "severity"),
@@ -270,6 +273,25 @@ def test_training_split_without_labels(root):
     results, findings = check(root)
     assert [f.kind for f in findings] == ["no labels"]
     assert results[0].summary()["changed_share"] is None
+
+
+def test_missing_labels_are_told_as_in_training(root):
+    for split in ("train", "val"):
+        (root / split / "label").rename(root / split / "lables")
+        with pytest.raises(FileNotFoundError, match="perhaps --label-dir lables") as raised:
+            find_pairs(root, split)
+        assert str(raised.value) in [f.what for f in check(root)[1]]
+    assert kinds(root) == ["no labels", "nothing to score"]
+
+
+@pytest.mark.parametrize("line", ["../A/1.png", "A/1.png B/1.png"])
+def test_a_list_that_cannot_be_read_is_spoken_of_as_a_list(line, tmp_path):
+    fill(tmp_path, 0)
+    (tmp_path / "train.txt").write_text("A/0.png B/0.png label/0.png\n" * ("B/" in line) + line)
+    finding = only(tmp_path, "list", ERROR)
+    assert str(tmp_path / "train.txt") in finding.what
+    assert "list" in finding.advice
+    assert "folders" not in finding.advice
 
 
 def test_flat_and_listed_sets(tmp_path):

@@ -44,7 +44,7 @@ def test_a_text_file_as_the_data_set(tmp_path):
         find_pairs(pairs, "train")
     pairs.write_text("a/x y.png\tb/x y.png\n")
     assert find_pairs(pairs, "test", labels=False)[0].label is None
-    with pytest.raises(FileNotFoundError, match="every line must name the files before, after and label"):
+    with pytest.raises(ValueError, match="every line must name the files before, after and label"):
         find_pairs(pairs, "train")
     pairs.write_text("a/x y.png\tb/gone.png\tc/x y.png\n")
     with pytest.raises(ValueError, match=r"pairs\.txt: 1 of 1 names have no after image, first 'x y'"):
