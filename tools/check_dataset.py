@@ -3,7 +3,7 @@
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -163,7 +163,7 @@ def draw(results: dict[str, Examination], folder: Path) -> None:
     """Draw the changed shares and some pairs with their labels' outlines."""
     folder.mkdir(parents=True, exist_ok=True)
     shares = {label: list(result.shares.values()) for label, result in results.items() if result.shares}
-    pairs = samples(list(results.values()))
+    pairs = samples(results)
     if shares:
         draw_shares(shares, folder / "changed_share.png")
     if pairs:
@@ -172,29 +172,33 @@ def draw(results: dict[str, Examination], folder: Path) -> None:
     sys.stdout.write(f"pictures: {', '.join(drawn) or 'none, for no label shows a change'}\n")
 
 
-def draw_samples(pairs: Sequence[tuple[Pair, Reading]], path: Path) -> None:
-    """Draw pairs with the outlines of their labels, and the labels."""
+def draw_samples(pairs: Sequence[tuple[str, Pair, Reading]], path: Path) -> None:
+    """Draw pairs with the outlines of their labels, the labels, and the split and name of each."""
     columns: dict[str, list[np.ndarray]] = {"before": [], "after": [], "label": []}
-    for pair, reading in pairs:
+    for _, pair, reading in pairs:
         mask = read_label(pair.label, reading)
         columns["before"].append(outlined(as_rgb(read_image(pair.before, reading)), mask == 1))
         columns["after"].append(outlined(as_rgb(read_image(pair.after, reading)), mask == 1))
         columns["label"].append((mask == 1) * np.uint8(255))
-    draw_grid(columns, path, names=[pair.name for pair, _ in pairs])
+    draw_grid(columns, path, names=[f"{label}: {pair.name}" for label, pair, _ in pairs])
 
 
-def samples(results: Sequence[Examination]) -> list[tuple[Pair, Reading]]:
-    """Up to SAMPLES pairs with change, from the smallest changed share to the largest, of all splits."""
-    found = []
-    for result in results:
+def samples(results: Mapping[str, Examination]) -> list[tuple[str, Pair, Reading]]:
+    """Up to SAMPLES pairs with change, as many of each data set, from the smallest changed share to the largest."""
+    found: dict[str, list[tuple[float, tuple[str, Pair, Reading]]]] = {}
+    for label, result in results.items():
+        of_set = found.setdefault(label.rpartition(":")[0], [])
         for name, share in result.shares.items():
             files = result.split.files[name]
             if share and all(files.get(role) in result.windows for role in ("before", "after")):
                 pair = Pair(name, files["before"], files["after"], files["label"])
-                found.append((share, (pair, result.reading)))
-    found.sort(key=lambda item: item[0])
-    places = np.linspace(0, len(found) - 1, min(SAMPLES, len(found))).round().astype(int)
-    return [found[place][1] for place in places]
+                of_set.append((share, (label, pair, result.reading)))
+    chosen = []
+    for of_set in found.values():
+        of_set.sort(key=lambda item: item[0])
+        places = np.linspace(0, len(of_set) - 1, min(SAMPLES // len(found), len(of_set))).round().astype(int)
+        chosen += [of_set[place][1] for place in places]
+    return chosen
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The doctor as a user runs it: table, findings, JSON, pictures and the exit code."""
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -105,6 +106,19 @@ def test_pictures(drawn_set, tmp_path, capsys):
     pixels = np.array(Image.open(folder / "samples.png"))
     assert (pixels == (255, 0, 0)).all(-1).sum() > 100  # outlines
     assert Image.open(folder / "changed_share.png").width > 500
+
+
+def test_samples_are_of_both_sets(drawn_set, tmp_path, capsys, monkeypatch):
+    other = tmp_path / "few"
+    shutil.copytree(drawn_set / "val", other / "test")
+    drawn = []
+    monkeypatch.setattr(check_dataset, "draw_grid", lambda columns, path, names: drawn.extend(names))
+    run(capsys, "--data-root", drawn_set, "--against", other, "--output", tmp_path / "pictures")
+    splits = [name.rpartition(": ")[0] for name in drawn]
+    assert set(splits[:4]) <= {"train", "val", "test"}
+    assert set(splits[4:]) == {"few:test"}
+    assert len(drawn) <= check_dataset.SAMPLES
+    assert all(re.fullmatch(r"(few:)?(train|val|test): scene_\d{4}", name) for name in drawn)
 
 
 def test_pictures_without_labels(data, tmp_path, capsys):
