@@ -4,6 +4,7 @@ import os
 import pickle
 import shutil
 from collections import namedtuple
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -133,6 +134,21 @@ def test_nothing_is_left_of_one_that_failed(data, tmp_path):
     with pytest.raises(ValueError, match=r"scene_0007\.png: damaged or unreadable"):
         open_cache(path, pairs, PLAIN)
     assert not list(path.parent.iterdir())
+
+
+def test_what_a_killed_fill_left_is_removed_and_one_that_goes_on_is_not(data, tmp_path):
+    pairs, path = find_pairs(data, "train"), tmp_path / "train.tiles"
+    left, of_another = tmp_path / ".train.killed.partial", tmp_path / ".val.killed.partial"
+    left.write_bytes(b"half")
+    of_another.write_bytes(b"half")
+    handle, going_on = tile_cache._partial(path)
+    assert not left.exists()
+    open_cache(path, pairs, PLAIN)
+    assert sorted(tmp_path.glob(".*")) == sorted([Path(going_on), of_another])
+    os.close(handle)  # as when its process dies
+    path.unlink()
+    open_cache(path, pairs, PLAIN)
+    assert sorted(p.name for p in tmp_path.iterdir() if p.is_file()) == [of_another.name, "train.tiles"]
 
 
 def test_one_size_only(data, tmp_path):
