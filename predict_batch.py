@@ -23,6 +23,7 @@ from datasets.reading import Reading, as_rgb, reading_from
 from datasets.threads import threaded
 from utils.change_map import OVERLAY, PALETTES, draw_legend
 from utils.config import PredictConfig, parse_predict_config
+from utils.files import written_whole
 from utils.map_jobs import MapJob
 from utils.maps import MapSettings
 from utils.metrics import SCORES, count_pixels, scores
@@ -31,7 +32,7 @@ from utils.previews import shrunk
 from utils.records import Records
 from utils.report import SIDE
 from utils.run_log import score_table, write_csv
-from utils.runtime import errors_in_one_line, pick_device, show_log, written_whole
+from utils.runtime import errors_in_one_line, pick_device, show_log
 from utils.sharing import Share, predict_jobs
 from utils.summary import write_page, write_summary
 

@@ -7,7 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from datasets.tiles import Hashes, Scene, Tile, Tiling, write_whole, written_whole
+from datasets.tiles import Hashes, Scene, Tile, Tiling
+from utils.files import partial_of, write_whole, written_whole
 
 PLAN, MANIFEST = "tiles.json", "manifest.csv"
 ROLES = ("before", "after", "label")
@@ -59,7 +60,7 @@ def start_output(output: Path, plan: dict[str, Any]) -> dict[tuple[str, str], Ha
     if path.is_file():
         _compare(output, json.loads(path.read_text(encoding="utf-8")), plan)
         return _read_hashes(output / MANIFEST)
-    if output.is_dir() and any(p.name != f".{PLAN}.partial" for p in output.iterdir()):
+    if output.is_dir() and set(output.iterdir()) - {partial_of(path)}:
         raise ValueError(f"{output}: holds files, but no {PLAN} of tiles cut here; give --output a new folder")
     output.mkdir(parents=True, exist_ok=True)
     write_whole(path, f"{json.dumps(plan, indent=1)}\n".encode())

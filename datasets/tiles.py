@@ -4,7 +4,7 @@ import hashlib
 import io
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from datasets.pairs import Pair
 from datasets.raster import PLAIN, WindowedImage, all_bands, encode_tiff
 from datasets.reading import Reading
 from datasets.threads import threaded
+from utils.files import write_whole
 from utils.tiling import Edge, Window, bounding, group_windows, plan_windows
 
 log = logging.getLogger(__name__)
@@ -216,20 +217,3 @@ def _jobs(scenes: Sequence[Scene], workers: int) -> Iterator[tuple[Scene, list[l
             yield from ((scene, [group]) for group in groups)
         else:
             yield scene, groups
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file beside its place, then rename it."""
-    with written_whole(path) as partial:
-        partial.write_bytes(content)
-
-
-@contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
-    """A place beside the file, renamed when all went well; what a killed run leaves there, the next one overwrites."""
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        yield partial
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)

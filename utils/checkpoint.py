@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 import models
-from utils.runtime import written_whole
+from utils.files import written_whole
 
 Checkpoint = dict[str, Any]
 

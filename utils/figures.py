@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from utils.runtime import written_whole
+from utils.files import written_whole
 
 PANELS = {
     "loss": "loss (main head)",

@@ -9,12 +9,12 @@ import numpy as np
 import torch
 
 from utils.change_map import PALETTES, change_map, error_map, overlay
+from utils.files import written_whole
 from utils.geo import NO_DATA, GeoTiff, write_polygons
 from utils.metrics import LEVELS, count_levels, count_pixels
 from utils.png_stream import PngStream
 from utils.predictor import Dates
 from utils.regions import AreaFilter, RegionTable, Strip
-from utils.runtime import written_whole
 from utils.tiling import Grid, Window
 
 PNGS = {"mask": (1, 8), "error": (3, 8), "overlay": (3, 8), "probability": (1, 8), "probability16": (1, 16)}

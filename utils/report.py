@@ -20,7 +20,7 @@ import numpy as np
 from PIL import Image
 
 from utils.figures import fitted
-from utils.runtime import written_whole
+from utils.files import written_whole
 
 SIDE = 384  # pixels of a thumbnail's longer side, at most
 PAIR_BYTES = 44_000  # of one pair's images; base64 makes 58,700 characters of them, below 60 kB

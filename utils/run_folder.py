@@ -18,8 +18,8 @@ from utils.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from utils.config import FREE_ON_RESUME, TrainConfig, config_as_toml, plain_config
 from utils.ema import weights_of
 from utils.engine import Epoch, Learner
+from utils.files import clear_partial
 from utils.run_log import link_best, write_run_log, write_text
-from utils.runtime import clear_partial
 
 log = logging.getLogger("train")
 Row = dict[str, Any]  # a line of log.csv

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from utils.figures import draw_curves
-from utils.runtime import written_whole
+from utils.files import written_whole
 
 Row = Mapping[str, float]
 

@@ -1,4 +1,4 @@
-"""What every script needs of the machine: a device, seeds, whole files, and errors in one line."""
+"""What every script needs of the machine: a device, seeds, and errors in one line."""
 
 import copy
 import logging
@@ -7,7 +7,6 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TypeVar, cast
 
 import numpy as np
@@ -103,30 +102,6 @@ def is_out_of_memory(error: BaseException) -> bool:
 def seed_everything(*key: int) -> None:
     """Seed torch's draws (weights, dropout) from numbers such as (seed, epoch)."""
     torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1))
-
-
-@contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path`, renamed to it when the block ends well and removed when it does not."""
-    partial = path.with_name(f".{path.stem}.partial{path.suffix}")  # what a killed run leaves, the next one overwrites
-    try:
-        partial.touch()
-    except PermissionError as error:  # say the name that was asked for, not the temporary one
-        raise PermissionError(
-            error.errno, f"{error.strerror}; choose a folder that can be written", str(path)
-        ) from error
-    try:
-        yield partial
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def clear_partial(folder: Path) -> None:
-    """Remove what `written_whole` left in a folder when its process was killed."""
-    for path in folder.glob(".*.partial*"):
-        if path.is_file():
-            path.unlink()
 
 
 @contextmanager

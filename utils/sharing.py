@@ -18,11 +18,11 @@ import numpy as np
 import torch
 from torch import distributed as dist
 
+from utils.files import written_whole
 from utils.map_jobs import MapJob
 from utils.pipeline import Pipeline
 from utils.predictor import ChangePredictor
 from utils.records import PARTS
-from utils.runtime import written_whole
 from utils.tiling import Cover
 
 PAUSE = 0.2  # seconds between two looks at what other processes have done

@@ -14,6 +14,7 @@ from datasets.pairs import Pair, find_pairs
 from datasets.raster import all_bands, encode_tiff, read_image, read_label, read_label_values
 from datasets.tile_records import plan_of, refuse_source, start_output, write_manifest
 from datasets.tiles import TileCutter, Tiling, plan_scenes
+from utils.files import partial_of
 from utils.tiling import EDGES, plan_windows
 
 pytestmark = pytest.mark.filterwarnings("ignore:Dataset has no geotransform")
@@ -114,7 +115,7 @@ def test_stopped_anywhere_the_result_is_the_same_bytes(seed, source, tmp_path, m
         nonlocal left
         left -= 1
         if left < 0:
-            path.with_name(f".{path.name}.partial").write_bytes(content[:40])  # what a kill would leave
+            partial_of(path).write_bytes(content[:40])  # what a kill would leave
             raise KeyboardInterrupt
         write(path, content)
 

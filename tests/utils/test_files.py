@@ -1,0 +1,53 @@
+"""Files appear whole or not at all, and nothing is left beside them."""
+
+from pathlib import Path
+
+import pytest
+
+from utils.files import clear_partial, partial_of, written_whole
+
+
+def test_file_appears_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "a.txt"
+    with written_whole(path) as partial:
+        partial.write_text("new")
+        assert not path.exists()
+    assert path.read_text() == "new"
+    with pytest.raises(RuntimeError), written_whole(path) as partial:
+        partial.write_text("half")
+        raise RuntimeError
+    assert path.read_text() == "new"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_a_killed_process_left_is_overwritten(tmp_path):
+    with written_whole(tmp_path / "a.txt") as first:
+        first.write_text("whole")
+    first.write_text("half, left by a killed process")
+    with written_whole(tmp_path / "a.txt") as again:
+        again.write_text("new")
+    assert again == first
+    assert (tmp_path / "a.txt").read_text() == "new"
+    assert list(tmp_path.iterdir()) == [tmp_path / "a.txt"]
+
+
+def test_folder_that_cannot_be_written_is_named(tmp_path, monkeypatch):
+    def refuse(self):
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "touch", refuse)
+    with (
+        pytest.raises(PermissionError, match="choose a folder that can be written") as raised,
+        written_whole(tmp_path / "a.txt"),
+    ):
+        pass
+    assert raised.value.filename == str(tmp_path / "a.txt")
+
+
+def test_what_killed_processes_left_is_cleared(tmp_path):
+    for name in ("a.txt", "b"):
+        partial_of(tmp_path / name).touch()
+        (tmp_path / name).touch()
+    (tmp_path / ".hidden").touch()
+    clear_partial(tmp_path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".hidden", "a.txt", "b"]
