@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from datasets.catalog import CATALOG, GENERIC, STATISTICS
+from datasets.pairs import find_pairs
 from datasets.transforms import AUGMENTATIONS
 from utils.config import parse_predict_config, parse_train_config
 
@@ -88,6 +89,20 @@ def test_there_are_commands():
     found = [COMMAND.match(command)[1] for command in commands()]
     assert {"train_aux", "predict_batch", "tools.prepare_tiles", "tools.check_dataset"} <= set(found)
     assert len(found) > 25
+
+
+def test_the_random_split_has_every_tile_once(tmp_path, monkeypatch):
+    tiles = {f"christchurch_{row:04d}_0000.png" for row in range(0, 256 * 23, 256)}
+    for role in ("A", "B", "label"):
+        (tmp_path / "WHU-CD-256" / "all" / role).mkdir(parents=True)
+        for name in tiles:
+            (tmp_path / "WHU-CD-256" / "all" / role / name).touch()
+    monkeypatch.chdir(tmp_path)
+    (code,) = (code for code in re.findall(r"^```python\n(.*?)^```", README, re.S | re.M) if "shuffle" in code)
+    exec(code, {})
+    found = [find_pairs(Path("WHU-CD-256"), split) for split in ("train", "val", "test")]
+    assert [len(pairs) for pairs in found] == [19, 2, 2]
+    assert {pair.before.name for pairs in found for pair in pairs} == tiles
 
 
 def public_sets():

@@ -36,7 +36,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m tools.prepare_tiles",
         description=__doc__,
-        epilog="The same command goes on with a run that was stopped.",
+        epilog="The same command goes on with a run that was stopped. Tiles have no georeference: names and "
+        "manifest.csv tell which pixels of the source they are.",
         allow_abbrev=False,
     )
 
@@ -91,7 +92,9 @@ def prepare(args: argparse.Namespace) -> None:
         manifest = write_manifest(args.output, counted(parts, progress), root)
     report_counts(plan["tiles"], tiling, name)
     log.info("source, window and SHA-256 of each tile: %s", manifest)
-    log.info("next: python -m tools.check_dataset --data-root %s", args.output)
+    codes = " (with --change-value or --ignore-value where the labels' codes want it)"
+    labelled = any(scene.pair.label for scene in scenes)
+    log.info("next: python -m tools.check_dataset --data-root %s%s", args.output, codes * labelled)
 
 
 def report_counts(tiles: Mapping[str, int], tiling: Tiling, name: str) -> None:

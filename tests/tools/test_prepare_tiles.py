@@ -59,7 +59,7 @@ def test_layouts_in_split_folders_out(layout, tmp_path, capsys):
     log = capsys.readouterr().err
     assert "train: 12 tiles of 32 x 32" in log
     assert "24/24" in log
-    assert f"next: python -m tools.check_dataset --data-root {tmp_path / 'out'}" in log
+    assert f"next: python -m tools.check_dataset --data-root {tmp_path / 'out'} (with --change-value or" in log
     assert json.loads((tmp_path / "out" / "tiles.json").read_text())["tiles"] == {"train": 12, "test": 12}
 
 
