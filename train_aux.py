@@ -18,10 +18,11 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from datasets.catalog import STATISTICS, Statistics
 from datasets.change_pairs import ChangePairs, check_sizes, same_size_batches
+from datasets.held_out import hold_out, warn_of_overlap
 from datasets.label_counts import LabelCounts, count_changed
 from datasets.layouts import has_split
 from datasets.measurements import choose_reading, measure_statistics
-from datasets.pairs import Pair, find_pairs, fingerprint, hold_out, refuse_inside
+from datasets.pairs import Pair, find_pairs, fingerprint, refuse_inside
 from datasets.pfbs import PFBSSampler
 from datasets.reading import Reading, reading_from
 from datasets.recognition import introduce, recognise, set_statistics
@@ -46,6 +47,7 @@ from utils.survival import Stopping
 from utils.training import LOGGED, Trainer, build_learner
 
 log = logging.getLogger("train")
+HELD_OUT = "pairs held out of train"
 COUNTS = "label_counts.json"  # kept in the run folder
 
 
@@ -160,19 +162,20 @@ def open_data(config: TrainConfig, divisor: int, last: Checkpoint | None, folder
     reading = reading_of(config, pairs, last)
     counts = LabelCounts(reading, folder / COUNTS)
     changed = count_changed(pairs, reading, counts)
-    if config.select_on == "test":
-        train, val, selected_on = pairs, find_pairs(config.data_root, "test", folders=config.folders), "test"
-        log.warning("best.pt is chosen on the test split: its scores there flatter, and all output says so")
+    if config.select_on == "test" or has_split(config.data_root, "val"):
+        selected_on = config.select_on
+        train, val = pairs, find_pairs(config.data_root, selected_on, folders=config.folders)
         count_changed(val, reading, counts)
-    elif has_split(config.data_root, "val"):
-        train, val, selected_on = pairs, find_pairs(config.data_root, "val", folders=config.folders), "val"
-        count_changed(val, reading, counts)
+        if selected_on == "test":
+            log.warning("best.pt is chosen on the test split: its scores there flatter, and all output says so")
     else:
         train, val = hold_out(pairs, changed, config.seed)
-        selected_on = "a held-out tenth of train"
+        selected_on = HELD_OUT
         log.warning("no val split: %d training pairs (seed %d) are held out to choose best.pt", len(val), config.seed)
     size = check_sizes(train, divisor, alike=True, reading=reading, crop_size=config.crop_size)[0]
     val_sizes = check_sizes(val, divisor, alike=False, reading=reading)
+    if selected_on == HELD_OUT:
+        warn_of_overlap(train, val, size)
     introduce(name, {"train": len(pairs)} | ({"val": len(val)} if selected_on == "val" else {}), size)
     changed_in = dict(zip(pairs, changed, strict=True))
     data = fingerprint([*train, *val])

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from datasets.layouts import Names, SplitFiles, in_folders, list_images, list_split, nearest
 from datasets.raster import SUFFIXES
 
@@ -79,33 +77,6 @@ def refuse_inside(output: Path, pairs: Sequence[Pair], flag: str = "--output") -
     for folder in {path.parent.resolve() for p in pairs for path in (p.before, p.after, p.label) if path}:
         if target == folder.parent or folder in (target, *target.parents):
             raise ValueError(f"{flag} {output}: would write among the images of {folder}; name a folder outside")
-
-
-def hold_out(
-    pairs: Sequence[Pair], changed: Sequence[int], seed: int, share: float = 0.1
-) -> tuple[list[Pair], list[Pair]]:
-    """Split off a seeded share for validation, of pairs with and without change alike.
-
-    Args:
-        pairs: all training pairs.
-        changed: changed pixels of each.
-        seed: of the choice.
-        share: how many go; of those with change at least one, so that F1 can be told.
-
-    Returns:
-        (training, validation), each in the order of `pairs`.
-
-    Raises:
-        ValueError: fewer than two pairs have any change.
-    """
-    rng = np.random.default_rng(seed)
-    with_change, without = np.flatnonzero(changed), np.flatnonzero(np.equal(changed, 0))
-    if len(with_change) < 2:
-        raise ValueError("there is no val split, and none to hold out: fewer than two training pairs have any change")
-    chosen: set[int] = set()
-    for group, least in ((with_change, 1), (without, 0)):
-        chosen |= set(rng.permutation(group)[: max(least, round(share * len(group)))].tolist())
-    return [p for i, p in enumerate(pairs) if i not in chosen], [p for i, p in enumerate(pairs) if i in chosen]
 
 
 def fingerprint(pairs: Sequence[Pair]) -> str:

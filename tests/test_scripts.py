@@ -289,7 +289,23 @@ def test_without_val_a_seeded_tenth_is_held_out(data, tmp_path, capsys):
     shutil.rmtree(data / "val")
     train(data, tmp_path / "run", epochs=1)
     assert "no val split: 2 training pairs (seed 0) are held out" in capsys.readouterr().err
-    assert json.loads((tmp_path / "run" / "metrics.json").read_text())["selected_on"] == "a held-out tenth of train"
+    assert json.loads((tmp_path / "run" / "metrics.json").read_text())["selected_on"] == "pairs held out of train"
+
+
+def test_overlapping_tiles_are_held_out_by_scene(data, tmp_path, capsys):
+    shutil.rmtree(data / "val")
+    for path in sorted((data / "train").rglob("*.png")):
+        number = int(path.stem[-4:])
+        path.rename(path.with_name(f"town_{number // 3}_0000_{number % 3 * 32:04d}.png"))
+    train(data, tmp_path / "scenes", epochs=1)
+    said = capsys.readouterr().err
+    assert "held out: all tiles of 1 of 4 scenes (town_" in said
+    assert "no val split: 3 training pairs (seed 0)" in said
+    assert "share pixels" not in said
+    for number, path in enumerate(sorted((data / "train").rglob("*.png"))):
+        path.rename(path.with_name(f"town_0000_{number % 12 * 32:04d}.png"))
+    train(data, tmp_path / "scene", epochs=1)
+    assert "held-out tiles share pixels with training tiles: their scores flatter" in capsys.readouterr().err
 
 
 def test_tiles_that_are_not_square(data, tmp_path):

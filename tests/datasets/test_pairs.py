@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from datasets.layouts import has_split
-from datasets.pairs import find_pairs, fingerprint, hold_out, match_pairs
+from datasets.pairs import find_pairs, fingerprint, match_pairs
 
 
 def fill(folder, names, value=0):
@@ -109,20 +109,6 @@ def test_three_folders_by_hand(tmp_path):
     assert [p.label.parent.name for p in pairs] == ["truth"] * 2
     with pytest.raises(FileNotFoundError, match="missing: no such folder"):
         match_pairs(tmp_path / "old", tmp_path / "missing")
-
-
-def test_held_out_tenth_is_seeded_disjoint_and_has_change(tmp_path):
-    make(tmp_path, names=[f"{n:02}.png" for n in range(30)])
-    pairs = find_pairs(tmp_path, "train")
-    changed = [5 if n < 12 else 0 for n in range(30)]
-    train, val = hold_out(pairs, changed, seed=1)
-    assert (len(train), len(val)) == (27, 3)
-    assert sum(int(p.name) < 12 for p in val) == 1
-    assert sorted(p.name for p in train + val) == [p.name for p in pairs]
-    assert hold_out(pairs, changed, seed=1) == (train, val)
-    assert hold_out(pairs, changed, seed=2)[1] != val
-    with pytest.raises(ValueError, match="fewer than two training pairs have any change"):
-        hold_out(pairs, [1] + [0] * 29, seed=1)
 
 
 def test_fingerprint_follows_names_and_sizes(tmp_path):

@@ -1,0 +1,101 @@
+"""Holds out a share of the training pairs for validation, so that what chooses an epoch was not trained on."""
+
+import logging
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from datasets.pairs import Pair
+
+log = logging.getLogger(__name__)
+TILE = re.compile(r"(.+)_(\d{4,})_(\d{4,})")  # NAME_ROW_COL of tools/prepare_tiles.py: test_2_0256_0512
+
+
+def hold_out(
+    pairs: Sequence[Pair], changed: Sequence[int], seed: int, share: float = 0.1
+) -> tuple[list[Pair], list[Pair]]:
+    """Split off a seeded share for validation; of tiles, which may overlap within a scene, whole scenes.
+
+    Tiles are told by names that carry row and column. Where they come from one scene, or change is in one scene only,
+    and where names carry nothing, pairs with and without change go alike.
+
+    Args:
+        pairs: all training pairs.
+        changed: changed pixels of each.
+        seed: of the choice.
+        share: how many pairs go, as nearly as whole scenes allow; at least one with change, so that F1 can be told.
+
+    Returns:
+        (training, validation), each in the order of `pairs`.
+
+    Raises:
+        ValueError: fewer than two pairs have any change.
+    """
+    rng = np.random.default_rng(seed)
+    if np.count_nonzero(changed) < 2:
+        raise ValueError("there is no val split, and none to hold out: fewer than two training pairs have any change")
+    scenes = [match[1] if (match := TILE.fullmatch(pair.name)) else pair.name for pair in pairs]
+    with_change = {scene for scene, pixels in zip(scenes, changed, strict=True) if pixels}
+    if len(with_change) > 1 and len(set(scenes)) < len(pairs):
+        sizes = Counter(scenes)
+        held = _choose_scenes(sizes, with_change, share * len(pairs), rng)
+        chosen = {i for i, scene in enumerate(scenes) if scene in held}
+        what = ", ".join(held[:5]) + (", ..." if len(held) > 5 else "")
+        log.info("held out: all tiles of %d of %d scenes (%s)", len(held), len(sizes), what)
+    else:
+        chosen = _choose_pairs(changed, share, rng)
+    return [p for i, p in enumerate(pairs) if i not in chosen], [p for i, p in enumerate(pairs) if i in chosen]
+
+
+def _choose_pairs(changed: Sequence[int], share: float, rng: np.random.Generator) -> set[int]:
+    """The same share of pairs with change, at least one, and of those without."""
+    chosen: set[int] = set()
+    for group, least in ((np.flatnonzero(changed), 1), (np.flatnonzero(np.equal(changed, 0)), 0)):
+        chosen |= set(rng.permutation(group)[: max(least, round(share * len(group)))].tolist())
+    return chosen
+
+
+def _choose_scenes(
+    sizes: Mapping[str, int], with_change: set[str], wanted: float, rng: np.random.Generator
+) -> list[str]:
+    """Scenes in a drawn order, each as long as it brings their tiles nearer to the number wanted.
+
+    One scene with change is always among them, the smallest if all are too large, and one always stays to train on.
+    """
+    drawn = [str(scene) for scene in rng.permutation(list(sizes))]
+    changing = [scene for scene in drawn if scene in with_change]
+    first = next((s for s in changing if sizes[s] < 2 * wanted), min(changing, key=lambda s: sizes[s]))
+    stays = next(scene for scene in changing if scene != first)
+    held, tiles = [first], sizes[first]
+    for scene in drawn:
+        if scene not in (first, stays) and abs(tiles + sizes[scene] - wanted) < abs(tiles - wanted):
+            held.append(scene)
+            tiles += sizes[scene]
+    return held
+
+
+def count_overlapping(train: Sequence[Pair], val: Sequence[Pair], size: tuple[int, int]) -> int:
+    """How many validation tiles of (height, width) share pixels with a training tile, as far as names tell."""
+    corners: dict[str, list[tuple[int, int]]] = {}
+    for match in filter(None, (TILE.fullmatch(pair.name) for pair in train)):
+        corners.setdefault(match[1], []).append((int(match[2]), int(match[3])))
+    by_scene = {scene: np.array(places) for scene, places in corners.items()}
+    count = 0
+    for match in filter(None, (TILE.fullmatch(pair.name) for pair in val)):
+        if match[1] in by_scene:
+            apart = abs(by_scene[match[1]] - (int(match[2]), int(match[3])))
+            count += bool((apart < size).all(1).any())
+    return count
+
+
+def warn_of_overlap(train: Sequence[Pair], val: Sequence[Pair], size: tuple[int, int]) -> None:
+    """Warn where tiles to validate on share pixels with tiles to train on; arguments as `count_overlapping`."""
+    shared = count_overlapping(train, val, size)
+    if shared:
+        log.warning(
+            "%d held-out tiles share pixels with training tiles: their scores flatter, and the last epochs most; cut "
+            "tiles with --overlap 0 and --edge pad or drop, or make a val split of another scene",
+            shared,
+        )
