@@ -1,5 +1,6 @@
-"""What several tests share: a small drawn data set, and real pairs where a checkout has them beside it."""
+"""What several tests share: a drawn data set, a short run of each network, and real pairs where a checkout has them."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import settings
 
 from datasets.scenes import write_scenes
 from models import build_model
+from tests.scripts import RECIPES, train
 from utils.checkpoint import save_checkpoint
 
 settings.register_profile("any machine", deadline=None)  # how fast a test is, is not what it asserts
@@ -22,6 +24,21 @@ def drawn_set(tmp_path_factory):
     root = tmp_path_factory.mktemp("drawn") / "scenes"
     write_scenes(root, {"train": 12, "val": 4, "test": 4}, size=64, seed=3)
     return root
+
+
+@pytest.fixture(scope="session")
+def runs(drawn_set, tmp_path_factory):
+    """A folder of a run a recipe; to be read, not written to."""
+    folder = tmp_path_factory.mktemp("runs")
+    for recipe in RECIPES:
+        train(drawn_set, folder / recipe, recipe=recipe)
+    return folder
+
+
+@pytest.fixture
+def data(drawn_set, tmp_path):
+    """A copy to be damaged."""
+    return Path(shutil.copytree(drawn_set, tmp_path / "data"))
 
 
 @pytest.fixture(scope="session")

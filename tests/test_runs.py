@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import train_aux
-from tests.test_scripts import fails, predict, stop_after, train
+from tests.scripts import fails, predict, stop_after, train
 from utils import checkpoint
 from utils.config import RECIPES, parse_train_config
 from utils.engine import Learner

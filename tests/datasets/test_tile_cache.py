@@ -22,11 +22,6 @@ from datasets.tile_cache import HEADER, open_cache
 from datasets.transforms import build_augmentation
 
 
-@pytest.fixture
-def data(drawn_set, tmp_path):
-    return shutil.copytree(drawn_set, tmp_path / "data")
-
-
 def same(cache, pairs, reading=PLAIN):
     return all(
         np.array_equal(ours, theirs)

@@ -4,20 +4,12 @@ import json
 import re
 import shutil
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
-import pytest
 from PIL import Image
 
 from datasets.catalog import CATALOG, KnownCounts
 from tools import check_dataset
-
-
-@pytest.fixture
-def data(drawn_set, tmp_path):
-    """A copy to be damaged."""
-    return Path(shutil.copytree(drawn_set, tmp_path / "data"))
 
 
 def run(capsys, *words):

@@ -1,0 +1,52 @@
+"""Both scripts as tests call them: small networks, on the CPU; what a mistake looks like, and a run that is stopped."""
+
+import os
+import signal
+
+import pytest
+
+import predict_batch
+import train_aux
+from utils.engine import Learner
+
+AMFNET = ["--recipe", "amfnet", "--model-options", "backbone=resnet18", "--backbone-weights", "none"]
+HANET = ["--recipe", "hanet", "--model-options", "width=8", "--linear-epochs", "2"]
+SMALL = ["--batch-size", "4", "--num-workers", "0", "--device", "cpu"]
+RECIPES = {"amfnet": AMFNET, "hanet": HANET}
+
+
+def train(data, output, *flags, recipe="hanet", epochs=2):
+    argv = ["--data-root", data, "--output", output, "--epochs", epochs, *RECIPES[recipe], *SMALL, *flags]
+    train_aux.main([str(word) for word in argv])
+
+
+def predict(*flags):
+    predict_batch.main([str(word) for word in (*flags, "--num-workers", 0, "--device", "cpu")])
+
+
+def fails(call, capsys, *words):
+    """The call leaves with code 2 and one line on stderr that says all these words; returns the line."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as left:
+        call()
+    assert left.value.code == 2
+    err = capsys.readouterr().err
+    (line,) = [line for line in err.splitlines() if line.startswith("error: ")]
+    assert err.rstrip().endswith(line)
+    assert "Traceback" not in err
+    for word in words:
+        assert word in line, (word, line)
+    return line
+
+
+def stop_after(patch, steps, number=signal.SIGTERM):
+    """The process gets a signal while it makes the step of this number."""
+    step, made = Learner.step, []
+
+    def counted(self, parts):
+        made.append(1)
+        if len(made) == steps:
+            os.kill(os.getpid(), number)
+        return step(self, parts)
+
+    patch.setattr(Learner, "step", counted)

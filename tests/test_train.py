@@ -1,0 +1,232 @@
+"""Training as a user runs it: a whole run, its resumption, its cache, and what it chooses by."""
+
+import csv
+import json
+import shutil
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import train_aux
+from datasets import label_counts
+from datasets.catalog import CATALOG, STATISTICS, KnownCounts
+from datasets.recognition import introduction
+from tests.scripts import RECIPES, fails, stop_after, train
+from utils.config import parse_train_config
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_run_folder(recipe, runs):
+    folder = runs / recipe
+    with (folder / "log.csv").open() as file:
+        log = list(csv.DictReader(file))
+    assert [row["epoch"] for row in log] == ["1", "2"]
+    best = max(log, key=lambda row: float(row["val_f1"]))
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert metrics["selected_on"] == "val"
+    assert metrics["best"]["val_f1"] == pytest.approx(float(best["val_f1"]), rel=1e-5)
+    checkpoint = torch.load(folder / "best.pt", weights_only=True)
+    assert checkpoint["epoch"] == int(best["epoch"])
+    assert checkpoint["model"] == recipe
+    assert len((folder / "test.txt").read_text().splitlines()) == 2
+    assert (folder / "curves.png").stat().st_size > 5000
+    assert len(list(folder.glob("F1_*_epoch_*.pth"))) == 1
+    auxiliary = [name for name in log[0] if name.startswith("train_loss_aux")]
+    assert len(auxiliary) == (3 if recipe == "amfnet" else 0)
+
+
+@pytest.mark.slow
+def test_training_lowers_the_loss(runs, drawn_set, tmp_path):
+    train(drawn_set, tmp_path / "run", "--lr", "0.003", "--schedule", "constant", "--linear-epochs", 0, epochs=8)
+    with (tmp_path / "run" / "log.csv").open() as file:
+        losses = [float(row["train_loss"]) for row in csv.DictReader(file)]
+    assert losses[-1] < 0.75 * losses[0]
+
+
+TIMES = ("seconds", "pairs_per_second", "peak_memory_mb")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("recipe", "workers", "stops"),
+    [("amfnet", 0, [5]), ("amfnet", 1, [2]), ("hanet", 0, [1, 1, 2]), ("hanet", 0, [3]), ("hanet", 1, [4])],
+)
+def test_resumed_run_equals_the_unbroken_one(recipe, workers, stops, runs, drawn_set, tmp_path, monkeypatch, capsys):
+    """Stopped by a signal at some of its 6 steps, gone on each time from last.pt: the same weights, bit by bit.
+
+    In the middle of an epoch, at its end (step 3) and more than once; also with a worker, which the unbroken run did
+    not have: who loads has no say in what is drawn.
+    """
+    folder, resume = tmp_path / "run", []
+    for steps in stops:
+        with monkeypatch.context() as patch, pytest.raises(SystemExit) as left:
+            stop_after(patch, steps)
+            train(drawn_set, folder, "--num-workers", workers, *resume, recipe=recipe)
+        assert left.value.code == 128 + signal.SIGTERM
+        assert f"--config {folder / 'config.toml'} --output {folder} --resume" in capsys.readouterr().err
+        resume = ["--resume"]
+    last = torch.load(folder / "last.pt", weights_only=True)
+    assert last["epoch"] * 3 + last["unfinished"]["step"] == sum(stops)
+    train_aux.main(["--config", str(folder / "config.toml"), "--output", str(folder), "--resume"])
+
+    broken, whole = (torch.load(f / "last.pt", weights_only=True) for f in (folder, runs / recipe))
+    assert all(torch.equal(broken["weights"][name], value) for name, value in whole["weights"].items())
+    for row, other in zip(broken["history"], whole["history"], strict=True):
+        assert {k: v for k, v in row.items() if k not in TIMES} == {k: v for k, v in other.items() if k not in TIMES}
+    assert len((folder / "log.csv").read_text().splitlines()) == 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("held_out", [False, True])
+def test_a_run_from_a_cache_is_the_same_run(held_out, data, tmp_path):
+    """Bit by bit, also where val is held out of train and read from its cache; and begun with it, resumed without."""
+    if held_out:
+        shutil.rmtree(data / "val")
+    train(data, tmp_path / "plain")
+    cached = ("--cache", tmp_path / "cache", "--num-workers", 1)
+    train(data, tmp_path / "cached", *cached)
+    assert {path.name for path in (tmp_path / "cache").iterdir()} == {"train.tiles"} | (
+        set() if held_out else {"val.tiles"}
+    )
+    ours, theirs = (torch.load(tmp_path / run / "last.pt", weights_only=True) for run in ("cached", "plain"))
+    assert all(torch.equal(ours["weights"][name], value) for name, value in theirs["weights"].items())
+    assert ours["history"][1]["val_f1"] == theirs["history"][1]["val_f1"]
+    train(data, tmp_path / "cached", "--resume")
+
+
+def test_crops_of_images_that_differ_in_size(data, tmp_path):
+    for folder in ("A", "B", "label"):
+        path = data / "train" / folder / "scene_0001.png"
+        Image.open(path).resize((130, 70)).save(path)
+    flags = ("--augmentation", "open-cd", "--crop-size", 32, "--time-swap")
+    train(data, tmp_path / "run", *flags, epochs=1)
+    assert (tmp_path / "run" / "best.pt").is_file()
+
+
+def test_without_val_a_seeded_tenth_is_held_out(data, tmp_path, capsys):
+    shutil.rmtree(data / "val")
+    train(data, tmp_path / "run", epochs=1)
+    assert "no val split: 2 training pairs (seed 0) are held out" in capsys.readouterr().err
+    assert json.loads((tmp_path / "run" / "metrics.json").read_text())["selected_on"] == "pairs held out of train"
+
+
+def test_overlapping_tiles_are_held_out_by_scene(data, tmp_path, capsys):
+    shutil.rmtree(data / "val")
+    for path in sorted((data / "train").rglob("*.png")):
+        number = int(path.stem[-4:])
+        path.rename(path.with_name(f"town_{number // 3}_0000_{number % 3 * 32:04d}.png"))
+    train(data, tmp_path / "scenes", epochs=1)
+    said = capsys.readouterr().err
+    assert "held out: all tiles of 1 of 4 scenes (town_" in said
+    assert "no val split: 3 training pairs (seed 0)" in said
+    assert "share pixels" not in said
+    for number, path in enumerate(sorted((data / "train").rglob("*.png"))):
+        path.rename(path.with_name(f"town_0000_{number % 12 * 32:04d}.png"))
+    train(data, tmp_path / "scene", epochs=1)
+    assert "held-out tiles share pixels with training tiles: their scores flatter" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_labels_coded_0_and_1_train_alike(runs, data, tmp_path):
+    """Trouble many repositories have: 0/1 labels read as all unchanged. Here they are the same run."""
+    for path in data.rglob("label/*.png"):
+        Image.fromarray(np.array(Image.open(path)) // 255).save(path)
+    train(data, tmp_path / "run")
+    ours, theirs = (torch.load(f / "last.pt", weights_only=True)["weights"] for f in (tmp_path / "run", runs / "hanet"))
+    assert all(torch.equal(ours[name], value) for name, value in theirs.items())
+
+
+def test_validation_labels_without_change(data, tmp_path, capsys):
+    for path in (data / "val" / "label").iterdir():
+        Image.fromarray(np.zeros((64, 64), np.uint8)).save(path)
+    fails(lambda: train(data, tmp_path / "run"), capsys, str(data / "val" / "label"), "no changed pixel")
+    assert not (tmp_path / "run").exists()
+
+
+def test_labels_are_counted_once_for_all_starts(runs, drawn_set, tmp_path, monkeypatch):
+    folder = Path(shutil.copytree(runs / "hanet", tmp_path / "run"))
+    kept = (folder / "label_counts.json").read_bytes()
+    (folder / "label_counts.json").write_text("damaged")
+    train(drawn_set, folder, "--resume")
+    assert (folder / "label_counts.json").read_bytes() == kept
+    monkeypatch.setattr(label_counts, "read_label_values", None)
+    train(drawn_set, folder, "--overwrite", epochs=1)
+    assert (folder / "label_counts.json").read_bytes() == kept
+
+
+def test_finished_run_resumes_to_its_result(runs, drawn_set, tmp_path, capsys):
+    shutil.copytree(runs / "hanet", tmp_path / "run")
+    before = (tmp_path / "run" / "last.pt").read_bytes()
+    train(drawn_set, tmp_path / "run", "--resume")
+    assert "threshold 0.5" in capsys.readouterr().err
+    assert (tmp_path / "run" / "last.pt").read_bytes() == before
+
+
+def test_resuming_before_the_first_epoch_ended_starts_it(runs, drawn_set, tmp_path, capsys):
+    train(drawn_set, tmp_path / "run", "--resume")
+    assert "no last.pt yet, so this starts with the first epoch" in capsys.readouterr().err
+    ours, theirs = (torch.load(f / "last.pt", weights_only=True)["weights"] for f in (tmp_path / "run", runs / "hanet"))
+    assert all(torch.equal(ours[name], value) for name, value in theirs.items())
+
+
+def test_epochs_of_the_open_pool_only(data, tmp_path, capsys, monkeypatch):
+    """5 of 12 images have change: epochs of 5, 8 and 12 draws in batches of 4, resumed as well, with a live worker."""
+    for number, path in enumerate((data / "train" / "label").iterdir()):
+        Image.fromarray(np.full((64, 64), 255 if number < 5 else 0, np.uint8)).save(path)
+    bars = []
+
+    class Bar(train_aux.tqdm):
+        def __exit__(self, *error):
+            bars.append((self.initial, self.n, self.total))
+            return super().__exit__(*error)
+
+    monkeypatch.setattr(train_aux, "tqdm", Bar)
+    flags = ("--pfbs-pool-only", "--num-workers", 1)
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        stop_after(patch, 2)
+        train(data, tmp_path / "run", *flags, epochs=3)
+    train(data, tmp_path / "run", *flags, "--resume", epochs=3)
+    assert bars == [(0, 4 + 4, 4 + 8 + 12), (8, 24, 24)]
+    fails(lambda: train(data, tmp_path / "b", *flags, "--batch-size", 6), capsys, "5 training pairs in the first epoch")
+
+
+def open_data(root, *flags):
+    """What a run finds before its first step."""
+    config = parse_train_config([*map(str, ("--data-root", root, "--recipe", "hanet", "--batch-size", 4)), *flags])
+    return train_aux.open_data(config, 8, None, root)
+
+
+def test_the_public_set_is_named_and_its_counts_are_held_against_the_known_ones(data, caplog, monkeypatch):
+    counts = KnownCounts(64, 12, 5, 9), KnownCounts(64, 16, None, 9)
+    monkeypatch.setitem(CATALOG, "whu", replace(CATALOG["whu"], counts=counts))
+    caplog.set_level("INFO")
+    open_data(data)
+    assert "data set: generic, for no public set fits (--data-name says which it is)" in caplog.messages
+    named = data.rename(data.parent / "WHU-CD-256")
+    open_data(named)
+    said = [(r.levelname, r.message) for r in caplog.records if r.name == "datasets.recognition"]
+    assert said[1:] == [
+        ("INFO", introduction("whu", {"train": 12, "val": 4}, (64, 64))),
+        ("WARNING", "val: 4 pairs of 64 x 64; WHU-CD is known to have 5"),
+    ]
+    shutil.rmtree(named / "val")  # the pairs held out for it belong to train
+    caplog.clear()
+    open_data(named)
+    assert [r.message for r in caplog.records if "is known to have" in r.message] == []
+    with pytest.raises(ValueError, match="--data-name whoo: not known; choose one of auto, levir, whu"):
+        open_data(named, "--data-name", "whoo")
+
+
+def test_statistics_of_the_public_set(data):
+    assert open_data(data, "--statistics", "set", "--data-name", "whu").statistics == STATISTICS["whu"]
+    assert open_data(data, "--statistics", "levir", "--data-name", "whu").statistics == STATISTICS["levir"]
+    with pytest.raises(ValueError, match="--statistics set: no public set was recognised; --statistics train measures"):
+        open_data(data, "--statistics", "set")
+    with pytest.raises(ValueError, match="--statistics set: none are known of CLCD"):
+        open_data(data, "--statistics", "set", "--data-name", "clcd")
+    assert open_data(data.rename(data.parent / "sysu"), "--statistics", "set").statistics == STATISTICS["sysu"]
