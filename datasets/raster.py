@@ -1,16 +1,15 @@
 """Opens one image or label; every unreadable or unsuitable file is a ValueError that names it."""
 
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from functools import cache
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
+from datasets import gdal
+from datasets.gdal import BOMBS, GDAL, GEO, PILLOW_LIMIT, Unsuitable, named
 from datasets.georeference import grid_of, has_gaps, known_pixels, same_grid, seen_on
 from datasets.reading import Reading
 from utils.tiling import Grid, Window
@@ -20,45 +19,19 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", *TIFF)
 MODES = ("1", "L", "P", "RGB", "RGBA", "LA", "PA")  # 8 bits or less a channel
 DEEP_GREY = ("I;16", "I;16L", "I;16B", "I")  # 16 bits, in one channel: taken as labels only
 AT_ONCE = 2**22  # pixels that are always decoded at once: 2048 x 2048
-PILLOW_LIMIT = 2**26  # pixels decoded at once where windows cannot be read: 8192 x 8192, 0.2 GB as RGB
-BLOCK_LIMIT = 2**26  # pixels of one stored block, which GDAL decodes whole, however small the window
-CACHE = 64 * 2**20  # bytes of decoded blocks, of all open files together; GDAL would take 5 % of the machine's memory
-BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)  # raised at a header with very many pixels
-GDAL = {"GDAL_CACHEMAX": CACHE, "GDAL_ERROR_ON_LIBJPEG_WARNING": True}  # else missing JPEG data would read as grey
 COLOURS = ("gray", "red", "palette", "undefined")  # of a first band that is grey, RGB or an index
 PLAIN = Reading()
-GEO = "pip install -r requirements-geo.txt"
 GEO_TAGS = (33550, 33922, 34264)  # of a TIFF that says where it lies
-
-
-class _Unsuitable(ValueError):
-    """A file that is whole, but not of a kind that is read here."""
-
-
-@contextmanager
-def _named(path: Path) -> Iterator[None]:
-    """Whatever Pillow or GDAL make of a damaged file becomes one clear ValueError."""
-    try:
-        yield
-    except (FileNotFoundError, PermissionError, _Unsuitable):
-        raise
-    except UnidentifiedImageError as error:
-        kinds = "8-bit PNG, JPEG, BMP, TIFF"
-        raise ValueError(f"{path}: no image that can be read here ({kinds}); convert or replace the file") from error
-    except (*BOMBS, MemoryError) as error:
-        raise ValueError(f"{path}: too many pixels to open at once; cut the image into tiles") from error
-    except Exception as error:  # parsers of damaged bytes raise nearly anything
-        raise ValueError(f"{path}: damaged or unreadable ({error}); replace the file") from error
 
 
 @contextmanager
 def _opened(path: Path, label: bool = False, to_decode: bool = True) -> Iterator[Image.Image]:
     """The image, its pixels not yet read."""
-    with _named(path), Image.open(path) as image:
+    with named(path), Image.open(path) as image:
         deep_label = label and image.mode in DEEP_GREY
         # Pillow calls 16-bit RGB files "RGB" too, and would keep each value's high byte
         if not deep_label and (image.mode not in MODES or ";16" in str(image.tile)):
-            raise _Unsuitable(
+            raise Unsuitable(
                 f"{path}: {'labels' if label else 'pixels'} are not 8-bit grey or RGB (mode {image.mode}); "
                 f"{'convert the file first' if label else 'say --scale for deeper images, or convert the file'}"
             )
@@ -69,7 +42,7 @@ def _opened(path: Path, label: bool = False, to_decode: bool = True) -> Iterator
 
 def _refuse_huge(path: Path, height: int, width: int) -> None:
     if height * width > PILLOW_LIMIT:
-        raise _Unsuitable(f"{path}: too many pixels to open at once ({height} x {width}); cut the image into tiles")
+        raise Unsuitable(f"{path}: too many pixels to open at once ({height} x {width}); cut the image into tiles")
 
 
 def image_size(path: Path, reading: Reading = PLAIN, label: bool = False) -> tuple[int, int]:
@@ -153,12 +126,12 @@ def pixel_kind(path: Path) -> tuple[int, str]:
         with _opened(path, to_decode=False):
             return 3, "uint8"
     except ValueError as error:
-        if _rasterio() is None:
-            if isinstance(error, _Unsuitable):
+        if gdal.installed() is None:
+            if isinstance(error, Unsuitable):
                 raise ValueError(f"{path}: more bands, or more than 8 bits, are read with rasterio: {GEO}") from error
             raise
         try:
-            with closing(_open_dataset(path)) as dataset:
+            with closing(gdal.open_dataset(path)) as dataset:
                 return dataset.count, dataset.dtypes[0]
         except ValueError:
             raise error from None
@@ -203,11 +176,11 @@ class WindowedImage:
         self._place: Any = None
         is_tiff, by_band = path.suffix.lower() in TIFF, bool(reading.bands) and not grey
         size, deep = (None, False) if by_band else _pillow_size(path, grey)
-        limit = AT_ONCE if is_tiff and not deep and _rasterio() else PILLOW_LIMIT
+        limit = AT_ONCE if is_tiff and not deep and gdal.installed() else PILLOW_LIMIT
         if size and size[0] * size[1] <= limit:
             self.size = size
         else:
-            self._dataset, self.random_access = _open_dataset(path), is_tiff
+            self._dataset, self.random_access = gdal.open_dataset(path), is_tiff
             self.size = self._dataset.height, self._dataset.width
             self._check_bands(by_band)
         if onto is not None and self.grid is not None and not same_grid(self.grid, onto):
@@ -217,8 +190,8 @@ class WindowedImage:
     def _placed(self) -> Any:
         """The dataset that knows where a TIFF lies; None of other formats, and of TIFFs that do not say so."""
         if self._place is None and self.path.suffix.lower() in TIFF:
-            if _rasterio():
-                self._place = self._dataset or _open_dataset(self.path)
+            if gdal.installed():
+                self._place = self._dataset or gdal.open_dataset(self.path)
             elif _has_geo_tags(self.path):
                 raise ValueError(f"{self.path}: lies somewhere on earth, which is read with rasterio: {GEO}")
         return self._place
@@ -237,9 +210,9 @@ class WindowedImage:
         dataset = self._dataset if self.aligned else self._placed()
         if dataset is None or not has_gaps(dataset, () if self.grey else self.reading.bands):
             return None
-        rasterio = _rasterio()
+        rasterio = gdal.installed()
         assert rasterio is not None
-        with _named(self.path), rasterio.Env(**GDAL):
+        with named(self.path), rasterio.Env(**GDAL):
             return known_pixels(dataset, window)
 
     def _check_bands(self, by_band: bool) -> None:
@@ -282,8 +255,9 @@ class WindowedImage:
     def _read_dataset(self, window: Window) -> np.ndarray:
         dataset = self._dataset
         if self.reading.bands and not self.grey:
-            return self.reading.scaled(_read_bands(dataset, self.path, window, self.reading.bands).transpose(1, 2, 0))
-        bands = _read_bands(dataset, self.path, window, [1, 2, 3] if dataset.count > 2 else [1])
+            values = gdal.read_bands(dataset, self.path, window, self.reading.bands)
+            return self.reading.scaled(values.transpose(1, 2, 0))
+        bands = gdal.read_bands(dataset, self.path, window, [1, 2, 3] if dataset.count > 2 else [1])
         if dataset.colorinterp[0].name == "palette" and self.reading.change_value is None:
             colours = dataset.colormap(1)  # GDAL shows one bit and "min is white" as palettes, too
             bands = np.array([colours.get(i, (0, 0, 0))[:3] for i in range(256)], np.uint8)[bands[0]].transpose(2, 0, 1)
@@ -305,53 +279,5 @@ def _pillow_size(path: Path, label: bool) -> tuple[tuple[int, int] | None, bool]
 
 
 def _has_geo_tags(path: Path) -> bool:
-    with _named(path), Image.open(path) as image:
+    with named(path), Image.open(path) as image:
         return any(tag in getattr(image, "tag_v2", ()) for tag in GEO_TAGS)
-
-
-@cache
-def _rasterio() -> ModuleType | None:
-    """The optional reader, if it is installed."""
-    try:
-        import rasterio
-        from rasterio.errors import NotGeoreferencedWarning
-    except ImportError:
-        return None
-    warnings.simplefilter("ignore", NotGeoreferencedWarning)  # most public sets have no georeference
-    return rasterio
-
-
-def _open_dataset(path: Path) -> Any:
-    rasterio = _rasterio()
-    if rasterio is None:
-        raise ValueError(
-            f"{path}: more than {PILLOW_LIMIT:,} pixels or 8-bit RGB can only be read with rasterio: {GEO}"
-        )
-    with _named(path), rasterio.Env(**GDAL):
-        dataset = rasterio.open(path)
-        rows, columns = dataset.block_shapes[0]
-        if rows * columns > BLOCK_LIMIT:
-            dataset.close()
-            raise _Unsuitable(f"{path}: stored in blocks of {rows} x {columns} pixels; store it in tiles (TILED=YES)")
-        return dataset
-
-
-def _read_bands(dataset: Any, path: Path, window: Window, bands: Sequence[int]) -> np.ndarray:
-    """A window of some bands of an open rasterio dataset, (bands, h, w), in the file's own type."""
-    rasterio = _rasterio()
-    assert rasterio is not None
-    part = rasterio.windows.Window(window.left, window.top, window.width, window.height)
-    with _named(path), rasterio.Env(**GDAL):
-        return dataset.read(list(bands), window=part)
-
-
-def encode_tiff(values: np.ndarray) -> bytes:
-    """Values of all bands, any type (H, W, bands), as a compressed TIFF."""
-    rasterio = _rasterio()
-    assert rasterio is not None
-    height, width, count = values.shape
-    shape = {"height": height, "width": width, "count": count, "dtype": values.dtype}
-    with rasterio.MemoryFile() as memory:
-        with memory.open(driver="GTiff", compress="deflate", photometric="minisblack", **shape) as dataset:
-            dataset.write(values.transpose(2, 0, 1))
-        return memory.read()

@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from datasets.gdal import encode_tiff
 from datasets.pairs import Pair
-from datasets.raster import PLAIN, WindowedImage, all_bands, encode_tiff
+from datasets.raster import PLAIN, WindowedImage, all_bands
 from datasets.reading import Reading
 from datasets.threads import threaded
 from utils.files import write_whole

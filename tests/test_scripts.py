@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from datasets.gdal import encode_tiff
 from datasets.pairs import find_pairs
-from datasets.raster import encode_tiff, read_label
+from datasets.raster import read_label
 from tests.scripts import RECIPES, predict, train
 
 ROOT = Path(__file__).parents[1]

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile
 
-from datasets import raster
+from datasets import gdal, raster
 from datasets.pair_facts import read_facts
 from datasets.pairs import Pair
 from datasets.raster import WindowedImage, image_size, load_image, read_image, read_label
@@ -66,7 +66,7 @@ def whole_files(folder):
         stream = io.BytesIO()
         Image.fromarray(pixels).save(stream, FORMATS[name[-3:]], **options)
         files[name] = stream.getvalue()
-    if rasterio := raster._rasterio():
+    if rasterio := gdal.installed():
         for name, (pixels, options) in GDAL.items():
             height, width, count = pixels.shape
             about = {"driver": "GTiff", "height": height, "width": width, "count": count, "dtype": pixels.dtype}

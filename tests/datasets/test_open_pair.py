@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datasets import raster
+from datasets import gdal
 from datasets.change_pairs import read_sample
 from datasets.open_pair import OpenPair
 from datasets.pairs import Pair, find_pairs
@@ -177,7 +177,7 @@ def test_places_apart_and_sizes_apart_are_errors(rasterio, scene, tmp_path):
 def test_a_geotiff_without_rasterio_names_what_to_install(rasterio, scene, tmp_path, monkeypatch):
     path = tiff(tmp_path / "before.tif", scene, 0, 0)
     Image.fromarray(scene).save(tmp_path / "plain.tif")
-    monkeypatch.setattr(raster, "_rasterio", lambda: None)
+    monkeypatch.setattr(gdal, "installed", lambda: None)
     with pytest.raises(ValueError, match=r"before.tif: lies somewhere on earth.*requirements-geo.txt"):
         OpenPair(Pair("scene", path, path))
     with OpenPair(Pair("scene", tmp_path / "plain.tif", tmp_path / "plain.tif")) as pair:

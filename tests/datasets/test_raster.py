@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datasets import raster
+from datasets import gdal, raster
 from datasets.raster import WindowedImage, image_size, read_image, read_label, read_label_values
 from utils.tiling import Window
 
@@ -188,7 +188,7 @@ def test_large_png_is_read_by_rasterio_from_top_to_bottom(tmp_path, monkeypatch,
 @pytest.mark.parametrize("limit", ["ours", "Pillow's"])
 def test_too_large_without_rasterio_names_what_to_install(limit, tmp_path, monkeypatch):
     path = write(tmp_path / "huge.tif", FILES["RGB"])
-    monkeypatch.setattr(raster, "_rasterio", lambda: None)
+    monkeypatch.setattr(gdal, "installed", lambda: None)
     monkeypatch.setattr(*((raster, "PILLOW_LIMIT", 100) if limit == "ours" else (Image, "MAX_IMAGE_PIXELS", 100)))
     with pytest.raises(ValueError, match=r"huge\.tif: more than .* pixels .*pip install -r requirements-geo\.txt"):
         WindowedImage(path)

@@ -7,10 +7,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from datasets.change_pairs import ChangePairs
+from datasets.gdal import encode_tiff
 from datasets.label_counts import count_changed
 from datasets.measurements import choose_reading, measure_limits, measure_statistics
 from datasets.pairs import Pair
-from datasets.raster import encode_tiff, read_image, read_label
+from datasets.raster import read_image, read_label
 from datasets.reading import IGNORE, Reading, reading_from
 
 pytestmark = pytest.mark.filterwarnings("ignore:Dataset has no geotransform")

@@ -10,8 +10,9 @@ import pytest
 from PIL import Image
 
 from datasets import raster, tiles
+from datasets.gdal import encode_tiff
 from datasets.pairs import Pair, find_pairs
-from datasets.raster import all_bands, encode_tiff, read_image, read_label, read_label_values
+from datasets.raster import all_bands, read_image, read_label, read_label_values
 from datasets.tile_records import plan_of, refuse_source, start_output, write_manifest
 from datasets.tiles import TileCutter, Tiling, plan_scenes
 from utils.files import partial_of
