@@ -2,16 +2,22 @@
 
 import csv
 import json
+import os
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
 
 import train_aux
-from tests.scripts import fails, predict, stop_after, train
+from tests.scripts import HANET, SMALL, fails, predict, stop_after, train
 from utils import checkpoint
 from utils.config import RECIPES, parse_train_config
 from utils.engine import Learner
+
+ROOT = Path(__file__).parents[1]
 
 
 def test_config_toml_alone_repeats_a_run(drawn_set, tmp_path):
@@ -47,6 +53,20 @@ def test_a_run_goes_on_with_its_average(drawn_set, tmp_path, monkeypatch):
     whole, run = (torch.load(tmp_path / name / "last.pt", weights_only=True)["ema"] for name in ("whole", "run"))
     assert whole["steps"] == run["steps"] == 6
     assert all(torch.equal(run["weights"][name], value) for name, value in whole["weights"].items())
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_epochs(drawn_set, tmp_path):
+    """The peak of a process of its own: the first epochs fill what is kept for good, the other eight add nothing."""
+    words = ["--data-root", drawn_set, "--output", tmp_path / "run", *HANET, *SMALL, "--epochs", 10, "--ema", 0.9]
+    command = [sys.executable, "train_aux.py", *map(str, words)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    with (tmp_path / "run" / "log.csv").open() as file:
+        peaks = [float(row["peak_memory_mb"]) for row in csv.DictReader(file)]
+    assert len(peaks) == 10
+    assert peaks[9] - peaks[1] < 0.02 * peaks[1], f"MB at the end of each epoch: {peaks}"
 
 
 @pytest.mark.slow

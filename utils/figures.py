@@ -1,5 +1,6 @@
 """Charts, drawn with matplotlib's Agg (imported only when one is drawn), and grids of images, drawn with Pillow."""
 
+import gc
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -54,6 +55,8 @@ def draw_curves(rows: Sequence[Mapping[str, float]], path: Path, note: str = "")
         figure.suptitle(note, fontsize=10)
     with written_whole(path) as partial:
         figure.savefig(partial, format="png")
+    del figure, axes, f1
+    gc.collect()  # a figure holds itself in memory, 7 MB; a run draws one an epoch
 
 
 def draw_precision_recall(

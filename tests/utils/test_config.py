@@ -1,6 +1,6 @@
 """Flags, recipes and their precedence."""
 
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 
 import pytest
@@ -48,6 +48,18 @@ def test_open_cd_makes_40000_steps():
     assert config.epochs * config.epoch_steps == 40_000
     assert (config.warmup_steps, config.lr, config.weight_decay, config.crop_size) == (1000, 1e-3, 0.05, 256)
     assert config.network_options == {"fcn_head": True}
+
+
+def test_our_recipes_differ_in_the_network_and_its_start_alone():
+    amfnet, hanet = (asdict(parse_train_config(["--recipe", f"ours-{name}"])) for name in ("amfnet", "hanet"))
+    assert {key for key in amfnet if amfnet[key] != hanet[key]} == {"model", "recipe", "backbone_weights"}
+    assert (amfnet["epochs"] * amfnet["epoch_steps"], amfnet["rotation_corners"]) == (40_000, None)
+
+
+@pytest.mark.parametrize("word", ["-0.1", "1.5"])
+def test_paste_is_a_probability(word):
+    with pytest.raises(ValueError, match=f"--paste {word}: a probability, from 0 to 1"):
+        parse_train_config(["--paste", word])
 
 
 @pytest.mark.parametrize("name", [f.name for f in fields(TrainConfig) if "_" in f.name and f.type is int])
