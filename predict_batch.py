@@ -61,10 +61,10 @@ def predict(config: PredictConfig, share: Share) -> int:
     output = config.output or config.checkpoint.parent / f"predict-{images_of(config, pairs)}"
     refuse_among_images(output, pairs, config)
     threshold = predictor.choose_threshold(config.threshold)
-    settings = MapSettings(output, config.save, threshold, config.min_area, config.palette, curve=config.report)
+    settings = MapSettings(output, config.save, threshold, config.min_area, config.palette)
     protocol, records = protocol_of(config, predictor, reading, settings, pairs), Records(output)
     if share.rank == 0:
-        records.begin(protocol, (pair.name for pair in pairs), config.skip_existing)
+        records.begin(protocol, {pair.name: pair.stamp for pair in pairs}, config.skip_existing)
         write_legend(settings)
     share.meet()
     size, count = config.batch_size or BATCH, len(pairs)
@@ -150,8 +150,12 @@ def how_to_read(config: PredictConfig, predictor: ChangePredictor, pairs: Sequen
     """
     reading = reading_from(predictor.about.get("reading"))
     if config.bands or config.scale != "auto":
-        chosen = choose_reading(pairs, config.bands, config.scale)
-        reading = replace(reading, bands=chosen.bands, limits=chosen.limits)
+        bands = config.bands or reading.bands
+        if config.scale == "auto" and len(reading.limits) == len(bands):
+            reading = replace(reading, bands=bands)  # other places of the bands trained on, the same values
+        else:
+            chosen = choose_reading(pairs, bands, config.scale)
+            reading = replace(reading, bands=chosen.bands, limits=chosen.limits)
     elif any(high > 255 for _, high in reading.limits) and kind_of(pairs[0].before) == "uint8":
         log.warning(
             "%s has 8 bits, but this network was trained on values up to %g, so all will look dark to it; if that is "
@@ -196,8 +200,8 @@ def protocol_of(
 def job_of(pairs: Sequence[Pair], reading: Reading, settings: MapSettings, go_on: bool, number: int) -> MapJob:
     """The job of a pair, done already if its record says so and the run goes on."""
     pair = pairs[number]
-    done = go_on and Records(settings.output).done(pair.name)
-    return MapJob(pair.name, partial(OpenPair, pair, reading), settings, done)
+    done = go_on and Records(settings.output).done(pair.name, pair.stamp)
+    return MapJob(pair.name, partial(OpenPair, pair, reading), settings, done, pair.stamp)
 
 
 def write_legend(settings: MapSettings) -> None:

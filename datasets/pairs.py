@@ -21,6 +21,12 @@ class Pair:
     after: Path
     label: Path | None = None
 
+    @property
+    def stamp(self) -> str:
+        """Names, sizes and times of change of its files: another stamp, another pair."""
+        files = [(path.name, path.stat()) for path in (self.before, self.after, self.label) if path]
+        return " ".join(f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in files)
+
 
 def find_pairs(root: Path, split: str, labels: bool = True, folders: Names | None = None) -> list[Pair]:
     """Find the pairs of one split, sorted by name, and log the arrangement; see `list_split`.

@@ -24,6 +24,7 @@ from datasets.pairs import find_pairs
 from datasets.raster import read_image, read_label
 from models import MODELS
 from tests.utils.test_predictor import steps_at_and_off_borders
+from tests.utils.test_report import read_report
 from utils import pipeline
 from utils.change_map import NOT_COUNTED, PALETTES, error_map, overlay
 from utils.checkpoint import save_checkpoint
@@ -232,6 +233,42 @@ def test_a_pair_that_failed_is_tried_again(checkpoint, data, tmp_path):
     assert len(list((tmp_path / "out" / "mask").iterdir())) == 4
 
 
+def test_going_on_sees_that_a_pair_has_changed(checkpoint, data, tmp_path):
+    """Another image, or a label that was not there, under the same name: drawn anew, and nothing else is."""
+    flags = ("--checkpoint", checkpoint, "--data-root", data, "--no-report", "--save", "probability16")
+    hidden = (data / "test" / "label").rename(tmp_path / "label")
+    predict(*flags, "--output", tmp_path / "out")
+    kept = (tmp_path / "out" / "probability16" / "scene_0000.png").stat().st_mtime_ns
+    shutil.copy(data / "test" / "B" / "scene_0003.png", data / "test" / "B" / "scene_0002.png")
+    predict(*flags, "--output", tmp_path / "out", "--skip-existing")
+    predict(*flags, "--output", tmp_path / "anew")
+    assert contents(tmp_path / "out" / "probability16") == contents(tmp_path / "anew" / "probability16")
+    assert (tmp_path / "out" / "probability16" / "scene_0000.png").stat().st_mtime_ns == kept
+    hidden.rename(data / "test" / "label")
+    predict(*flags, "--output", tmp_path / "out", "--skip-existing")
+    assert sum(json.loads((tmp_path / "out" / "metrics.json").read_text())["pixels"].values()) == 4 * 64 * 64
+
+
+def test_a_report_that_was_left_out_has_its_curve_later(checkpoint, drawn_set, tmp_path):
+    flags = ("--checkpoint", checkpoint, "--data-root", drawn_set)
+    predict(*flags, "--output", tmp_path / "at-once")
+    predict(*flags, "--output", tmp_path / "later", "--no-report")
+    predict(*flags, "--output", tmp_path / "later", "--skip-existing")
+    assert read_report(tmp_path / "later" / "report.html")[0]["curve"]["recall"]
+    assert contents(tmp_path / "later")["report.html"] == contents(tmp_path / "at-once")["report.html"]
+
+
+@pytest.mark.parametrize("theirs", ["metrics.json", "records/of-sales.txt"])
+def test_what_no_prediction_made_is_left_alone(theirs, checkpoint, drawn_set, tmp_path, capsys):
+    """Such as the metrics.json of the run itself."""
+    (tmp_path / "records").mkdir()
+    (tmp_path / theirs).write_text("mine")
+    before = contents(tmp_path)
+    predict("--checkpoint", checkpoint, "--data-root", drawn_set, "--output", tmp_path, code=2)
+    assert f"{tmp_path / theirs}: not of a prediction" in capsys.readouterr().err
+    assert contents(tmp_path) == before
+
+
 def test_a_new_run_forgets_the_old_summary(checkpoint, data, tmp_path, monkeypatch):
     flags = ("--checkpoint", checkpoint, "--data-root", data, "--output", tmp_path / "out")
     predict(*flags)
@@ -281,6 +318,7 @@ def predict_as(rank, ranks, monkeypatch, *flags, **options):
         patch.setenv("RANK", str(rank))
         patch.setenv("WORLD_SIZE", str(ranks))
         patch.setattr(Share, "meet", lambda share: None)
+        patch.setattr(Records, "_refuse_others", lambda records: None)  # which the first one does before all others
         predict(*flags, "--skip-existing", **options)
 
 
@@ -450,6 +488,24 @@ def test_images_of_other_depth_than_those_trained_on_are_told(checkpoint, drawn_
     assert "has 8 bits, but" not in capsys.readouterr().err
     predict("--checkpoint", checkpoint, "--data-root", drawn_set, "--output", tmp_path / "plain", "--no-report")
     assert contents(tmp_path / "out" / "mask") == contents(tmp_path / "plain" / "mask")
+
+
+def test_bands_and_scale_overrule_no_more_than_themselves(checkpoint, drawn_set, tmp_path, capsys):
+    """A network of bands 3, 2, 1 up to 4000: --scale keeps the bands, --bands the values."""
+    pytest.importorskip("rasterio")
+    content = torch.load(checkpoint, weights_only=True)
+    reading = {"bands": [3, 2, 1], "limits": [[0.0, 4000.0]] * 3, "change_value": None, "ignore_value": None}
+    save_checkpoint(tmp_path / "deep.pt", {**content, "reading": reading})
+    (pair, *_) = find_pairs(drawn_set, "test")
+    for role in ("before", "after"):
+        geotiff(tmp_path / f"{role}.tif", read_image(getattr(pair, role)).astype(np.uint16) * 10)
+    files = ("--before", tmp_path / "before.tif", "--after", tmp_path / "after.tif", "--no-report")
+    for flags, bands, limit in ((("--scale", 2550), [3, 2, 1], 2550), (("--bands", "1,2,3"), [1, 2, 3], 4000)):
+        predict("--checkpoint", tmp_path / "deep.pt", *files, "--output", tmp_path / "out", *flags)
+        used = json.loads((tmp_path / "out" / "metrics.json").read_text())["protocol"]["reading"]
+        assert (used["bands"], used["limits"]) == (bands, [[0, limit]] * 3)
+    predict("--checkpoint", checkpoint, *files, "--output", tmp_path / "out", code=1)
+    assert "3 bands of uint16 are not 8-bit grey or RGB; say --bands and --scale" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -56,7 +56,6 @@ class MapSettings:
         threshold: probability over which a pixel is changed.
         min_area: regions of fewer pixels are called unchanged.
         palette: of error maps.
-        curve: whether to count pixels of labelled pairs by probability, for a precision-recall curve.
     """
 
     output: Path
@@ -64,7 +63,6 @@ class MapSettings:
     threshold: float = 0.5
     min_area: int = 0
     palette: str = "amfnet"
-    curve: bool = False
 
 
 class PairMaps:
@@ -75,7 +73,7 @@ class PairMaps:
         counts: pixels by truth and prediction, int64 (2, 2); see `count_pixels`.
         changed: number of changed pixels.
         known: number of pixels with data.
-        levels: pixels by truth and probability, int64 (2, LEVELS), if they are counted.
+        levels: pixels by truth and probability, int64 (2, LEVELS), for a precision-recall curve.
     """
 
     def __init__(self, name: str, scene: Scene, settings: MapSettings, gaps: bool) -> None:
@@ -92,7 +90,7 @@ class PairMaps:
         """
         self._scene, self._settings, self._stack = scene, settings, ExitStack()
         self.counts, self.changed, self.known = torch.zeros(2, 2, dtype=torch.int64), 0, 0
-        self.levels = torch.zeros(2, LEVELS, dtype=torch.int64) if settings.curve and scene.labelled else None
+        self.levels = torch.zeros(2, LEVELS, dtype=torch.int64)
         kinds = [k for k in settings.save if (scene.labelled or k != "error") and (scene.grid or k not in PLACED)]
         self.files = {kind: f"{kind}/{name}.{PLACED.get(kind, 'png')}" for kind in kinds}
         self._filter = AreaFilter(settings.min_area)
@@ -136,8 +134,7 @@ class PairMaps:
         if mask is not None:
             truth = torch.from_numpy(mask)
             self.counts += count_pixels(torch.from_numpy(strip.changed), truth)
-            if self.levels is not None:
-                self.levels += count_levels(torch.from_numpy(strip.probability), truth)
+            self.levels += count_levels(torch.from_numpy(strip.probability), truth)
         self.changed += int(strip.changed.sum())
         self.known += strip.changed.size if strip.known is None else int(strip.known.sum())
 
