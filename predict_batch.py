@@ -14,11 +14,12 @@ import torch
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+from datasets.label_counts import refuse_other_codes
 from datasets.layouts import FOLDERS, has_split, list_images
-from datasets.measurements import choose_reading
+from datasets.measurements import overruled
 from datasets.open_pair import OpenPair
-from datasets.pairs import Pair, find_pairs, fingerprint, match_pairs, refuse_inside
-from datasets.raster import WindowedImage, pixel_kind, read_label
+from datasets.pairs import Pair, find_pairs, fingerprint, image_fingerprint, match_pairs, refuse_inside
+from datasets.raster import WindowedImage, read_label
 from datasets.reading import Reading, as_rgb, reading_from
 from datasets.threads import threaded
 from utils.change_map import OVERLAY, PALETTES, draw_legend
@@ -146,34 +147,16 @@ def how_to_read(config: PredictConfig, predictor: ChangePredictor, pairs: Sequen
     """As the checkpoint says; --bands, --scale and the label codes overrule it.
 
     Raises:
-        ValueError: that makes other than as many channels as the network takes.
+        ValueError: that makes other than as many channels as the network takes, or labels are coded otherwise.
     """
-    reading = reading_from(predictor.about.get("reading"))
-    if config.bands or config.scale != "auto":
-        bands = config.bands or reading.bands
-        if config.scale == "auto" and len(reading.limits) == len(bands):
-            reading = replace(reading, bands=bands)  # other places of the bands trained on, the same values
-        else:
-            chosen = choose_reading(pairs, bands, config.scale)
-            reading = replace(reading, bands=chosen.bands, limits=chosen.limits)
-    elif any(high > 255 for _, high in reading.limits) and kind_of(pairs[0].before) == "uint8":
-        log.warning(
-            "%s has 8 bits, but this network was trained on values up to %g, so all will look dark to it; if that is "
-            "not meant, say --scale 255", pairs[0].before, max(high for _, high in reading.limits),
-        )  # fmt: skip
+    reading = overruled(reading_from(predictor.about.get("reading")), pairs, config.bands, config.scale)
     codes = {"change_value": config.change_value, "ignore_value": config.ignore_value}
     reading = replace(reading, **{name: value for name, value in codes.items() if value is not None})
     if reading.channels != predictor.channels:
         raise ValueError(f"{reading.channels} bands, but this network takes {predictor.channels}; say which: --bands")
+    if config.change_value is None:
+        refuse_other_codes(pairs, reading)
     return reading
-
-
-def kind_of(path: Path) -> str:
-    """Type of an image's values; empty where it cannot be read, which is told later."""
-    try:
-        return pixel_kind(path)[1]
-    except (ValueError, OSError):
-        return ""
 
 
 def protocol_of(
@@ -189,6 +172,7 @@ def protocol_of(
         "split": images_of(config, pairs),
         "pairs": len(pairs),
         "data": fingerprint(pairs),
+        "trained_on_these": image_fingerprint(pairs) == about.get("trained_on"),
         "reading": reading.as_plain(),
         "tile_size": config.tile_size,
         "overlap": predictor.overlap,

@@ -45,9 +45,12 @@ def write_summary(
     write_text(output / "metrics.json", json.dumps(content, indent=1) + "\n")
     _tell(output, rows, result, protocol)
     if counts is not None and not counts[1].sum():
-        log.warning("no label has a changed pixel: scores of the changed class say nothing")
+        read = ", ".join(f"--{n.replace('_', '-')} {protocol['reading'][n]}" for n in ("change_value", "ignore_value"))
+        log.warning("no label has a changed pixel (read by %s): scores of the changed class say nothing", read)
     if counts is not None and protocol["selected_on"] == "test":
         log.warning("this checkpoint was chosen on the test split of its data set: scores there flatter")
+    if protocol["trained_on_these"]:
+        log.warning("this checkpoint was trained on these very pairs: maps and scores flatter")
 
 
 def _tell(
