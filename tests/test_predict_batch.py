@@ -88,6 +88,8 @@ def test_only_what_is_asked_for_is_saved(checkpoint, drawn_set, tmp_path, capsys
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         "probability", "records", "per_image.csv", "metrics.json", "protocol.json"
     }  # fmt: skip
+    predict("--checkpoint", checkpoint, "--data-root", drawn_set, "--output", tmp_path / "none", "--save", "geo")
+    assert "--save geo: no pair has the label or the place on earth for that" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         predict("--checkpoint", checkpoint, "--save", "masks")
     assert "'masks' is not known; choose of mask, error" in capsys.readouterr().err
@@ -431,7 +433,8 @@ def test_maps_lie_where_the_images_lie(checkpoint, drawn_set, tmp_path):
     geotiff(tmp_path / "before.tif", before, nodata=0)
     geotiff(tmp_path / "after.tif", after[:, 10:], left=20)
     files = ("--before", tmp_path / "before.tif", "--after", tmp_path / "after.tif")
-    predict("--checkpoint", checkpoint, *files, "--output", tmp_path / "out", "--save", "mask,geo,polygons,probability")
+    save = "mask,geo,polygons,probability,geo-probability,geo-probability16"
+    predict("--checkpoint", checkpoint, *files, "--output", tmp_path / "out", "--save", save)
     name = tmp_path.name
     with rasterio.open(tmp_path / "out" / "geo" / f"{name}.tif") as drawn, rasterio.open(files[1]) as source:
         assert (drawn.bounds, drawn.crs, drawn.transform) == (source.bounds, source.crs, source.transform)
@@ -440,7 +443,14 @@ def test_maps_lie_where_the_images_lie(checkpoint, drawn_set, tmp_path):
     known[:20] = known[:, :10] = False
     assert np.array_equal(values == nodata, ~known)
     assert np.array_equal(values == 255, pixels(tmp_path / "out" / "mask" / f"{name}.png") == 255)
-    assert not pixels(tmp_path / "out" / "probability" / f"{name}.png")[~known].any()
+    shown = pixels(tmp_path / "out" / "probability" / f"{name}.png")
+    assert not shown[~known].any()
+    for kind, step in (("geo-probability", 1 / 254), ("geo-probability16", 1 / 65534)):
+        with rasterio.open(tmp_path / "out" / kind / f"{name}.tif") as drawn:
+            assert (drawn.bounds, drawn.crs, drawn.scales) == (source.bounds, source.crs, (step,))
+            read = drawn.read(1, masked=True)
+        assert np.array_equal(read.mask, ~known)
+        assert np.abs(read * step - shown / 255)[known].max() < 0.51 / 255 + 0.51 * step
     (row,) = csv.DictReader((tmp_path / "out" / "per_image.csv").open())
     assert float(row["changed_share"]) == pytest.approx((values == 255).sum() / known.sum(), rel=1e-5)
     features = json.loads((tmp_path / "out" / "polygons" / f"{name}.geojson").read_text())["features"]
