@@ -14,11 +14,12 @@ import torch
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+from datasets.label_counts import refuse_other_codes
 from datasets.layouts import FOLDERS, has_split, list_images
-from datasets.measurements import choose_reading
+from datasets.measurements import overruled
 from datasets.open_pair import OpenPair
-from datasets.pairs import Pair, find_pairs, fingerprint, match_pairs, refuse_inside
-from datasets.raster import WindowedImage, pixel_kind, read_label
+from datasets.pairs import Pair, find_pairs, fingerprint, image_fingerprint, match_pairs, refuse_inside
+from datasets.raster import WindowedImage, read_label
 from datasets.reading import Reading, as_rgb, reading_from
 from datasets.threads import threaded
 from utils.change_map import OVERLAY, PALETTES, draw_legend
@@ -61,10 +62,10 @@ def predict(config: PredictConfig, share: Share) -> int:
     output = config.output or config.checkpoint.parent / f"predict-{images_of(config, pairs)}"
     refuse_among_images(output, pairs, config)
     threshold = predictor.choose_threshold(config.threshold)
-    settings = MapSettings(output, config.save, threshold, config.min_area, config.palette, curve=config.report)
+    settings = MapSettings(output, config.save, threshold, config.min_area, config.palette)
     protocol, records = protocol_of(config, predictor, reading, settings, pairs), Records(output)
     if share.rank == 0:
-        records.begin(protocol, (pair.name for pair in pairs), config.skip_existing)
+        records.begin(protocol, {pair.name: pair.stamp for pair in pairs}, config.skip_existing)
         write_legend(settings)
     share.meet()
     size, count = config.batch_size or BATCH, len(pairs)
@@ -146,30 +147,16 @@ def how_to_read(config: PredictConfig, predictor: ChangePredictor, pairs: Sequen
     """As the checkpoint says; --bands, --scale and the label codes overrule it.
 
     Raises:
-        ValueError: that makes other than as many channels as the network takes.
+        ValueError: that makes other than as many channels as the network takes, or labels are coded otherwise.
     """
-    reading = reading_from(predictor.about.get("reading"))
-    if config.bands or config.scale != "auto":
-        chosen = choose_reading(pairs, config.bands, config.scale)
-        reading = replace(reading, bands=chosen.bands, limits=chosen.limits)
-    elif any(high > 255 for _, high in reading.limits) and kind_of(pairs[0].before) == "uint8":
-        log.warning(
-            "%s has 8 bits, but this network was trained on values up to %g, so all will look dark to it; if that is "
-            "not meant, say --scale 255", pairs[0].before, max(high for _, high in reading.limits),
-        )  # fmt: skip
+    reading = overruled(reading_from(predictor.about.get("reading")), pairs, config.bands, config.scale)
     codes = {"change_value": config.change_value, "ignore_value": config.ignore_value}
     reading = replace(reading, **{name: value for name, value in codes.items() if value is not None})
     if reading.channels != predictor.channels:
         raise ValueError(f"{reading.channels} bands, but this network takes {predictor.channels}; say which: --bands")
+    if config.change_value is None:
+        refuse_other_codes(pairs, reading)
     return reading
-
-
-def kind_of(path: Path) -> str:
-    """Type of an image's values; empty where it cannot be read, which is told later."""
-    try:
-        return pixel_kind(path)[1]
-    except (ValueError, OSError):
-        return ""
 
 
 def protocol_of(
@@ -185,6 +172,7 @@ def protocol_of(
         "split": images_of(config, pairs),
         "pairs": len(pairs),
         "data": fingerprint(pairs),
+        "trained_on_these": image_fingerprint(pairs) == about.get("trained_on"),
         "reading": reading.as_plain(),
         "tile_size": config.tile_size,
         "overlap": predictor.overlap,
@@ -196,8 +184,8 @@ def protocol_of(
 def job_of(pairs: Sequence[Pair], reading: Reading, settings: MapSettings, go_on: bool, number: int) -> MapJob:
     """The job of a pair, done already if its record says so and the run goes on."""
     pair = pairs[number]
-    done = go_on and Records(settings.output).done(pair.name)
-    return MapJob(pair.name, partial(OpenPair, pair, reading), settings, done)
+    done = go_on and Records(settings.output).done(pair.name, pair.stamp)
+    return MapJob(pair.name, partial(OpenPair, pair, reading), settings, done, pair.stamp)
 
 
 def write_legend(settings: MapSettings) -> None:

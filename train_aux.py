@@ -22,7 +22,7 @@ from datasets.held_out import hold_out, warn_of_overlap
 from datasets.label_counts import LabelCounts, count_changed
 from datasets.layouts import has_split
 from datasets.measurements import choose_reading, measure_statistics
-from datasets.pairs import Pair, find_pairs, fingerprint, refuse_inside
+from datasets.pairs import Pair, find_pairs, fingerprint, image_fingerprint, refuse_inside
 from datasets.pfbs import PFBSSampler
 from datasets.reading import Reading, reading_from
 from datasets.recognition import introduce, recognise, set_statistics
@@ -65,6 +65,7 @@ class Data:
     label_counts: LabelCounts
     caches: dict[str, TileCache]  # by split; a held-out val is in train's
     fingerprint: str
+    trained_on: str  # fingerprint of the images of train, with those held out
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -120,12 +121,12 @@ def train(config: TrainConfig) -> dict[str, float]:
     if distributed.rank() == 0:
         write_text(folder / COUNTS, data.label_counts.as_text())
     with Stopping() as stopping, progress_bar(config, steps, len(run.history), unfinished) as progress:
-        trainer = Trainer(run, validation_loader(data, config, device), stopping)
+        trainer = Trainer(run, validation_loader(data, config, device), stopping, progress)
         for number in range(len(run.history), config.epochs):
             epoch, unfinished = unfinished or Epoch(number, steps[number]), None
             progress.set_description(f"epoch {number + 1}/{config.epochs}")
             sampler.set_epoch(number, skip=epoch.step * a_step)
-            trainer.train(loader, epoch, progress)
+            trainer.train(loader, epoch)
             run.end_epoch(trainer.validate(epoch, sampler.pool_size(number)))
         scores = trainer.finish()
     if distributed.rank() == 0:
@@ -184,7 +185,8 @@ def open_data(config: TrainConfig, divisor: int, last: Checkpoint | None, folder
     statistics = last["statistics"] if last else statistics_of(config, train, reading, name)
     caches = caches_of(config, {"train": pairs} if val[0] in changed_in else {"train": train, "val": val}, reading)
     changed = [changed_in[pair] for pair in train]
-    return Data(train, val, val_sizes, selected_on, changed, statistics, reading, counts, caches, data)
+    seen = image_fingerprint(pairs)
+    return Data(train, val, val_sizes, selected_on, changed, statistics, reading, counts, caches, data, seen)
 
 
 def caches_of(config: TrainConfig, splits: Mapping[str, Sequence[Pair]], reading: Reading) -> dict[str, TileCache]:
@@ -281,6 +283,7 @@ def about_run(config: TrainConfig, data: Data) -> Checkpoint:
         "recipe": config.recipe,
         "selected_on": data.selected_on,
         "data": data.fingerprint,
+        "trained_on": data.trained_on,
     }
 
 
@@ -288,10 +291,9 @@ def say_next(run: Run) -> None:
     """Say where everything is and how to go on."""
     config, folder = run.config, run.folder
     log.info("best.pt: %s; curves: %s", folder / "best.pt", folder / "curves.png")
-    split = "test" if has_split(config.data_root, "test") else "val"
-    if has_split(config.data_root, split):
-        flags = f"--checkpoint {folder / 'best.pt'} --data-root {config.data_root} --split {split}"
-        log.info("next: python predict_batch.py %s", flags)
+    split = next((name for name in ("test", "val", "train") if has_split(config.data_root, name)), None)
+    flags = f"--checkpoint {folder / 'best.pt'} --data-root {config.data_root}{f' --split {split}' if split else ''}"
+    log.info("next: python predict_batch.py %s", flags)
 
 
 if __name__ == "__main__":

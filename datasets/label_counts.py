@@ -13,6 +13,7 @@ from datasets.reading import Reading
 from datasets.threads import threaded
 
 log = logging.getLogger(__name__)
+LOOKED_AT = 8  # labels, to tell how all are coded before anything is predicted
 
 
 class LabelCounts:
@@ -98,6 +99,27 @@ def count_changed(pairs: Sequence[Pair], reading: Reading = PLAIN, counts: Label
     share = sum(changed) / known_levels(histogram, reading).sum()
     log.info("%s; %.2f %% of pixels changed, in %d pairs", where, 100 * share, np.count_nonzero(changed))
     return changed
+
+
+def refuse_other_codes(pairs: Sequence[Pair], reading: Reading) -> None:
+    """Look at a few labels, whether they can be coded as a checkpoint says; those without any change tell nothing.
+
+    Raises:
+        ValueError: they cannot.
+    """
+    labels, histogram = [pair.label for pair in pairs if pair.label], np.zeros(256, np.int64)
+    for label in labels[:: -(-len(labels) // LOOKED_AT) or 1]:
+        try:
+            histogram += LabelCounts(reading).levels(label)
+        except (ValueError, OSError):  # damaged, which is told when it is its turn, or too large to look at
+            continue
+    found = np.flatnonzero(histogram).tolist()
+    if set(found) - {0, reading.ignore_value} and (problem := coding_problem(histogram, reading)):
+        values = ", ".join(map(str, found[:6]))
+        raise ValueError(
+            f"{labels[0].parent}: labels of values {values}: {problem}, as the checkpoint has it; if these are coded "
+            f"otherwise than what it was trained on, say --change-value and --ignore-value"
+        )
 
 
 def coding_problem(histogram: np.ndarray, reading: Reading) -> str:

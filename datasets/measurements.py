@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -56,6 +57,31 @@ def choose_reading(
     listed = ", ".join(f"{band}: {low:g} to {high:g}" for band, (low, high) in zip(chosen, limits, strict=True))
     log.info("images of %d bands, %s; read as 0 to 255 from band %s", count, kind, listed)
     return Reading(chosen, limits, change_value, ignore_value)
+
+
+def overruled(reading: Reading, pairs: Sequence[Pair], bands: Sequence[int] = (), scale: str = "auto") -> Reading:
+    """A checkpoint's reading, of which flags overrule what they say and no more; warns of values it cannot fit.
+
+    Args:
+        reading: the checkpoint's.
+        pairs: what is predicted.
+        bands: see `choose_reading`; none: the checkpoint's.
+        scale: see `choose_reading`; "auto": the checkpoint's limits, as long as there is one for each band.
+
+    Raises:
+        ValueError: as `choose_reading`.
+    """
+    bands = tuple(bands) or reading.bands
+    if scale != "auto" or len(reading.limits) != len(bands):
+        chosen = choose_reading(pairs, bands, scale)
+        return replace(reading, bands=chosen.bands, limits=chosen.limits)
+    path, (_, kind) = _first_kind(pairs, skip_unreadable=True)
+    if kind == "uint8" and (most := max((high for _, high in reading.limits), default=0)) > 255:
+        log.warning(
+            "%s has 8 bits, but this network was trained on values up to %g, so all will look dark to it; if that is "
+            "not meant, say --scale 255", path, most,
+        )  # fmt: skip
+    return replace(reading, bands=bands)
 
 
 def _first_kind(pairs: Sequence[Pair], skip_unreadable: bool) -> tuple[Path, tuple[int, str]]:

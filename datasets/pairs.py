@@ -3,7 +3,7 @@
 import hashlib
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from datasets.layouts import Names, SplitFiles, in_folders, list_images, list_split, nearest
@@ -20,6 +20,12 @@ class Pair:
     before: Path
     after: Path
     label: Path | None = None
+
+    @property
+    def stamp(self) -> str:
+        """Names, sizes and times of change of its files: another stamp, another pair."""
+        files = [(path.name, path.stat()) for path in (self.before, self.after, self.label) if path]
+        return " ".join(f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in files)
 
 
 def find_pairs(root: Path, split: str, labels: bool = True, folders: Names | None = None) -> list[Pair]:
@@ -86,3 +92,8 @@ def fingerprint(pairs: Sequence[Pair]) -> str:
         for path in (pair.before, pair.after, pair.label):
             digest.update(f"{pair.name} {path.stat().st_size if path else 0}\n".encode())
     return digest.hexdigest()[:16]
+
+
+def image_fingerprint(pairs: Sequence[Pair]) -> str:
+    """The same, whether there are labels or not."""
+    return fingerprint([replace(pair, label=None) for pair in pairs])

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from datasets import gdal
 from datasets.gdal import BOMBS, GDAL, GEO, PILLOW_LIMIT, Unsuitable, named
@@ -268,12 +268,13 @@ class WindowedImage:
 
 
 def _pillow_size(path: Path, label: bool) -> tuple[tuple[int, int] | None, bool]:
-    """(height, width), None for more pixels than Pillow agrees to open, and whether it has more than 8 bits."""
+    """(height, width) and whether it has more than 8 bits; None for what Pillow does not open, but rasterio may."""
     try:
         with _opened(path, label, to_decode=False) as image:
             return (image.height, image.width), image.mode in DEEP_GREY
     except ValueError as error:
-        if isinstance(error.__cause__, BOMBS):
+        bands = isinstance(error.__cause__, UnidentifiedImageError) and path.suffix.lower() in TIFF and gdal.installed()
+        if bands or isinstance(error.__cause__, BOMBS):
             return None, False
         raise
 

@@ -11,7 +11,8 @@ import pytest
 from datasets.catalog import CATALOG, GENERIC, STATISTICS
 from datasets.pairs import find_pairs
 from datasets.transforms import AUGMENTATIONS
-from utils.config import parse_predict_config, parse_train_config
+from utils.config import PredictConfig, parse_predict_config, parse_train_config
+from utils.maps import KINDS
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 COMMAND = re.compile(r"python (?:-m )?(train_aux|predict_batch|tools\.\w+)(?:\.py)?(?: (.*))?$")
@@ -83,6 +84,14 @@ def test_flags_for_training_are_understood(flags, monkeypatch):
 def test_a_misspelt_flag_would_be_seen(command, monkeypatch):
     with pytest.raises((SystemExit, ValueError, AssertionError)):
         parse(command, monkeypatch)
+
+
+def test_the_table_says_what_can_be_saved():
+    """No more and no less than --save takes, and the first of it by default."""
+    rows = README.split("| `--save` ")[1].split("\n\n")[0].splitlines()[2:]
+    words = [word for row in rows for word in re.findall(r"`([\w-]+)`", row.split("|")[1])]
+    assert sorted(words) == sorted(KINDS)
+    assert tuple(words[:4]) == PredictConfig().save
 
 
 def test_there_are_commands():

@@ -90,6 +90,21 @@ def test_choosing_on_test_marks_every_output(drawn_set, tmp_path, capsys):
     assert "chosen on the test split" in capsys.readouterr().err
 
 
+def test_pairs_that_were_trained_on_are_told(drawn_set, tmp_path, capsys):
+    """Also without their labels, and by other flags; pairs of the test split are not among them."""
+    shutil.copytree(drawn_set, data := tmp_path / "data", ignore=shutil.ignore_patterns("val", "test"))
+    train(data, tmp_path / "run", epochs=1)
+    _, command = capsys.readouterr().err.split("next: python predict_batch.py ")
+    flags = command.splitlines()[0].split()
+    folders = ("--before", data / "train" / "A", "--after", data / "train" / "B")
+    test = ("--data-root", drawn_set, "--split", "test")
+    for number, (images, seen) in enumerate([(flags[2:], True), (folders, True), (test, False)]):
+        predict(*flags[:2], *images, "--output", tmp_path / f"out-{number}")
+        assert ("was trained on these very pairs" in capsys.readouterr().err) == seen
+        metrics = json.loads((tmp_path / f"out-{number}" / "metrics.json").read_text())
+        assert metrics["protocol"]["trained_on_these"] is seen
+
+
 def test_the_tuned_threshold_is_reported_beside_the_plain_one(drawn_set, tmp_path, capsys):
     train(drawn_set, tmp_path / "run", epochs=1)
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())

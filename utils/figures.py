@@ -82,7 +82,7 @@ def draw_precision_recall(
     for name, (precision, recall) in marks.items():
         axes.plot(100 * recall, 100 * precision, "o", markersize=5, label=name)
     axes.set(xlabel="recall (%)", ylabel="precision (%)", xlim=(0, 100), ylim=(0, 101))
-    axes.legend(fontsize=8, loc="lower left")
+    figure.legend(title="threshold", ncols=len(marks), fontsize=8, loc="outside lower center")  # covers no curve
     with written_whole(path) as partial:
         figure.savefig(partial, format="png")
 

@@ -30,13 +30,15 @@ def _gdal() -> Any:
 class GeoTiff:
     """A georeferenced TIFF of one band under way: tiled, compressed, and with overviews when it is closed."""
 
-    def __init__(self, path: Path, grid: Grid, nodata: int | None = None) -> None:
+    def __init__(self, path: Path, grid: Grid, nodata: int | None = None, dtype: str = "uint8", one: int = 1) -> None:
         """Begin the file.
 
         Args:
             path: the file.
             grid: where its pixels lie.
             nodata: the value that means so; None: all pixels are data.
+            dtype: of the values.
+            one: the value that means 1, which the file says, so that other programs show it as 1.
         """
         import rasterio
 
@@ -45,13 +47,15 @@ class GeoTiff:
         self._waiting: list[np.ndarray] = []  # rows that do not fill a row of tiles yet
         with _gdal():
             self._dataset = rasterio.open(
-                path, "w", driver="GTiff", dtype="uint8", count=1, height=height, width=width, crs=grid.crs,
+                path, "w", driver="GTiff", dtype=dtype, count=1, height=height, width=width, crs=grid.crs,
                 transform=rasterio.Affine(*grid.transform), nodata=nodata, tiled=True, blockxsize=BLOCK,
                 blockysize=BLOCK, compress="deflate", bigtiff="if_safer",
             )  # fmt: skip
+            if one > 1:
+                self._dataset.scales = (1 / one,)
 
     def write(self, rows: np.ndarray) -> None:
-        """Add the next rows, uint8 (n, width)."""
+        """Add the next rows, (n, width)."""
         self._waiting.append(rows)
         count = sum(map(len, self._waiting))
         if count >= BLOCK:  # a tile is compressed once, when it is full

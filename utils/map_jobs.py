@@ -16,7 +16,9 @@ log = logging.getLogger(__name__)
 class MapJob:
     """A pair of which maps are drawn (a `Job` of utils.pipeline)."""
 
-    def __init__(self, name: str, open_scene: Callable[[], Scene], settings: MapSettings, done: bool = False) -> None:
+    def __init__(
+        self, name: str, open_scene: Callable[[], Scene], settings: MapSettings, done: bool = False, stamp: str = ""
+    ) -> None:
         """Open nothing yet.
 
         Args:
@@ -24,8 +26,9 @@ class MapJob:
             open_scene: opens it.
             settings: what is written.
             done: whether that was done before; it is then opened to take its place among the others, and no more.
+            stamp: tells, in its record, which files it was made of.
         """
-        self.name, self.settings, self.done = name, settings, done
+        self.name, self.settings, self.done, self.stamp = name, settings, done, stamp
         self.records = Records(settings.output)
         self.open_scene = open_scene
         self._scene: Scene | None = None
@@ -67,7 +70,8 @@ class MapJob:
         self._maps = None
         row = image_row(self.name, maps.changed, maps.known, maps.counts if self.scene.labelled else None)
         facts: dict[str, object] = {"size": self.scene.size, "windows": self._windows, "aligned": self.scene.aligned}
-        if maps.levels is not None:
+        facts["stamp"] = self.stamp
+        if self.scene.labelled:
             facts["levels"] = sparse(maps.levels)
         self.records.write(self.name, {"row": row, **facts, "files": list(maps.files.values())})
 

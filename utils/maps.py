@@ -18,7 +18,12 @@ from utils.regions import AreaFilter, RegionTable, Strip
 from utils.tiling import Grid, Window
 
 PNGS = {"mask": (1, 8), "error": (3, 8), "overlay": (3, 8), "probability": (1, 8), "probability16": (1, 16)}
-PLACED = {"geo": "tif", "polygons": "geojson"}  # of scenes that say where on earth they lie
+TIFFS = {  # value that means 1, value that means no data, type
+    "geo": (255, NO_DATA, "uint8"),
+    "geo-probability": (254, 255, "uint8"),
+    "geo-probability16": (65534, 65535, "uint16"),
+}
+PLACED = {**dict.fromkeys(TIFFS, "tif"), "polygons": "geojson"}  # of scenes that say where on earth they lie
 KINDS = (*PNGS, *PLACED)  # what can be saved: images with their channels and bits, others with their suffix
 
 
@@ -56,7 +61,6 @@ class MapSettings:
         threshold: probability over which a pixel is changed.
         min_area: regions of fewer pixels are called unchanged.
         palette: of error maps.
-        curve: whether to count pixels of labelled pairs by probability, for a precision-recall curve.
     """
 
     output: Path
@@ -64,7 +68,6 @@ class MapSettings:
     threshold: float = 0.5
     min_area: int = 0
     palette: str = "amfnet"
-    curve: bool = False
 
 
 class PairMaps:
@@ -75,7 +78,7 @@ class PairMaps:
         counts: pixels by truth and prediction, int64 (2, 2); see `count_pixels`.
         changed: number of changed pixels.
         known: number of pixels with data.
-        levels: pixels by truth and probability, int64 (2, LEVELS), if they are counted.
+        levels: pixels by truth and probability, int64 (2, LEVELS), for a precision-recall curve.
     """
 
     def __init__(self, name: str, scene: Scene, settings: MapSettings, gaps: bool) -> None:
@@ -92,12 +95,12 @@ class PairMaps:
         """
         self._scene, self._settings, self._stack = scene, settings, ExitStack()
         self.counts, self.changed, self.known = torch.zeros(2, 2, dtype=torch.int64), 0, 0
-        self.levels = torch.zeros(2, LEVELS, dtype=torch.int64) if settings.curve and scene.labelled else None
+        self.levels = torch.zeros(2, LEVELS, dtype=torch.int64)
         kinds = [k for k in settings.save if (scene.labelled or k != "error") and (scene.grid or k not in PLACED)]
         self.files = {kind: f"{kind}/{name}.{PLACED.get(kind, 'png')}" for kind in kinds}
         self._filter = AreaFilter(settings.min_area)
         self._pngs: dict[str, PngStream] = {}
-        self._tiff: GeoTiff | None = None
+        self._tiffs: dict[str, GeoTiff] = {}
         self._regions = RegionTable() if "polygons" in kinds else None
         for kind in kinds:
             (settings.output / kind).mkdir(parents=True, exist_ok=True)
@@ -106,11 +109,13 @@ class PairMaps:
             for kind in kinds:
                 if kind in PNGS:
                     self._pngs[kind] = PngStream(self._partial[kind], scene.size, *PNGS[kind])
-            if scene.grid and set(kinds) & set(PLACED):
-                if "geo" not in kinds:  # polygons are taken from a map in its place
-                    self._partial["geo"] = settings.output / "polygons" / f".{name}.tif"
-                    stack.callback(self._partial["geo"].unlink, missing_ok=True)
-                self._tiff = GeoTiff(self._partial["geo"], scene.grid, NO_DATA if gaps else None)
+            if "polygons" in kinds and "geo" not in kinds:  # they are taken from a map in its place
+                self._partial["geo"] = settings.output / "polygons" / f".{name}.tif"
+                stack.callback(self._partial["geo"].unlink, missing_ok=True)
+            for kind, (one, nodata, dtype) in TIFFS.items():
+                if scene.grid and kind in self._partial:
+                    scale = one if kind != "geo" else 1
+                    self._tiffs[kind] = GeoTiff(self._partial[kind], scene.grid, nodata if gaps else None, dtype, scale)
             self._stack = stack.pop_all()
 
     def write(self, top: int, probability: np.ndarray) -> None:
@@ -128,16 +133,18 @@ class PairMaps:
         mask = self._scene.mask(window)
         for kind, png in self._pngs.items():
             png.write(self._drawn(kind, strip, mask, window))
-        if self._tiff:
-            drawn = change_map(strip.changed)
-            self._tiff.write(drawn if strip.known is None else np.where(strip.known, drawn, np.uint8(NO_DATA)))
+        for kind, tiff in self._tiffs.items():
+            one, nodata, dtype = TIFFS[kind]
+            drawn = change_map(strip.changed) if kind == "geo" else levels(strip.probability, one, dtype)
+            if strip.known is not None:
+                drawn[~strip.known] = nodata
+            tiff.write(drawn)
         if self._regions:
             self._regions.add(strip)
         if mask is not None:
             truth = torch.from_numpy(mask)
             self.counts += count_pixels(torch.from_numpy(strip.changed), truth)
-            if self.levels is not None:
-                self.levels += count_levels(torch.from_numpy(strip.probability), truth)
+            self.levels += count_levels(torch.from_numpy(strip.probability), truth)
         self.changed += int(strip.changed.sum())
         self.known += strip.changed.size if strip.known is None else int(strip.known.sum())
 
@@ -150,9 +157,8 @@ class PairMaps:
             return error_map(strip.changed, mask, PALETTES[self._settings.palette])
         if kind == "overlay":
             return overlay(self._scene.picture(window), strip.changed)
-        most, type_of = (255, np.uint8) if kind == "probability" else (65535, np.uint16)
         probability = strip.probability if strip.known is None else strip.probability * strip.known
-        return (probability * most).round().astype(type_of)
+        return levels(probability, *((255, "uint8") if kind == "probability" else (65535, "uint16")))
 
     def finish(self) -> None:
         """End all files and give them their names.
@@ -163,15 +169,20 @@ class PairMaps:
         """
         for png in self._pngs.values():
             png.close()
-        if self._tiff:
-            self._tiff.close()
+        for tiff in self._tiffs.values():
+            tiff.close()
         if self._regions and self._scene.grid:
             write_polygons(self._partial["polygons"], self._partial["geo"], self._scene.grid, self._regions.regions())
         self._stack.close()
 
     def abandon(self) -> None:
         """Remove what is not finished."""
-        for file in (*self._pngs.values(), self._tiff):
-            if file:
-                file.abandon()
+        files: list[PngStream | GeoTiff] = [*self._pngs.values(), *self._tiffs.values()]
+        for file in files:
+            file.abandon()
         self._stack.__exit__(InterruptedError, InterruptedError(), None)
+
+
+def levels(probability: np.ndarray, one: int, dtype: str) -> np.ndarray:
+    """Probabilities in [0, 1] as integers, of which `one` means 1."""
+    return (probability * one).round().astype(dtype)

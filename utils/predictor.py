@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 TTA = ("flips", "rotations", "swap")  # what test-time augmentation may vary
 AT_ONCE = 2**20  # pixels of a scene predicted whole, and of a batch: 1024 x 1024, where HANet takes 2.5 GB
 TILE = 512  # side of a window in larger scenes
+EDGE = 0.02  # of [0, 1]: a tuned threshold there is no good sign
 BATCH = 8  # windows at a time, if they are small
 Dates = tuple[np.ndarray, np.ndarray]  # before and after, uint8 (h, w, channels)
 
@@ -87,7 +88,13 @@ class ChangePredictor:
             return self.threshold if asked is None else float(asked)
         if "tuned_threshold" not in self.about:
             raise ValueError("--threshold tuned: this checkpoint has none; a run stores one at its end")
-        return float(self.about["tuned_threshold"])
+        tuned = float(self.about["tuned_threshold"])
+        if not EDGE < tuned < 1 - EDGE:
+            log.warning(
+                "--threshold tuned: %g lies at the edge of [0, 1], so on val the network hardly told change from none; "
+                "look at precision_recall.png, and compare 0.5", tuned,
+            )  # fmt: skip
+        return tuned
 
     def cover(self, height: int, width: int) -> Cover:
         """The windows of a scene."""

@@ -17,6 +17,7 @@ from utils.metrics import scores
 from utils.run_log import write_text
 
 FOLDER, PARTS = "records", ".parts"
+SUMMARY = ("per_image.csv", "metrics.json", "report.html")
 COUNTS = ("tn", "fp", "fn", "tp")
 SAME = (  # settings that a run which goes on must share with the one before
     "checkpoint_sha256", "reading", "tile_size", "overlap", "tta", "threshold", "min_area", "save", "palette",
@@ -29,20 +30,22 @@ class Records:
     def __init__(self, output: Path) -> None:
         self.output, self.folder = output, output / FOLDER
 
-    def begin(self, protocol: Mapping[str, Any], names: Iterable[str], go_on: bool) -> None:
+    def begin(self, protocol: Mapping[str, Any], stamps: Mapping[str, str], go_on: bool) -> None:
         """Make the folder ready, and keep the settings in it.
 
         Args:
             protocol: settings of this run.
-            names: its pairs.
+            stamps: of its pairs by name; see `done`.
             go_on: whether to keep what is there of them and whole; without that everything is forgotten.
 
         Raises:
-            ValueError: to go on, the settings would have to be those of what is there.
+            ValueError: to go on, the settings would have to be those of what is there; or something else is there.
             OSError: the folder cannot be written.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
         kept = self.output / "protocol.json"
+        if not kept.is_file():
+            self._refuse_others()
+        self.folder.mkdir(parents=True, exist_ok=True)
         here = json.loads(json.dumps(protocol))  # tuples become lists
         if go_on and kept.is_file():
             there = json.loads(kept.read_text(encoding="utf-8"))
@@ -54,17 +57,23 @@ class Records:
                     f"{self.output}: holds maps predicted with other settings ({'; '.join(changed)}); say --output "
                     f"for another folder, or leave out --skip-existing to draw all anew"
                 )
-        for name in ("per_image.csv", "metrics.json", "report.html"):  # of maps that are now drawn
+        for name in SUMMARY:  # of maps that are now drawn
             (self.output / name).unlink(missing_ok=True)
         if go_on:
-            for name in names:
-                if not self.done(name):
+            for name, stamp in stamps.items():
+                if not self.done(name, stamp):
                     (self.folder / f"{name}.json").unlink(missing_ok=True)
         else:
             self.end()
             shutil.rmtree(self.folder)
             self.folder.mkdir()
         write_text(kept, json.dumps(here, indent=1) + "\n")
+
+    def _refuse_others(self) -> None:
+        """Files that no prediction made, such as a run's metrics.json, are neither removed nor replaced."""
+        theirs = [self.output / name for name in SUMMARY if (self.output / name).exists()]
+        if theirs := theirs + (list(self.folder.iterdir()) if self.folder.is_dir() else []):
+            raise ValueError(f"{theirs[0]}: not of a prediction, but would be replaced; name another --output")
 
     def end(self) -> None:
         """Remove what processes kept for each other."""
@@ -82,10 +91,10 @@ class Records:
             return None
         return content if isinstance(content, dict) else None
 
-    def done(self, name: str) -> bool:
-        """Whether a pair was predicted, and all its files are there."""
+    def done(self, name: str, stamp: str) -> bool:
+        """Whether a pair was predicted from images and label of this stamp, and all its files are there."""
         content = self.read(name)
-        if not content or "row" not in content:
+        if not content or "row" not in content or content.get("stamp") != stamp:
             return False
         return all((self.output / path).is_file() for path in content["files"])
 

@@ -80,7 +80,7 @@ class PartJob(MapJob):
             share: which process this is.
             shift: of who does which rows; see `Share.rows`.
         """
-        super().__init__(job.name, job.open_scene, job.settings, job.done)
+        super().__init__(job.name, job.open_scene, job.settings, job.done, job.stamp)
         self.share, self.shift = share, shift
         self._tops: list[int] = []
 

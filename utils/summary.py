@@ -43,15 +43,23 @@ def write_summary(
     write_csv(output / "per_image.csv", rows)
     content = {"scores": result, "pixels": pixels, "failed": failed, "protocol": protocol}
     write_text(output / "metrics.json", json.dumps(content, indent=1) + "\n")
-    _tell(output, rows, result, protocol)
+    kinds = {path.split("/")[0] for content in whole.values() for path in content["files"]}
+    _tell(output, rows, result, protocol, [kind for kind in protocol["save"] if kind in kinds])
     if counts is not None and not counts[1].sum():
-        log.warning("no label has a changed pixel: scores of the changed class say nothing")
+        read = ", ".join(f"--{n.replace('_', '-')} {protocol['reading'][n]}" for n in ("change_value", "ignore_value"))
+        log.warning("no label has a changed pixel (read by %s): scores of the changed class say nothing", read)
     if counts is not None and protocol["selected_on"] == "test":
         log.warning("this checkpoint was chosen on the test split of its data set: scores there flatter")
+    if protocol["trained_on_these"]:
+        log.warning("this checkpoint was trained on these very pairs: maps and scores flatter")
 
 
 def _tell(
-    output: Path, rows: Sequence[Mapping[str, Any]], result: Mapping[str, float], protocol: Mapping[str, Any]
+    output: Path,
+    rows: Sequence[Mapping[str, Any]],
+    result: Mapping[str, float],
+    protocol: Mapping[str, Any],
+    kinds: Sequence[str],
 ) -> None:
     """Log where everything is and, with labels, the table of scores."""
     share = sum(row["changed_share"] for row in rows) / len(rows)
@@ -65,7 +73,9 @@ def _tell(
         log.info("%d pairs have dates or labels on different grids: seen on that of the earlier image", count)
     if result:
         log.info("%s", score_table({"all pairs": result}, SCORES))
-    log.info("maps: %s", ", ".join(str(output / kind) for kind in protocol["save"] if (output / kind).is_dir()))
+    log.info("maps: %s", ", ".join(str(output / kind) for kind in kinds) or "none")
+    if not kinds:
+        log.warning("--save %s: no pair has the label or the place on earth for that", ",".join(protocol["save"]))
     log.info("%s: %s, %s", "scores" if result else "shares", output / "per_image.csv", output / "metrics.json")
     old = sorted({path.stem for path in (output / "mask").glob("*.png")} - {row["name"] for row in rows})
     if old:

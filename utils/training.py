@@ -2,7 +2,9 @@
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
+from typing import NoReturn
 
 import torch
 from torch import nn
@@ -80,13 +82,15 @@ class Trainer:
         run: what is trained, and its folder.
         val_loader: batches of the split that chooses best.pt; of several processes each has its own.
         stopping: says whether a signal asked to stop.
+        progress: the bar of the whole run.
     """
 
     run: Run
     val_loader: Iterable[Batch]
     stopping: Stopping
+    progress: tqdm = field(default_factory=partial(tqdm, disable=True))
 
-    def train(self, loader: Iterable[Batch], epoch: Epoch, progress: tqdm) -> None:
+    def train(self, loader: Iterable[Batch], epoch: Epoch) -> None:
         """Train the rest of an epoch.
 
         Raises:
@@ -104,7 +108,7 @@ class Trainer:
 
         try:
             if not pause():
-                train_one_epoch(self.run.learner, loader, epoch, progress, pause)
+                train_one_epoch(self.run.learner, loader, epoch, self.progress, pause)
         except DivergedError as error:
             kept = self.run.folder / "diverged.pt"
             torch.save(error.batch, kept)
@@ -121,11 +125,13 @@ class Trainer:
         if not epoch.done:
             self._leave(epoch)
 
-    def _leave(self, epoch: Epoch) -> None:
-        """Keep the epoch as it is, say how to go on, and end the process as the signal asked."""
+    def _leave(self, epoch: Epoch | None = None) -> NoReturn:
+        """Keep an epoch as it is, say how to go on, and end the process as the signal asked."""
         assert self.stopping.received is not None
-        self.run.save_last(epoch)
+        if epoch:
+            self.run.save_last(epoch)
         number = self.stopping.received
+        self.progress.close()  # or it would be drawn again below the command
         log.info("stopped by %s; all that was trained is kept. To go on:\n  %s", number.name, self.run.command)
         raise SystemExit(128 + number)
 
@@ -185,8 +191,7 @@ class Trainer:
         try:
             result = self.evaluate(network_from(best).to(device), levels=True)
         except Stopped:
-            assert self.stopping.received is not None
-            raise SystemExit(128 + self.stopping.received) from None
+            self._leave()
         assert result.levels is not None
         level, tuned_f1 = best_threshold(result.levels)
         threshold, plain = (level + 1) / LEVELS, scores(result.counts)

@@ -1,9 +1,10 @@
 """Pictures: the right colours in the right places."""
 
 import numpy as np
+import pytest
 from PIL import Image
 
-from utils.figures import draw_grid, draw_shares, outlined
+from utils.figures import draw_grid, draw_precision_recall, draw_shares, outlined
 
 
 def test_grid_puts_every_image_in_its_line_and_block(tmp_path):
@@ -38,6 +39,18 @@ def test_outline_is_drawn_in_the_shrunk_image():
     assert red.sum() == 16 * 16 - 14 * 14
     assert red[8:24, 8:24].sum() == red.sum()
     assert not red[9:23, 9:23].any()
+
+
+def test_the_legend_covers_no_curve(tmp_path):
+    """A curve in the lower left corner, the worst there is, is drawn as if it were alone."""
+    curve = {"recall": np.linspace(0.3, 0, 50), "precision": np.linspace(0.05, 0.15, 50)}
+    drawn = []
+    for name in ("0.001, tuned, and a long name", "0"):
+        draw_precision_recall(curve, {name: (0.9, 0.9)}, tmp_path / "curve.png")
+        pixels = np.array(Image.open(tmp_path / "curve.png").convert("RGB"))
+        drawn.append(int((pixels == (0x30, 0x63, 0x8E)).all(-1).sum()))
+    assert drawn[0] == pytest.approx(drawn[1], rel=0.1)
+    assert drawn[0] > 100
 
 
 def test_shares_are_counted_in_the_right_bars(tmp_path, monkeypatch):

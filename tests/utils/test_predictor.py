@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from datasets.scenes import draw_scene
+from utils.checkpoint import save_checkpoint
 from utils.predictor import AT_ONCE, BATCH, TILE, ChangePredictor
 
 
@@ -26,6 +27,14 @@ def test_one_window_is_whole_image_inference_to_the_bit(checkpoint):
     assert (probability.shape, probability.dtype) == ((48, 64), np.float32)
     assert np.array_equal(probability, directly(predictor, before, after))
     assert probability.std() > 0.1
+
+
+@pytest.mark.parametrize(("tuned", "told"), [(0.001, True), (0.25, False), (0.995, True)])
+def test_a_tuned_threshold_at_the_edge_is_told(tuned, told, checkpoint, tmp_path, caplog):
+    content = torch.load(checkpoint, weights_only=True)
+    save_checkpoint(tmp_path / "best.pt", {**content, "tuned_threshold": tuned})
+    assert ChangePredictor(tmp_path / "best.pt", "cpu").choose_threshold("tuned") == tuned
+    assert (f"{tuned:g} lies at the edge" in caplog.text) == told
 
 
 @pytest.mark.parametrize("size", [(45, 63), (3, 1), (8, 9)])
