@@ -1,0 +1,99 @@
+"""Writes a checkpoint as an ONNX file, input scaling inside, after checking that it gives the same probabilities."""
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from datasets.scenes import draw_scene
+from utils.flags import given_flags, setting
+from utils.onnx_predictor import OnnxPredictor, write_onnx
+from utils.predictor import ChangePredictor
+from utils.runtime import errors_in_one_line, show_log, written_whole
+
+log = logging.getLogger("export")
+
+
+@dataclass(frozen=True)
+class ExportConfig:
+    """Settings of an export; the flags are made from these fields."""
+
+    checkpoint: Path = setting(Path("best.pt"), "best.pt of a run, or the run's folder")
+    output: Path | None = setting(None, "ONNX file to write (default: beside the checkpoint, its name)", parse=Path)
+    tolerance: float = setting(1e-4, "largest difference of a probability from PyTorch's that is let through")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the script; an expected error is one line on stderr and exit code 2."""
+    with errors_in_one_line():
+        show_log()
+        export(
+            ExportConfig(
+                **given_flags(
+                    ExportConfig,
+                    str(__doc__),
+                    argv,
+                )
+            )
+        )
+
+
+def export(config: ExportConfig) -> dict[str, float]:
+    """Write the file; nothing is left under its name unless it agrees with PyTorch.
+
+    Returns:
+        What was compared, and the largest difference of a probability.
+
+    Raises:
+        FileNotFoundError: there is no such checkpoint.
+        ValueError: a package is missing, the output is not called .onnx, or the file gives other probabilities.
+    """
+    checkpoint = config.checkpoint / "best.pt" if config.checkpoint.is_dir() else config.checkpoint
+    output = config.output or checkpoint.with_suffix(".onnx")
+    if output.suffix.lower() != ".onnx":
+        raise ValueError(f"--output {output}: predict_batch.py knows such a file by the suffix .onnx")
+    predictor = ChangePredictor(checkpoint, torch.device("cpu"))
+    with written_whole(output) as partial:
+        write_onnx(predictor, partial)
+        differences = compare(predictor, OnnxPredictor(partial, predictor.device))
+        worst = max(differences, key=lambda what: differences[what])
+        if not differences[worst] <= config.tolerance:
+            raise ValueError(
+                f"{output}: not written, for its probabilities are up to {differences[worst]:.1e} from PyTorch's "
+                f"({worst}); --tolerance {config.tolerance:g} is the most that is let through"
+            )
+    for what, difference in differences.items():
+        log.info("largest difference of a probability %.1e: %s", difference, what)
+    log.info("%s, %.1f MB", output, output.stat().st_size / 1e6)
+    log.info("next: python predict_batch.py --checkpoint %s --before OLD --after NEW --output MAPS", output)
+    return differences
+
+
+def compare(predictor: ChangePredictor, exported: OnnxPredictor) -> dict[str, float]:
+    """The largest absolute difference of a probability on each of the inputs."""
+    channels = predictor.scaling.mean.shape[1]
+    return {
+        what: float((exported.probability(*dates) - predictor.probability(*dates)).abs().max())
+        for what, dates in inputs(channels, predictor.size_divisor)
+    }
+
+
+def inputs(channels: int, divisor: int) -> Iterator[tuple[str, tuple[Tensor, Tensor]]]:
+    """Noise and drawn scenes of several batches and sizes: what they are, and both dates, uint8 (B, C, H, W)."""
+    generator = torch.Generator().manual_seed(0)
+    for batch, height, width in ((1, divisor, divisor), (3, 2 * divisor, 5 * divisor), (1, 256, 256)):
+        noise = torch.randint(0, 256, (2, batch, channels, height, width), dtype=torch.uint8, generator=generator)
+        yield f"noise, {batch} x {height} x {width}", (noise[0], noise[1])
+    for batch, height, width in ((1, 256, 256), (2, 128, 192)):
+        scenes = [draw_scene([0, index], max(height, width))[:2] for index in range(batch)]
+        dates = torch.from_numpy(np.stack(scenes, axis=1)).permute(0, 1, 4, 2, 3)  # (2, B, 3, side, side)
+        bands = dates[:, :, [band % 3 for band in range(channels)], :height, :width]
+        yield f"drawn scenes, {batch} x {height} x {width}", (bands[0], bands[1])
+
+
+if __name__ == "__main__":
+    main()
