@@ -11,6 +11,7 @@ from models.official import AMFNET_VARIANTS, behind, from_official
 from utils.checkpoint import save_checkpoint
 from utils.flags import given_flags, setting
 from utils.pickled_weights import read_state_dict
+from utils.recipes import RECIPES
 from utils.runtime import errors_in_one_line, show_log
 
 log = logging.getLogger("import")
@@ -52,13 +53,14 @@ def import_weights(config: ImportConfig) -> Path:
     if output.exists():
         raise ValueError(f"{output}: is already there; name another --output")
     selected_on = chosen_on(model, config.weights)
+    recipe = f"{model}-{config.data_name}"
     content = {
         "model": model,
         "options": options,
         "weights": network.state_dict(),
         "statistics": statistics_of(model, config.data_name),
         "threshold": 0.5,  # both take the larger of two logits
-        "recipe": model,
+        "recipe": recipe if recipe in RECIPES else model,
         "config": {"data_name": config.data_name},
         "selected_on": selected_on,
         "imported": {"file": config.weights.name, "sha256": hashlib.sha256(config.weights.read_bytes()).hexdigest()},

@@ -103,7 +103,7 @@ def test_pickled_hanet_there_and_back(options, pickled, tmp_path):
     run(pickled(network), "--data-name", "levir", "--output", tmp_path / "hanet.pt")
     content = load_checkpoint(tmp_path / "hanet.pt")
     assert content["statistics"] == STATISTICS["levir"]
-    assert (content["recipe"], content["selected_on"], content["threshold"]) == ("hanet", "val", 0.5)
+    assert (content["recipe"], content["selected_on"], content["threshold"]) == ("hanet-levir", "val", 0.5)
     before, after = torch.rand(2, 1, 3, 32, 16).unbind()
     with torch.no_grad():
         assert torch.equal(network_from(content)(before, after)[0], network(before, after)[0])
@@ -122,7 +122,7 @@ def test_state_dict_of_amfnet(capsys):
     run("F1_0.9_epoch_199.pth", "--data-name", "gz")
     content = load_checkpoint(Path("amfnet-gz.pt"))
     assert content["statistics"] == STATISTICS["none"]
-    assert content["selected_on"] == "test"
+    assert (content["recipe"], content["selected_on"]) == ("amfnet-gz", "test")
     assert content["imported"]["file"] == "F1_0.9_epoch_199.pth"
     assert "selected on: test" in capsys.readouterr().err
     images = golden.images((1, 32, 32))
