@@ -1,21 +1,32 @@
 """Writes a checkpoint as an ONNX file, input scaling inside, after checking that it gives the same probabilities."""
 
+import json
 import logging
+import math
+import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from datasets.scenes import draw_scene
+from utils.checkpoint import load_checkpoint
 from utils.flags import given_flags, setting
-from utils.onnx_predictor import OnnxPredictor, write_onnx
-from utils.predictor import ChangePredictor
+from utils.onnx_network import EXTRA, OnnxNetwork
+from utils.predictor import TorchNetwork
 from utils.runtime import errors_in_one_line, show_log, written_whole
 
 log = logging.getLogger("export")
+OPSET = 18  # the exporter's own; read by onnxruntime 1.14 and later
+KEPT = (  # what of a checkpoint travels in the metadata
+    "model", "options", "statistics", "reading", "threshold", "tuned_threshold", "recipe", "epoch", "scores",
+    "selected_on", "data", "imported", "versions",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -31,15 +42,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run the script; an expected error is one line on stderr and exit code 2."""
     with errors_in_one_line():
         show_log()
-        export(
-            ExportConfig(
-                **given_flags(
-                    ExportConfig,
-                    str(__doc__),
-                    argv,
-                )
-            )
-        )
+        export(ExportConfig(**given_flags(ExportConfig, str(__doc__), argv)))
 
 
 def export(config: ExportConfig) -> dict[str, float]:
@@ -56,10 +59,10 @@ def export(config: ExportConfig) -> dict[str, float]:
     output = config.output or checkpoint.with_suffix(".onnx")
     if output.suffix.lower() != ".onnx":
         raise ValueError(f"--output {output}: predict_batch.py knows such a file by the suffix .onnx")
-    predictor = ChangePredictor(checkpoint, torch.device("cpu"))
+    network = TorchNetwork(load_checkpoint(checkpoint), torch.device("cpu"))
     with written_whole(output) as partial:
-        write_onnx(predictor, partial)
-        differences = compare(predictor, OnnxPredictor(partial, predictor.device))
+        write_onnx(network, partial)
+        differences = compare(network, OnnxNetwork(partial, network.device))
         worst = max(differences, key=lambda what: differences[what])
         if not differences[worst] <= config.tolerance:
             raise ValueError(
@@ -73,12 +76,65 @@ def export(config: ExportConfig) -> dict[str, float]:
     return differences
 
 
-def compare(predictor: ChangePredictor, exported: OnnxPredictor) -> dict[str, float]:
+def write_onnx(network: TorchNetwork, path: Path) -> None:
+    """Write a network as an ONNX file; whether it gives the same numbers is for the caller to check.
+
+    Raises:
+        ValueError: the packages are not there.
+    """
+    try:
+        import onnx  # noqa: F401
+        import onnxruntime  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise ValueError(
+            f"an ONNX file is written with onnx and onnxscript, and tried with onnxruntime: {EXTRA}"
+        ) from error
+    divisor: Any = network.size_divisor
+    batch, rows, columns = (torch.export.Dim(name) for name in ("batch", "rows", "columns"))
+    free = {0: batch, 2: divisor * rows, 3: divisor * columns}
+    # sizes of 1 would not stay free; and two tensors, since one given twice would become one input
+    before, after = torch.zeros(2, 2, network.channels, 3 * divisor, 4 * divisor, dtype=torch.uint8).unbind()
+    graph = torch.export.export(network, (before, after), dynamic_shapes=(free, free), strict=False)
+    with _quiet():
+        program: Any = torch.onnx.export(
+            graph,
+            input_names=["before", "after"],
+            output_names=["probability"],
+            opset_version=OPSET,
+            dynamic_shapes=(free, free),  # the names of free sizes
+            dynamo=True,
+            verbose=False,
+        )
+    for node in program.model.graph.all_nodes():
+        node.metadata_props.clear()  # lines of source, with the paths of this machine
+    kept = {name: network.about[name] for name in KEPT if name in network.about} | {"size_divisor": divisor}
+    program.model.metadata_props.update({name: json.dumps(value) for name, value in kept.items()})
+    program.save(path)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the warnings and notes of the exporter's own workings."""
+    packages = [logging.getLogger(name) for name in ("onnxscript", "onnx_ir", "torch.onnx")]
+    levels = [package.level for package in packages]
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            for package in packages:
+                package.setLevel(logging.ERROR)
+            yield
+    finally:
+        for package, level in zip(packages, levels, strict=True):
+            package.setLevel(level)
+
+
+@torch.inference_mode()
+def compare(network: TorchNetwork, exported: OnnxNetwork) -> dict[str, float]:
     """The largest absolute difference of a probability on each of the inputs."""
-    channels = predictor.scaling.mean.shape[1]
     return {
-        what: float((exported.probability(*dates) - predictor.probability(*dates)).abs().max())
-        for what, dates in inputs(channels, predictor.size_divisor)
+        what: float((exported(*dates) - network(*dates)).abs().nan_to_num(nan=math.inf).max())
+        for what, dates in inputs(network.channels, network.size_divisor)
     }
 
 
