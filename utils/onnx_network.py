@@ -85,6 +85,7 @@ def _session(path: Path, device: torch.device) -> Any:
         log.warning("this onnxruntime knows no GPU, so the CPU predicts; onnxruntime-gpu is the package that does")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
+    options.enable_cpu_mem_arena = False  # it would hold on to the most that any size has needed, and more
     options.log_severity_level = 4  # what fails is raised, and need not be printed too
     try:
         return onnxruntime.InferenceSession(path, options, providers=providers)

@@ -233,6 +233,7 @@ def test_legacy_file_that_claims_too_much(tmp_path):
     [
         ([torch.ones(1)], "holds a list, neither a state dict nor a network"),
         ({}, "holds no tensor"),
+        ({"model": "hanet", "options": {}, "weights": {}}, "is a checkpoint of this project; predict_batch.py"),
         ({"epoch": 3, "state_dict": {"weight": torch.ones(1)}}, "holds other things than tensors: epoch, state_dict"),
     ],
 )
