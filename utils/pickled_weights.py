@@ -221,7 +221,7 @@ def _state_dict(content: object) -> dict[str, Tensor]:
     if not isinstance(content, Mapping):
         raise RefusedError(f"holds a {type(content).__name__}, neither a state dict nor a network")
     if {"model", "options", "weights"} <= content.keys():
-        raise RefusedError("is a checkpoint of this project; predict_batch.py and tools/export_onnx.py take it as it is")
+        raise RefusedError("is a checkpoint of this project; predict_batch.py takes it as it is")
     others = [str(key) for key, value in content.items() if not isinstance(value, Tensor)]
     if others or not content:
         listed = f"other things than tensors: {', '.join(others[:8])}" if others else "no tensor"
