@@ -26,6 +26,8 @@ class OnnxNetwork:
         device: of the tensors that it takes and gives: the CPU, whatever computes.
         channels: of an image.
         size_divisor: height and width must be multiples of it.
+        at_once: pixels of a scene predicted whole, and of a batch. Fewer than PyTorch's: onnxruntime keeps all scores
+            of HANet's attention, which takes 1.9 GB at 512 x 512; twice the side has 8 times as many.
         can_swap: whether exchanged images are scaled as they were before, each date having the same statistics.
 
     Args:
@@ -36,6 +38,8 @@ class OnnxNetwork:
         FileNotFoundError: there is no such file.
         ValueError: the file is damaged or none of ours, or onnxruntime is not there.
     """
+
+    at_once = 2**18
 
     def __init__(self, path: Path, device: torch.device) -> None:
         self._session = _session(path, device)

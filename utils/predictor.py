@@ -32,6 +32,7 @@ class TorchNetwork(nn.Module):
     """The network of a checkpoint as a function from two dates to a probability of change; see `OnnxNetwork`."""
 
     can_swap = True
+    at_once = AT_ONCE
 
     def __init__(self, content: Checkpoint, device: torch.device) -> None:
         super().__init__()
@@ -114,7 +115,7 @@ class ChangePredictor:
 
     def cover(self, height: int, width: int) -> Cover:
         """The windows of a scene."""
-        whole = self.tile_size == 0 or (self.tile_size is None and height * width <= AT_ONCE)
+        whole = self.tile_size == 0 or (self.tile_size is None and height * width <= self.model.at_once)
         side = self.tile_size or TILE
         return Cover((height, width), (height, width) if whole else (side, side), self.overlap)
 
@@ -126,7 +127,7 @@ class ChangePredictor:
     def batch_for(self, shape: tuple[int, int]) -> int:
         """How many windows of a shape are predicted at a time."""
         height, width = self.padded(shape)
-        return self.batch_size or max(1, min(BATCH, AT_ONCE // (height * width)))
+        return self.batch_size or max(1, min(BATCH, self.model.at_once // (height * width)))
 
     def collate(self, dates: Sequence[Dates]) -> tuple[Tensor, Tensor]:
         """Windows of one padded shape as a batch, uint8 (B, channels, H, W) twice.

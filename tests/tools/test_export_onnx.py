@@ -105,6 +105,8 @@ def test_same_probabilities_at_any_size(key, exported):
 def test_file_says_how_to_use_it(exported):
     ours, onnx_file = both(exported("hanet"))
     assert onnx_file.threshold == 0.45
+    assert onnx_file.cover(512, 512).shape == onnx_file.cover(1024, 1024).shape == (512, 512)  # memory: see at_once
+    assert onnx_file.batch_for((512, 512)) == 1
     kept = ("model", "options", "statistics", "reading", "recipe", "selected_on", "data", "versions")
     assert {name: onnx_file.about[name] for name in kept} == {name: ours.about[name] for name in kept}
     assert str(Path(export_onnx.__file__).parents[1]).encode() not in (exported("hanet") / "best.onnx").read_bytes()
