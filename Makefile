@@ -25,7 +25,7 @@ bench: .venv/runtime
 	$(INSTALL) -r requirements.txt
 	touch $@
 
-.venv/dev: requirements.txt requirements-geo.txt requirements-dev.txt
+.venv/dev: requirements.txt requirements-geo.txt requirements-export.txt requirements-dev.txt
 	$(PYTHON) -m venv .venv
 	$(INSTALL) -r requirements-dev.txt
 	touch .venv/runtime $@

@@ -69,7 +69,7 @@ class BFM(nn.Module):
         self.dwconv = depthwise_separable(channels)
 
     def forward(self, concatenated: Tensor, difference: Tensor) -> Tensor:
-        if len(concatenated) < 2 and self.shared[1].training:
+        if self.shared[1].training and len(concatenated) < 2:
             raise ValueError(
                 "BFM normalises a 1 x 1 map over the batch: AMFNet needs at least two pairs in a training batch; "
                 "use --batch-size 2 or more"

@@ -5,7 +5,7 @@ unknown or missing key is an error.
 """
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from torch import Tensor, nn
 
@@ -23,6 +23,7 @@ AMFNET_VARIANTS: dict[str, dict[str, object]] = {  # the released ablations, in 
 }
 UNUSED = {f"up_{n}" for n in (2, 3, 4)} | {f"layer{n}_1x1" for n in (1, 2, 3, 4)} | {f"c{n}_conv" for n in (1, 2, 3, 4)}
 UNUSED |= {"fc", "fc1", "fc2", "fc3", "fc4"}
+LISTED = 8  # problems, or keys, that a message names before it counts the rest
 
 
 def _amfnet_names() -> dict[str, str]:
@@ -63,8 +64,8 @@ def our_names(keys: Iterable[str]) -> dict[str, str]:
     return {key: _rename(key, names) for key in keys if key.split(".")[0] not in UNUSED}
 
 
-def from_official(state: Mapping[str, Tensor], variant: str = "full") -> nn.Module:
-    """Build the network behind a published state dict and load it.
+def behind(state: Mapping[str, Tensor], variant: str = "full") -> tuple[str, dict[str, object]]:
+    """Name and options of the network behind a published state dict, as `build_model` takes them.
 
     AMFNet or HANet is seen from the keys. Three of AMFNet's variants (iam, exchange, full) share their keys, so
     the variant has to be said.
@@ -74,31 +75,53 @@ def from_official(state: Mapping[str, Tensor], variant: str = "full") -> nn.Modu
         variant: AMFNet's released ablation: backbone, bfam, bfm, iam, exchange or full.
 
     Raises:
+        ValueError: unknown variant or network.
+    """
+    state = _stripped(state)
+    if "conv0_0.weight" in state:
+        axes = {axis: f"{key}_attention_1.gamma" in state for axis, key in (("column", "col"), ("row", "row"))}
+        return "hanet", {"width": len(state["conv0_0.weight"]), **axes}
+    if "net.net.conv1.weight" not in state:
+        raise ValueError(
+            f"neither AMFNet's nor HANet's published keys (net.net.conv1.weight or conv0_0.weight), but "
+            f"{_listed(list(state))}"
+        )
+    if variant not in AMFNET_VARIANTS:
+        raise ValueError(f"AMFNet has no variant {variant!r}; choose one of {', '.join(AMFNET_VARIANTS)}")
+    return "amfnet", AMFNET_VARIANTS[variant]
+
+
+def from_official(state: Mapping[str, Tensor], variant: str = "full") -> nn.Module:
+    """Build the network behind a published state dict (see `behind`) and load it.
+
+    Raises:
         ValueError: unknown variant or network, or any unknown, missing or misshapen key, each by its name.
     """
-    state = {key.removeprefix("module."): value for key, value in state.items()}
-    unused, table = UNUSED, AMFNET_NAMES
-    if "conv0_0.weight" in state:
-        table = HANET_NAMES
-        axes = {axis: f"{key}_attention_1.gamma" in state for axis, key in (("column", "col"), ("row", "row"))}
-        network = build_model("hanet", width=len(state["conv0_0.weight"]), **axes)
-    elif "net.net.conv1.weight" in state:
-        if variant not in AMFNET_VARIANTS:
-            raise ValueError(f"AMFNet has no variant {variant!r}; choose one of {', '.join(AMFNET_VARIANTS)}")
-        network = build_model("amfnet", **AMFNET_VARIANTS[variant])
-        if not AMFNET_VARIANTS[variant].get("deep_supervision", True):
-            unused = unused | {f"output_aux_{n}" for n in (1, 2, 3)}
-    else:
-        raise ValueError("neither AMFNet's nor HANet's published keys (net.net.conv1.weight or conv0_0.weight)")
+    name, options = behind(state, variant)
+    state, network = _stripped(state), build_model(name, **options)
+    unused, table = UNUSED, HANET_NAMES if name == "hanet" else AMFNET_NAMES
+    if not options.get("deep_supervision", True):
+        unused = unused | {f"output_aux_{n}" for n in (1, 2, 3)}
     dropped = [key for key in state if key.split(".")[0] in unused]
     names = our_names(key for key in state if key not in dropped)
     ours = {names[key]: value for key, value in state.items() if key in names}
     problems = _misfits(network, ours, {prefix: published for published, prefix in table.items()})
     if problems:
-        raise ValueError(f"the weights do not fit {type(network).__name__}: {'; '.join(problems)}")
+        raise ValueError(f"the weights do not fit {type(network).__name__}: {_listed(problems, '; ')}")
     network.load_state_dict(ours)
     log.info("dropped %d tensors that no forward pass uses: %s", len(dropped), ", ".join(dropped))
     return network
+
+
+def _stripped(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The keys without the prefix that DataParallel gives them."""
+    return {key.removeprefix("module."): value for key, value in state.items()}
+
+
+def _listed(words: Sequence[str], comma: str = ", ") -> str:
+    """The first of many, and how many there are besides."""
+    more = len(words) - LISTED
+    return comma.join(words[:LISTED]) + (f" and {more} more" if more > 0 else "")
 
 
 def _rename(key: str, names: Mapping[str, str]) -> str:

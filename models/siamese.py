@@ -15,8 +15,8 @@ def both_dates(run: Callable[[Tensor], Tensor], before: Tensor, after: Tensor, s
     """
     if separate:
         return run(before), run(after)
-    first, second = run(torch.cat([before, after])).chunk(2)
-    return first, second
+    both = run(torch.cat([before, after]))
+    return both[: before.shape[0]], both[before.shape[0] :]  # unlike chunk(2), this exports for any batch size
 
 
 def check_pair(before: Tensor, after: Tensor, divisor: int, channels: int) -> None:

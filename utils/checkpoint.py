@@ -18,6 +18,7 @@ import models
 from utils.files import written_whole
 
 Checkpoint = dict[str, Any]
+_IMPORT = "weights of the networks' authors become one by: python -m tools.import_weights {} --data-name SET"
 
 
 def save_checkpoint(path: Path, content: Checkpoint) -> None:
@@ -43,16 +44,12 @@ def load_checkpoint(path: Path) -> Checkpoint:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ValueError(
-            f"{path}: not a checkpoint of plain tensors (damaged, or a pickled network, which could run any code: "
-            f"save its state_dict() instead)"
+            f"{path}: not a checkpoint of plain tensors, but damaged or a pickled network; {_IMPORT.format(path)}"
         ) from error
     except (RuntimeError, EOFError, ValueError, LookupError) as error:
         raise ValueError(f"{path}: not a checkpoint, or a damaged one") from error
     if not isinstance(content, dict) or not {"model", "options", "weights", "statistics"} <= content.keys():
-        raise ValueError(
-            f"{path}: not a checkpoint of this project; an authors' state dict goes through "
-            f"models.official.from_official first (README, Published weights)"
-        )
+        raise ValueError(f"{path}: not a checkpoint of this project; {_IMPORT.format(path)}")
     return content
 
 

@@ -24,6 +24,7 @@ def given_flags(
     epilog: str = "",
     required: Collection[str] = (),
     by_recipe: Collection[str] = (),
+    positional: Collection[str] = (),
 ) -> dict[str, Any]:
     """The flags given, and no others, so that something else can fill the rest; words join by - or _ (--batch_size).
 
@@ -34,6 +35,7 @@ def given_flags(
         epilog: shown below the flags.
         required: settings that must be given.
         by_recipe: settings whose default is not the field's.
+        positional: settings that are typed without a flag, and must be given.
     """
     formatter = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(
@@ -44,6 +46,10 @@ def given_flags(
         allow_abbrev=False,
     )
     for each in fields(settings):
+        if each.name in positional:
+            words_of = {"type": each.metadata["parse"], "metavar": each.name.upper(), "help": each.metadata["help"]}
+            parser.add_argument(each.name, **words_of)
+            continue
         names = [name for name in (each.name, ALIASES.get(each.name)) if name]
         spellings = [f"--{name.replace('_', '-')}" for name in names]
         options: dict[str, Any] = {

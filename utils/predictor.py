@@ -6,15 +6,17 @@ probability = ChangePredictor("best.pt")(before, after)  # uint8 (H, W, 3) twice
 
 import logging
 from collections.abc import Collection, Sequence
+from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from utils.checkpoint import load_checkpoint, network_from
+from utils.checkpoint import Checkpoint, load_checkpoint, network_from
 from utils.input_scaling import scaling_from
+from utils.onnx_network import OnnxNetwork
 from utils.runtime import is_out_of_memory, pick_device
 from utils.tiling import Blender, Cover
 
@@ -27,10 +29,31 @@ BATCH = 8  # windows at a time, if they are small
 Dates = tuple[np.ndarray, np.ndarray]  # before and after, uint8 (h, w, channels)
 
 
+class TorchNetwork(nn.Module):
+    """The network of a checkpoint as a function from two dates to a probability of change; see `OnnxNetwork`."""
+
+    can_swap = True
+    at_once = AT_ONCE
+
+    def __init__(self, content: Checkpoint, device: torch.device) -> None:
+        super().__init__()
+        self.device = device
+        self.network = network_from(content).to(device).to(memory_format=torch.channels_last)
+        self.scaling = scaling_from(content["statistics"]).to(device)
+        self.channels, self.size_divisor = self.scaling.mean.shape[1], cast(int, self.network.size_divisor)
+        self.about: dict[str, Any] = {name: value for name, value in content.items() if name != "weights"}
+
+    def forward(self, before: Tensor, after: Tensor, swapped: bool = False) -> Tensor:
+        """uint8 (B, C, H, W) twice -> float32 (B, H, W); dates are swapped behind the scaling that each has."""
+        dates = self.scaling(before, after)
+        return self.network(*(dates[::-1] if swapped else dates))[0].softmax(1)[:, 1]
+
+
 class ChangePredictor:
     """Predicts with a checkpoint, which says network, input statistics and threshold by itself.
 
     Attributes:
+        model: uint8 (B, channels, H, W) twice -> probability, float32 (B, H, W), of sizes that the network takes.
         about: the checkpoint without its weights: recipe, config, scores, epoch, what it was selected on.
         threshold: probability over which the run calls a pixel changed.
         channels: of an image.
@@ -50,7 +73,7 @@ class ChangePredictor:
         """Load the network.
 
         Args:
-            checkpoint: best.pt of a run.
+            checkpoint: best.pt of a run, or a .onnx file that tools/export_onnx.py made of one.
             device: auto, cpu, cuda or cuda:N.
             tile_size: side of a window; 0: every scene whole; None: scenes up to AT_ONCE pixels whole, others by TILE.
             overlap: pixels that windows share; None: a quarter of their side.
@@ -59,16 +82,15 @@ class ChangePredictor:
 
         Raises:
             FileNotFoundError: there is no checkpoint.
-            ValueError: it is none, or windows are not as this network takes them.
+            ValueError: it is none, or windows or views are not as this network takes them.
         """
-        content = load_checkpoint(Path(checkpoint))
-        self.device = pick_device(device) if isinstance(device, str) else device
-        self.network = network_from(content).to(self.device).to(memory_format=torch.channels_last)
-        self.scaling = scaling_from(content["statistics"]).to(self.device)
-        self.channels = self.scaling.mean.shape[1]
-        self.threshold = float(content.get("threshold", 0.5))
-        self.size_divisor = cast(int, self.network.size_divisor)
-        self.about = {name: value for name, value in content.items() if name != "weights"}
+        path, where = Path(checkpoint), pick_device(device) if isinstance(device, str) else device
+        self.model: OnnxNetwork | TorchNetwork
+        in_onnx = path.suffix.lower() == ".onnx"
+        self.model = OnnxNetwork(path, where) if in_onnx else TorchNetwork(load_checkpoint(path), where)
+        self.about, self.device = self.model.about, self.model.device
+        self.channels, self.size_divisor = self.model.channels, self.model.size_divisor
+        self.threshold = float(self.about.get("threshold", 0.5))
         self.tile_size, self.batch_size, self.views = tile_size, batch_size, _views(tta)
         side = tile_size or TILE
         self.overlap = side // 4 if overlap is None else overlap
@@ -77,6 +99,8 @@ class ChangePredictor:
             raise ValueError(f"--tile-size {side}: this network takes multiples of {self.size_divisor}")
         if not 0 <= self.overlap < side:
             raise ValueError(f"--overlap {self.overlap}: must be at least 0 and below the window's {side} pixels")
+        if "swap" in tta and not self.model.can_swap:
+            raise ValueError(f"--tta swap: {path} scales its two dates differently; predict with the .pt it is made of")
 
     def choose_threshold(self, asked: float | str | None) -> float:
         """The threshold asked for: a number, "tuned", or None for the checkpoint's own.
@@ -98,7 +122,7 @@ class ChangePredictor:
 
     def cover(self, height: int, width: int) -> Cover:
         """The windows of a scene."""
-        whole = self.tile_size == 0 or (self.tile_size is None and height * width <= AT_ONCE)
+        whole = self.tile_size == 0 or (self.tile_size is None and height * width <= self.model.at_once)
         side = self.tile_size or TILE
         return Cover((height, width), (height, width) if whole else (side, side), self.overlap)
 
@@ -110,7 +134,7 @@ class ChangePredictor:
     def batch_for(self, shape: tuple[int, int]) -> int:
         """How many windows of a shape are predicted at a time."""
         height, width = self.padded(shape)
-        return self.batch_size or max(1, min(BATCH, AT_ONCE // (height * width)))
+        return self.batch_size or max(1, min(BATCH, self.model.at_once // (height * width)))
 
     def collate(self, dates: Sequence[Dates]) -> tuple[Tensor, Tensor]:
         """Windows of one padded shape as a batch, uint8 (B, channels, H, W) twice.
@@ -165,11 +189,11 @@ class ChangePredictor:
     @torch.inference_mode()
     def _mean(self, before: Tensor, after: Tensor) -> Tensor:
         """Over all views of test-time augmentation, of which there is at least one."""
-        scaled = self.scaling(*(x.to(self.device, non_blocking=True) for x in (before, after)))
+        first, second = (x.to(self.device, non_blocking=True) for x in (before, after))
         total: Tensor | float = 0.0
         for turns, mirrored, swapped in self.views:
-            dates = [_turned(x, turns, mirrored) for x in scaled]
-            seen = self.network(*(dates[::-1] if swapped else dates))[0].softmax(1)[:, 1]  # (B, H, W) as turned
+            there = partial(_turned, turns=turns, mirrored=mirrored)
+            seen = self.model(there(first), there(second), swapped)  # (B, H, W) as turned
             back = torch.rot90(seen, -turns, (-2, -1))
             total = total + (back.flip(-1) if mirrored else back)
         return total / len(self.views)  # type: ignore[return-value]
@@ -215,7 +239,5 @@ def _views(tta: Collection[str]) -> list[tuple[int, bool, bool]]:
 
 
 def _turned(x: Tensor, turns: int, mirrored: bool) -> Tensor:
-    """(B, C, H, W) mirrored, then turned counterclockwise by quarters, in channels_last."""
-    if turns or mirrored:
-        x = torch.rot90(x.flip(-1) if mirrored else x, turns, (-2, -1))
-    return x.contiguous(memory_format=torch.channels_last)
+    """(B, C, H, W) mirrored, then turned counterclockwise by quarters."""
+    return torch.rot90(x.flip(-1) if mirrored else x, turns, (-2, -1))

@@ -17,7 +17,7 @@ def directly(predictor, before, after):
     """What the network says of images whose sides it takes."""
     batch = (torch.from_numpy(x.transpose(2, 0, 1).copy())[None] for x in (before, after))
     with torch.inference_mode():
-        return predictor.network(*predictor.scaling(*batch))[0].softmax(1)[0, 1].numpy()
+        return predictor.model.network(*predictor.model.scaling(*batch))[0].softmax(1)[0, 1].numpy()
 
 
 def test_one_window_is_whole_image_inference_to_the_bit(checkpoint):
@@ -116,9 +116,9 @@ def test_augmented_prediction_turns_with_the_images(checkpoint, kind):
 def test_swapped_dates_keep_their_own_statistics(checkpoint):
     before, after = images(32, 32)
     plain = ChangePredictor(checkpoint, "cpu")
-    batch = plain.scaling(*(torch.from_numpy(x.transpose(2, 0, 1).copy())[None] for x in (before, after)))
+    batch = plain.model.scaling(*(torch.from_numpy(x.transpose(2, 0, 1).copy())[None] for x in (before, after)))
     with torch.inference_mode():
-        there, back = (plain.network(*dates)[0].softmax(1)[0, 1].numpy() for dates in (batch, batch[::-1]))
+        there, back = (plain.model.network(*dates)[0].softmax(1)[0, 1].numpy() for dates in (batch, batch[::-1]))
     both = ChangePredictor(checkpoint, "cpu", tta=["swap"])(before, after)
     assert np.abs(both - (there + back) / 2).max() < 1e-6
     assert np.abs(there - back).max() > 0.01
@@ -141,7 +141,7 @@ def test_views_are_all_different(checkpoint, tta, count):
 def test_out_of_memory_halves_the_batch_and_says_so(checkpoint, error, monkeypatch, caplog):
     predictor = ChangePredictor(checkpoint, "cpu", tile_size=32, overlap=8, batch_size=10)
     before, after = images(70, 90)
-    expected, forward, sizes = predictor(before, after), predictor.network.forward, []
+    expected, forward, sizes = predictor(before, after), predictor.model.network.forward, []
 
     def little_memory(first, second):
         sizes.append(len(first))
@@ -149,7 +149,7 @@ def test_out_of_memory_halves_the_batch_and_says_so(checkpoint, error, monkeypat
             raise error
         return forward(first, second)
 
-    monkeypatch.setattr(predictor.network, "forward", little_memory)
+    monkeypatch.setattr(predictor.model.network, "forward", little_memory)
     assert np.abs(predictor(before, after) - expected).max() < 1e-5
     assert sizes == [10, 5, 2, 2, 2, 2, 2, 2]  # 12 windows; it is not tried again with more
     said = [record.getMessage().split(": ")[1] for record in caplog.records]
@@ -162,7 +162,7 @@ def test_a_window_that_does_not_fit_alone_is_an_error(checkpoint, monkeypatch):
     def no_memory(*dates):
         raise torch.OutOfMemoryError
 
-    monkeypatch.setattr(predictor.network, "forward", no_memory)
+    monkeypatch.setattr(predictor.model.network, "forward", no_memory)
     with pytest.raises(ValueError, match="out of memory with 1 windows of 32 x 40 pixels; give a smaller --tile-size"):
         predictor(*images(32, 40))
 
@@ -173,7 +173,7 @@ def test_other_errors_of_the_network_stay(checkpoint, monkeypatch):
     def broken(*dates):
         raise RuntimeError("something else")
 
-    monkeypatch.setattr(predictor.network, "forward", broken)
+    monkeypatch.setattr(predictor.model.network, "forward", broken)
     with pytest.raises(RuntimeError, match="something else"):
         predictor(*images(32, 40))
 

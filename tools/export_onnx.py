@@ -1,0 +1,156 @@
+"""Writes a checkpoint as an ONNX file, input scaling inside, after checking that it gives the same probabilities."""
+
+import json
+import logging
+import math
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from datasets.scenes import draw_scene
+from utils.checkpoint import load_checkpoint
+from utils.files import written_whole
+from utils.flags import given_flags, setting
+from utils.onnx_network import EXTRA, OnnxNetwork
+from utils.predictor import TorchNetwork
+from utils.runtime import errors_in_one_line, show_log
+
+log = logging.getLogger("export")
+OPSET = 18  # the exporter's own; read by onnxruntime 1.14 and later
+KEPT = (  # what of a checkpoint travels in the metadata
+    "model", "options", "statistics", "reading", "threshold", "tuned_threshold", "recipe", "epoch", "scores",
+    "selected_on", "data", "imported", "versions",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ExportConfig:
+    """Settings of an export; the flags are made from these fields."""
+
+    checkpoint: Path = setting(Path("best.pt"), "best.pt of a run, or the run's folder")
+    output: Path | None = setting(None, "ONNX file to write (default: beside the checkpoint, its name)", parse=Path)
+    tolerance: float = setting(1e-4, "largest difference of a probability from PyTorch's that is let through")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the script; an expected error is one line on stderr and exit code 2."""
+    with errors_in_one_line():
+        show_log()
+        export(ExportConfig(**given_flags(ExportConfig, str(__doc__), argv)))
+
+
+def export(config: ExportConfig) -> dict[str, float]:
+    """Write the file; nothing is left under its name unless it agrees with PyTorch.
+
+    Returns:
+        What was compared, and the largest difference of a probability.
+
+    Raises:
+        FileNotFoundError: there is no such checkpoint.
+        ValueError: a package is missing, the output is not called .onnx, or the file gives other probabilities.
+    """
+    checkpoint = config.checkpoint / "best.pt" if config.checkpoint.is_dir() else config.checkpoint
+    output = config.output or checkpoint.with_suffix(".onnx")
+    if output.suffix.lower() != ".onnx":
+        raise ValueError(f"--output {output}: predict_batch.py knows such a file by the suffix .onnx")
+    network = TorchNetwork(load_checkpoint(checkpoint), torch.device("cpu"))
+    with written_whole(output) as partial:
+        write_onnx(network, partial)
+        differences = compare(network, OnnxNetwork(partial, network.device))
+        worst = max(differences, key=lambda what: differences[what])
+        if not differences[worst] <= config.tolerance:
+            raise ValueError(
+                f"{output}: not written, for its probabilities are up to {differences[worst]:.1e} from PyTorch's "
+                f"({worst}); --tolerance {config.tolerance:g} is the most that is let through"
+            )
+    for what, difference in differences.items():
+        log.info("largest difference of a probability %.1e: %s", difference, what)
+    log.info("%s, %.1f MB", output, output.stat().st_size / 1e6)
+    log.info("next: python predict_batch.py --checkpoint %s --before OLD --after NEW --output MAPS", output)
+    return differences
+
+
+def write_onnx(network: TorchNetwork, path: Path) -> None:
+    """Write a network as an ONNX file; whether it gives the same numbers is for the caller to check.
+
+    Raises:
+        ValueError: the packages are not there.
+    """
+    try:
+        import onnx  # noqa: F401
+        import onnxruntime  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise ValueError(
+            f"an ONNX file is written with onnx and onnxscript, and tried with onnxruntime: {EXTRA}"
+        ) from error
+    divisor: Any = network.size_divisor
+    batch, rows, columns = (torch.export.Dim(name) for name in ("batch", "rows", "columns"))
+    free = {0: batch, 2: divisor * rows, 3: divisor * columns}
+    # sizes of 1 would not stay free; and two tensors, since one given twice would become one input
+    before, after = torch.zeros(2, 2, network.channels, 3 * divisor, 4 * divisor, dtype=torch.uint8).unbind()
+    graph = torch.export.export(network, (before, after), dynamic_shapes=(free, free), strict=False)
+    with _quiet():
+        program: Any = torch.onnx.export(
+            graph,
+            input_names=["before", "after"],
+            output_names=["probability"],
+            opset_version=OPSET,
+            dynamic_shapes=(free, free),  # the names of free sizes
+            dynamo=True,
+            verbose=False,
+        )
+    for node in program.model.graph.all_nodes():
+        node.metadata_props.clear()  # lines of source, with the paths of this machine
+    kept = {name: network.about[name] for name in KEPT if name in network.about} | {"size_divisor": divisor}
+    program.model.metadata_props.update({name: json.dumps(value) for name, value in kept.items()})
+    program.save(path)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the warnings and notes of the exporter's own workings."""
+    packages = [logging.getLogger(name) for name in ("onnxscript", "onnx_ir", "torch.onnx")]
+    levels = [package.level for package in packages]
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            for package in packages:
+                package.setLevel(logging.ERROR)
+            yield
+    finally:
+        for package, level in zip(packages, levels, strict=True):
+            package.setLevel(level)
+
+
+@torch.inference_mode()
+def compare(network: TorchNetwork, exported: OnnxNetwork) -> dict[str, float]:
+    """The largest absolute difference of a probability on each of the inputs."""
+    return {
+        what: float((exported(*dates) - network(*dates)).abs().nan_to_num(nan=math.inf).max())
+        for what, dates in inputs(network.channels, network.size_divisor)
+    }
+
+
+def inputs(channels: int, divisor: int) -> Iterator[tuple[str, tuple[Tensor, Tensor]]]:
+    """Noise and drawn scenes of several batches and sizes: what they are, and both dates, uint8 (B, C, H, W)."""
+    generator = torch.Generator().manual_seed(0)
+    for batch, height, width in ((1, divisor, divisor), (3, 2 * divisor, 5 * divisor), (1, 256, 256)):
+        noise = torch.randint(0, 256, (2, batch, channels, height, width), dtype=torch.uint8, generator=generator)
+        yield f"noise, {batch} x {height} x {width}", (noise[0], noise[1])
+    for batch, height, width in ((1, 256, 256), (2, 128, 192)):
+        scenes = [draw_scene([0, index], max(height, width))[:2] for index in range(batch)]
+        dates = torch.from_numpy(np.stack(scenes, axis=1)).permute(0, 1, 4, 2, 3)  # (2, B, 3, side, side)
+        bands = dates[:, :, [band % 3 for band in range(channels)], :height, :width]
+        yield f"drawn scenes, {batch} x {height} x {width}", (bands[0], bands[1])
+
+
+if __name__ == "__main__":
+    main()
