@@ -61,13 +61,13 @@ class ChangePairs(Dataset):
             augmentation: of draws.
             reading: how files become pixels.
             cached: gives what `read_sample` would, without opening files; a TileCache.
-            donors: indices of pairs whose changes may be pasted into others.
+            donors: indices of pairs with changes, for others to be remixed with.
         """
         self.pairs = list(pairs)
         self.augmentation = augmentation
         self.reading = reading
         self.cached = cached
-        self.donors = list(donors) if augmentation.paste else []
+        self.donors = list(donors) if augmentation.remix_share else []
 
     def __len__(self) -> int:
         return len(self.pairs)

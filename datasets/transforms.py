@@ -17,7 +17,7 @@ import torch
 from PIL import Image, ImageFilter
 from torch import Tensor
 
-from datasets.pasting import paste_changes
+from datasets.remix import remix
 from datasets.reading import IGNORE
 
 Sample = tuple[Tensor, Tensor, Tensor]
@@ -195,7 +195,7 @@ class Augmentation:
         colours: distorts the colours of one date; None to leave them.
         crop_size: side of the square that is then cropped by `crop_balanced`, pixels; 0 for none.
         time_swap: whether the dates are exchanged with probability 0.5.
-        paste: probability that changes of another sample are pasted into this one.
+        remix_share: probability that the sample is remixed with a donor.
     """
 
     geometry: Callable[[Sample, np.random.Generator, int], Sample] = unmoved
@@ -203,21 +203,21 @@ class Augmentation:
     colours: Callable[[Tensor, np.random.Generator], Tensor] | None = None
     crop_size: int = 0
     time_swap: bool = False
-    paste: float = 0.0
+    remix_share: float = 0.0
 
     def __call__(
         self, sample: Sample, rng: np.random.Generator, donor: Callable[[np.random.Generator], Sample] | None = None
     ) -> Sample:
-        """Move, crop, paste, recolour and exchange; the draws of each step follow those of the steps before.
+        """Move, crop, remix, recolour and exchange; the draws of each step follow those of the steps before.
 
         Args:
             sample: what is augmented.
             rng: of all draws.
-            donor: draws a sample whose changes may be pasted; without it none are.
+            donor: draws a sample with changes; without it nothing is remixed.
         """
         sample = self._moved(sample, rng)
-        if donor and rng.random() < self.paste:
-            sample = paste_changes(sample, self._moved(donor(rng), rng), rng)
+        if donor and rng.random() < self.remix_share:
+            sample = remix(sample, self._moved(donor(rng), rng), rng)
         before, after, mask = sample
         if self.colours:
             before, after = self.colours(before, rng), self.colours(after, rng)
@@ -240,7 +240,7 @@ AUGMENTATIONS = {
 
 
 def build_augmentation(
-    name: str, crop_size: int = 0, time_swap: bool = False, corners: str | None = None, paste: float = 0.0
+    name: str, crop_size: int = 0, time_swap: bool = False, corners: str | None = None, remix_share: float = 0.0
 ) -> Augmentation:
     """An augmentation of AUGMENTATIONS, and what goes with any of them.
 
@@ -249,12 +249,12 @@ def build_augmentation(
         crop_size: side of the crop, pixels; 0 for whole tiles.
         time_swap: whether to exchange the dates with probability 0.5.
         corners: a key of CORNERS, or None for what the augmentation's authors do.
-        paste: probability that changes of another sample are pasted in.
+        remix_share: probability that a sample is remixed with another.
 
     Raises:
         ValueError: there is no such augmentation.
     """
     if name not in AUGMENTATIONS:
         raise ValueError(f"--augmentation {name}: not known; choose one of {', '.join(AUGMENTATIONS)}")
-    augmentation = replace(AUGMENTATIONS[name], crop_size=crop_size, time_swap=time_swap, paste=paste)
+    augmentation = replace(AUGMENTATIONS[name], crop_size=crop_size, time_swap=time_swap, remix_share=remix_share)
     return replace(augmentation, corners=CORNERS[corners]) if corners else augmentation

@@ -144,7 +144,10 @@ class TrainConfig(ReadConfig):
     augmentation: str = setting("amfnet", "joint augmentation: amfnet, hanet, open-cd, strong or none")
     crop_size: int = setting(0, "side in pixels of random crops, none filled to 3/4 by one class (0: whole tiles)")
     time_swap: bool = setting(False, "exchange the dates of every second training pair, at random")
-    paste: float = setting(0.0, "probability that changes of another training pair are pasted into a pair")
+    remix: float = setting(
+        0.0,
+        "probability that a training pair is remixed with a changed one: changes are pasted into it, its own undone",
+    )
     rotation_corners: str | None = setting(
         None, "label of corners that a rotation uncovers (default: open-cd ignored, else unchanged)",
         ("unchanged", "ignored"), str,
@@ -258,8 +261,8 @@ def parse_train_config(argv: Sequence[str] | None) -> TrainConfig:
     )  # fmt: skip
     if config.ema >= 1:
         raise ValueError(f"--ema {config.ema}: must be below 1, such as 0.999")
-    if not 0 <= config.paste <= 1:
-        raise ValueError(f"--paste {config.paste}: a probability, from 0 to 1")
+    if not 0 <= config.remix <= 1:
+        raise ValueError(f"--remix {config.remix}: a probability, from 0 to 1")
     if config.batch_size % config.accumulate:
         raise ValueError(f"--batch-size {config.batch_size} does not split into --accumulate {config.accumulate} parts")
     if config.resume and config.overwrite:

@@ -56,7 +56,7 @@ HANET_OPENCD: Recipe = {
 OURS: Recipe = {
     "statistics": "train",
     "augmentation": "strong",
-    "paste": 0.6,
+    "remix": 0.7,
     "time_swap": True,
     "loss": "hybrid",
     "optimizer": "adamw",

@@ -42,7 +42,7 @@ def test_only_pairs_with_change_are_donors(tmp_path):
     label[20:40, 20:40] = 255
     Image.fromarray(label).save(tmp_path / "label" / "2.png")
     pairs = find_pairs(tmp_path, "train")
-    data = ChangePairs(pairs, build_augmentation("hanet", paste=1.0), donors=[2])
+    data = ChangePairs(pairs, build_augmentation("hanet", remix_share=1.0), donors=[2])
     drawn = [[data[index, (seed,)]["mask"] for seed in range(12)] for index in (0, 1, 3)]
     assert all(any(mask.any() for mask in masks) for masks in drawn)
     assert all(mask.sum() in (0, 400) for masks in drawn for mask in masks)

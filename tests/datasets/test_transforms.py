@@ -281,13 +281,14 @@ def test_strong_colours_stay_where_they_are(seed, bands):
     assert not torch.equal(distorted, image)
 
 
-def test_changes_of_a_donor_are_pasted_as_often_as_asked_for():
-    image = torch.full((3, 32, 32), 90, dtype=torch.uint8)
-    donor = image, image + 60, torch.zeros(32, 32, dtype=torch.uint8)
-    donor[2][8:20, 8:20] = 1
-    augmentation = build_augmentation("none", paste=0.5)
-    sample = image, image, torch.zeros(32, 32, dtype=torch.uint8)
-    masks = [augmentation(sample, np.random.default_rng(seed), lambda rng: donor)[2] for seed in range(400)]
-    # half of the samples; of these seven tenths take the one place, and seven tenths of these make it a change
-    assert 0.2 < np.mean([bool(mask.any()) for mask in masks]) < 0.29
-    assert not any(draw(augmentation, sample, seed)[2].any() for seed in range(50)), "pasted without a donor"
+def test_pairs_are_remixed_as_often_as_asked_for(monkeypatch):
+    image = torch.zeros(3, 8, 8, dtype=torch.uint8)
+    calls = []
+    monkeypatch.setattr(transforms, "remix", lambda sample, donor, rng: calls.append(donor) or sample)
+    sample, donor = (image, image, image[0]), (image + 1, image, image[0])
+    for seed in range(400):
+        build_augmentation("none", remix_share=0.3)(sample, np.random.default_rng(seed), lambda rng: donor)
+    assert len(calls) / 400 == pytest.approx(0.3, abs=0.07)
+    assert all(torch.equal(called[0], donor[0]) for called in calls)
+    draw(build_augmentation("none", remix_share=1.0), sample, 0)
+    assert len(calls) < 200, "remixed without a donor"
