@@ -17,8 +17,8 @@ import torch
 from PIL import Image, ImageFilter
 from torch import Tensor
 
-from datasets.remix import remix
 from datasets.reading import IGNORE
+from datasets.remix import remix
 
 Sample = tuple[Tensor, Tensor, Tensor]
 CORNERS = {"unchanged": 0, "ignored": IGNORE}  # what the mask has where a rotation uncovers a corner

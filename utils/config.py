@@ -146,7 +146,7 @@ class TrainConfig(ReadConfig):
     time_swap: bool = setting(False, "exchange the dates of every second training pair, at random")
     remix: float = setting(
         0.0,
-        "probability that a training pair is remixed with a changed one: changes are pasted into it, its own undone",
+        "probability that a training pair is remixed with a changed one: changes pasted in, its own undone",
     )
     rotation_corners: str | None = setting(
         None, "label of corners that a rotation uncovers (default: open-cd ignored, else unchanged)",
