@@ -23,11 +23,11 @@ from datasets.raster import WindowedImage, read_label
 from datasets.reading import Reading, as_rgb, reading_from
 from datasets.threads import threaded
 from utils.change_map import OVERLAY, PALETTES, draw_legend
-from utils.config import PredictConfig, parse_predict_config
 from utils.files import written_whole
 from utils.map_jobs import MapJob
 from utils.maps import MapSettings
 from utils.metrics import SCORES, count_pixels, scores
+from utils.predict_config import PredictConfig, parse_predict_config
 from utils.predictor import BATCH, ChangePredictor
 from utils.previews import shrunk
 from utils.records import Records

@@ -11,8 +11,9 @@ import pytest
 from datasets.catalog import CATALOG, GENERIC, STATISTICS
 from datasets.pairs import find_pairs
 from datasets.transforms import AUGMENTATIONS
-from utils.config import PredictConfig, parse_predict_config, parse_train_config
+from utils.config import parse_train_config
 from utils.maps import KINDS
+from utils.predict_config import PredictConfig, parse_predict_config
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 COMMAND = re.compile(r"python (?:-m )?(train_aux|predict_batch|tools\.\w+)(?:\.py)?(?: (.*))?$")

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from utils.config import TrainConfig, config_as_toml, parse_predict_config, parse_train_config, plain_config
+from utils.config import TrainConfig, config_as_toml, parse_train_config, plain_config
+from utils.predict_config import parse_predict_config
 
 
 def test_precedence_is_default_recipe_flag():
