@@ -3,6 +3,7 @@
 
 import json
 import logging
+import shlex
 import statistics
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -292,8 +293,14 @@ def say_next(run: Run) -> None:
     config, folder = run.config, run.folder
     log.info("best.pt: %s; curves: %s", folder / "best.pt", folder / "curves.png")
     split = next((name for name in ("test", "val", "train") if has_split(config.data_root, name)), None)
-    flags = f"--checkpoint {folder / 'best.pt'} --data-root {config.data_root}{f' --split {split}' if split else ''}"
-    log.info("next: python predict_batch.py %s", flags)
+    words = [
+        "--checkpoint",
+        folder / "best.pt",
+        "--data-root",
+        config.data_root,
+        *(["--split", split] if split else []),
+    ]
+    log.info("next: python predict_batch.py %s", shlex.join(map(str, words)))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -42,6 +43,14 @@ def test_average_of_the_weights_is_chosen_and_shown_beside_them(drawn_set, tmp_p
         average = last["ema"]["weights"]
         assert all(torch.equal(best["weights"][name], value) for name, value in average.items())
     assert not torch.equal(last["weights"]["head.weight"], last["ema"]["weights"]["head.weight"])
+
+
+def test_what_it_prints_can_be_typed_though_a_folder_has_a_blank(drawn_set, tmp_path, capsys):
+    train(drawn_set, tmp_path / "my run", epochs=1)
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("next: ")]
+    words = shlex.split(line)
+    assert words[words.index("--checkpoint") + 1] == str(tmp_path / "my run" / "best.pt")
+    assert words[-4:] == ["--data-root", str(drawn_set), "--split", "test"]
 
 
 def test_a_run_goes_on_with_its_average(drawn_set, tmp_path, monkeypatch):

@@ -3,6 +3,7 @@
 import json
 import logging
 import math
+import shlex
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -73,7 +74,9 @@ def export(config: ExportConfig) -> dict[str, float]:
     for what, difference in differences.items():
         log.info("largest difference of a probability %.1e: %s", difference, what)
     log.info("%s, %.1f MB", output, output.stat().st_size / 1e6)
-    log.info("next: python predict_batch.py --checkpoint %s --before OLD --after NEW --output MAPS", output)
+    log.info(
+        "next: python predict_batch.py --checkpoint %s --before OLD --after NEW --output MAPS", shlex.quote(str(output))
+    )
     return differences
 
 

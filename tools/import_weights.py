@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,7 +68,9 @@ def import_weights(config: ImportConfig) -> Path:
     }
     save_checkpoint(output, content)
     log.info("%s of %s, epoch selected on: %s", type(network).__name__, CATALOG[config.data_name].title, selected_on)
-    log.info("next: python predict_batch.py --checkpoint %s --before OLD --after NEW --output MAPS", output)
+    log.info(
+        "next: python predict_batch.py --checkpoint %s --before OLD --after NEW --output MAPS", shlex.quote(str(output))
+    )
     return output
 
 

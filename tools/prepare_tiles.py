@@ -3,6 +3,7 @@
 import argparse
 import logging
 import os
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -94,7 +95,7 @@ def prepare(args: argparse.Namespace) -> None:
     log.info("source, window and SHA-256 of each tile: %s", manifest)
     codes = " (with --change-value or --ignore-value where the labels' codes want it)"
     labelled = any(scene.pair.label for scene in scenes)
-    log.info("next: python -m tools.check_dataset --data-root %s%s", args.output, codes * labelled)
+    log.info("next: python -m tools.check_dataset --data-root %s%s", shlex.quote(str(args.output)), codes * labelled)
 
 
 def report_counts(tiles: Mapping[str, int], tiling: Tiling, name: str) -> None:

@@ -3,6 +3,7 @@
 import json
 import logging
 import platform
+import shlex
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -89,7 +90,8 @@ class Run:
     @property
     def command(self) -> str:
         """What to type to go on."""
-        return f"python train_aux.py --config {self.folder / 'config.toml'} --output {self.folder} --resume"
+        settings, folder = (shlex.quote(str(path)) for path in (self.folder / "config.toml", self.folder))
+        return f"python train_aux.py --config {settings} --output {folder} --resume"
 
     def start(self, last: Checkpoint | None) -> Epoch | None:
         """Make the folder, or put everything back to where last.pt left it.
