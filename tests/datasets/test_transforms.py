@@ -273,7 +273,7 @@ def test_strong_colours_stay_where_they_are(seed, bands):
     distorted = strong_colours(image, np.random.default_rng(seed))
     assert (distorted.shape, distorted.dtype) == (image.shape, torch.uint8)
     rng = np.random.default_rng(seed)
-    rng.uniform(size=4 + bands)
+    rng.uniform(size=4 + 2 * bands)
     if rng.random() >= 0.2:
         seen = {}
         for old, new in zip(image.flatten(1).T.tolist(), distorted.flatten(1).T.tolist(), strict=True):
