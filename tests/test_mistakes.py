@@ -61,7 +61,7 @@ def test_checkpoint_that_is_none(drawn_set, tmp_path, capsys):
     flags = ("--data-root", drawn_set, "--output", tmp_path / "out", "--checkpoint")
     fails(lambda: predict(*flags, tmp_path / "best.pt"), capsys, "no such checkpoint", "train_aux.py")
     torch.save({"net.net.conv1.weight": torch.zeros(1)}, tmp_path / "authors.pth")
-    fails(lambda: predict(*flags, tmp_path / "authors.pth"), capsys, "authors.pth", "from_official")
+    fails(lambda: predict(*flags, tmp_path / "authors.pth"), capsys, "authors.pth", "tools.import_weights")
     assert not (tmp_path / "out").exists()
 
 
@@ -144,7 +144,7 @@ def test_output_among_the_images_is_refused(inside, runs, data, tmp_path, capsys
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (["--augmentation", "rotate"], ("--augmentation rotate: not known", "amfnet, hanet, open-cd, none")),
+        (["--augmentation", "rotate"], ("--augmentation rotate: not known", "amfnet, hanet, open-cd, strong, none")),
         (["--crop-size", "20"], ("--crop-size 20", "multiples of 8")),
         (["--crop-size", "128"], ("scene_0000.png", "64 x 64 pixels do not hold a crop of 128")),
         (["--crop-size", "-8"], ("--crop-size -8: must be at least 0",)),
