@@ -1,0 +1,44 @@
+"""Draws the papers' figures from run folders, mask folders and data sets; PNG, PDF or SVG by --output's suffix."""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+
+from tools.figures.comparison import ComparisonConfig, comparison
+from utils.flags import given_flags
+from utils.runtime import errors_in_one_line, show_log
+
+PROGRAM = "python -m tools.make_figures"
+FIGURES: dict[str, tuple[type, Callable]] = {
+    "comparison": (ComparisonConfig, comparison),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Draw one figure; an expected error is one line on stderr and exit code 2."""
+    with errors_in_one_line():
+        show_log()
+        words = list(sys.argv[1:] if argv is None else argv)
+        name = pick_figure(words[:1])
+        settings, draw = FIGURES[name]
+        given = given_flags(
+            settings, str(draw.__doc__).splitlines()[0], words[1:], required=settings.REQUIRED, prog=f"{PROGRAM} {name}"
+        )
+        draw(settings(**given))
+
+
+def pick_figure(words: Sequence[str]) -> str:
+    """The first word, which must be a figure's; --help lists them."""
+    lines = [f"  {name:<18}{str(draw.__doc__).splitlines()[0]}" for name, (_, draw) in FIGURES.items()]
+    parser = argparse.ArgumentParser(
+        prog=PROGRAM,
+        description=__doc__,
+        epilog="figures:\n" + "\n".join(lines) + f"\n\n{PROGRAM} FIGURE --help shows a figure's flags.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("figure", choices=FIGURES, metavar="FIGURE", help="which figure")
+    return parser.parse_args(words).figure
+
+
+if __name__ == "__main__":
+    main()
