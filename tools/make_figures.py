@@ -5,12 +5,18 @@ import sys
 from collections.abc import Callable, Sequence
 
 from tools.figures.comparison import ComparisonConfig, comparison
+from tools.figures.counts import BalanceConfig, PfbsConfig, balance, pfbs
+from tools.figures.runs import CurvesConfig, PrecisionRecallConfig, curves, precision_recall_figure
 from utils.flags import given_flags
 from utils.runtime import errors_in_one_line, show_log
 
 PROGRAM = "python -m tools.make_figures"
 FIGURES: dict[str, tuple[type, Callable]] = {
     "comparison": (ComparisonConfig, comparison),
+    "balance": (BalanceConfig, balance),
+    "pfbs": (PfbsConfig, pfbs),
+    "curves": (CurvesConfig, curves),
+    "precision-recall": (PrecisionRecallConfig, precision_recall_figure),
 }
 
 
