@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 from tools.figures.comparison import ComparisonConfig, comparison
 from tools.figures.counts import BalanceConfig, PfbsConfig, balance, pfbs
@@ -25,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     with errors_in_one_line():
         show_log()
         words = list(sys.argv[1:] if argv is None else argv)
-        name = pick_figure(words[:1])
+        name = words[0] if words and words[0] in FIGURES else refuse(words[:1])
         settings, draw = FIGURES[name]
         given = given_flags(
             settings, str(draw.__doc__).splitlines()[0], words[1:], required=settings.REQUIRED, prog=f"{PROGRAM} {name}"
@@ -33,8 +34,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         draw(settings(**given))
 
 
-def pick_figure(words: Sequence[str]) -> str:
-    """The first word, which must be a figure's; --help lists them."""
+def refuse(words: Sequence[str]) -> NoReturn:
+    """Leave with the list of figures, for --help, or with what is wrong with the first word."""
     lines = [f"  {name:<18}{str(draw.__doc__).splitlines()[0]}" for name, (_, draw) in FIGURES.items()]
     parser = argparse.ArgumentParser(
         prog=PROGRAM,
@@ -43,7 +44,8 @@ def pick_figure(words: Sequence[str]) -> str:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("figure", choices=FIGURES, metavar="FIGURE", help="which figure")
-    return parser.parse_args(words).figure
+    parser.parse_args(words)
+    raise AssertionError("no figure was named, so the parser should have left")
 
 
 if __name__ == "__main__":

@@ -93,7 +93,7 @@ def draw_f1_contours(axes: "Axes") -> None:
     for f1 in (0.2, 0.4, 0.6, 0.8, 0.9):
         above = grid[grid > f1 / 2 + 1e-3]
         axes.plot(100 * above, 100 * f1 * above / (2 * above - f1), color="#dddddd", linewidth=0.8, zorder=0)
-        axes.annotate(f"F1 {100 * f1:.0f}", (100, 100 * f1 / (2 - f1)), fontsize=7, color="#8c8c8c")
+        axes.annotate(f" F1 {100 * f1:.0f}", (100, 100 * f1 / (2 - f1)), fontsize=7, color="#8c8c8c")
 
 
 def draw_grid(

@@ -153,8 +153,7 @@ def images_seen(sampler: PFBSSampler, epochs: int) -> np.ndarray:
     """Different images that each epoch draws, with and without change: int64 (epochs, 2)."""
     counts = []
     for epoch in range(epochs):
-        sampler.set_epoch(epoch)
-        drawn = np.unique([image for image, _ in sampler])
+        drawn = np.unique(sampler.positions_to_images(epoch))
         with_change = np.isin(drawn, sampler.order[: sampler.foreground]).sum()
         counts.append((with_change, len(drawn) - with_change))
     return np.array(counts)

@@ -16,7 +16,7 @@ from utils.flags import named_path, setting
 from utils.metrics import LEVELS, precision_recall
 from utils.records import FOLDER, total_levels
 
-SCORES = {"loss": "loss", "precision": "precision (%)", "recall": "recall (%)", "f1": "F1 (%)"}
+SCORES = {"loss": "loss (main head)", "precision": "precision (%)", "recall": "recall (%)", "f1": "F1 (%)"}
 SPLITS = {"train": "--", "val": "-"}
 
 
