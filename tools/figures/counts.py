@@ -102,9 +102,9 @@ class PfbsConfig(DataConfig):
         None, "data set whose training split is sampled (default: HANet's example, WHU-CD's counts)", parse=Path
     )
     epochs: int = setting(50, "epochs to show")
-    fixed_epochs: int = setting(15, "X of Fixed-X")
-    linear_epochs: int = setting(15, "Y of Linear-Y")
-    both_epochs: int = setting(10, "X and Y of Fixed-X Linear-Y")
+    fixed_epochs: int = setting(15, "X of Fixed-X; 15 in HANet's Fig. 3")
+    linear_epochs: int = setting(15, "Y of Linear-Y; 15 there")
+    both_epochs: int = setting(10, "X and Y of Fixed-X Linear-Y; 10 there")
     output: Path = setting(None, ".png, .pdf or .svg to write", parse=Path)
 
 

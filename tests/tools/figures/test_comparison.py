@@ -84,6 +84,20 @@ def test_amfnet_groups_hold_exact_colours(quarters):
     assert corners(pixels, below, left + SIDE + GAP) == [WHITE, BLACK, WHITE, BLACK]  # c, ours
 
 
+def test_eleven_methods_make_two_rows_of_seven(quarters):
+    """As published: T1 and a to f, T2 and g to l; l is ours."""
+    words = ["comparison", "--data-root", quarters / "set", "--output", quarters / "out.png", "--side", SIDE]
+    words += ["--scenes", "one", "--methods", *(f"m{n}={quarters / 'top'}" for n in range(10)), quarters / "left"]
+    main([str(word) for word in words])
+    pixels = np.array(Image.open(quarters / "out.png").convert("RGB"))
+    ((top, left),), ((below, _),) = cells(pixels, (90, 90, 90)), cells(pixels, (160, 160, 160))
+    for place in range(1, 7):
+        x = left + place * (SIDE + GAP)
+        assert corners(pixels, top, x)[1] == (BLACK if place == 1 else RED)  # a is the label
+        assert corners(pixels, below, x)[1] == (BLACK if place == 6 else RED)
+    assert pixels.shape[1] - left - 7 * (SIDE + GAP) < SIDE  # and no eighth
+
+
 def test_vector_formats_keep_every_pixel(quarters):
     flags = ("hanet", "--scenes", "one", "--no-zoom")
     pixels = draw(quarters, *flags)
