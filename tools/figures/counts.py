@@ -88,7 +88,7 @@ def pixels_found(path: Path) -> tuple[int, int]:
 
 
 def read_published(path: Path) -> list[dict[str, str]]:
-    """Rows of a table of docs/papers; its first line, the source, is left out."""
+    """Rows of a figure's numbers in docs/papers; the first line, their source, is left out."""
     lines = path.read_text(encoding="utf-8").splitlines()
     return list(csv.DictReader(line for line in lines if not line.startswith("#")))
 
