@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import Field, field, fields
 from typing import Any
 
-SEVERAL = {"model_options": "KEY=VALUE", "masks": "NAME=DIR"}  # settings that take several words
+SEVERAL = {"model_options": "KEY=VALUE", "masks": "NAME=DIR", "runs": "NAME=DIR"}  # settings that take several words
 ALIASES = {"data_root": "dataroot", "epochs": "max_epochs", "output": "output_folder"}
 
 
@@ -76,7 +76,7 @@ def _default(setting: Field, by_recipe: Collection[str]) -> str:
     """What the help says of a setting's default."""
     if setting.name in by_recipe:
         return " (default: by recipe)"
-    default = ",".join(setting.default) if isinstance(setting.default, tuple) else setting.default
+    default = ",".join(map(str, setting.default)) if isinstance(setting.default, tuple) else setting.default
     return "" if default in (None, False, "") else f" (default: {default})"
 
 

@@ -32,7 +32,7 @@ def _some_of(known: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
     return parse
 
 
-def _named_folder(word: str) -> tuple[str, Path]:
+def named_folder(word: str) -> tuple[str, Path]:
     """NAME=DIR, or DIR, which is then called by its last part."""
     name, equals, folder = word.rpartition("=")
     return (name, Path(folder)) if equals else (Path(word).resolve().name, Path(word))
@@ -69,7 +69,7 @@ class PredictConfig(BandConfig):
     report: bool = setting(True, "write report.html, a page that shows every pair with its map")
     skip_existing: bool = setting(False, "go on: leave out pairs whose maps are there")
     masks: list[tuple[str, Path]] = setting(
-        None, "score folders of masks against --label, without a network", parse=_named_folder
+        None, "score folders of masks against --label, without a network", parse=named_folder
     )
     num_workers: int = setting(min(4, os.cpu_count() or 1), "threads that read, and as many that write")
     device: str = setting("auto", "auto, cpu, cuda or cuda:N")
