@@ -1,7 +1,7 @@
 """Tables of results: what stands in a column, which three are best, and what a footnote has to say."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
 
 from utils.results import PROTOCOL, SCORES, Result
 
@@ -66,12 +66,13 @@ def build_table(results: Sequence[Result], kind: str, title: str) -> Table:
         kind: one of KINDS.
         title: above the table.
     """
-    rows = join_rows(results)
+    shown = ABLATIONS.get(kind, {})
+    rows = join_rows(results, shown.values())
     notes: list[str] = []
     remark, differs = protocol_notes(results)
     names = [Cell(_first(row).name, 0, number(notes, row_notes(row, differs))) for row in rows]
     columns = [("", "Method", names)]
-    for head, key in ABLATIONS.get(kind, {}).items():
+    for head, key in shown.items():
         settings = [_first(row).settings.get(key, "") for row in rows]
         columns.append(("", head, [Cell(_SHOWN.get(text, text)) for text in settings]))
     for head, key in (("Para. (M)", "parameters"), ("FLOPs (G)", "flops")):
@@ -101,13 +102,19 @@ def row_notes(row: Row, differs: Callable[[Result], str]) -> list[str]:
     return list(dict.fromkeys(texts))
 
 
-def join_rows(results: Sequence[Result]) -> list[Row]:
-    """One row for a method on several data sets, or in several published tables that agree."""
+def join_rows(results: Sequence[Result], settings: Collection[str] = ()) -> list[Row]:
+    """One row for a method on several data sets, or in several published tables that agree.
+
+    Args:
+        results: in the order of the rows.
+        settings: those that a row can show one value of only.
+    """
     rows: list[Row] = []
     for result in results:
         for row in rows:
-            first, there = next(iter(row.values())), row.get(result.data)
+            first, there = _first(row), row.get(result.data)
             alike = (first.name, bool(first.published)) == (result.name, bool(result.published))
+            alike = alike and all(first.settings.get(key) == result.settings.get(key) for key in settings)
             if not alike or (there and not (result.published and _agree(there, result))):
                 continue
             row[result.data] = _merged(there, result) if there else result
@@ -124,10 +131,16 @@ def _agree(one: Result, other: Result) -> bool:
 
 
 def _merged(one: Result, other: Result) -> Result:
-    sources = "; ".join(dict.fromkeys([one.published, other.published]))
-    numbers = {"parameters": one.parameters or other.parameters, "flops": one.flops or other.flops}
-    both = {key: {**getattr(other, key), **getattr(one, key)} for key in ("scores", "settings", "protocol", "notes")}
-    return Result(one.name, one.data, published=sources, **numbers, **both)
+    return replace(
+        one,
+        published="; ".join(dict.fromkeys([one.published, other.published])),
+        parameters=one.parameters or other.parameters,
+        flops=one.flops or other.flops,
+        scores={**other.scores, **one.scores},
+        settings={**other.settings, **one.settings},
+        protocol={**other.protocol, **one.protocol},
+        notes={**other.notes, **one.notes},
+    )
 
 
 def score_cells(column: Sequence[Result | None], score: str, notes: list[str]) -> list[Cell]:

@@ -70,12 +70,15 @@ def test_time_and_memory_of_a_small_network():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)  # a process starts from nothing
 def test_a_process_a_size(tmp_path):
-    main([*SMALL, "--rounds", "1", "--device", "cpu", "--output", str(tmp_path / "cost.csv")])
+    main([*SMALL[:4], "--sizes", "32", "--rounds", "1", "--device", "cpu", "--output", str(tmp_path / "cost.csv")])
     with (tmp_path / "cost.csv").open(encoding="utf-8") as file:
         rows = [row for row in csv.reader(file) if row and row[0] == "hanet"]
-    assert [row[1] for row in rows] == ["32", "64"]
-    assert all(float(row[8]) > 0 and float(row[9]) >= 0 for row in rows)
+    (row,) = rows
+    assert row[1] == "32"
+    assert float(row[8]) > 0
+    assert float(row[9]) >= 0
 
 
 @pytest.mark.parametrize(

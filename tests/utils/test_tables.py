@@ -106,6 +106,14 @@ def test_settings_of_an_ablation():
     ]
 
 
+def test_a_row_shows_one_value_of_a_setting():
+    """On two sets with two settings: one row of a comparison, two of an ablation."""
+    rows = [result("a", 1.0, settings={"loss": "focal"}), result("a", 2.0, data="CDD", settings={"loss": "bce"})]
+    assert len(build_table(rows, "comparison", "T").rows) == 1
+    table = build_table(rows, "loss", "T")
+    assert [[cell.text for cell in row] for row in table.rows] == [["a", "focal", "1.00", ""], ["a", "bce", "", "2.00"]]
+
+
 # formats
 
 
