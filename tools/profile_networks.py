@@ -124,7 +124,7 @@ def in_own_process(name: str, options: Options, size: int, device: str, rounds: 
 def measure(name: str, options: Options, size: int, device: str, rounds: int) -> tuple[float, float]:
     """Median seconds of a prediction of one pair, and the MB by which the peak of memory grows (nan: not told)."""
     where = torch.device(device)
-    network = build_model(name, **options).eval().to(where, memory_format=torch.channels_last)
+    network = build_model(name, **options).eval().to(where).to(memory_format=torch.channels_last)
     images = (torch.rand(1, channels_of(options), size, size, device=where) for _ in range(2))
     pair = [image.contiguous(memory_format=torch.channels_last) for image in images]
     before, seconds = peak_memory(where), []

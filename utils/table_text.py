@@ -26,6 +26,7 @@ body {{ font: 14px sans-serif; margin: 2em }} table {{ border-collapse: collapse
 th, td {{ padding: .2em .7em; text-align: right }} th:first-child, td:first-child {{ text-align: left }}
 thead tr:last-child th {{ border-bottom: 1px solid }} .group {{ text-align: center; border-bottom: 1px solid #999 }}
 p {{ margin: .3em 0; max-width: 60em }} caption {{ text-align: left; font-weight: bold; padding: .5em 0 }}
+sup {{ line-height: 0 }}
 </style>
 {}</html>
 """
