@@ -31,7 +31,7 @@ PAPERS = Path(__file__).parents[1] / "docs" / "papers"
 QUANTITIES = {
     "parameters": ("parameters", "M"),
     "convolutions": ("multiply-adds of convolutions, both dates", "G"),
-    "one_date": ("the same, one date", "G"),
+    "one_date": ("multiply-adds of convolutions, one date", "G"),
     "attention": ("multiply-adds of attention", "G"),
 }
 UNIT = {"M": 1e6, "G": 1e9}
