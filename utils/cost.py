@@ -66,9 +66,8 @@ def count_macs(network: nn.Module, height: int, width: int, channels: int = 3) -
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), fake, counter:
         image = torch.empty(1, channels, height, width)
         network(image, image)
-    root = type(network).__name__
-    within = {("." + name).removeprefix("." + root).lstrip("."): c for name, c in counter.get_flop_counts().items()}
-    within.pop("Global", None)
+    counts_of, root = counter.get_flop_counts(), type(network).__name__
+    within = {n.removeprefix(root).lstrip("."): c for n, c in counts_of.items() if n.split(".")[0] == root}
     found = []
     for name in (name for name, _ in network.named_modules() if name in within):  # others only hold modules
         counts = dict(within[name])
