@@ -89,7 +89,7 @@ def _default(setting: Field, by_recipe: Collection[str]) -> str:
     """What the help says of a setting's default."""
     if setting.name in by_recipe:
         return " (default: by recipe)"
-    default = ",".join(setting.default) if isinstance(setting.default, tuple) else setting.default
+    default = ",".join(map(str, setting.default)) if isinstance(setting.default, tuple) else setting.default
     return "" if default in (None, False, "") else f" (default: {default})"
 
 
