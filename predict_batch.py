@@ -3,7 +3,7 @@
 
 import hashlib
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -211,13 +211,31 @@ def score_masks(config: PredictConfig) -> int:
     """Score folders of masks against labels of the same names, a line a folder; returns 0.
 
     Raises:
-        ValueError: two folders of one name, no mask that has a label, or sizes that differ.
+        ValueError: two folders of one name, or what `mask_scores` raises.
     """
     assert config.label
-    reading = Reading(change_value=config.change_value, ignore_value=config.ignore_value)
-    labels = {path.stem: path for path in list_images(config.label)}
     if len(dict(config.masks)) < len(config.masks):
         raise ValueError("--masks: two folders of one name; call them NAME=DIR")
+    reading = Reading(change_value=config.change_value, ignore_value=config.ignore_value)
+    found = mask_scores(config.label, dict(config.masks), reading, config.num_workers or 1)
+    table = {name: values for name, (_, _, values) in found.items()}
+    log.info("%s", score_table(table, SCORES))
+    if config.output:
+        config.output.mkdir(parents=True, exist_ok=True)
+        write_csv(config.output / "scores.csv", [{"masks": name, **row} for name, row in table.items()])
+        log.info("scores, as fractions: %s", config.output / "scores.csv")
+    return 0
+
+
+def mask_scores(
+    label: Path, folders: Mapping[str, Path], reading: Reading, workers: int = 1
+) -> dict[str, tuple[int, int, dict[str, float]]]:
+    """For each folder of masks: how many have a label, how many labels there are, and the scores over all pixels.
+
+    Raises:
+        ValueError: no mask that has a label, or sizes that differ.
+    """
+    labels = {path.stem: path for path in list_images(label)}
 
     def counts_of(paths: tuple[Path, Path]) -> torch.Tensor:
         changed, truth = read_label(paths[0]) == 1, read_label(paths[1], reading)
@@ -226,20 +244,16 @@ def score_masks(config: PredictConfig) -> int:
             raise ValueError(f"{paths[0]}: mask and label differ in size, {sizes}")
         return count_pixels(torch.from_numpy(changed), torch.from_numpy(truth))
 
-    table: dict[str, dict[str, float]] = {}
-    for name, folder in config.masks:
+    found = {}
+    for name, folder in folders.items():
         both = [(path, labels[path.stem]) for path in list_images(folder) if path.stem in labels]
         if not both:
-            raise ValueError(f"{folder}: no mask is called like a label of {config.label}")
+            raise ValueError(f"{folder}: no mask is called like a label of {label}")
         if len(both) < len(labels):
             log.warning("%s: masks of %d of %d labels; only these are scored", name, len(both), len(labels))
-        table[name] = scores(torch.stack(list(threaded(counts_of, both, config.num_workers or 1))).sum(0))
-    log.info("%s", score_table(table, SCORES))
-    if config.output:
-        config.output.mkdir(parents=True, exist_ok=True)
-        write_csv(config.output / "scores.csv", [{"masks": name, **row} for name, row in table.items()])
-        log.info("scores, as fractions: %s", config.output / "scores.csv")
-    return 0
+        counts = torch.stack(list(threaded(counts_of, both, workers))).sum(0)
+        found[name] = (len(both), len(labels), scores(counts))
+    return found
 
 
 if __name__ == "__main__":

@@ -93,8 +93,12 @@ class Examination:
     @property
     def changed_share(self) -> float | None:
         """Changed pixels among all pixels of all labels; None without labels."""
-        known = known_levels(self.label_levels, self.reading)
-        return self.changed / max(int(known.sum()), 1) if self.shares else None
+        return self.changed / max(self.known_pixels, 1) if self.shares else None
+
+    @property
+    def known_pixels(self) -> int:
+        """Pixels of all labels, without those that are unknown."""
+        return int(known_levels(self.label_levels, self.reading).sum())
 
     def summary(self) -> dict[str, Any]:
         """All of it as primitives: fractions, and mean and std a date and channel in [0, 1]."""
@@ -107,6 +111,8 @@ class Examination:
             "modes": dict(self.modes.most_common()),
             "label_values": {str(value): int(self.label_levels[value]) / total for value in values},
             "changed_share": self.changed_share,
+            "changed_pixels": self.changed,
+            "known_pixels": self.known_pixels,
             "foreground_images": self.foreground if self.shares else None,
             **(histogram_statistics(self.levels) if known else {"mean": None, "std": None}),
         }

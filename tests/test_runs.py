@@ -122,6 +122,11 @@ def test_the_tuned_threshold_is_reported_beside_the_plain_one(drawn_set, tmp_pat
     assert best["threshold"] == 0.5
     assert metrics["at_tuned"]["f1"] >= metrics["at_0.5"]["f1"] == pytest.approx(best["scores"]["val_f1"])
     assert (tmp_path / "run" / "precision_recall.png").is_file()
+    with (tmp_path / "run" / "precision_recall.csv").open() as file:
+        points = {row["threshold"]: float(row["f1"]) for row in csv.DictReader(file)}
+    assert len(points) == 999
+    assert max(points.values()) == points[f"{metrics['tuned_threshold']:g}"]
+    assert points["0.5"] == pytest.approx(metrics["at_0.5"]["f1"], abs=1e-5)
     words = ("--checkpoint", tmp_path / "run", "--data-root", drawn_set, "--split", "val", "--threshold", "tuned")
     predict(*words, "--output", tmp_path / "out")
     found = json.loads((tmp_path / "out" / "metrics.json").read_text())

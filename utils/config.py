@@ -22,7 +22,7 @@ def _weights(word: str) -> tuple[float, ...] | str:
         raise argparse.ArgumentTypeError(f"{word!r} is neither numbers such as 0.5,0.4,0.3 nor balanced") from None
 
 
-def _option(word: str) -> tuple[str, object]:
+def network_option(word: str) -> tuple[str, object]:
     """KEY=VALUE -> (key, value): true, 3 and 0.5 as JSON reads them, anything else stays a word."""
     key, equals, value = word.partition("=")
     if not (key and equals):
@@ -105,7 +105,9 @@ class TrainConfig(ReadConfig):
     list_recipes: bool = setting(False, "print the recipes as a table and leave")
     model: str = setting("amfnet", "network: amfnet or hanet")
     model_options: dict[str, object] = setting(
-        None, "settings of the network: backbone=resnet18 iam=false ..., or width=20 row=false ...", parse=_option
+        None,
+        "settings of the network: backbone=resnet18 iam=false ..., or width=20 row=false ...",
+        parse=network_option,
     )
     backbone_weights: str = setting("none", "start of the encoder: imagenet, none, or a torchvision .pth file")
     statistics: str = setting(

@@ -3,11 +3,15 @@
 import gc
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from utils.files import written_whole
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 PANELS = {
     "loss": "loss (main head)",
@@ -73,11 +77,7 @@ def draw_precision_recall(
 
     figure = Figure(figsize=(5, 5), dpi=110, layout="constrained")
     axes = figure.subplots()
-    grid = np.linspace(0.01, 1, 200)
-    for f1 in (0.2, 0.4, 0.6, 0.8, 0.9):
-        above = grid[grid > f1 / 2 + 1e-3]
-        axes.plot(100 * above, 100 * f1 * above / (2 * above - f1), color="#dddddd", linewidth=0.8, zorder=0)
-        axes.annotate(f"F1 {100 * f1:.0f}", (100, 100 * f1 / (2 - f1)), fontsize=7, color="#8c8c8c")
+    draw_f1_contours(axes)
     axes.plot(100 * np.asarray(curve["recall"]), 100 * np.asarray(curve["precision"]), color="#30638e")
     for name, (precision, recall) in marks.items():
         axes.plot(100 * recall, 100 * precision, "o", markersize=5, label=name)
@@ -85,6 +85,15 @@ def draw_precision_recall(
     figure.legend(title="threshold", ncols=len(marks), fontsize=8, loc="outside lower center")  # covers no curve
     with written_whole(path) as partial:
         figure.savefig(partial, format="png")
+
+
+def draw_f1_contours(axes: "Axes") -> None:
+    """Draw lines of equal F1 into a chart of precision against recall, both in percent."""
+    grid = np.linspace(0.01, 1, 200)
+    for f1 in (0.2, 0.4, 0.6, 0.8, 0.9):
+        above = grid[grid > f1 / 2 + 1e-3]
+        axes.plot(100 * above, 100 * f1 * above / (2 * above - f1), color="#dddddd", linewidth=0.8, zorder=0)
+        axes.annotate(f" F1 {100 * f1:.0f}", (100, 100 * f1 / (2 - f1)), fontsize=7, color="#8c8c8c")
 
 
 def draw_grid(

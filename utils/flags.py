@@ -4,9 +4,13 @@ import argparse
 import sys
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import Field, field, fields
+from pathlib import Path
 from typing import Any
 
-SEVERAL = {"model_options": "KEY=VALUE", "masks": "NAME=DIR"}  # settings that take several words
+SEVERAL = {  # settings that take several words
+    "model_options": "KEY=VALUE", "masks": "NAME=DIR", "methods": "NAME=DIR", "runs": "NAME=DIR", "found": "NAME=FILE",
+    "scenes": "SCENE", "pick": "WORD", "boxes": "SCENE=LEFT,TOP,SIDE",
+}  # fmt: skip
 ALIASES = {"data_root": "dataroot", "epochs": "max_epochs", "output": "output_folder"}
 
 
@@ -25,6 +29,7 @@ def given_flags(
     required: Collection[str] = (),
     by_recipe: Collection[str] = (),
     positional: Collection[str] = (),
+    prog: str | None = None,
 ) -> dict[str, Any]:
     """The flags given, and no others, so that something else can fill the rest; words join by - or _ (--batch_size).
 
@@ -36,9 +41,11 @@ def given_flags(
         required: settings that must be given.
         by_recipe: settings whose default is not the field's.
         positional: settings that are typed without a flag, and must be given.
+        prog: what was typed to get here; None: the script's name.
     """
     formatter = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(
+        prog=prog,
         description=description,
         epilog=epilog,
         formatter_class=formatter,
@@ -72,11 +79,17 @@ def given_flags(
     return given
 
 
+def named_path(word: str) -> tuple[str, Path]:
+    """NAME=PATH, or PATH, which is then called by its last part, without .json."""
+    name, equals, path = word.rpartition("=")
+    return (name, Path(path)) if equals else (Path(word).resolve().name.removesuffix(".json"), Path(word))
+
+
 def _default(setting: Field, by_recipe: Collection[str]) -> str:
     """What the help says of a setting's default."""
     if setting.name in by_recipe:
         return " (default: by recipe)"
-    default = ",".join(setting.default) if isinstance(setting.default, tuple) else setting.default
+    default = ",".join(map(str, setting.default)) if isinstance(setting.default, tuple) else setting.default
     return "" if default in (None, False, "") else f" (default: {default})"
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from utils.change_map import PALETTES
 from utils.config import BandConfig
-from utils.flags import at_least, given_flags, setting
+from utils.flags import at_least, given_flags, named_path, setting
 from utils.maps import KINDS
 from utils.predictor import BATCH, TILE, TTA
 
@@ -30,12 +30,6 @@ def _some_of(known: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
         return tuple(each for each in known if each in words)
 
     return parse
-
-
-def _named_folder(word: str) -> tuple[str, Path]:
-    """NAME=DIR, or DIR, which is then called by its last part."""
-    name, equals, folder = word.rpartition("=")
-    return (name, Path(folder)) if equals else (Path(word).resolve().name, Path(word))
 
 
 @dataclass(frozen=True)
@@ -69,7 +63,7 @@ class PredictConfig(BandConfig):
     report: bool = setting(True, "write report.html, a page that shows every pair with its map")
     skip_existing: bool = setting(False, "go on: leave out pairs whose maps are there")
     masks: list[tuple[str, Path]] = setting(
-        None, "score folders of masks against --label, without a network", parse=_named_folder
+        None, "score folders of masks against --label, without a network", parse=named_path
     )
     num_workers: int = setting(min(4, os.cpu_count() or 1), "threads that read, and as many that write")
     device: str = setting("auto", "auto, cpu, cuda or cuda:N")

@@ -21,7 +21,7 @@ from utils.input_scaling import scaling_from
 from utils.losses import LOSSES, DeepSupervisionLoss
 from utils.metrics import LEVELS, best_threshold, precision_recall, scores
 from utils.run_folder import Row, Run
-from utils.run_log import score_table
+from utils.run_log import score_table, write_csv
 from utils.runtime import amp_type, compiled, is_out_of_memory, peak_memory
 from utils.schedules import learning_rate
 from utils.survival import Every, Stopping
@@ -202,6 +202,9 @@ class Trainer:
             marks = {"0.5": (plain["precision"], plain["recall"])}
             marks[f"{threshold:g}, tuned"] = (tuned["precision"], tuned["recall"])
             draw_precision_recall({k: v.tolist() for k, v in curve.items()}, marks, run.folder / "precision_recall.png")
+            columns = {"threshold": torch.arange(1, LEVELS) / LEVELS, **curve}
+            points = zip(*(column.tolist() for column in columns.values()), strict=True)
+            write_csv(run.folder / "precision_recall.csv", [dict(zip(columns, point, strict=True)) for point in points])
             about = {"selected_on": run.about["selected_on"], "recipe": run.config.recipe, "best": best["scores"]}
             run.write_result({**about, "at_0.5": plain, "tuned_threshold": threshold, "at_tuned": tuned})
         table = {"threshold 0.5": plain, f"threshold {threshold:g}, tuned": tuned}

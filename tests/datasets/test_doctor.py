@@ -69,6 +69,7 @@ def test_healthy_set(root):
     summary = results[0].summary()
     assert (summary["pairs"], summary["sizes"], summary["modes"]) == (3, {"24 x 24": 6}, {"RGB": 6})
     assert summary["changed_share"] == pytest.approx(36 / SIZE**2)
+    assert (summary["changed_pixels"], summary["known_pixels"]) == (3 * 36, 3 * SIZE**2)
     assert summary["foreground_images"] == 3
     assert summary["label_values"] == {"0": pytest.approx(1 - 36 / 576), "255": pytest.approx(36 / 576)}
     measured = measure_statistics(find_pairs(root, "train"))

@@ -1,0 +1,118 @@
+"""make_tables.py as a user runs it."""
+
+import csv
+import json
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.utils.test_results import COUNTS, best, predicted  # noqa: F401 (a fixture)
+from tools.make_tables import data_title, main
+
+
+def make(*argv, code=0):
+    if code:
+        with pytest.raises(SystemExit) as left:
+            main([str(word) for word in argv])
+        assert left.value.code == code
+    else:
+        main([str(word) for word in argv])
+
+
+def rows_of(path):
+    return {row["Method"]: row for row in csv.DictReader(path.open(encoding="utf-8"))}
+
+
+def test_ours_beside_the_published(best, tmp_path):  # noqa: F811
+    out = predicted(tmp_path / "out", best, threshold=0.4)
+    make("comparison", "--runs", f"Ours={out}", "--data", "LEVIR-CD", "--output", tmp_path / "new" / "t.csv")
+    rows = rows_of(tmp_path / "new" / "t.csv")
+    assert list(rows)[-1] == "Ours"
+    assert rows["Ours"]["LEVIR-CD F1"] == "66.67"
+    assert "threshold 0.4" in rows["Ours"]["notes"]
+    assert "as published: HANet, Han et al., IEEE JSTARS 16, 2023, Table I; " in rows["HANet"]["notes"]
+    assert "threshold 0.5" in rows["HANet"]["notes"]
+    assert "epoch chosen on test" in rows["AMFNet"]["notes"]
+    assert "as published" not in rows["Ours"]["notes"]
+    assert not any("WHU" in name for name in rows["Ours"])
+
+
+def test_seeds_are_averaged_by_a_pattern_or_a_name(best, tmp_path, capsys):  # noqa: F811
+    for seed, counts in enumerate((COUNTS, COUNTS.T.contiguous())):
+        predicted(tmp_path / f"seed-{seed}" / "predict-test", best, counts)
+    make("attention", "--runs", f"Mine={tmp_path}/seed-*/predict-test", "--published", "none")
+    said = capsys.readouterr().out
+    assert "| Mine ¹ | yes | no | " in said
+    assert "mean of 2 runs, whose F1 has a standard deviation of 0.00" in said
+    folders = [f"Mine={tmp_path}/seed-{seed}/predict-test" for seed in (0, 1)]
+    make("attention", "--runs", *folders, "--published", "none")
+    assert capsys.readouterr().out == said
+
+
+def test_masks_of_others(tmp_path, capsys):
+    for name, value in (("label", 255), ("half", 255), ("none", 0)):
+        (tmp_path / "CDD" / "test" / name).mkdir(parents=True)
+        pixels = np.zeros((8, 8), np.uint8)
+        pixels[: 4 if name == "label" else 2] = value
+        for number in range(1 if name == "half" else 2):
+            Image.fromarray(pixels).save(tmp_path / "CDD" / "test" / name / f"{number}.png")
+    masks = [f"{name}={tmp_path / 'CDD' / 'test' / name}" for name in ("half", "none")]
+    make("comparison", "--masks", *masks, "--label", tmp_path / "CDD" / "test" / "label", "--published", "none")
+    said = capsys.readouterr().out
+    assert "| Method | CDD F1 | CDD Pre. | CDD Rec. | CDD OA | CDD IoU |" in said
+    assert "| half ¹ | 66.67 | 100.00 | 50.00 | 75.00 | 50.00 |" in said
+    assert "¹ masks scored here; only 1 of 2 labels have a mask" in said
+
+
+def test_masks_of_nine_methods(real_data, tmp_path):
+    root = real_data / "levir_methods"
+    masks = [f"{path.name}@LEVIR-CD={path}" for path in sorted((root / "masks").iterdir())]
+    out = tmp_path / "t.tex"
+    make("comparison", "--masks", *masks, "--label", root / "label", "--published", "none", "--output", out)
+    text = out.read_text(encoding="utf-8")
+    assert re.search(r"^BIT.*\\textcolor\{red\}\{93\.87\}", text, re.M)
+    assert re.search(r"^CGNet.*\\textcolor\{blue\}\{93\.25\}", text, re.M)
+    assert re.search(r"^FC-Siam-conc.*\\textbf\{92\.48\}", text, re.M)
+
+
+def test_every_kind_shows_the_papers_own(capsys):
+    heads = {"pfbs": "Fixed-X | Linear-Y", "attention": "Column | Row", "loss": "Loss | Fixed-X"}
+    for kind, head in heads.items():
+        make(kind)
+        assert f"| Method | {head}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("argv", "says"),
+    [
+        (["amfnet"], "nothing to show: name --runs, --masks or --published"),
+        (["comparison", "--runs", "A={here}"], "no metrics.json; train_aux.py writes it"),
+        (["comparison", "--runs", "A={here}/x*"], "no folder is called so"),
+        (["comparison", "--masks", "A={here}"], "--label, the folder of the truth, go together"),
+        (["comparison", "--data", "LEVIR"], "--data LEVIR: no row is of it; there are WHU-CD, LEVIR-CD"),
+        (["comparison", "--output", "t.doc"], "no format has this suffix"),
+        (["comparison", "--published", "x"], "--published x: no such table"),
+        (["ablation"], "no table is called 'ablation'; choose of comparison, amfnet, pfbs, attention, loss"),
+    ],
+)
+def test_errors_are_one_line(argv, says, tmp_path, capsys):
+    make(*(word.format(here=tmp_path) for word in argv), code=2)
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert says in error
+
+
+def test_an_ablation_wants_to_know_the_variant(best, tmp_path, capsys):  # noqa: F811
+    out = predicted(tmp_path / "out", best)
+    best.unlink()
+    make("attention", "--runs", f"A={out}", code=2)
+    assert "A: the checkpoint it was predicted with, which says the variant, is gone" in capsys.readouterr().err
+    assert json.loads((out / "metrics.json").read_text())["scores"]
+
+
+def test_data_sets_by_their_folders():
+    titles = ["LEVIR-CD", "CDD", "LEVIR-CD, 20 % of train"]
+    assert data_title("levir-cd-256", titles) == "LEVIR-CD"
+    assert data_title("CDD", titles) == "CDD"
+    assert data_title("mine", titles) == "mine"

@@ -1,0 +1,97 @@
+"""profile_networks.py at small sizes and widths, and the papers' numbers beside ours."""
+
+import csv
+
+import pytest
+
+from models import build_model
+from tools.profile_networks import main, measure, module_table, paper_table
+from utils.cost import count_macs, count_parameters
+
+SMALL = ("--models", "hanet", "--model-options", "width=4", "--sizes", "32,64")
+
+
+def test_what_is_printed(capsys):
+    main([*SMALL, "--no-time"])
+    said = capsys.readouterr().out
+    network = build_model("hanet", width=4)
+    macs = count_macs(network, 64, 64)
+    total, once = sum(m.total for m in macs) / 1e9, sum(m.total / m.dates for m in macs) / 1e9
+    attention = sum(m.attention for m in macs) / 1e9
+    numbers = (total, attention, once, 2 * total, 2 * once)
+    cells = " | ".join([f"{count_parameters(network) / 1e6:.2f}", *(f"{n:.2f}" for n in numbers)])
+    assert f"| hanet | 64 | {cells} |" in said
+    assert "ms a pair" not in said
+    assert "Beside the papers" not in said, "a smaller network is not the papers'"
+    assert "**HANet at 32 x 32, by module**" in said
+
+
+def test_beside_the_papers():
+    """Every line of the CSV: our numbers as facts have them, and a reason."""
+    table = paper_table({"amfnet": build_model("amfnet"), "hanet": build_model("hanet")})
+    found = [[cell.text for cell in row[:4]] for row in table.rows]
+    assert found == [
+        ["amfnet", "parameters", "26.55 M", "30.27 M"],
+        ["amfnet", "parameters", "26.55 M", "26.55 M"],
+        ["amfnet", "multiply-adds of convolutions, both dates", "10.79 G", "10.81 G"],
+        ["hanet", "parameters", "2.61 M", "3.03 M"],
+        ["hanet", "parameters", "2.61 M", "2.61 M"],
+        ["hanet", "multiply-adds of convolutions, both dates", "14.17 G", "16.92 G"],
+        ["hanet", "multiply-adds of attention", "3.74 G", "3.74 G"],
+        ["hanet", "multiply-adds of convolutions, one date", "11.20 G", "14.07 G"],
+    ]
+    assert all(row[5].text for row in table.rows)
+
+
+def test_the_reason_for_hanets_multiply_adds_holds():
+    """What the fusion at full size would take more, and with it the number that fits the paper's."""
+    macs = {m.name: m for m in count_macs(build_model("hanet"), 256, 256)}
+    more = (600 * 80 * 256**2 - macs[""].convolutions) / 1e9
+    assert round(more, 2) == 2.75
+    convolutions = sum(m.convolutions for m in macs.values()) / 1e9
+    assert round(convolutions + more, 2) == 16.92
+    assert round(sum(m.convolutions / m.dates for m in macs.values()) / 1e9 + more, 2) == 13.95
+
+
+def test_modules_add_up():
+    network = build_model("hanet", width=4)
+    table = module_table(network, 32, 3)
+    rows = {row[0].text: [cell.text.replace(",", "") for cell in row[1:]] for row in table.rows}
+    assert {"stem", "blocks.0", "hans.3", "head", "reduce", "HANet itself"} < set(rows)
+    total = rows.pop("all")
+    assert int(total[0]) == count_parameters(network) == sum(int(row[0]) for row in rows.values())
+    assert sum(float(row[2]) for row in rows.values()) == pytest.approx(100, abs=1)
+
+
+def test_time_and_memory_of_a_small_network():
+    seconds, memory = measure("hanet", {"width": 4}, 32, "cpu", 2)
+    assert 0 < seconds < 60
+    assert memory >= 0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)  # a process starts from nothing
+def test_a_process_a_size(tmp_path):
+    main([*SMALL[:4], "--sizes", "32", "--rounds", "1", "--device", "cpu", "--output", str(tmp_path / "cost.csv")])
+    with (tmp_path / "cost.csv").open(encoding="utf-8") as file:
+        rows = [row for row in csv.reader(file) if row and row[0] == "hanet"]
+    (row,) = rows
+    assert row[1] == "32"
+    assert float(row[8]) > 0
+    assert float(row[9]) >= 0
+
+
+@pytest.mark.parametrize(
+    ("argv", "says"),
+    [
+        (["--sizes", "100"], "--sizes 100: amfnet takes multiples of 32"),
+        (["--models", "unet"], "no network is called 'unet'"),
+        (["--rounds", "0"], "--rounds 0: must be at least 1"),
+        (["--output", "a.pdf"], "no format has this suffix"),
+    ],
+)
+def test_errors_are_one_line(argv, says, capsys):
+    with pytest.raises(SystemExit) as left:
+        main(argv)
+    assert left.value.code == 2
+    assert says in capsys.readouterr().err

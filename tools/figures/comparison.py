@@ -1,0 +1,234 @@
+"""Maps of several methods side by side, as the two papers compare them: scored, chosen, zoomed into."""
+
+import argparse
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import torch
+
+from datasets.layouts import list_images
+from datasets.measurements import choose_reading
+from datasets.pairs import Pair, find_pairs
+from datasets.raster import read_image, read_label
+from datasets.reading import Reading, as_rgb
+from datasets.threads import threaded
+from tools.figures.grids import ROMAN, Captions, Scene, amfnet_grid, hanet_grid
+from tools.figures.paper import PAGE, known_suffix, save_sheet
+from utils.change_map import NOT_COUNTED, PALETTES, change_map, error_map
+from utils.config import BandConfig
+from utils.flags import at_least, named_path, setting
+from utils.metrics import count_pixels, scores
+from utils.tiling import Window
+
+log = logging.getLogger(__name__)
+GRIDS = {"amfnet": amfnet_grid, "hanet": hanet_grid}
+PICKS = ("best", "worst", "most-different")
+BOX_SHARE = 7  # a box is a seventh of its scene, so that three times as large it never reaches a box in the middle
+METHODS = 24  # letters a to z, but for the label's
+
+
+def _box(word: str) -> tuple[str, Window]:
+    name, _, numbers = word.rpartition("=")
+    try:
+        left, top, side = (int(number) for number in numbers.split(","))
+    except ValueError:
+        left = top = side = -1
+    if not name or min(left, top) < 0 or side < 1:
+        raise argparse.ArgumentTypeError(f"{word!r} is not SCENE=LEFT,TOP,SIDE in pixels, such as scene_3=40,12,32")
+    return name, Window(top, left, side, side)
+
+
+@dataclass(frozen=True)
+class ComparisonConfig(BandConfig):
+    """Settings of a comparison; the flags are made from these fields."""
+
+    REQUIRED: ClassVar = ("data_root", "methods", "output")
+    split: str = setting("test", "which split of it")
+    methods: list[tuple[str, Path]] = setting(
+        None, "folders of masks, or what predict_batch.py wrote, in the order of the columns; ours last",
+        parse=named_path,
+    )  # fmt: skip
+    style: str = setting("amfnet", "whose grid", tuple(GRIDS))
+    scenes: list[str] = setting(None, "names of the pairs to show, in order", parse=str)
+    pick: Sequence[str] = setting(
+        ("most-different", "3"),
+        f"in place of --scenes: {'|'.join(PICKS)} N: by F1 of the last method, or by how many pixels methods disagree",
+        parse=str,
+    )
+    boxes: list[tuple[str, Window]] = setting(
+        None, "red boxes, in pixels; without them, one where methods err most", parse=_box
+    )
+    zoom: bool = setting(True, "in HANet's grid, such a box in every scene, enlarged threefold in a corner")
+    palette: str | None = setting(None, "colours of the maps (default: those of --style)", tuple(PALETTES), parse=str)
+    side: int = setting(256, "pixels of a picture's longer side; that of the images keeps every pixel as it is")
+    width: float = setting(PAGE, "printed width in inches")
+    output: Path = setting(None, ".png, .pdf or .svg to write", parse=Path)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What the methods made of a pair.
+
+    Attributes:
+        counts: int64 (2, 2) of `count_pixels`, of each method that has a mask.
+        disagreement: mean over pixels of p (1 - p), p being the share of methods that say changed.
+    """
+
+    counts: Mapping[str, torch.Tensor]
+    disagreement: float
+
+
+def comparison(config: ComparisonConfig) -> None:
+    """Maps of several methods beside the pairs and labels, with F1 below: AMFNet's grid, or HANet's Fig. 6."""
+    check(config)
+    pairs = find_pairs(config.data_root, config.split, folders=config.folders)
+    masks = {name: masks_in(folder, pairs) for name, folder in config.methods}
+    labels = Reading(change_value=config.change_value, ignore_value=config.ignore_value)
+    judged = dict(zip([p.name for p in pairs], threaded(partial(judge, masks, labels), pairs), strict=True))
+    shown = choose_scenes(config, pairs, judged)
+    reading = choose_reading(shown, config.bands, config.scale, config.change_value, config.ignore_value)
+    scenes = [scene_of(pair, masks, reading, config) for pair in shown]
+    captions = captions_of(judged, masks, config, any((scene.maps[0] == NOT_COUNTED).any() for scene in scenes))
+    save_sheet(GRIDS[config.style](scenes, captions, config.side, config.width), config.output, config.width)
+    for number, pair in enumerate(shown):
+        log.info("%s: %s", ROMAN[number], pair.name)
+    for name, score in zip(captions.names[1:], captions.scores[1:], strict=True):
+        log.info("%s: F1 %s", name, score)
+    log.info("%s", config.output)
+
+
+def check(config: ComparisonConfig) -> None:
+    """Refuse what cannot be drawn, before anything is read.
+
+    Raises:
+        ValueError: a suffix or number, two methods of one name, or too many.
+    """
+    known_suffix(config.output)
+    at_least(config, side=32, width=1)
+    if len(dict(config.methods)) < len(config.methods):
+        raise ValueError("--methods: two folders of one name; call them NAME=DIR")
+    if len(config.methods) > METHODS:
+        raise ValueError(f"--methods: {len(config.methods)} of them; a grid has room for {METHODS}")
+    words = config.pick
+    if len(words) != 2 or words[0] not in PICKS or not words[1].isdecimal() or int(words[1]) < 1:
+        raise ValueError(f"--pick {' '.join(words)}: say {', '.join(PICKS)}, and how many, such as --pick worst 3")
+    if (count := len(config.scenes or ()) or int(words[1])) > len(ROMAN):
+        raise ValueError(f"{count} scenes; a figure has room for {len(ROMAN)}")
+
+
+def masks_in(folder: Path, pairs: Sequence[Pair]) -> dict[str, Path]:
+    """Masks by the name of their pair; in an output folder of predict_batch.py, those in its mask/.
+
+    Raises:
+        FileNotFoundError: no such folder.
+        ValueError: no pair has a mask there.
+    """
+    names = {pair.name for pair in pairs}
+    inner = folder / "mask" if (folder / "mask").is_dir() else folder
+    found = {path.stem: path for path in list_images(inner) if path.stem in names}
+    if not found:
+        is_run = (folder / "best.pt").is_file()
+        advice = f"; draw them with python predict_batch.py --checkpoint {folder}" if is_run else ""
+        raise ValueError(f"{folder}: no mask here is called like a pair, such as {pairs[0].name}.png{advice}")
+    return found
+
+
+def read_both(path: Path, truth: np.ndarray) -> np.ndarray:
+    """A mask as bool (H, W).
+
+    Raises:
+        ValueError: damaged, or of another size than the label.
+    """
+    changed = read_label(path) == 1
+    if changed.shape != truth.shape:
+        raise ValueError(f"{path}: {changed.shape} pixels, but the label has {truth.shape}; masks are never resized")
+    return changed
+
+
+def judge(masks: Mapping[str, Mapping[str, Path]], labels: Reading, pair: Pair) -> Judged:
+    """Count the pixels of a pair for every method, and where they disagree."""
+    assert pair.label
+    truth = read_label(pair.label, labels)
+    found = {name: read_both(paths[pair.name], truth) for name, paths in masks.items() if pair.name in paths}
+    counts = {name: count_pixels(torch.from_numpy(m), torch.from_numpy(truth)) for name, m in found.items()}
+    votes = np.sum(list(found.values()), axis=0) if found else np.zeros(truth.shape)
+    share = votes / max(len(found), 1)
+    return Judged(counts, float((share * (1 - share)).mean()))
+
+
+def choose_scenes(config: ComparisonConfig, pairs: Sequence[Pair], judged: Mapping[str, Judged]) -> list[Pair]:
+    """The pairs to show: those named, or the first by `pick`.
+
+    Of best and worst, pairs in which neither label nor map has a change are left out, for they have no F1.
+
+    Raises:
+        ValueError: a name that no pair has, or no pair has an F1.
+    """
+    by_name = {pair.name: pair for pair in pairs}
+    if unknown := [name for name in [*(config.scenes or ()), *dict(config.boxes or ())] if name not in by_name]:
+        raise ValueError(f"{unknown[0]}: no such pair in {config.data_root}; the first is {next(iter(by_name))}")
+    if config.scenes:
+        return [by_name[name] for name in config.scenes]
+    how, count = config.pick[0], int(config.pick[1])
+    if how == "most-different":
+        order = {name: -result.disagreement for name, result in judged.items()}
+    else:
+        ours = {name: result.counts[config.methods[-1][0]] for name, result in judged.items()
+                if config.methods[-1][0] in result.counts}  # fmt: skip
+        sign = 1 if how == "worst" else -1
+        order = {name: sign * scores(c)["f1"] for name, c in ours.items() if c.sum() > c[0, 0]}
+    if not order:
+        raise ValueError(f"--pick {how}: no pair has a changed pixel; name some with --scenes")
+    return [by_name[name] for name in sorted(order, key=lambda name: (order[name], name))[:count]]
+
+
+def scene_of(pair: Pair, masks: Mapping[str, Mapping[str, Path]], reading: Reading, config: ComparisonConfig) -> Scene:
+    """The pictures of a pair."""
+    assert pair.label
+    truth = read_label(pair.label, reading)
+    dates = tuple(as_rgb(read_image(path, reading)) for path in (pair.before, pair.after))
+    if wrong := [image.shape[:2] for image in dates if image.shape[:2] != truth.shape]:
+        raise ValueError(f"{pair.name}: an image has {wrong[0]} pixels, its label {truth.shape}")
+    palette = PALETTES[config.palette or config.style]
+    label = np.where((truth <= 1)[..., None], change_map(truth == 1)[..., None], np.array(NOT_COUNTED, np.uint8))
+    found = {name: read_both(paths[pair.name], truth) for name, paths in masks.items() if pair.name in paths}
+    maps = [error_map(found[name], truth, palette) if name in found else None for name in masks]
+    zoom = config.zoom and config.style == "hanet"
+    box = dict(config.boxes or ()).get(pair.name) or (worst_window(truth, list(found.values())) if zoom else None)
+    if box and (box.top + box.height > truth.shape[0] or box.left + box.width > truth.shape[1]):
+        raise ValueError(f"--boxes {pair.name}: reaches beyond the scene's {truth.shape[1]} x {truth.shape[0]} pixels")
+    return Scene((dates[0], dates[1]), [label, *maps], box)
+
+
+def worst_window(truth: np.ndarray, found: Sequence[np.ndarray]) -> Window:
+    """The square in which the methods err most, all together; without errors, the one with most change."""
+    side = min(max(1, max(truth.shape) // BOX_SHARE), *truth.shape)
+    wrong = sum(((changed != (truth == 1)) & (truth <= 1)).astype(float) for changed in found)
+    total = np.pad((wrong + 1e-6 * (truth == 1)).cumsum(0).cumsum(1), ((1, 0), (1, 0)))
+    sums = total[side:, side:] - total[:-side, side:] - total[side:, :-side] + total[:-side, :-side]
+    top, left = np.unravel_index(sums.round(9).argmax(), sums.shape)
+    return Window(int(top), int(left), side, side)
+
+
+def captions_of(
+    judged: Mapping[str, Judged], masks: Mapping[str, Mapping[str, Path]], config: ComparisonConfig, unknown: bool
+) -> Captions:
+    """Names, F1 over all pixels of all pairs, and what has to be said of them."""
+    notes, numbers = [], []
+    for name, paths in masks.items():
+        counts = [result.counts[name] for result in judged.values() if name in result.counts]
+        f1 = 100 * scores(torch.stack(counts).sum(0))["f1"]
+        partial_set = len(paths) < len(judged)
+        numbers.append(f"{f1:.2f}{'*' if partial_set else ''}")
+        if partial_set:
+            notes.append(f"* {name}: F1 over the {len(paths)} of {len(judged)} pairs of which there are masks")
+    legend = PALETTES[config.palette or config.style].legend()
+    if not unknown:
+        del legend["not counted"]
+    head = {"amfnet": "label", "hanet": "GT"}[config.style]
+    return Captions([head, *masks], ["F1 (%)", *numbers], notes, legend)

@@ -1,0 +1,159 @@
+"""What data sets hold and what samplers draw of them: HANet's Fig. 2 and Fig. 3."""
+
+import csv
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+
+from datasets.label_counts import count_changed
+from datasets.pairs import find_pairs
+from datasets.pfbs import PFBSSampler
+from datasets.reading import Reading
+from tools.figures.paper import COLUMN, PAGE, chart, known_suffix
+from utils.config import DataConfig
+from utils.flags import at_least, named_path, setting
+
+PAPERS = Path(__file__).parents[2] / "docs" / "papers"
+CHANGED, UNCHANGED = "#00b7c4", "#f2c14e"  # about those of Fig. 2: cyan and yellow
+
+
+@dataclass(frozen=True)
+class BalanceConfig:
+    """Settings of the balance of classes; the flags are made from these fields."""
+
+    REQUIRED: ClassVar = ("output",)
+    found: list[tuple[str, Path]] = setting(
+        (), "what `python -m tools.check_dataset --json FILE` found, a data set each", parse=named_path
+    )
+    published: bool = setting(True, "beside it the numbers of HANet's Fig. 2, hatched")
+    output: Path = setting(None, ".png, .pdf or .svg to write", parse=Path)
+
+
+def balance(config: BalanceConfig) -> None:
+    """Changed against unchanged pixels of data sets (HANet Fig. 2), as measured here and as published."""
+    known_suffix(config.output)
+    rows = [(name, *pixels_found(path), False) for name, path in config.found]
+    if config.published:
+        rows += [
+            (row["dataset"], int(row["changed"]), int(row["unchanged"]), True)
+            for row in read_published(PAPERS / "hanet_fig2.csv")
+        ]
+    if not rows:
+        raise ValueError("nothing to draw: --no-published leaves only --found, and none is given")
+    with chart(config.output, COLUMN if len(rows) < 6 else PAGE, 2.4) as figure:
+        axes = figure.subplots()
+        for shift, colour, word, place in ((-0.2, CHANGED, "changed", 1), (0.2, UNCHANGED, "unchanged", 2)):
+            for measured in (True, False):
+                spots = [n for n, row in enumerate(rows) if row[3] != measured]
+                label = f"{word}, {'measured' if measured else 'published'}"
+                axes.bar(
+                    [n + shift for n in spots], [rows[n][place] for n in spots], 0.4, color=colour, edgecolor="black",
+                    linewidth=0.4, hatch=None if measured else "////", label=label if spots else None,
+                )  # fmt: skip
+        axes.set_yscale("log")
+        lowest = min(max(count, 1) for row in rows for count in row[1:3])
+        axes.set_ylim(10 ** (math.ceil(math.log10(lowest)) - 1), 4 * max(row[2] for row in rows))
+        shares = [f"{100 * changed / (changed + unchanged):.2f} %" for _, changed, unchanged, _ in rows]
+        axes.set_xticks(range(len(rows)), [f"{row[0]}\n{share}" for row, share in zip(rows, shares, strict=True)])
+        axes.set_xlabel("data set, and share of changed pixels")
+        axes.set_ylabel("pixels (logarithmic)")
+        figure.legend(ncols=2, loc="outside lower center")
+
+
+def pixels_found(path: Path) -> tuple[int, int]:
+    """Changed and unchanged pixels of all splits of the data set itself, from the doctor's JSON.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: it is not the doctor's, or of a set without labels.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file; write it with python -m tools.check_dataset --json {path}")
+    try:
+        splits = json.loads(path.read_text(encoding="utf-8"))["splits"]
+        own = [about for label, about in splits.items() if ":" not in label]
+        changed, known = (sum(about[key] for about in own) for key in ("changed_pixels", "known_pixels"))
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{path}: no counts of pixels here; write it anew with python -m tools.check_dataset --json {path}"
+        ) from error
+    if not known:
+        raise ValueError(f"{path}: this data set has no labels, so no pixel is known to have changed or not")
+    return changed, known - changed
+
+
+def read_published(path: Path) -> list[dict[str, str]]:
+    """Rows of a figure's numbers in docs/papers; the first line, their source, is left out."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return list(csv.DictReader(line for line in lines if not line.startswith("#")))
+
+
+@dataclass(frozen=True)
+class PfbsConfig(DataConfig):
+    """Settings of the samplers' figure; the flags are made from these fields."""
+
+    REQUIRED: ClassVar = ("output",)
+    data_root: Path | None = setting(
+        None, "data set whose training split is sampled (default: HANet's example, WHU-CD's counts)", parse=Path
+    )
+    epochs: int = setting(50, "epochs to show")
+    fixed_epochs: int = setting(15, "X of Fixed-X; 15 in HANet's Fig. 3")
+    linear_epochs: int = setting(15, "Y of Linear-Y; 15 there")
+    both_epochs: int = setting(10, "X and Y of Fixed-X Linear-Y; 10 there")
+    output: Path = setting(None, ".png, .pdf or .svg to write", parse=Path)
+
+
+def pfbs(config: PfbsConfig) -> None:
+    """Images seen an epoch with the four samplers of PFBS (HANet Fig. 3), those with and those without change."""
+    known_suffix(config.output)
+    at_least(config, epochs=1, fixed_epochs=1, linear_epochs=1, both_epochs=1)
+    changed = changed_pixels(config)
+    x, y, both = config.fixed_epochs, config.linear_epochs, config.both_epochs
+    samplers = {
+        "normal": PFBSSampler(changed),
+        f"Fixed-{x}": PFBSSampler(changed, fixed_epochs=x),
+        f"Linear-{y}": PFBSSampler(changed, linear_epochs=y),
+        f"Fixed-{both} Linear-{both}": PFBSSampler(changed, fixed_epochs=both, linear_epochs=both),
+    }
+    with chart(config.output, COLUMN, 3.1) as figure:
+        epochs = np.arange(config.epochs + 1)
+        for axes, (name, sampler) in zip(
+            figure.subplots(2, 2, sharex=True, sharey=True).flat, samplers.items(), strict=True
+        ):
+            seen = images_seen(sampler, config.epochs)
+            total, foreground = ([*row, row[-1]] for row in (seen.sum(1), seen[:, 0]))  # the last step has a width
+            axes.fill_between(epochs, foreground, step="post", color=CHANGED, linewidth=0, label="with change")
+            axes.fill_between(
+                epochs, total, foreground, step="post", color=UNCHANGED, linewidth=0, label="without change"
+            )
+            (line,) = axes.step(epochs, total, where="post", color="black", linewidth=0.8)
+            line.set_gid(name)
+            axes.set(title=name, xlim=(0, config.epochs), ylim=(0, None))
+        for axes in figure.axes[2:]:
+            axes.set_xlabel("epoch")
+        figure.supylabel("different images an epoch", fontsize=8)
+        figure.legend(*axes.get_legend_handles_labels(), ncols=2, loc="outside lower center")
+
+
+def changed_pixels(config: PfbsConfig) -> Sequence[int]:
+    """Changed pixels of each training image; of the paper's example, 1 of those with change."""
+    if config.data_root:
+        pairs = find_pairs(config.data_root, "train", folders=config.folders)
+        return count_changed(pairs, Reading(change_value=config.change_value, ignore_value=config.ignore_value))
+    (row,) = read_published(PAPERS / "hanet_fig3.csv")
+    return [1] * int(row["foreground"]) + [0] * (int(row["images"]) - int(row["foreground"]))
+
+
+def images_seen(sampler: PFBSSampler, epochs: int) -> np.ndarray:
+    """Different images that each epoch draws, with and without change: int64 (epochs, 2)."""
+    counts = []
+    for epoch in range(epochs):
+        drawn = np.unique(sampler.positions_to_images(epoch))
+        with_change = np.isin(drawn, sampler.order[: sampler.foreground]).sum()
+        counts.append((with_change, len(drawn) - with_change))
+    return np.array(counts)

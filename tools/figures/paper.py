@@ -1,0 +1,86 @@
+"""How figures look in a paper of two columns, and the files they become."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from PIL import Image
+
+from utils.files import written_whole
+
+if TYPE_CHECKING:  # importing any of ours imports no chart library
+    from matplotlib.figure import Figure
+
+COLUMN, PAGE = 3.5, 7.16  # inches; IEEE's one and two columns
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")  # Okabe and Ito's
+NO_DATE = {".png": {}, ".pdf": {"CreationDate": None}, ".svg": {"Date": None}}  # the same figure, the same bytes
+STYLE = {
+    "font.size": 8,
+    "axes.titlesize": 8,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "legend.fontsize": 7,
+    "legend.frameon": False,
+    "axes.linewidth": 0.6,
+    "lines.linewidth": 1.1,
+    "hatch.linewidth": 0.5,
+    "svg.fonttype": "none",  # text stays text
+    "svg.hashsalt": "figures",
+    "pdf.fonttype": 42,  # fonts that publishers take
+    "savefig.dpi": 300,
+}
+
+
+@contextmanager
+def chart(path: Path, width: float, height: float) -> Iterator["Figure"]:
+    """An empty matplotlib figure, written to `path` when the block ends well.
+
+    Args:
+        path: .png, .pdf or .svg.
+        width: at which it is printed, inches.
+        height: inches.
+
+    Raises:
+        ValueError: another suffix.
+    """
+    suffix = known_suffix(path)
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        yield figure
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with written_whole(path) as partial:
+            figure.savefig(partial, format=suffix[1:], metadata=NO_DATE[suffix])
+
+
+def save_sheet(sheet: Image.Image, path: Path, width: float) -> None:
+    """Write pixels at a printed width in inches, none of them changed by JPEG or by smoothing.
+
+    Raises:
+        ValueError: the suffix is not .png, .pdf or .svg.
+    """
+    if known_suffix(path) == ".png":
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with written_whole(path) as partial:
+            sheet.save(partial, format="PNG", dpi=(sheet.width / width,) * 2)
+        return
+    with chart(path, width, width * sheet.height / sheet.width) as figure:
+        figure.set_layout_engine("none")
+        axes = figure.add_axes((0, 0, 1, 1))
+        axes.axis("off")
+        axes.imshow(sheet, interpolation="none", aspect="auto")
+
+
+def known_suffix(path: Path) -> str:
+    """The suffix of a figure, in small letters.
+
+    Raises:
+        ValueError: it is none of .png, .pdf and .svg.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in NO_DATE:
+        raise ValueError(f"--output {path}: figures are written as {', '.join(NO_DATE)}; choose one by the suffix")
+    return suffix

@@ -1,0 +1,52 @@
+"""Draws the papers' figures from run folders, mask folders and data sets; PNG, PDF or SVG by --output's suffix."""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+from tools.figures.comparison import ComparisonConfig, comparison
+from tools.figures.counts import BalanceConfig, PfbsConfig, balance, pfbs
+from tools.figures.runs import CurvesConfig, PrecisionRecallConfig, curves, precision_recall_figure
+from utils.flags import given_flags
+from utils.runtime import errors_in_one_line, show_log
+
+PROGRAM = "python -m tools.make_figures"
+FIGURES: dict[str, tuple[type, Callable]] = {
+    "comparison": (ComparisonConfig, comparison),
+    "balance": (BalanceConfig, balance),
+    "pfbs": (PfbsConfig, pfbs),
+    "curves": (CurvesConfig, curves),
+    "precision-recall": (PrecisionRecallConfig, precision_recall_figure),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Draw one figure; an expected error is one line on stderr and exit code 2."""
+    with errors_in_one_line():
+        show_log()
+        words = list(sys.argv[1:] if argv is None else argv)
+        name = words[0] if words and words[0] in FIGURES else refuse(words[:1])
+        settings, draw = FIGURES[name]
+        given = given_flags(
+            settings, str(draw.__doc__).splitlines()[0], words[1:], required=settings.REQUIRED, prog=f"{PROGRAM} {name}"
+        )
+        draw(settings(**given))
+
+
+def refuse(words: Sequence[str]) -> NoReturn:
+    """Leave with the list of figures, for --help, or with what is wrong with the first word."""
+    lines = [f"  {name:<18}{str(draw.__doc__).splitlines()[0]}" for name, (_, draw) in FIGURES.items()]
+    parser = argparse.ArgumentParser(
+        prog=PROGRAM,
+        description=__doc__,
+        epilog="figures:\n" + "\n".join(lines) + f"\n\n{PROGRAM} FIGURE --help shows a figure's flags.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("figure", choices=FIGURES, metavar="FIGURE", help="which figure")
+    parser.parse_args(words)
+    raise AssertionError("no figure was named, so the parser should have left")
+
+
+if __name__ == "__main__":
+    main()

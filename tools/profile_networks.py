@@ -1,0 +1,193 @@
+"""Counts what the networks cost, beside what the papers say: `python -m tools.profile_networks --sizes 256,512`.
+
+Parameters; multiply-adds and FLOPs (twice as many) with attention, for both dates and with what both dates pass through
+counted once; time and memory a pair, as prediction runs them (fp32, channels_last), each size in a process of its own;
+and a table of modules.
+"""
+
+import math
+import platform
+import statistics
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from models import MODELS, build_model
+from utils.config import network_option
+from utils.cost import Macs, count_macs, count_parameters
+from utils.flags import at_least, given_flags, setting
+from utils.results import SIDE, read_csv
+from utils.runtime import errors_in_one_line, peak_memory, pick_device, show_log
+from utils.table_text import FORMATS, format_of, write_tables
+from utils.tables import Cell, Table
+
+PAPERS = Path(__file__).parents[1] / "docs" / "papers"
+QUANTITIES = {
+    "parameters": ("parameters", "M"),
+    "convolutions": ("multiply-adds of convolutions, both dates", "G"),
+    "one_date": ("multiply-adds of convolutions, one date", "G"),
+    "attention": ("multiply-adds of attention", "G"),
+}
+UNIT = {"M": 1e6, "G": 1e9}
+Options = dict[str, object]
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+def pixels(text: str) -> tuple[int, ...]:
+    """256,512 -> (256, 512)."""
+    return tuple(int(word) for word in _names(text))
+
+
+@dataclass(frozen=True)
+class ProfileConfig:
+    """What is profiled; the flags are made from these fields."""
+
+    models: tuple[str, ...] = setting(tuple(MODELS), "networks", parse=_names)
+    model_options: Options = setting(None, "settings of the network, such as width=20", parse=network_option)
+    sizes: tuple[int, ...] = setting((256, 512, 1024), "sides of a pair in pixels", parse=pixels)
+    time: bool = setting(True, "measure time and memory, too")
+    rounds: int = setting(5, "timed predictions of a pair, after one that does not count")
+    device: str = setting("auto", "auto, cpu, cuda or cuda:N")
+    output: Path | None = setting(None, "file to write; its suffix says the format (default: print)", parse=Path)
+    format: str | None = setting(None, "format, where the suffix does not say it", tuple(FORMATS), str)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Write the tables: cost by size, beside the papers, and by module."""
+    with errors_in_one_line():
+        show_log()
+        config = ProfileConfig(**given_flags(ProfileConfig, str(__doc__), argv))
+        at_least(config, rounds=1)
+        form, options = format_of(config.output, config.format), config.model_options or {}
+        networks = {name: build_model(name, **options) for name in config.models}
+        check_sizes(config.sizes, networks)
+        tables = [cost_table(config, networks)]
+        tables += [] if options else [paper_table(networks)]
+        tables += [module_table(network, config.sizes[0], channels_of(options)) for network in networks.values()]
+        write_tables(tables, config.output, form)
+
+
+def channels_of(options: Options) -> int:
+    """Bands that a network with these options takes."""
+    return int(str(options.get("in_channels", 3)))
+
+
+def check_sizes(sizes: Sequence[int], networks: dict[str, nn.Module]) -> None:
+    """Raise ValueError unless every network takes images of every size."""
+    for name, network in networks.items():
+        for size in sizes:
+            if size < 1 or size % int(network.size_divisor):
+                raise ValueError(f"--sizes {size}: {name} takes multiples of {network.size_divisor}")
+    if not sizes or not networks:
+        raise ValueError("nothing to profile: --models and --sizes want at least one each")
+
+
+def cost_table(config: ProfileConfig, networks: dict[str, nn.Module]) -> Table:
+    """A line a network and size: parameters, multiply-adds, FLOPs, and where asked for time and memory."""
+    options, device = config.model_options or {}, pick_device(config.device)
+    header = ["Network", "Size", "Para. (M)", "MACs (G)", "of attention", "MACs, one date", "FLOPs (G)"]
+    header += ["FLOPs, one date"] + ["ms a pair", "MB"] * config.time
+    rows = []
+    for name, network in networks.items():
+        for size in config.sizes:
+            macs = count_macs(network, size, size, channels_of(options))
+            total, once = sum(each.total for each in macs), sum(each.total / each.dates for each in macs)
+            numbers = [total, sum(each.attention for each in macs), once, 2 * total, 2 * once]
+            texts = [name, f"{size}", f"{count_parameters(network) / 1e6:.2f}", *(f"{n / 1e9:.2f}" for n in numbers)]
+            if config.time:
+                seconds, memory = in_own_process(name, options, size, str(device), config.rounds)
+                texts += [f"{1000 * seconds:.0f}", "-" if math.isnan(memory) else f"{memory:.0f}"]
+            rows.append(tuple(map(Cell, texts)))
+    remarks = ["MACs: multiply-adds of a pair, attention included; one date: what both dates pass through counts once"]
+    if config.time:
+        used = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} threads"
+        where = f"{used}, {platform.processor() or platform.machine()}, PyTorch {torch.__version__}"
+        remarks.append(f"ms: median of {config.rounds} predictions in fp32; MB: above the loaded network; {where}")
+    return Table("Cost of a pair", ("",) * len(header), tuple(header), tuple(rows), remarks=tuple(remarks))
+
+
+def in_own_process(name: str, options: Options, size: int, device: str, rounds: int) -> tuple[float, float]:
+    """What `measure` returns, of a fresh process, whose peak of memory is nobody else's."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(measure, name, options, size, device, rounds).result()
+
+
+def measure(name: str, options: Options, size: int, device: str, rounds: int) -> tuple[float, float]:
+    """Median seconds of a prediction of one pair, and the MB by which the peak of memory grows (nan: not told)."""
+    where = torch.device(device)
+    network = build_model(name, **options).eval().to(where).to(memory_format=torch.channels_last)
+    images = (torch.rand(1, channels_of(options), size, size, device=where) for _ in range(2))
+    pair = [image.contiguous(memory_format=torch.channels_last) for image in images]
+    before, seconds = peak_memory(where), []
+    with torch.inference_mode():
+        for _ in range(rounds + 1):
+            started = time.perf_counter()
+            network(*pair)
+            if where.type == "cuda":
+                torch.cuda.synchronize(where)
+            seconds.append(time.perf_counter() - started)
+    return statistics.median(seconds[1:]), peak_memory(where) - before
+
+
+def paper_table(networks: dict[str, nn.Module]) -> Table:
+    """Our numbers at 256 x 256 beside those of docs/papers/networks.csv, and why they differ."""
+    ours = {name: quantities(network, count_macs(network, SIDE, SIDE)) for name, network in networks.items()}
+    rows = []
+    for row in read_csv(PAPERS / "networks.csv"):
+        if row["network"] not in ours:
+            continue
+        words, unit = QUANTITIES[row["quantity"]]
+        values = (ours[row["network"]][row["quantity"]], float(row["published"]))
+        numbers = [f"{value / UNIT[unit]:.2f} {unit}" for value in values]
+        rows.append(tuple(map(Cell, [row["network"], words, *numbers, row["source"], row["why"]])))
+    header = ("Network", "Quantity", "Ours", "Published", "Source", "Why")
+    return Table(f"Beside the papers, {SIDE} x {SIDE}", ("",) * len(header), header, tuple(rows))
+
+
+def quantities(network: nn.Module, macs: Sequence[Macs]) -> dict[str, float]:
+    """The numbers that papers give, by the keys of QUANTITIES."""
+    return {
+        "parameters": count_parameters(network),
+        "convolutions": sum(each.convolutions for each in macs),
+        "one_date": sum(each.convolutions / each.dates for each in macs),
+        "attention": sum(each.attention for each in macs),
+    }
+
+
+def module_table(network: nn.Module, size: int, channels: int) -> Table:
+    """A line a module, down to the second level: parameters, multiply-adds, and their share."""
+    kind = type(network).__name__
+    parameters: dict[str, int] = {}
+    for name, parameter in network.named_parameters():
+        key = _second_level(name.rpartition(".")[0])
+        parameters[key] = parameters.get(key, 0) + parameter.numel()
+    macs = dict.fromkeys(parameters, 0)
+    for each in count_macs(network, size, size, channels):
+        key = _second_level(each.name)
+        macs[key] = macs.get(key, 0) + each.total
+    total = sum(macs.values())
+    rows = [
+        [key or f"{kind} itself", f"{parameters.get(key, 0):,}", f"{n / 1e9:.3f}", f"{100 * n / total:.1f}"]
+        for key, n in macs.items()
+    ]
+    rows.append(["all", f"{sum(parameters.values()):,}", f"{total / 1e9:.3f}", "100.0"])
+    header = ("Module", "Parameters", "MACs (G)", "share, %")
+    cells = tuple(tuple(map(Cell, row)) for row in rows)
+    return Table(f"{kind} at {size} x {size}, by module", ("",) * len(header), header, cells)
+
+
+def _second_level(name: str) -> str:
+    return ".".join(name.split(".")[:2])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,89 @@
+"""What a network costs: parameters, and multiply-adds of every layer, counted without computing anything."""
+
+import copy
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+
+@dataclass(frozen=True)
+class Macs:
+    """Multiply-adds of one pair in a module, not counting the modules within it.
+
+    Attributes:
+        name: of the module; empty for the network itself.
+        convolutions: of convolutions.
+        attention: of the other matrix products.
+        dates: 2 where both dates pass through the module, one after the other, else 1.
+    """
+
+    name: str
+    convolutions: int
+    attention: int
+    dates: int
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return self.convolutions + self.attention
+
+
+def count_parameters(network: nn.Module) -> int:
+    """Numbers that training changes; running statistics are none."""
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def count_macs(network: nn.Module, height: int, width: int, channels: int = 3) -> list[Macs]:
+    """Multiply-adds of a prediction for one pair, by module, in the order of the network.
+
+    Fake tensors are counted, which have shapes and no values. FLOPs are twice as many. Additions,
+    activations, normalisation and upsampling are not counted, as usual. A module that gets both dates is known by its
+    batch of two.
+
+    Args:
+        network: (before, after) -> list of logits.
+        height: of the pair in pixels, a multiple of the network's size divisor.
+        width: likewise.
+        channels: bands of an image.
+    """
+    network = copy.deepcopy(network).cpu().eval()  # for the hooks
+    twice: set[str] = set()
+
+    def see(name: str, module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        if isinstance(inputs[0], Tensor) and inputs[0].shape[0] == 2:
+            twice.add(name)
+
+    for name, module in network.named_modules():
+        module.register_forward_pre_hook(partial(see, name))
+    fake, counter = FakeTensorMode(allow_non_fake_inputs=True), FlopCounterMode(display=False)
+    # attention in plain products: not every fused kernel has a formula
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), fake, counter:
+        image = torch.empty(1, channels, height, width)
+        network(image, image)
+    counts_of, root = counter.get_flop_counts(), type(network).__name__
+    within = {n.removeprefix(root).lstrip("."): c for n, c in counts_of.items() if n.split(".")[0] == root}
+    found = []
+    for name in (name for name, _ in network.named_modules() if name in within):  # others only hold modules
+        counts = dict(within[name])
+        for child in _next_below(name, set(within)):
+            for op, flops in within[child].items():
+                counts[op] -= flops
+        convolutions = sum(flops for op, flops in counts.items() if "convolution" in str(op))
+        rest = sum(counts.values()) - convolutions
+        if convolutions or rest:
+            found.append(Macs(name, convolutions // 2, rest // 2, 2 if name in twice else 1))
+    return found
+
+
+def _next_below(name: str, names: set[str]) -> list[str]:
+    """Those of the names that lie within a module, and within none of the others that do."""
+    prefix = f"{name}." if name else ""
+    below = {other for other in names if other != name and other.startswith(prefix)}
+    parents = {other: other.split(".") for other in below}
+    return [o for o, parts in parents.items() if not any(".".join(parts[:n]) in below for n in range(1, len(parts)))]
