@@ -10,7 +10,7 @@ demo: .venv/runtime
 	$(BIN)/python -m tools.demo --model $(MODEL)
 
 test: .venv/dev
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 lint: .venv/dev
 	$(BIN)/ruff check .
