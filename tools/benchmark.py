@@ -83,7 +83,12 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     lines = [["", "pairs/s", "CPU ms/pair", "speed, times", "by CPU, times", "of"]]
     for row in rows:
         ratios = [spread(row[key], ".2f") for key in ("ratio", "cpu_ratio")] if row["case"] != row["base"] else ["", ""]
-        numbers = [spread(row["pairs_per_second"], ".0f"), spread(row["cpu_ms_per_pair"], ".2f"), *ratios]
+        few = min(row["pairs_per_second"]) < 10
+        numbers = [
+            spread(row["pairs_per_second"], ".1f" if few else ".0f"),
+            spread(row["cpu_ms_per_pair"], ".2f"),
+            *ratios,
+        ]
         base = row["base"] if row["case"] != row["base"] else ""
         lines.append([row["case"], *numbers, ", ".join(filter(None, [base, row["note"]]))])
     widths = [max(len(line[place]) for line in lines) for place in range(len(lines[0]))]
