@@ -46,12 +46,6 @@ def predict(*flags, code=None):
     return None
 
 
-@pytest.fixture
-def data(drawn_set, tmp_path):
-    """A copy to be damaged."""
-    return Path(shutil.copytree(drawn_set, tmp_path / "data"))
-
-
 def contents(folder):
     """Every file under a folder, hidden ones too, as bytes."""
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}

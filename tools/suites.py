@@ -170,7 +170,7 @@ def new_learner(config: TrainConfig, steps: int) -> Learner:
 
 
 def bf16(folder: Path) -> list[Case]:
-    """Both networks in bfloat16 against float32, with the weights and images of the golden numbers."""
+    """Both networks in bfloat16 against float32 on the CPU, with the weights and images of the golden numbers."""
     from tests import golden  # what the published networks were run on
 
     before, after = (x.to(memory_format=torch.channels_last) for x in golden.images([1, 256, 256]))
