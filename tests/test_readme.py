@@ -15,7 +15,9 @@ from utils.config import parse_train_config
 from utils.maps import KINDS
 from utils.predict_config import PredictConfig, parse_predict_config
 
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+README, CHINESE = (
+    (Path(__file__).parents[1] / name).read_text(encoding="utf-8") for name in ("README.md", "README.zh.md")
+)
 COMMAND = re.compile(r"python (?:-m )?(train_aux|predict_batch|tools\.\w+)(?:\.py)?(?: (.*))?$")
 PUBLIC = {name: entry for name, entry in CATALOG.items() if name != GENERIC}
 
@@ -24,6 +26,12 @@ def blocks(text):
     """Lines of the fenced shell blocks, a command that goes on with a backslash as one."""
     fenced = re.findall(r"^```(?:bash|sh|console)\n(.*?)^```", text, re.S | re.M)
     return "".join(fenced).replace("\\\n", " ").splitlines()
+
+
+def sections(text):
+    """Commands of each part, without their remarks, by the order of the parts."""
+    parts = re.split(r"^## ", text, flags=re.M)[1:]
+    return [[re.sub(r"\s+# .*", "", line) for line in blocks(part)] for part in parts]
 
 
 def commands():
@@ -113,6 +121,22 @@ def test_the_random_split_has_every_tile_once(tmp_path, monkeypatch):
     found = [find_pairs(Path("WHU-CD-256"), split) for split in ("train", "val", "test")]
     assert [len(pairs) for pairs in found] == [19, 2, 2]
     assert {pair.before.name for pairs in found for pair in pairs} == tiles
+
+
+@pytest.mark.parametrize("number, title", list(enumerate(["Two commands", "Install", "Train", "Predict", "Figures"])))
+def test_the_chinese_page_has_the_same_commands(number, title):
+    """Those of a part of README.md, all and in their order; more may follow if README.md has them elsewhere."""
+    titles = re.findall(r"^## (.+)$", README, re.M)
+    (place,) = (k for k, words in enumerate(titles) if words.startswith(title))
+    wanted, found = sections(README)[place], sections(CHINESE)[number]
+    assert [line for line in found if line in wanted] == wanted
+    assert set(found) <= {line for part in sections(README) for line in part}
+
+
+def test_the_chinese_page_leads_to_what_is_there():
+    links = [link for link in re.findall(r"\]\(([^)#]+)[^)]*\)", CHINESE) if not link.startswith("http")]
+    assert len(links) > 5
+    assert [link for link in links if not (Path(__file__).parents[1] / link).exists()] == []
 
 
 def public_sets():
