@@ -353,6 +353,16 @@ def test_what_a_dead_process_did_is_not_done_again(checkpoint, drawn_set, tmp_pa
     assert contents(tmp_path / "many") == contents(tmp_path / "one")
 
 
+def test_parts_of_images_that_changed_since_are_left_aside(checkpoint, data, tmp_path, monkeypatch):
+    flags = ("--checkpoint", checkpoint, "--data-root", data, "--tile-size", 16, "--overlap", 4)
+    predict_as(1, 3, monkeypatch, *flags, "--output", tmp_path / "many")
+    shutil.copy(data / "test" / "B" / "scene_0003.png", data / "test" / "B" / "scene_0001.png")
+    predict(*flags, "--output", tmp_path / "one")
+    for rank in (2, 1, 0):
+        predict_as(rank, 3, monkeypatch, *flags, "--output", tmp_path / "many")
+    assert contents(tmp_path / "many") == contents(tmp_path / "one")
+
+
 @pytest.mark.parametrize(("ranks", "bad"), [(2, "scene_0003"), (4, "scene_0000")])
 def test_a_bad_pair_of_a_later_process_is_told_by_the_first(
     ranks, bad, checkpoint, data, tmp_path, monkeypatch, capsys

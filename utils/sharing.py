@@ -6,6 +6,7 @@ meet once, at the start; everything else they tell each other by files that are 
 dies stops nothing it has done: the same command with --skip-existing, by any number of processes, does the rest.
 """
 
+import hashlib
 import os
 import shutil
 import time
@@ -94,8 +95,9 @@ class PartJob(MapJob):
         return range(missing[0], rows.stop) if missing else range(0)
 
     def part(self, row: int) -> Path:
-        """Where the finished pixels of a row of windows are kept."""
-        return self.settings.output / PARTS / self.name / f"{row:06d}.npy"
+        """Where the finished pixels of a row of windows are kept: of these very files, not of what they were before."""
+        files = hashlib.sha256(self.stamp.encode()).hexdigest()[:16]
+        return self.settings.output / PARTS / self.name / files / f"{row:06d}.npy"
 
     def write(self, top: int, probability: np.ndarray) -> None:
         """Keep the next rows."""
@@ -162,7 +164,7 @@ def _put_together(job: MapJob, predictor: ChangePredictor) -> None:
             job.write(top, np.load(part))
         else:
             job.finish()
-        shutil.rmtree(parts[0].parent, ignore_errors=True)
+        shutil.rmtree(parts[0].parents[1], ignore_errors=True)
     except (ValueError, FileNotFoundError) as error:
         job.fail(error)
     finally:
