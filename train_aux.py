@@ -232,7 +232,12 @@ def training_loader(data: Data, config: TrainConfig, device: torch.device) -> tu
             f"--batch-size {config.batch_size} does not split into {config.accumulate} parts on {ranks} processes"
         )
     augmentation = build_augmentation(
-        config.augmentation, config.crop_size, config.time_swap, config.rotation_corners, config.remix
+        config.augmentation,
+        config.crop_size,
+        config.time_swap,
+        config.rotation_corners,
+        config.remix,
+        config.drawn,
     )
     donors = [index for index, changed in enumerate(data.changed) if changed]
     pairs = ChangePairs(data.train, augmentation, data.reading, data.caches.get("train"), donors)

@@ -14,6 +14,7 @@ from datasets.pairs import Pair
 from datasets.pfbs import Draw
 from datasets.raster import PLAIN, image_size, read_image, read_label
 from datasets.reading import IGNORE, Reading
+from datasets.scenes import draw_scene
 from datasets.threads import threaded
 from datasets.transforms import Augmentation, Sample
 
@@ -39,7 +40,8 @@ class ChangePairs(Dataset):
     """Pairs as samples: `before`, `after` uint8 (channels, H, W), `mask` uint8 (H, W) of 0, 1 and 255, `name`.
 
     Without a label every mask pixel is 255, which neither loss nor scores count. A plain index gives the sample as
-    it lies on disk; a draw (index, key) from a sampler gives it augmented, from the key's random numbers alone.
+    it lies on disk; a draw (index, key) from a sampler gives it, or with a `drawn_share` perhaps a scene drawn in its
+    place, augmented, from the key's random numbers alone.
 
     A list of either gives a batch, so a DataLoader takes a sampler of lists and batch_size=None. Images are laid out in
     memory as they were decoded, (B, H, W, channels), so nothing is transposed on the way to a network that wants
@@ -62,7 +64,12 @@ class ChangePairs(Dataset):
             reading: how files become pixels.
             cached: gives what `read_sample` would, without opening files; a TileCache.
             donors: indices of pairs with changes, for others to be remixed with.
+
+        Raises:
+            ValueError: scenes are to be drawn, and images have other than three bands.
         """
+        if augmentation.drawn_share and reading.channels != 3:
+            raise ValueError(f"--drawn: scenes are drawn in RGB, and these images have {reading.channels} bands")
         self.pairs = list(pairs)
         self.augmentation = augmentation
         self.reading = reading
@@ -76,17 +83,31 @@ class ChangePairs(Dataset):
         if isinstance(key, list):
             return self._batch(key)
         index, draw = key if isinstance(key, tuple) else (key, None)
-        sample = self._read(index)
-        if draw is not None:
-            sample = self.augmentation(sample, np.random.default_rng(draw), self._donor if self.donors else None)
-        before, after, mask = sample
-        return {"before": before, "after": after, "mask": mask, "name": self.pairs[index].name}
+        name = self.pairs[index].name
+        if draw is None:
+            before, after, mask = self._read(index)
+        else:
+            rng, share = np.random.default_rng(draw), self.augmentation.drawn_share
+            if share and rng.random() < share:
+                sample, donor, name = self._drawn(index, rng), None, f"drawn in place of {name}"
+            else:
+                sample, donor = self._read(index), self._donor if self.donors else None
+            before, after, mask = self.augmentation(sample, rng, donor)
+        return {"before": before, "after": after, "mask": mask, "name": name}
 
     def _read(self, index: int) -> Sample:
         pair = self.pairs[index]
         arrays = self.cached(pair) if self.cached else read_sample(pair, self.reading)
         before, after, mask = (torch.from_numpy(array) for array in arrays)
         return before.permute(2, 0, 1), after.permute(2, 0, 1), mask
+
+    def _drawn(self, index: int, rng: np.random.Generator) -> Sample:
+        """A scene of the demo's kind, as large as what is trained on."""
+        size = self.augmentation.crop_size
+        height, width = (size, size) if size else image_size(self.pairs[index].before, self.reading)
+        scene = draw_scene(int(rng.integers(2**63)), max(height, width))
+        before, after, mask = (torch.tensor(array[:height, :width]) for array in scene)
+        return before.permute(2, 0, 1), after.permute(2, 0, 1), mask // 255
 
     def _donor(self, rng: np.random.Generator) -> Sample:
         return self._read(self.donors[rng.integers(len(self.donors))])

@@ -197,6 +197,7 @@ class Augmentation:
         crop_size: side of the square that is then cropped by `crop_balanced`, pixels; 0 for none.
         time_swap: whether the dates are exchanged with probability 0.5.
         remix_share: probability that the sample is remixed with a donor.
+        drawn_share: probability that a drawn scene takes a pair's place.
     """
 
     geometry: Callable[[Sample, np.random.Generator, int], Sample] = unmoved
@@ -205,6 +206,7 @@ class Augmentation:
     crop_size: int = 0
     time_swap: bool = False
     remix_share: float = 0.0
+    drawn_share: float = 0.0
 
     def __call__(
         self, sample: Sample, rng: np.random.Generator, donor: Callable[[np.random.Generator], Sample] | None = None
@@ -241,7 +243,12 @@ AUGMENTATIONS = {
 
 
 def build_augmentation(
-    name: str, crop_size: int = 0, time_swap: bool = False, corners: str | None = None, remix_share: float = 0.0
+    name: str,
+    crop_size: int = 0,
+    time_swap: bool = False,
+    corners: str | None = None,
+    remix_share: float = 0.0,
+    drawn_share: float = 0.0,
 ) -> Augmentation:
     """An augmentation of AUGMENTATIONS, and what goes with any of them.
 
@@ -251,11 +258,18 @@ def build_augmentation(
         time_swap: whether to exchange the dates with probability 0.5.
         corners: a key of CORNERS, or None for what the augmentation's authors do.
         remix_share: probability that a sample is remixed with another.
+        drawn_share: probability that a drawn scene takes a pair's place.
 
     Raises:
         ValueError: there is no such augmentation.
     """
     if name not in AUGMENTATIONS:
         raise ValueError(f"--augmentation {name}: not known; choose one of {', '.join(AUGMENTATIONS)}")
-    augmentation = replace(AUGMENTATIONS[name], crop_size=crop_size, time_swap=time_swap, remix_share=remix_share)
+    augmentation = replace(
+        AUGMENTATIONS[name],
+        crop_size=crop_size,
+        time_swap=time_swap,
+        remix_share=remix_share,
+        drawn_share=drawn_share,
+    )
     return replace(augmentation, corners=CORNERS[corners]) if corners else augmentation

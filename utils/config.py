@@ -122,6 +122,7 @@ class TrainConfig(ReadConfig):
         0.0,
         "probability that a training pair is remixed with a changed one: changes pasted in, its own undone",
     )
+    drawn: float = setting(0.0, "probability that a scene drawn for it, as those of the demo, takes a pair's place")
     rotation_corners: str | None = setting(
         None, "label of corners that a rotation uncovers (default: open-cd ignored, else unchanged)",
         ("unchanged", "ignored"), str,
@@ -198,8 +199,9 @@ def parse_train_config(argv: Sequence[str] | None) -> TrainConfig:
     )  # fmt: skip
     if config.ema >= 1:
         raise ValueError(f"--ema {config.ema}: must be below 1, such as 0.999")
-    if not 0 <= config.remix <= 1:
-        raise ValueError(f"--remix {config.remix}: a probability, from 0 to 1")
+    for flag in ("remix", "drawn"):
+        if not 0 <= (value := getattr(config, flag)) <= 1:
+            raise ValueError(f"--{flag} {value}: a probability, from 0 to 1")
     if config.batch_size % config.accumulate:
         raise ValueError(f"--batch-size {config.batch_size} does not split into --accumulate {config.accumulate} parts")
     if config.resume and config.overwrite:

@@ -13,6 +13,7 @@ from datasets.label_counts import count_changed
 from datasets.measurements import measure_statistics
 from datasets.pairs import find_pairs
 from datasets.pfbs import PFBSSampler
+from datasets.reading import Reading
 from datasets.transforms import AUGMENTATIONS, build_augmentation
 
 
@@ -48,6 +49,28 @@ def test_only_pairs_with_change_are_donors(tmp_path):
     assert all(mask.sum() in (0, 400) for masks in drawn for mask in masks)
     assert torch.equal(data[1, (5,)]["after"], data[1, (5,)]["after"])
     assert not data[1]["mask"].any(), "a pair that is not drawn is as it lies on disk"
+
+
+def test_drawn_scenes_take_the_place_of_pairs(tmp_path):
+    """As often as asked for, in the size of the tiles or crops, other ones each time, with the changes they have."""
+    pairs = make(tmp_path, size=(32, 48), label_values=(0,))
+    data = ChangePairs(pairs, build_augmentation("none", drawn_share=0.3))
+    samples = [data[1, (seed,)] for seed in range(60)]
+    drawn = [sample for sample in samples if sample["name"] == "drawn in place of 1"]
+    assert 8 < len(drawn) < 30
+    assert all(torch.equal(s["before"], data[1]["before"]) for s in samples if s["name"] == "1")
+    assert {(s["before"].shape, s["after"].shape, s["mask"].shape) for s in drawn} == {((3, 32, 48),) * 2 + ((32, 48),)}
+    assert len({s["before"].numpy().tobytes() for s in drawn}) == len(drawn)
+    assert set(torch.cat([s["mask"].unique() for s in drawn]).tolist()) == {0, 1}
+    again = next(seed for seed in range(60) if samples[seed] is drawn[0])
+    assert torch.equal(data[1, (again,)]["after"], drawn[0]["after"])
+    cropped = ChangePairs(pairs, build_augmentation("none", crop_size=24, drawn_share=1.0))
+    assert cropped[0, (0,)]["before"].shape == (3, 24, 24)
+
+
+def test_scenes_are_drawn_in_rgb_only(tmp_path):
+    with pytest.raises(ValueError, match="--drawn: scenes are drawn in RGB, and these images have 4 bands"):
+        ChangePairs(make(tmp_path), build_augmentation("none", drawn_share=0.3), Reading(bands=(1, 2, 3, 4)))
 
 
 def test_without_label_every_pixel_is_ignored(tmp_path):

@@ -58,9 +58,10 @@ def test_our_recipes_differ_in_the_network_and_its_start_alone():
 
 
 @pytest.mark.parametrize("word", ["-0.1", "1.5"])
-def test_remix_is_a_probability(word):
-    with pytest.raises(ValueError, match=f"--remix {word}: a probability, from 0 to 1"):
-        parse_train_config(["--remix", word])
+@pytest.mark.parametrize("flag", ["--remix", "--drawn"])
+def test_shares_are_probabilities(flag, word):
+    with pytest.raises(ValueError, match=f"{flag} {word}: a probability, from 0 to 1"):
+        parse_train_config([flag, word])
 
 
 @pytest.mark.parametrize("name", [f.name for f in fields(TrainConfig) if "_" in f.name and f.type is int])
