@@ -3,7 +3,7 @@
 import argparse
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -35,14 +35,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     show_log()
     with errors_in_one_line():
-        missing = {split: count for split, count in COUNTS.items() if not (args.data / split).exists()}
-        log.info("drawing %d scenes in %s", sum(missing.values()), args.data)
-        write_scenes(args.data, missing, SIZE)
+        draw_missing(args.data, COUNTS)
     run = Path("checkpoints") / f"demo-{args.model}"
     shared = ["--data-root", str(args.data), "--device", args.device]
     train_aux.main([*shared, "--recipe", args.model, "--output", str(run), "--overwrite", *FLAGS[args.model].split()])
     predict_batch.main([*shared, "--checkpoint", str(run / "best.pt")])
     show(args.model, run, find_pairs(args.data, "test"))
+
+
+def draw_missing(folder: Path, counts: Mapping[str, int]) -> None:
+    """Draw counts[SPLIT] scenes a split into a folder; splits that are there stay as they are."""
+    missing = {split: count for split, count in counts.items() if not (folder / split).exists()}
+    log.info("drawing %d scenes in %s", sum(missing.values()), folder)
+    write_scenes(folder, missing, SIZE)
 
 
 def show(model: str, run: Path, pairs: Sequence[Pair]) -> None:

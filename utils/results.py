@@ -32,6 +32,7 @@ class Result:
         name: of the method.
         data: title of the data set.
         scores: in percent, by the keys of SCORES.
+        deviations: standard deviations of scores that are means of several runs.
         published: the source of a published result; empty for ours.
         parameters: in millions.
         flops: in 10^9; ours are multiply-adds, as the papers' seem to be.
@@ -43,6 +44,7 @@ class Result:
     name: str
     data: str
     scores: Mapping[str, float]
+    deviations: Mapping[str, float] = field(default_factory=dict)
     published: str = ""
     parameters: float | None = None
     flops: float | None = None
@@ -174,7 +176,7 @@ def _percent(scores: Mapping[str, float]) -> dict[str, float]:
 
 
 def averaged(results: Sequence[Result]) -> Result:
-    """Several runs of one method as one result: mean scores, and the deviation of F1 as a footnote.
+    """Several runs of one method as one result: mean scores and their standard deviations.
 
     Raises:
         ValueError: they differ in more than the seed.
@@ -185,9 +187,11 @@ def averaged(results: Sequence[Result]) -> Result:
     keys = set().union(*(each.settings for each in results)) - FREE_ON_RESUME - {"seed"}
     if other := sorted(key for key in keys if len({each.settings.get(key) for each in results}) > 1):
         raise ValueError(f"{first.name}: runs that differ in {', '.join(other)} have no mean; give them other names")
-    means = {score: statistics.mean(each.scores[score] for each in results) for score in first.scores}
-    deviation = statistics.stdev(each.scores["f1"] for each in results)
+    columns = {score: [each.scores[score] for each in results] for score in first.scores}
+    means = {score: statistics.mean(values) for score, values in columns.items()}
+    deviations = {score: statistics.stdev(values) for score, values in columns.items()}
     told = dict.fromkeys([each.notes[""] for each in results if "" in each.notes])
-    told[f"mean of {len(results)} runs, whose F1 has a standard deviation of {deviation:.2f}"] = None
+    told[f"mean ± standard deviation of {len(results)} runs"] = None
     protocol = {key: " or ".join(dict.fromkeys(e.protocol.get(key, "?") for e in results)) for key in first.protocol}
-    return replace(first, scores=means, protocol=protocol, notes={**first.notes, "": "; ".join(told)})
+    notes = {**first.notes, "": "; ".join(told)}
+    return replace(first, scores=means, deviations=deviations, protocol=protocol, notes=notes)

@@ -58,15 +58,18 @@ def load_resumable(folder: Path, config: TrainConfig) -> Checkpoint | None:
     path = folder / "last.pt"
     if not (config.resume and path.is_file()):
         return None
-    last, wanted = load_checkpoint(path), plain_config(config)
+    last = load_checkpoint(path)
     if not last.keys() >= RESUMABLE:
         raise ValueError(f"{path}: not the last.pt of a run (best.pt cannot be resumed); start again with --overwrite")
-    before = last["config"]
-    names = [n for n in {**before, **wanted} if n not in FREE_ON_RESUME and before.get(n) != wanted.get(n)]
-    if names:
-        changes = "; ".join(f"{n}: {before.get(n)} there, {wanted.get(n)} here" for n in names)
+    if changes := changed_settings(last["config"], plain_config(config)):
         raise ValueError(f"{path}: made with other settings ({changes}); give the same ones, or another --output")
     return last
+
+
+def changed_settings(before: Mapping[str, object], wanted: Mapping[str, object]) -> str:
+    """In what two plain configs differ that changes what is computed, in words; empty where in nothing."""
+    names = [n for n in {**before, **wanted} if n not in FREE_ON_RESUME and before.get(n) != wanted.get(n)]
+    return "; ".join(f"{n}: {before.get(n)} there, {wanted.get(n)} here" for n in names)
 
 
 @dataclass

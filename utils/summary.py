@@ -74,7 +74,7 @@ def _tell(
     if result:
         log.info("%s", score_table({"all pairs": result}, SCORES))
     log.info("maps: %s", ", ".join(str(output / kind) for kind in kinds) or "none")
-    if not kinds:
+    if protocol["save"] and not kinds:
         log.warning("--save %s: no pair has the label or the place on earth for that", ",".join(protocol["save"]))
     log.info("%s: %s, %s", "scores" if result else "shares", output / "per_image.csv", output / "metrics.json")
     old = sorted({path.stem for path in (output / "mask").glob("*.png")} - {row["name"] for row in rows})

@@ -15,7 +15,7 @@ from utils.tables import Cell, Table
 log = logging.getLogger(__name__)
 SUPERSCRIPT = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 TEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}"}
-TEX |= {">": r"\textgreater{}"} | {each: "\\" + each for each in "&%$#_{}"}
+TEX |= {">": r"\textgreater{}", "±": r"$\pm$"} | {each: "\\" + each for each in "&%$#_{}"}
 TEX_RANKS = ("{}", r"\textcolor{{red}}{{{}}}", r"\textcolor{{blue}}{{{}}}", r"\textbf{{{}}}")
 HTML_RANKS = ("{}", '<span style="color:#f00">{}</span>', '<span style="color:#00f">{}</span>', "<b>{}</b>")
 RANKED = "Best of a column red, second blue, third bold."

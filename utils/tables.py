@@ -144,14 +144,19 @@ def _merged(one: Result, other: Result) -> Result:
 
 
 def score_cells(column: Sequence[Result | None], score: str, notes: list[str]) -> list[Cell]:
-    """The cells of one score: percent with two decimals, the best three ranked."""
+    """The cells of one score: percent with two decimals, of several runs ± deviation; the best three ranked."""
     texts = ["" if each is None or score not in each.scores else f"{each.scores[score]:.2f}" for each in column]
+    spreads = [f" ± {each.deviations[score]:.2f}" if each and score in each.deviations else "" for each in column]
     doubts = [each.notes.get(score, "") if each else "" for each in column]
     sound = {float(text) for text, doubt in zip(texts, doubts, strict=True) if text and not doubt}
     ranks = {value: place for place, value in enumerate(sorted(sound, reverse=True)[:3], start=1)}
     return [
-        Cell(text, 0 if doubt or not text else ranks.get(float(text), 0), number(notes, [doubt] if doubt else []))
-        for text, doubt in zip(texts, doubts, strict=True)
+        Cell(
+            text + spread,
+            0 if doubt or not text else ranks.get(float(text), 0),
+            number(notes, [doubt] if doubt else []),
+        )
+        for text, spread, doubt in zip(texts, spreads, doubts, strict=True)
     ]
 
 

@@ -45,7 +45,8 @@ def test_seeds_are_averaged_by_a_pattern_or_a_name(best, tmp_path, capsys):  # n
     make("attention", "--runs", f"Mine={tmp_path}/seed-*/predict-test", "--published", "none")
     said = capsys.readouterr().out
     assert "| Mine ¹ | yes | no | " in said
-    assert "mean of 2 runs, whose F1 has a standard deviation of 0.00" in said
+    assert " 66.67 ± 0.00 |" in said
+    assert "mean ± standard deviation of 2 runs" in said
     folders = [f"Mine={tmp_path}/seed-{seed}/predict-test" for seed in (0, 1)]
     make("attention", "--runs", *folders, "--published", "none")
     assert capsys.readouterr().out == said

@@ -122,7 +122,8 @@ def test_runs_are_averaged():
     ]
     mean = averaged(runs)
     assert mean.scores == {"f1": 82, "iou": 41}
-    assert mean.notes == {"": "mean of 2 runs, whose F1 has a standard deviation of 2.83"}
+    assert mean.deviations == pytest.approx({"f1": 8**0.5, "iou": 2**0.5})
+    assert mean.notes == {"": "mean ± standard deviation of 2 runs"}
     assert mean.protocol == {"threshold": "0.5 or 0.4"}
     assert averaged(runs[:1]) is runs[0]
 

@@ -1,0 +1,241 @@
+"""Ablation tables: that rows are those published, and what becomes of a table that is run, stopped, and run again."""
+
+import csv
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from datasets.pairs import find_pairs
+from datasets.pfbs import PFBSSampler
+from datasets.raster import read_label
+from models import build_model
+from tests.scripts import fails, stop_after
+from tests.utils.test_results import predicted
+from tools import ablations, demo, run_ablation
+from tools.ablations import TABLES, configs_of, draw
+from tools.run_ablation import draw_seeds, main
+from utils.checkpoint import save_checkpoint
+from utils.config import parse_train_config, plain_config
+from utils.cost import count_parameters
+from utils.results import read_csv, read_published
+
+PAPERS = Path(ablations.__file__).parents[1] / "docs" / "papers"
+COUNTS = {  # by whether there is column attention, and by seed: F1 is 2/3 and 3/4, or 1/2 and 1/2
+    (True, 0): [[700, 100], [50, 150]], (True, 1): [[750, 50], [50, 150]], (True, 2): [[800, 0], [0, 200]],
+    (False, 0): [[700, 100], [100, 100]], (False, 1): [[700, 100], [100, 100]], (False, 2): [[800, 0], [0, 200]],
+}  # fmt: skip
+
+
+def words_of(data, out, *flags, table="hanet-attention"):
+    words = [table, "--data-root", data, "--output", out, "--epochs", 1, "--batch-size", 4, "--device", "cpu"]
+    return [str(word) for word in (*words, "--num-workers", 0, "--no-amp", "--model-options", "width=4", *flags)]
+
+
+@pytest.fixture
+def two_rows(monkeypatch):
+    """The table of attention without its two middle rows."""
+    table = TABLES["hanet-attention"]
+    rows = {row: table.rows[row] for row in ("Base", "+C/R")}
+    monkeypatch.setitem(TABLES, "hanet-attention", replace(table, rows=rows))
+
+
+@pytest.fixture
+def trained(monkeypatch, two_rows):
+    """Training and scoring that take no time; the list of (row's folder, seed) that were trained."""
+    made = []
+
+    def train(config):
+        config.output.mkdir(parents=True)
+        weights = build_model("hanet", **config.network_options).state_dict()
+        about = {"model": "hanet", "options": config.network_options, "statistics": [], "config": plain_config(config)}
+        save_checkpoint(config.output / "best.pt", {**about, "weights": weights})
+        (config.output / "last.pt").touch()
+        (config.output / "metrics.json").write_text("{}")
+        made.append((config.output.parent.name, config.seed))
+
+    def predict(config, share):
+        run = config.checkpoint.parent
+        column = run.parent.name == "c-r"
+        predicted(config.output, config.checkpoint, torch.tensor(COUNTS[column, int(run.name[-1])]))
+        return 0
+
+    monkeypatch.setattr(run_ablation.train_aux, "train", train)
+    monkeypatch.setattr(run_ablation.predict_batch, "predict", predict)
+    return made
+
+
+def test_a_table_of_seeds(trained, drawn_set, tmp_path, capsys):
+    """Means and deviations by hand, published rows marked, nothing done twice, the same bytes again."""
+    out = tmp_path / "table"
+    main(words_of(drawn_set, out))
+    assert trained == [("base", 0), ("c-r", 0), ("base", 1), ("c-r", 1)]
+    rows = [row for row in read_csv(out / "table.csv") if "as published" not in row["notes"]]
+    f1 = {row["Method"]: row["scenes F1"] for row in rows}
+    assert f1 == {"Base": "50.00 ± 0.00", "+C/R": "70.83 ± 5.89"}
+    assert [(row["Column"], row["Row"]) for row in rows] == [("no", "no"), ("yes", "yes")]
+    assert rows[1]["scenes Pre."] == "67.50 ± 10.61"
+    parameters = count_parameters(build_model("hanet", width=4)) / 1e6
+    assert rows[1]["Para. (M)"] == f"{parameters:.2f}"
+    assert "mean ± standard deviation of 2 runs" in rows[0]["notes"]
+    assert "| 70.83 ± 5.89 | 67.50 ± 10.61 |" in (out / "table.md").read_text(encoding="utf-8")
+    assert r"$\pm$" in (out / "table.tex").read_text(encoding="utf-8")
+    assert "**Column and row attention of HANet: 1 epochs on scenes, seeds 0, 1**" in capsys.readouterr().out
+    assert not list(out.rglob("last.pt"))
+    files = {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()}
+    assert {"ablation.json", "table.md", "table.csv", "table.tex", "figure.png", "figure.svg"} == set(files)
+    main(words_of(drawn_set, out))
+    assert len(trained) == 4
+    assert {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()} == files
+    main(words_of(drawn_set, out, "--seeds", 3))
+    assert trained[4:] == [("base", 2), ("c-r", 2)]
+
+
+def test_other_settings_are_refused_and_overwrite_begins_again(trained, drawn_set, data, tmp_path, capsys):
+    out = tmp_path / "table"
+    main(words_of(drawn_set, out, "--seeds", 1))
+    fails(lambda: main(words_of(drawn_set, out, "--lr", 0.5)), capsys, "lr: 0.001 there, 0.5 here", "--overwrite")
+    other = words_of(drawn_set, out, "--epochs", 5, table="hanet-losses")
+    fails(lambda: main(other), capsys, "table: hanet-attention there, hanet-losses here")
+    fails(lambda: main(words_of(data, out)), capsys, f"data set: {drawn_set} there, {data} here")
+    assert len(trained) == 2
+    main(words_of(drawn_set, out, "--lr", 0.5, "--seeds", 1, "--overwrite"))
+    assert len(trained) == 4
+    main(words_of(drawn_set, out, "--lr", 0.5, "--seeds", 1))
+    assert len(trained) == 4
+
+
+def test_what_is_missing_is_said_before_anything_is_trained(trained, data, tmp_path, capsys):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "notes.txt").touch()
+    fails(lambda: main(words_of(data, tmp_path / "full")), capsys, "full: holds other files; --output")
+    fails(lambda: main(words_of(data, tmp_path / "out", "--epochs", 0)), capsys, "--epochs 0: must be at least 1")
+    pfbs = words_of(data, tmp_path / "out", "--epochs", 7, table="hanet-pfbs")
+    fails(lambda: main(pfbs), capsys, "--epochs 7: too few for a phase of PFBS over 10/50 of them; give 8 or more")
+    (data / "test").rename(data / "other")
+    fails(lambda: main(words_of(data, tmp_path / "out")), capsys, "no split 'test'")
+    assert (trained, (tmp_path / "out").exists()) == ([], False)
+
+
+@pytest.mark.parametrize(("words", "says"), [(["hanet"], "invalid choice: 'hanet'"), ([], "name a table"),
+                                             (["--seeds", "2"], "unrecognized arguments: --seeds")])  # fmt: skip
+def test_a_table_must_be_named(words, says, capsys):
+    with pytest.raises(SystemExit) as left:
+        main(words)
+    assert left.value.code == 2
+    assert says in capsys.readouterr().err
+
+
+def test_list_shows_every_row(capsys):
+    main(["--list"])
+    said = capsys.readouterr().out
+    for name, table in TABLES.items():
+        assert f"{name}: {table.title}" in said
+        assert all(f"  {row} " in said for row in table.rows)
+
+
+def test_amfnets_variants_are_the_released_ones():
+    """Parameters in use of the six networks, as counted in their authors' own."""
+    configs = configs_of(TABLES["amfnet-modules"], [])
+    sizes = [count_parameters(build_model("amfnet", **config.network_options)) / 1e6 for config in configs.values()]
+    assert [f"{size:.2f}" for size in sizes] == ["23.61", "24.33", "25.76", "26.51", "26.51", "26.55"]
+    assert len({json.dumps(config.network_options, sort_keys=True) for config in configs.values()}) == 6
+
+
+@pytest.mark.parametrize(("name", "published"), [("hanet-attention", "hanet-4"), ("hanet-losses", "hanet-7")])
+def test_hanets_rows_are_the_published_ones(name, published):
+    """In their order and, where the paper has the same epochs, with their very settings."""
+    for config, row in zip(
+        configs_of(TABLES[name], ["--epochs", "50"]).values(), read_published(PAPERS, [published]), strict=True
+    ):
+        settings = {**plain_config(config), **config.network_options}
+        assert {key: json.dumps(settings[key]).strip('"') for key in row.settings} == dict(row.settings)
+
+
+def test_the_samplers_have_the_published_shares_of_the_run():
+    """15 of 50 epochs, and 10 and 10; in the ten of the default every pool opens differently."""
+    table = TABLES["hanet-pfbs"]
+    phases = [(c.fixed_epochs, c.linear_epochs) for c in configs_of(table, ["--epochs", "50"]).values()]
+    assert phases == [(0, 0), (15, 0), (0, 15), (10, 10)]
+    short = configs_of(table, []).values()
+    assert [(c.fixed_epochs, c.linear_epochs) for c in short] == [(0, 0), (3, 0), (0, 3), (2, 2)]
+    samplers = [PFBSSampler([1] * 26 + [0] * 74, c.fixed_epochs, c.linear_epochs) for c in short]
+    assert len({tuple(map(sampler.pool_size, range(10))) for sampler in samplers}) == 4
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_rows_differ_in_nothing_else(name):
+    """And their own flags win over those that are given for all."""
+    given = ["--model-options", "column=true", "bfam=true", "--fixed-epochs", "9", "--loss", "dice"]
+    configs = configs_of(TABLES[name], given)
+    assert all(config.seeds == 2 for config in configs.values())
+    own = {"fixed_epochs", "linear_epochs", "loss", "model_options"}
+    rest = [{key: value for key, value in plain_config(c).items() if key not in own} for c in configs.values()]
+    assert all(each == rest[0] for each in rest)
+    assert len({json.dumps(plain_config(config), sort_keys=True) for config in configs.values()}) == len(configs)
+
+
+def test_scenes_with_as_rare_a_change_as_in_whu(tmp_path, monkeypatch):
+    """A quarter of those listed have change, all that have none are, and drawing again changes nothing."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(demo, "SIZE", 64)
+    monkeypatch.setattr(ablations, "SPARSE_COUNTS", {"train": 60, "test": 40})
+    for _ in range(2):
+        draw(ablations.SPARSE)
+        for split, drawn in ablations.SPARSE_COUNTS.items():
+            labels = [read_label(path).any() for path in sorted((ablations.SPARSE / split / "label").iterdir())]
+            listed = [read_label(pair.label).any() for pair in find_pairs(ablations.SPARSE, split)]
+            assert len(labels) == drawn
+            without = drawn - sum(labels)
+            assert len(listed) - sum(listed) == without
+            assert sum(listed) == round(without * 1200 / 3336)
+        (ablations.SPARSE / "test.txt").unlink()
+
+
+def test_the_figure_holds_the_seeds(tmp_path):
+    rows = {"one": [50.0, 60.0, 70.0], "two": [80.0, 90.0, 55.0]}
+    draw_seeds(rows, tmp_path / "figure.svg")
+    svg = (tmp_path / "figure.svg").read_text()
+
+    def places(name):
+        group = re.search(rf'<g id="{name}">.*?</g>\s*</g>', svg, re.S)[0]
+        return torch.tensor([[float(x), float(y)] for x, y in re.findall(r'<use [^>]*x="([^"]+)" y="([^"]+)"', group)])
+
+    dots, means = [torch.cat([places(f"{name}{what}") for name in rows]) for what in ("", " mean")]
+    assert dots.shape == (6, 2)
+    percent = torch.tensor([value for values in rows.values() for value in values])
+    slope = (dots[1, 0] - dots[0, 0]) / 10
+    assert torch.allclose(dots[:, 0], dots[0, 0] + slope * (percent - 50), atol=1e-3)
+    assert torch.allclose(means[:, 0], dots[0, 0] + slope * torch.tensor([10.0, 25.0]), atol=1e-3)
+    assert means[0, 1] < means[1, 1], "the first row is the upper one"
+    assert ">one</text>" in svg
+
+
+@pytest.mark.slow
+def test_a_stopped_table_goes_on_to_the_same_numbers(two_rows, drawn_set, tmp_path, monkeypatch, capsys):
+    """Two rows and seeds, trained and scored in earnest; the signal comes in the second run."""
+    main(words_of(drawn_set, tmp_path / "whole"))
+    out = tmp_path / "my table"
+    with monkeypatch.context() as patch, pytest.raises(SystemExit) as left:
+        stop_after(patch, 5)
+        main(words_of(drawn_set, out))
+    assert left.value.code == 128 + 15
+    log = capsys.readouterr().err
+    command = re.search(r"to go on with the table:\n  python -m tools\.run_ablation (.+)\n", log)[1]
+    assert f"--output '{out}'" in command
+    done = (out / "base" / "seed-0" / "best.pt").read_bytes()
+    main(words_of(drawn_set, out))
+    said = capsys.readouterr().err
+    assert said.count("resuming after 0 epochs and 2 steps") == 1
+    assert "--save" not in said
+    assert (out / "base" / "seed-0" / "best.pt").read_bytes() == done
+    assert (out / "table.csv").read_bytes() == (tmp_path / "whole" / "table.csv").read_bytes()
+    (row,) = [row for row in csv.DictReader((out / "table.csv").open(encoding="utf-8")) if row["Column"] == "yes"
+              and "as published" not in row["notes"]]  # fmt: skip
+    f1 = [json.loads((out / "c-r" / f"seed-{n}" / "predict-test" / "metrics.json").read_text())["scores"]["f1"]
+          for n in (0, 1)]  # fmt: skip
+    assert row["scenes F1"].split(" ± ")[0] == f"{50 * sum(f1):.2f}"
+    assert parse_train_config(["--config", str(out / "c-r" / "seed-1" / "config.toml")]).seed == 1

@@ -1,0 +1,164 @@
+"""Ablation tables as data: the rows of both papers' ablations as flags of train_aux.py, and scenes drawn for them."""
+
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+from datasets.layouts import list_images
+from datasets.raster import read_label
+from tools import demo
+from tools.figures.counts import PAPERS, read_published
+from utils.config import TrainConfig, parse_train_config
+from utils.run_log import write_text
+
+log = logging.getLogger("ablation")
+
+# settings like the demo's: the papers' are made for thousands of tiles and days on a GPU
+AMFNET = (  # 300 steps on the demo's 480 scenes
+    "--recipe amfnet --backbone-weights none --augmentation hanet --loss hybrid --lr 1e-3 --epochs 5 --batch-size 8 "
+    "--amp"
+)
+HANET = "--recipe hanet --linear-epochs 0 --schedule poly --lr 1e-3 --epochs 10 --batch-size 8 --amp"
+SCENES = Path("demo/scenes")
+SPARSE = Path("demo/sparse")  # as rare a change as in WHU-CD, on which HANet's ablations were made
+SPARSE_COUNTS = {"train": 560, "val": 120, "test": 240}  # drawn; under half of them are listed
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """A table of rows to be trained.
+
+    Attributes:
+        title: what is ablated.
+        source: where its rows come from.
+        kind: the form of the table, as `tools.make_tables` calls it; says which published rows stand beside ours.
+        scenes: drawn for it where no --data-root is given.
+        flags: of train_aux.py, for all rows.
+        rows: name to the flags of its own. 15/50 stands for epochs: as large a share of the run as 15 of 50 are.
+    """
+
+    title: str
+    source: str
+    kind: str
+    scenes: Path
+    flags: str
+    rows: Mapping[str, str]
+
+
+TABLES = {
+    "amfnet-modules": Ablation(
+        "Modules of AMFNet",
+        "the six networks that its authors released, xiaorong1 to xiaorong5 and xiaorong_aux",
+        "amfnet", SCENES, AMFNET,
+        {
+            "Base": "--model-options bfam=false bfm=false iam=false deep_supervision=false",
+            "+BFAM": "--model-options bfam=true bfm=false iam=false deep_supervision=false",
+            "+BFM": "--model-options bfam=true bfm=true iam=false deep_supervision=false",
+            "+IAM": "--model-options bfam=true bfm=true iam=true deep_supervision=false",
+            "+exchange": "--model-options bfam=true bfm=true iam=true deep_supervision=false channel_exchange=true",
+            "AMFNet": "--model-options bfam=true bfm=true iam=true deep_supervision=true channel_exchange=false",
+        },
+    ),
+    "hanet-pfbs": Ablation(
+        "Samplers of PFBS",
+        "HANet Tables II and III, without axial attention; X and Y of Fig. 3, whose axis ends at 50 epochs",
+        "pfbs", SPARSE, f"{HANET} --model-options column=false row=false",
+        {
+            "Normal": "--fixed-epochs 0 --linear-epochs 0",
+            "Fixed-X": "--fixed-epochs 15/50 --linear-epochs 0",
+            "Linear-Y": "--fixed-epochs 0 --linear-epochs 15/50",
+            "Fixed-X Linear-Y": "--fixed-epochs 10/50 --linear-epochs 10/50",
+        },
+    ),
+    "hanet-attention": Ablation(
+        "Column and row attention of HANet", "HANet Table IV, without PFBS", "attention", SPARSE, HANET,
+        {
+            "Base": "--model-options column=false row=false",
+            "+Col": "--model-options column=true row=false",
+            "+Row": "--model-options column=false row=true",
+            "+C/R": "--model-options column=true row=true",
+        },
+    ),
+    "hanet-losses": Ablation(
+        "Losses of HANet",
+        "HANet Table VII, without axial attention: its Hybrid is the Base of Table II; X of Fig. 3",
+        "loss", SPARSE, f"{HANET} --model-options column=false row=false",
+        {
+            "Hybrid": "--loss hybrid --fixed-epochs 0",
+            "Focal": "--loss focal --fixed-epochs 0",
+            "Hybrid + Fixed-X": "--loss hybrid --fixed-epochs 15/50",
+            "Focal + Fixed-X": "--loss focal --fixed-epochs 15/50",
+        },
+    ),
+}  # fmt: skip
+
+
+def listing() -> str:
+    """The tables with their rows and flags, as text."""
+    lines = []
+    for name, table in TABLES.items():
+        lines += [f"{name}: {table.title} ({table.source})", f"  every row: {table.flags}"]
+        lines += [f"  {row:<18}{flags}" for row, flags in table.rows.items()]
+    return "\n".join(lines) + "\n"
+
+
+def folder_name(row: str) -> str:
+    """A row's folder: its letters and digits, in small letters."""
+    return re.sub(r"[^a-z0-9]+", "-", row.lower()).strip("-")
+
+
+def configs_of(table: Ablation, words: Sequence[str]) -> dict[str, TrainConfig]:
+    """The settings of each row; its own flags win over those given, and those over the table's.
+
+    Args:
+        table: of TABLES.
+        words: flags of train_aux.py; by default the scenes of the table, and two seeds.
+
+    Raises:
+        ValueError: a flag is out of range, or the run is too short for the shares of it that PFBS takes.
+    """
+    shared = [*table.flags.split(), "--data-root", str(table.scenes), "--seeds", "2", *words]
+    epochs = parse_train_config(shared).epochs
+    own = {row: [in_epochs(word, epochs) for word in flags.split()] for row, flags in table.rows.items()}
+    return {row: parse_train_config([*shared, *flags]) for row, flags in own.items()}
+
+
+def in_epochs(word: str, epochs: int) -> str:
+    """X/N as epochs of a run; any other word as it is.
+
+    Raises:
+        ValueError: fewer than two epochs, in which Linear-Y would be Fixed-X.
+    """
+    if not re.fullmatch(r"\d+/\d+", word):
+        return word
+    share = Fraction(word)
+    if round(share * epochs) < 2:
+        fits = next(n for n in range(epochs, 1000) if round(share * n) >= 2)
+        raise ValueError(f"--epochs {epochs}: too few for a phase of PFBS over {word} of them; give {fits} or more")
+    return str(round(share * epochs))
+
+
+def draw(scenes: Path) -> None:
+    """Draw the scenes of SCENES or SPARSE, those that are there already excepted."""
+    if scenes != SPARSE:
+        demo.draw_missing(scenes, demo.COUNTS)
+        return
+    demo.draw_missing(scenes, SPARSE_COUNTS)
+    (example,) = read_published(PAPERS / "hanet_fig3.csv")
+    share = int(example["foreground"]) / int(example["images"])
+    for split in SPARSE_COUNTS:
+        if not (scenes / f"{split}.txt").is_file():
+            list_sparse(scenes, split, share)
+
+
+def list_sparse(scenes: Path, split: str, share: float) -> None:
+    """Write SPLIT.txt: all scenes without change, and of the others as many as make up this share of the list."""
+    changed = {path.name: bool(read_label(path).any()) for path in list_images(scenes / split / "label")}
+    without = [name for name, has in changed.items() if not has]
+    wanted = round(len(without) * share / (1 - share))
+    names = sorted(without + [name for name, has in changed.items() if has][:wanted])
+    log.info("%s: %d scenes, %d of them with change", split, len(names), len(names) - len(without))
+    write_text(scenes / f"{split}.txt", "".join(f"{name}\n" for name in names))
