@@ -23,6 +23,7 @@ from datasets.raster import WindowedImage, read_label
 from datasets.reading import Reading, as_rgb, reading_from
 from datasets.threads import threaded
 from utils.change_map import OVERLAY, PALETTES, draw_legend
+from utils.config import BandConfig
 from utils.files import written_whole
 from utils.map_jobs import MapJob
 from utils.maps import MapSettings
@@ -143,7 +144,7 @@ def images_of(config: PredictConfig, pairs: Sequence[Pair]) -> str:
     return config.split if has_split(config.data_root, config.split) else "all"
 
 
-def how_to_read(config: PredictConfig, predictor: ChangePredictor, pairs: Sequence[Pair]) -> Reading:
+def how_to_read(config: BandConfig, predictor: ChangePredictor, pairs: Sequence[Pair]) -> Reading:
     """As the checkpoint says; --bands, --scale and the label codes overrule it.
 
     Raises:

@@ -1,12 +1,14 @@
-"""Draws the papers' figures from run folders, mask folders and data sets; PNG, PDF or SVG by --output's suffix."""
+"""Draws the papers' figures from runs, masks, networks and data sets; PNG, PDF or SVG by --output's suffix."""
 
 import argparse
 import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
+from tools.figures.architecture import ArchitectureConfig, architecture
 from tools.figures.comparison import ComparisonConfig, comparison
 from tools.figures.counts import BalanceConfig, PfbsConfig, balance, pfbs
+from tools.figures.heatmap import HeatmapConfig, heatmap
 from tools.figures.runs import CurvesConfig, PrecisionRecallConfig, curves, precision_recall_figure
 from utils.flags import given_flags
 from utils.runtime import errors_in_one_line, show_log
@@ -14,6 +16,8 @@ from utils.runtime import errors_in_one_line, show_log
 PROGRAM = "python -m tools.make_figures"
 FIGURES: dict[str, tuple[type, Callable]] = {
     "comparison": (ComparisonConfig, comparison),
+    "heatmap": (HeatmapConfig, heatmap),
+    "architecture": (ArchitectureConfig, architecture),
     "balance": (BalanceConfig, balance),
     "pfbs": (PfbsConfig, pfbs),
     "curves": (CurvesConfig, curves),

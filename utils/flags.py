@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 SEVERAL = {  # settings that take several words
-    "model_options": "KEY=VALUE", "masks": "NAME=DIR", "methods": "NAME=DIR", "runs": "NAME=DIR", "found": "NAME=FILE",
-    "scenes": "SCENE", "pick": "WORD", "boxes": "SCENE=LEFT,TOP,SIDE",
+    "model_options": "KEY=VALUE", "masks": "NAME=DIR", "methods": "NAME=PATH", "runs": "NAME=DIR", "found": "NAME=FILE",
+    "checkpoints": "NAME=FILE", "scenes": "SCENE", "pick": "WORD", "boxes": "SCENE=LEFT,TOP,SIDE",
 }  # fmt: skip
 ALIASES = {"data_root": "dataroot", "epochs": "max_epochs", "output": "output_folder"}
 

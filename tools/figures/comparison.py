@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import ClassVar
 
 import numpy as np
@@ -19,7 +20,8 @@ from datasets.reading import Reading, as_rgb
 from datasets.threads import threaded
 from tools.figures.grids import ROMAN, Captions, Scene, amfnet_grid, hanet_grid
 from tools.figures.paper import PAGE, known_suffix, save_sheet
-from utils.change_map import NOT_COUNTED, PALETTES, change_map, error_map
+from tools.figures.predicted import by_name, checkpoint_of, label_picture, predict_masks
+from utils.change_map import NOT_COUNTED, PALETTES, error_map
 from utils.config import BandConfig
 from utils.flags import at_least, named_path, setting
 from utils.metrics import count_pixels, scores
@@ -50,9 +52,10 @@ class ComparisonConfig(BandConfig):
     REQUIRED: ClassVar = ("data_root", "methods", "output")
     split: str = setting("test", "which split of it")
     methods: list[tuple[str, Path]] = setting(
-        None, "folders of masks, or what predict_batch.py wrote, in the order of the columns; ours last",
+        None,
+        "folders of masks or of predict_batch.py, or best.pt of a run, in the order of the columns; ours last",
         parse=named_path,
-    )  # fmt: skip
+    )
     style: str = setting("amfnet", "whose grid", tuple(GRIDS))
     scenes: list[str] = setting(None, "names of the pairs to show, in order", parse=str)
     pick: Sequence[str] = setting(
@@ -87,7 +90,15 @@ def comparison(config: ComparisonConfig) -> None:
     """Maps of several methods beside the pairs and labels, with F1 below: AMFNet's grid, or HANet's Fig. 6."""
     check(config)
     pairs = find_pairs(config.data_root, config.split, folders=config.folders)
-    masks = {name: masks_in(folder, pairs) for name, folder in config.methods}
+    with TemporaryDirectory() as scratch:
+        places = ((Path(scratch) / f"{number}", *method) for number, method in enumerate(config.methods))
+        masks = {name: masks_of(path, pairs, config, place) for place, name, path in places}
+        draw(config, pairs, masks)
+    log.info("%s", config.output)
+
+
+def draw(config: ComparisonConfig, pairs: Sequence[Pair], masks: Mapping[str, Mapping[str, Path]]) -> None:
+    """Score the methods' masks, choose scenes, and write the grid."""
     labels = Reading(change_value=config.change_value, ignore_value=config.ignore_value)
     judged = dict(zip([p.name for p in pairs], threaded(partial(judge, masks, labels), pairs), strict=True))
     shown = choose_scenes(config, pairs, judged)
@@ -99,7 +110,6 @@ def comparison(config: ComparisonConfig) -> None:
         log.info("%s: %s", ROMAN[number], pair.name)
     for name, score in zip(captions.names[1:], captions.scores[1:], strict=True):
         log.info("%s: F1 %s", name, score)
-    log.info("%s", config.output)
 
 
 def check(config: ComparisonConfig) -> None:
@@ -111,7 +121,7 @@ def check(config: ComparisonConfig) -> None:
     known_suffix(config.output)
     at_least(config, side=32, width=1)
     if len(dict(config.methods)) < len(config.methods):
-        raise ValueError("--methods: two folders of one name; call them NAME=DIR")
+        raise ValueError("--methods: two of one name; call them NAME=PATH")
     if len(config.methods) > METHODS:
         raise ValueError(f"--methods: {len(config.methods)} of them; a grid has room for {METHODS}")
     words = config.pick
@@ -119,6 +129,18 @@ def check(config: ComparisonConfig) -> None:
         raise ValueError(f"--pick {' '.join(words)}: say {', '.join(PICKS)}, and how many, such as --pick worst 3")
     if (count := len(config.scenes or ()) or int(words[1])) > len(ROMAN):
         raise ValueError(f"{count} scenes; a figure has room for {len(ROMAN)}")
+
+
+def masks_of(path: Path, pairs: Sequence[Pair], config: ComparisonConfig, scratch: Path) -> dict[str, Path]:
+    """Masks by the name of their pair: those of a folder, or what a checkpoint or run predicts, kept in `scratch`.
+
+    Raises:
+        FileNotFoundError: no such folder or checkpoint.
+        ValueError: no pair has a mask there, or one cannot be predicted.
+    """
+    if checkpoint := checkpoint_of(path):
+        return masks_in(predict_masks(checkpoint, config, config.split, scratch), pairs)
+    return masks_in(path, pairs)
 
 
 def masks_in(folder: Path, pairs: Sequence[Pair]) -> dict[str, Path]:
@@ -132,9 +154,7 @@ def masks_in(folder: Path, pairs: Sequence[Pair]) -> dict[str, Path]:
     inner = folder / "mask" if (folder / "mask").is_dir() else folder
     found = {path.stem: path for path in list_images(inner) if path.stem in names}
     if not found:
-        is_run = (folder / "best.pt").is_file()
-        advice = f"; draw them with python predict_batch.py --checkpoint {folder}" if is_run else ""
-        raise ValueError(f"{folder}: no mask here is called like a pair, such as {pairs[0].name}.png{advice}")
+        raise ValueError(f"{folder}: no mask here is called like a pair, such as {pairs[0].name}.png")
     return found
 
 
@@ -169,11 +189,9 @@ def choose_scenes(config: ComparisonConfig, pairs: Sequence[Pair], judged: Mappi
     Raises:
         ValueError: a name that no pair has, or no pair has an F1.
     """
-    by_name = {pair.name: pair for pair in pairs}
-    if unknown := [name for name in [*(config.scenes or ()), *dict(config.boxes or ())] if name not in by_name]:
-        raise ValueError(f"{unknown[0]}: no such pair in {config.data_root}; the first is {next(iter(by_name))}")
+    by_name(pairs, list(dict(config.boxes or ())))
     if config.scenes:
-        return [by_name[name] for name in config.scenes]
+        return by_name(pairs, config.scenes)
     how, count = config.pick[0], int(config.pick[1])
     if how == "most-different":
         order = {name: -result.disagreement for name, result in judged.items()}
@@ -184,7 +202,7 @@ def choose_scenes(config: ComparisonConfig, pairs: Sequence[Pair], judged: Mappi
         order = {name: sign * scores(c)["f1"] for name, c in ours.items() if c.sum() > c[0, 0]}
     if not order:
         raise ValueError(f"--pick {how}: no pair has a changed pixel; name some with --scenes")
-    return [by_name[name] for name in sorted(order, key=lambda name: (order[name], name))[:count]]
+    return by_name(pairs, sorted(order, key=lambda name: (order[name], name))[:count])
 
 
 def scene_of(pair: Pair, masks: Mapping[str, Mapping[str, Path]], reading: Reading, config: ComparisonConfig) -> Scene:
@@ -195,14 +213,13 @@ def scene_of(pair: Pair, masks: Mapping[str, Mapping[str, Path]], reading: Readi
     if wrong := [image.shape[:2] for image in dates if image.shape[:2] != truth.shape]:
         raise ValueError(f"{pair.name}: an image has {wrong[0]} pixels, its label {truth.shape}")
     palette = PALETTES[config.palette or config.style]
-    label = np.where((truth <= 1)[..., None], change_map(truth == 1)[..., None], np.array(NOT_COUNTED, np.uint8))
     found = {name: read_both(paths[pair.name], truth) for name, paths in masks.items() if pair.name in paths}
     maps = [error_map(found[name], truth, palette) if name in found else None for name in masks]
     zoom = config.zoom and config.style == "hanet"
     box = dict(config.boxes or ()).get(pair.name) or (worst_window(truth, list(found.values())) if zoom else None)
     if box and (box.top + box.height > truth.shape[0] or box.left + box.width > truth.shape[1]):
         raise ValueError(f"--boxes {pair.name}: reaches beyond the scene's {truth.shape[1]} x {truth.shape[0]} pixels")
-    return Scene((dates[0], dates[1]), [label, *maps], box)
+    return Scene((dates[0], dates[1]), [label_picture(truth), *maps], box)
 
 
 def worst_window(truth: np.ndarray, found: Sequence[np.ndarray]) -> Window:

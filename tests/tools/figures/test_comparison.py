@@ -2,13 +2,14 @@
 
 import base64
 import io
+import json
 import re
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from tests.scripts import fails
+from tests.scripts import fails, predict
 from tools.figures import comparison as module
 from tools.figures.grids import Scene
 from tools.make_figures import main
@@ -156,12 +157,34 @@ def test_what_cannot_be_drawn(quarters, capsys, flags, words):
 def test_folders_and_files_that_do_not_fit(quarters, capsys):
     fails(lambda: draw(quarters, "hanet", methods=("nowhere",)), capsys, "nowhere", "no such folder")
     fails(lambda: draw(quarters, "hanet", name="out.gif"), capsys, "out.gif", ".svg")
-    save(quarters / "run" / "x.png", np.zeros((4, 4), np.uint8))
+    save(quarters / "others" / "x.png", np.zeros((4, 4), np.uint8))
+    fails(lambda: draw(quarters, "hanet", methods=("others",)), capsys, "others", "no mask", "none.png")
+    fails(lambda: draw(quarters, "hanet", methods=("x.pt",)), capsys, "x.pt", "no such checkpoint")
+    (quarters / "run").mkdir()
     (quarters / "run" / "best.pt").touch()
-    fails(lambda: draw(quarters, "hanet", methods=("run",)), capsys, "no mask", "predict_batch.py --checkpoint")
+    fails(lambda: draw(quarters, "hanet", methods=("run",)), capsys, "best.pt", "not a checkpoint")
     save(quarters / "top" / "one.png", np.zeros((4, 4), np.uint8))
     fails(lambda: draw(quarters, "hanet"), capsys, "one.png", "never resized")
     assert not (quarters / "out.gif").exists()
+
+
+def test_checkpoints_and_runs_stand_for_their_masks(drawn_set, checkpoint, tmp_path, capsys):
+    """Their F1 is that of predict_batch.py, and so is every pixel: they disagree nowhere."""
+    predict("--checkpoint", checkpoint, "--data-root", drawn_set, "--output", tmp_path / "maps")
+    f1 = json.loads((tmp_path / "maps" / "metrics.json").read_text())["scores"]["f1"]
+    capsys.readouterr()
+    methods = [f"folder={tmp_path / 'maps'}", f"file={checkpoint}", f"run={checkpoint.parent}"]
+    words = ["comparison", "--data-root", str(drawn_set), "--methods", *methods, "--style", "hanet", "--no-zoom"]
+    main([*words, "--side", str(SIDE), "--pick", "best", "1", "--output", str(tmp_path / "out.png")])
+    said = capsys.readouterr().err
+    found = dict(re.findall(r"(\w+): F1 ([\d.]+)", said))
+    assert found == dict.fromkeys(("folder", "file", "run"), f"{100 * f1:.2f}")
+    assert "per_image.csv" not in said, "of a folder that is gone"
+    pixels = np.array(Image.open(tmp_path / "out.png").convert("RGB"))
+    columns = [pixels[:, GAP + n * (SIDE + GAP) :][:, :SIDE] for n in (3, 4, 5)]
+    top = (pixels.shape[0] - SIDE) // 2
+    rows = slice(top, top + SIDE // 2)  # within the pictures, whatever stands above and below
+    assert (columns[0][rows] == columns[1][rows]).all() and (columns[0][rows] == columns[2][rows]).all()
 
 
 def test_nine_methods_have_their_known_f1(real_data, tmp_path, capsys):

@@ -1,0 +1,251 @@
+"""Where networks see change: their evidence for a class, and what their modules make of a pair on the way."""
+
+import logging
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import ClassVar, NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from datasets.open_pair import OpenPair
+from datasets.pairs import Pair, find_pairs
+from datasets.raster import read_label
+from datasets.reading import Reading, as_rgb
+from predict_batch import how_to_read
+from tools.figures.grids import Sheet
+from tools.figures.paper import PAGE, known_suffix, save_sheet
+from tools.figures.predicted import by_name, checkpoint_of, label_picture
+from utils.config import BandConfig
+from utils.figures import fitted
+from utils.flags import at_least, named_path, setting
+from utils.predictor import ChangePredictor, Dates, TorchNetwork
+from utils.tiling import Window
+
+log = logging.getLogger(__name__)
+SHOWN = 3  # scenes, where none are named
+KINDS = {  # classes of modules whose outputs are drawn, and what each output is called
+    "BFAM": ("BFAM T1", "BFAM T2"),
+    "BFM": ("BFM",),
+    "IAM": ("IAM",),
+    "CAM": ("CAM",),
+    "AxialAttention": ("axial attention",),
+}
+EVIDENCE = "A network's map is its logit of “unchanged”; what is low speaks for change."
+STAGES = "The others are means over the channels of what modules give; 1/4: at a quarter of the image's side."
+RANGES = "Every map has the colours of the bar over a range of its own, which stands below it."
+
+
+@dataclass(frozen=True)
+class HeatmapConfig(BandConfig):
+    """Settings of heat maps; the flags are made from these fields."""
+
+    REQUIRED: ClassVar = ("data_root", "checkpoints", "output")
+    split: str = setting("test", "which split of it")
+    checkpoints: list[tuple[str, Path]] = setting(
+        None, "best.pt files or run folders, such as those of an ablation; a column each", parse=named_path
+    )
+    scenes: list[str] = setting(
+        None, f"names of the pairs to show, in order (default: the first {SHOWN} with a change)", parse=str
+    )
+    stages: bool = setting(False, "show also what BFAM, BFM and IAM, or CAM and axial attention, give at every stage")
+    colours: str = setting("jet", "jet, as published, or viridis, whose steps are even to the eye", ("jet", "viridis"))
+    side: int = setting(256, "pixels of a picture's longer side; that of the images keeps every pixel as it is")
+    width: float = setting(PAGE, "printed width in inches")
+    output: Path = setting(None, ".png, .pdf or .svg to write", parse=Path)
+
+
+@dataclass(frozen=True)
+class Heat:
+    """What a network makes of a pair of (H, W) pixels.
+
+    Attributes:
+        evidence: float (H, W), the logit of "unchanged".
+        stages: of each kind of output, in the order of the pass, (stride, mean over channels as float (H, W)) a stage.
+    """
+
+    evidence: np.ndarray
+    stages: dict[str, list[tuple[int, np.ndarray]]]
+
+
+class Cell(NamedTuple):
+    """A picture and the lines below it."""
+
+    picture: np.ndarray | None
+    lines: tuple[str, ...]
+    photograph: bool = False
+
+
+def heatmap(config: HeatmapConfig) -> None:
+    """Evidence for change of one or several networks beside the pairs; with --stages, of their modules, too."""
+    known_suffix(config.output)
+    at_least(config, side=32, width=1)
+    if len(dict(config.checkpoints)) < len(config.checkpoints):
+        raise ValueError("--checkpoints: two of one name; call them NAME=FILE")
+    pairs = pairs_to_show(config)
+    predictors = {name: ChangePredictor(checkpoint_of(path) or path / "best.pt") for name, path in config.checkpoints}
+    scenes = [rows_of(pair, predictors, pairs, config) for pair in pairs]
+    notes = [EVIDENCE, *([STAGES] if config.stages else []), RANGES]
+    save_sheet(sheet_of(scenes, notes, config), config.output, config.width)
+    log.info("from the top: %s", ", ".join(pair.name for pair in pairs))
+    log.info("%s", config.output)
+
+
+def pairs_to_show(config: HeatmapConfig) -> list[Pair]:
+    """Those named, or the first that have a change.
+
+    Raises:
+        ValueError: a name that no pair has, or no label has a change.
+    """
+    pairs = find_pairs(config.data_root, config.split, labels=False, folders=config.folders)
+    if config.scenes:
+        return by_name(pairs, config.scenes)
+    reading = Reading(change_value=config.change_value, ignore_value=config.ignore_value)
+    changed = (pair for pair in pairs if pair.label and (read_label(pair.label, reading) == 1).any())
+    if found := list(islice(changed, SHOWN)):
+        return found
+    raise ValueError(f"{config.data_root}: no pair of {config.split} has a label with a change; name some by --scenes")
+
+
+def rows_of(
+    pair: Pair, predictors: dict[str, ChangePredictor], pairs: Sequence[Pair], config: HeatmapConfig
+) -> list[list[Cell]]:
+    """The pictures of a pair: one row, or with stages two a network, with two kinds of output above each other."""
+    networks, photographs, stages = [], [], []
+    for name, predictor in predictors.items():
+        with OpenPair(pair, how_to_read(config, predictor, pairs)) as scene:
+            whole = Window(0, 0, *scene.size)
+            dates, mask = scene.read(whole), scene.mask(whole)
+        heat = heat_of(predictor, dates, pair.name)
+        networks.append(heat_cell(heat.evidence, name, f"{config.colours}_r"))
+        photographs.append([Cell(as_rgb(date), (f"T{n}",), True) for n, date in enumerate(dates, 1)])
+        label = Cell(None if mask is None else label_picture(mask), ("label",))
+        stages.append(
+            [
+                [heat_cell(values, f"{kind}, 1/{stride}", config.colours) for stride, values in maps]
+                for kind, maps in heat.stages.items()
+            ]
+        )
+    if not config.stages:
+        return [[*photographs[0], label, *networks]]
+    rows = []
+    for (first, second), network, kinds in zip(photographs, networks, stages, strict=True):
+        upper, lower = kinds[::2], kinds[1::2]
+        rows += [[first, second, *sum(upper, [])], [label, network, *sum(lower, [])]]
+    return rows
+
+
+@torch.inference_mode()
+def heat_of(predictor: ChangePredictor, dates: Dates, name: str = "") -> Heat:
+    """Send a pair through a network, filled up as in prediction, and see what comes out of it and of its modules.
+
+    Args:
+        predictor: the network.
+        dates: uint8 (H, W, channels) twice.
+        name: of the pair, for errors.
+
+    Raises:
+        ValueError: an ONNX file, which keeps its logits to itself, or a scene that prediction would not take whole.
+    """
+    model, (height, width) = predictor.model, dates[0].shape[:2]
+    if not isinstance(model, TorchNetwork):
+        raise ValueError("--checkpoints: a .onnx file gives probabilities only; name the best.pt that it is made of")
+    if height * width > model.at_once:
+        raise ValueError(f"{name}: {height} x {width} pixels are too many at once; cut tiles: tools.prepare_tiles")
+    before, after = (x.to(predictor.device) for x in predictor.collate([dates]))
+    with watched(model.network) as found:
+        logits = model.network(*model.scaling(before, after))[0]  # (1, 2, H, W), filled up
+    full = (before.shape[-2], before.shape[-1])
+
+    def cut(values: Tensor) -> np.ndarray:
+        """(1, h, w) -> (H, W): every value as a square, without what was filled up."""
+        return F.interpolate(values[None].float(), full, mode="nearest")[0, 0, :height, :width].cpu().numpy()
+
+    stages = {kind: [(full[1] // x.shape[-1], cut(x)) for x in maps.values()] for kind, maps in found.items()}
+    return Heat(cut(logits[:, 0]), stages)
+
+
+@contextmanager
+def watched(network: nn.Module) -> Iterator[dict[str, dict[str, Tensor]]]:
+    """While a network runs, keep the means over channels of what modules of KINDS give, by kind and stage.
+
+    A stage is called by a module's path up to its last number. What lies within another of these modules is its own
+    affair; of several of a kind in a stage the last counts, which makes it row(column(p)) of HANet's two attentions.
+
+    Args:
+        network: hooks are set on it, and taken off in the end; nothing else in it changes.
+    """
+    found: dict[str, dict[str, Tensor]] = {}
+
+    def see(stage: str, module: nn.Module, inputs: object, output: Tensor | tuple[Tensor, ...]) -> None:
+        outputs = (output,) if isinstance(output, Tensor) else output
+        for kind, values in zip(KINDS[type(module).__name__], outputs, strict=True):
+            found.setdefault(kind, {})[stage] = values.mean(1)  # (B, h, w)
+
+    names = [name for name, module in network.named_modules() if type(module).__name__ in KINDS]
+    outermost = [name for name in names if not any(name.startswith(f"{other}.") for other in names)]
+    stages = {name: match[0] if (match := re.match(r".*\d", name)) else name for name in outermost}
+    hooks = [network.get_submodule(n).register_forward_hook(partial(see, stage)) for n, stage in stages.items()]
+    try:
+        yield found
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def heat_cell(values: np.ndarray, name: str, colours: str) -> Cell:
+    """A map in colours over its own range, which is written below it."""
+    return Cell(coloured(values, colours), (name, f"{values.min():.3g} to {values.max():.3g}"))
+
+
+def coloured(values: np.ndarray, colours: str) -> np.ndarray:
+    """Float (H, W) -> uint8 (H, W, 3), from the lowest value to the highest; if all are one, the middle colour."""
+    import matplotlib
+
+    low, high = values.min(), values.max()
+    shares = (values - low) / (high - low) if high > low else np.full(values.shape, 0.5)
+    return np.asarray(matplotlib.colormaps[colours](shares, bytes=True)[..., :3])
+
+
+def sheet_of(scenes: Sequence[Sequence[Sequence[Cell]]], notes: Sequence[str], config: HeatmapConfig) -> Image.Image:
+    """The rows of all scenes as one picture, with notes and the bar of colours below."""
+    side, gap, rows = config.side, max(6, config.side // 24), [row for scene in scenes for row in scene]
+    sheet = Sheet(max(map(len, rows)) * (side + gap) + gap, config.width)
+    points = sheet.size_for((line for row in rows for cell in row for line in cell.lines), side)
+    for scene in scenes:
+        sheet.grow(gap)
+        for row in scene:
+            y, size = sheet.image.height, fitted(np.shape(row[0].picture)[1::-1], side)
+            sheet.grow(size[1] + max(len(cell.lines) for cell in row) * sheet.line + gap)
+            for place, cell in enumerate(row):
+                x = gap + place * (side + gap)
+                sheet.picture(cell.picture, x, y, size, cell.photograph)
+                for number, line in enumerate(cell.lines):
+                    sheet.text(x + size[0] / 2, y + size[1] + (number + 0.5) * sheet.line, line, points)
+    for line in (line for note in notes for line in sheet.lines_of(note, sheet.image.width - 2 * gap)):
+        y = sheet.image.height
+        sheet.grow(sheet.line)
+        sheet.text(gap, y + sheet.line / 2, line, anchor="lm")
+    bar(sheet, config)
+    return sheet.image
+
+
+def bar(sheet: Sheet, config: HeatmapConfig) -> None:
+    """Add the bar of colours, and what its ends mean."""
+    ends = ("highest mean", "lowest mean") if config.stages else ()
+    right, left = (", ".join(words) for words in (("lowest logit: change", *ends[:1]), ("highest logit", *ends[1:])))
+    y, middle, size = sheet.image.height, sheet.image.width / 2, (round(90 * sheet.point), round(6 * sheet.point))
+    sheet.grow(2 * sheet.line)
+    colours = coloured(np.linspace(0, 1, 256)[None], config.colours)
+    x = round(middle - size[0] / 2)
+    sheet.picture(colours, x, y + sheet.line - size[1] // 2, size, photograph=False)
+    sheet.text(x - sheet.line / 2, y + sheet.line, left, anchor="rm")
+    sheet.text(x + size[0] + sheet.line / 2, y + sheet.line, right, anchor="lm")

@@ -1,0 +1,166 @@
+"""What feeds what in a network, found by sending tensors without values through it."""
+
+import copy
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.overrides import TorchFunctionMode
+
+from models import build_model
+
+OPENED = ("HAN",)  # classes of modules of which the inside is shown
+SIGNS = {"add": "+", "sub": "-", "mul": "x", "cat": "C"}  # of operations that join what comes from two boxes
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Linear)
+SIDE = 8  # of the smallest map, times what the network divides its input by
+
+
+@dataclass
+class Box:
+    """A module, the input, an output, or an operation that joins what comes from several of these.
+
+    Attributes:
+        name: of a module, its path in the network.
+        kind: of a module, its class, or what it holds; of a join, its sign.
+        role: "module", "input", "output" or "join".
+        channels: of what comes out.
+        stride: side of an image over that of what comes out.
+        dates: 2 where both dates pass through in one batch, else 1.
+        sources: names of the boxes that feed it.
+    """
+
+    name: str
+    kind: str
+    role: str = "module"
+    channels: int = 0
+    stride: int = 1
+    dates: int = 1
+    sources: list[str] = field(default_factory=list)
+
+
+def blank_network(name: str, **options: object) -> nn.Module:
+    """A network of which nobody needs the weights; `build_model` without its time and memory."""
+    with torch.device("meta"):
+        return build_model(name, **options)
+
+
+def trace(network: nn.Module, channels: int = 3) -> list[Box]:
+    """The boxes of a network, each behind all that feed it.
+
+    A box is a module that is called and lies in no other such one. Activations, normalisation and the like, which keep
+    the size and have no convolution, are none; a module of which only the weights are used is one.
+
+    Args:
+        network: (before, after, auxiliary) -> list of logits; it is not changed.
+        channels: bands of an image.
+    """
+    network = copy.deepcopy(network).to_empty(device="cpu").eval()  # for the hooks, and whatever its weights are
+    side = SIDE * int(network.size_divisor)
+    flow = _Flow(network, side)
+    with torch.no_grad(), FakeTensorMode(allow_non_fake_inputs=True):
+        before, after = (torch.empty(1, channels, side, side) for _ in range(2))
+        flow.put("before, after", "", [], [before, after], role="input")
+        with flow:
+            outputs = network(before, after, auxiliary=True)
+    for number, logits in enumerate(outputs):
+        name = f"auxiliary {number}" if number else "logits"
+        flow.put(name, "", [flow.origins[id(logits)]], [logits], role="output")
+    return list(flow.boxes.values())
+
+
+class _Flow(TorchFunctionMode):
+    """Follows every tensor from the box that it comes from.
+
+    Attributes:
+        boxes: by name, in the order in which they are met.
+        origins: name of a box by the id of a tensor.
+    """
+
+    def __init__(self, network: nn.Module, side: int) -> None:
+        super().__init__()
+        self.boxes: dict[str, Box] = {}
+        self.origins: dict[int, str] = {}
+        self._side, self._modules = side, dict(network.named_modules())
+        self._owners = {id(tensor): name.rpartition(".")[0] for name, tensor in network.named_parameters()}
+        self._depth = 0  # of modules that are being called
+        self._kept: list[object] = []  # as long as a tensor lives, no other gets its id
+        for name, module in self._modules.items():
+            if name and type(module).__name__ not in OPENED:
+                module.register_forward_pre_hook(self._enter)
+                module.register_forward_hook(partial(self._leave, name))
+
+    def put(
+        self, name: str, kind: str, sources: list[str], outputs: list[Tensor], dates: int = 1, role: str = "module"
+    ) -> None:
+        """Make a box, or add to it, from which some tensors come."""
+        box = self.boxes.setdefault(name, Box(name, kind, role, dates=dates))
+        box.sources += [source for source in sources if source not in (*box.sources, name)]
+        box.channels, box.stride = outputs[0].shape[1], self._side // outputs[0].shape[-1]
+        self._mark(outputs, name)
+
+    def _mark(self, tensors: list[Tensor], origin: str) -> None:
+        self._kept.append(tensors)
+        self.origins |= {id(tensor): origin for tensor in tensors}
+
+    def _sources(self, tensors: list[Tensor]) -> list[str]:
+        return list(dict.fromkeys(self.origins[id(x)] for x in tensors if id(x) in self.origins))
+
+    def _enter(self, module: nn.Module, inputs: object) -> None:
+        self._depth += 1
+
+    def _leave(self, name: str, module: nn.Module, inputs: object, output: object) -> None:
+        self._depth -= 1
+        if self._depth:
+            return
+        given, outputs = _tensors(inputs), _tensors(output)
+        convolves = any(isinstance(each, CONVOLUTIONS) for each in module.modules())
+        if convolves or given[0].shape != outputs[0].shape:
+            self.put(name, kind_of(module), self._sources(given), outputs, given[0].shape[0])
+        else:
+            self._mark(outputs, self._sources(given)[0])
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: object, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Run an operation; outside all boxes, note from where its result comes."""
+        result = func(*args, **(kwargs or {}))
+        outputs = _tensors(result)
+        if self._depth or not outputs:
+            return result
+        given = _tensors((args, kwargs))
+        sources = self._sources(given)
+        owners = [self._owners[id(x)] for x in given if id(x) in self._owners]
+        if owners and sources:
+            self.put(owners[0], kind_of(self._modules[owners[0]]), sources, outputs)
+        elif owners:  # a part of a module's weights
+            self._kept.append(outputs)
+            self._owners |= {id(x): owners[0] for x in outputs}
+        elif len(sources) > 1:
+            name = func.__name__.strip("_")
+            self.put(f"join {len(self.boxes)}", SIGNS.get(name, name), sources, outputs, role="join")
+        elif sources:
+            self._mark(outputs, sources[0])
+        return result
+
+
+def kind_of(module: nn.Module) -> str:
+    """The class of a module; of a plain sequence, what it holds but activations and the like: "3 BasicBlock"."""
+    if type(module) is not nn.Sequential:
+        return type(module).__name__
+    plain = (nn.modules.batchnorm._BatchNorm, nn.ReLU, nn.Dropout2d)
+    held = Counter(type(each).__name__ for each in module if not isinstance(each, plain))
+    return ", ".join(f"{count} {name}" if count > 1 else name for name, count in held.items())
+
+
+def _tensors(value: object) -> list[Tensor]:
+    """All tensors within lists, tuples and dicts."""
+    if isinstance(value, Tensor):
+        return [value]
+    if isinstance(value, dict):
+        value = tuple(value.values())
+    return [x for each in value for x in _tensors(each)] if isinstance(value, list | tuple) else []
