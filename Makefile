@@ -4,7 +4,7 @@ MODEL ?= amfnet
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test lint bench
+.PHONY: demo test lint figures bench
 
 demo: .venv/runtime
 	$(BIN)/python -m tools.demo --model $(MODEL)
@@ -16,6 +16,9 @@ lint: .venv/dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+figures: .venv/runtime
+	$(BIN)/python -m tools.gallery
 
 bench: .venv/runtime
 	$(BIN)/python -m tools.benchmark

@@ -236,11 +236,9 @@ def training_loader(data: Data, config: TrainConfig, device: torch.device) -> tu
         config.crop_size,
         config.time_swap,
         config.rotation_corners,
-        config.remix,
         config.drawn,
     )
-    donors = [index for index, changed in enumerate(data.changed) if changed]
-    pairs = ChangePairs(data.train, augmentation, data.reading, data.caches.get("train"), donors)
+    pairs = ChangePairs(data.train, augmentation, data.reading, data.caches.get("train"))
     sampler = PFBSSampler(
         data.changed,
         config.fixed_epochs,

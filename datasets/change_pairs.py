@@ -54,7 +54,6 @@ class ChangePairs(Dataset):
         augmentation: Augmentation = Augmentation(),  # noqa: B008, frozen
         reading: Reading = PLAIN,
         cached: Callable[[Pair], Arrays] | None = None,
-        donors: Sequence[int] = (),
     ) -> None:
         """Open nothing yet.
 
@@ -63,7 +62,6 @@ class ChangePairs(Dataset):
             augmentation: of draws.
             reading: how files become pixels.
             cached: gives what `read_sample` would, without opening files; a TileCache.
-            donors: indices of pairs with changes, for others to be remixed with.
 
         Raises:
             ValueError: scenes are to be drawn, and images have other than three bands.
@@ -74,7 +72,6 @@ class ChangePairs(Dataset):
         self.augmentation = augmentation
         self.reading = reading
         self.cached = cached
-        self.donors = list(donors) if augmentation.remix_share else []
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -89,10 +86,10 @@ class ChangePairs(Dataset):
         else:
             rng, share = np.random.default_rng(draw), self.augmentation.drawn_share
             if share and rng.random() < share:
-                sample, donor, name = self._drawn(index, rng), None, f"drawn in place of {name}"
+                sample, name = self._drawn(index, rng), f"drawn in place of {name}"
             else:
-                sample, donor = self._read(index), self._donor if self.donors else None
-            before, after, mask = self.augmentation(sample, rng, donor)
+                sample = self._read(index)
+            before, after, mask = self.augmentation(sample, rng)
         return {"before": before, "after": after, "mask": mask, "name": name}
 
     def _read(self, index: int) -> Sample:
@@ -108,9 +105,6 @@ class ChangePairs(Dataset):
         scene = draw_scene(int(rng.integers(2**63)), max(height, width))
         before, after, mask = (torch.tensor(array[:height, :width]) for array in scene)
         return before.permute(2, 0, 1), after.permute(2, 0, 1), mask // 255
-
-    def _donor(self, rng: np.random.Generator) -> Sample:
-        return self._read(self.donors[rng.integers(len(self.donors))])
 
     def _batch(self, keys: Sequence[int | Draw]) -> dict[str, Any]:
         """Put each sample in its place while the processor's cache still holds it."""

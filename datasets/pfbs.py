@@ -35,7 +35,8 @@ class PFBSSampler(Sampler[Draw]):
             so that early epochs are shorter. Nothing wraps then, and `released` makes no difference.
         rank: which of the processes that train together this is.
         ranks: how many they are.
-        positions: draws an epoch, of all ranks together; 0: as many as there are images.
+        positions: draws an epoch, of all ranks together, each epoch going on in the pool where the last one ended; 0:
+            as many as there are images, each epoch from the pool's beginning, as the released code does.
 
     Raises:
         ValueError: no image has change, but the pool is to begin with those that have.
@@ -61,6 +62,7 @@ class PFBSSampler(Sampler[Draw]):
         self.released = released
         self.pool_only = pool_only
         self.positions = positions or len(self.order)
+        self.goes_on = positions > 0
         self.rank = rank
         self.ranks = ranks
         self.epoch = 0
@@ -86,6 +88,8 @@ class PFBSSampler(Sampler[Draw]):
     def positions_to_images(self, epoch: int) -> np.ndarray:
         """Image of every position of an epoch, of all ranks, before shuffling, (n,) or (pool,)."""
         positions = np.arange(self.pool_size(epoch) if self.pool_only else self.positions)
+        if self.goes_on:
+            positions += epoch * self.positions
         wrapped = positions % self.pool_size(epoch)
         if self.released:
             wrapped = np.where(wrapped < self.foreground, wrapped, positions % len(self.order))

@@ -18,6 +18,7 @@ from utils.predict_config import PredictConfig, parse_predict_config
 README, CHINESE = (
     (Path(__file__).parents[1] / name).read_text(encoding="utf-8") for name in ("README.md", "README.zh.md")
 )
+DOCS = Path(__file__).parents[1] / "docs"
 COMMAND = re.compile(r"python (?:-m )?(train_aux|predict_batch|tools\.\w+)(?:\.py)?(?: (.*))?$")
 PUBLIC = {name: entry for name, entry in CATALOG.items() if name != GENERIC}
 
@@ -35,9 +36,10 @@ def sections(text):
 
 
 def commands():
-    """Every command of a block or of a code span."""
-    outside = re.sub(r"^```.*?^```", "", README, flags=re.S | re.M)
-    said = [line.strip() for line in blocks(README) + re.findall(r"`([^`]+)`", outside)]
+    """Every command of a block or of a code span, here and in docs/."""
+    text = README + "".join(page.read_text(encoding="utf-8") for page in sorted(DOCS.glob("*.md")))
+    outside = re.sub(r"^```.*?^```", "", text, flags=re.S | re.M)
+    said = [line.strip() for line in blocks(text) + re.findall(r"`([^`]+)`", outside)]
     return [line for line in dict.fromkeys(said) if COMMAND.match(line)]
 
 

@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     show_log()
     with errors_in_one_line():
         draw_missing(args.data, COUNTS)
-    run = Path("checkpoints") / f"demo-{args.model}"
+    run = run_folder(args.model)
     shared = ["--data-root", str(args.data), "--device", args.device]
     train_aux.main([*shared, "--recipe", args.model, "--output", str(run), "--overwrite", *FLAGS[args.model].split()])
     predict_batch.main([*shared, "--checkpoint", str(run / "best.pt")])
@@ -48,6 +48,11 @@ def draw_missing(folder: Path, counts: Mapping[str, int]) -> None:
     missing = {split: count for split, count in counts.items() if not (folder / split).exists()}
     log.info("drawing %d scenes in %s", sum(missing.values()), folder)
     write_scenes(folder, missing, SIZE)
+
+
+def run_folder(model: str) -> Path:
+    """Where the demo trains a network."""
+    return Path("checkpoints") / f"demo-{model}"
 
 
 def show(model: str, run: Path, pairs: Sequence[Pair]) -> None:

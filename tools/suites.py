@@ -36,7 +36,7 @@ from utils.training import build_learner
 DRAWN, COPIES = 64, 4  # pairs of 256 x 256 that are drawn, and how often each is written
 PREDICTED = 64  # of these, in the suite of prediction
 TRAINED = 8, 2  # batch and steps, in the suite of training
-BATCHES = {"none": 8, "hanet": 8, "amfnet": 32, "open-cd": 8, "strong": 8}  # an augmentation's batch, by its recipe
+BATCHES = {"none": 8, "hanet": 8, "amfnet": 32, "open-cd": 8, "ours": 8}  # an augmentation's batch, by its recipe
 
 
 @dataclass(frozen=True)

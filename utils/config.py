@@ -115,13 +115,9 @@ class TrainConfig(ReadConfig):
         "normalisation: none ([0, 1] as it is), train (measured), imagenet, a public set's name (levir, whu, ...), or "
         "set: the name of the set this is",
     )
-    augmentation: str = setting("amfnet", "joint augmentation: amfnet, hanet, open-cd, strong or none")
+    augmentation: str = setting("amfnet", "joint augmentation: amfnet, hanet, open-cd, ours or none")
     crop_size: int = setting(0, "side in pixels of random crops, none filled to 3/4 by one class (0: whole tiles)")
     time_swap: bool = setting(False, "exchange the dates of every second training pair, at random")
-    remix: float = setting(
-        0.0,
-        "probability that a training pair is remixed with a changed one: changes pasted in, its own undone",
-    )
     drawn: float = setting(0.0, "probability that a scene drawn for it, as those of the demo, takes a pair's place")
     rotation_corners: str | None = setting(
         None, "label of corners that a rotation uncovers (default: open-cd ignored, else unchanged)",
@@ -199,9 +195,8 @@ def parse_train_config(argv: Sequence[str] | None) -> TrainConfig:
     )  # fmt: skip
     if config.ema >= 1:
         raise ValueError(f"--ema {config.ema}: must be below 1, such as 0.999")
-    for flag in ("remix", "drawn"):
-        if not 0 <= (value := getattr(config, flag)) <= 1:
-            raise ValueError(f"--{flag} {value}: a probability, from 0 to 1")
+    if not 0 <= config.drawn <= 1:
+        raise ValueError(f"--drawn {config.drawn}: a probability, from 0 to 1")
     if config.batch_size % config.accumulate:
         raise ValueError(f"--batch-size {config.batch_size} does not split into --accumulate {config.accumulate} parts")
     if config.resume and config.overwrite:

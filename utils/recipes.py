@@ -55,16 +55,16 @@ HANET_OPENCD: Recipe = {
 # The same networks as one would train them today, few pairs or many; docs/recipes.md argues every line
 OURS: Recipe = {
     "statistics": "train",
-    "augmentation": "strong",
-    "remix": 0.7,
+    "augmentation": "ours",
     "time_swap": True,
+    "drawn": 0.5,
     "loss": "hybrid",
     "optimizer": "adamw",
     "lr": 1e-3,
     "weight_decay": 0.01,
     "schedule": "cosine",
     "warmup_steps": 50,
-    "ema": 0.998,
+    "ema": 0.99,
     "amp": True,
     "epoch_steps": 1000,
     "epochs": 40,
@@ -89,6 +89,6 @@ RECIPES: dict[str, Recipe] = {
         **HANET, "statistics": "s2looking", "fixed_epochs": 15, "linear_epochs": 0, "epochs": 50
     },  # Fixed15 Epo50
     "hanet-opencd-levir": HANET_OPENCD,
-    "ours-amfnet": {**OURS, "model": "amfnet", "backbone_weights": "imagenet"},
+    "ours-amfnet": {**OURS, "model": "amfnet", "backbone_weights": "imagenet", "lr": 5e-4},
     "ours-hanet": {**OURS, "model": "hanet", "backbone_weights": "none"},
 }  # fmt: skip

@@ -36,21 +36,6 @@ def test_sample_is_the_file(tmp_path):
     assert np.array_equal(sample["mask"].numpy() * 255, np.array(Image.open(pairs[1].label)))
 
 
-def test_only_pairs_with_change_are_donors(tmp_path):
-    """Of three unchanged pairs and one, draws of the three get the fourth's changes, and their own keys' again."""
-    make(tmp_path, count=4, size=(64, 64), label_values=(0,))
-    label = np.zeros((64, 64), np.uint8)
-    label[20:40, 20:40] = 255
-    Image.fromarray(label).save(tmp_path / "label" / "2.png")
-    pairs = find_pairs(tmp_path, "train")
-    data = ChangePairs(pairs, build_augmentation("hanet", remix_share=1.0), donors=[2])
-    drawn = [[data[index, (seed,)]["mask"] for seed in range(12)] for index in (0, 1, 3)]
-    assert all(any(mask.any() for mask in masks) for masks in drawn)
-    assert all(mask.sum() in (0, 400) for masks in drawn for mask in masks)
-    assert torch.equal(data[1, (5,)]["after"], data[1, (5,)]["after"])
-    assert not data[1]["mask"].any(), "a pair that is not drawn is as it lies on disk"
-
-
 def test_drawn_scenes_take_the_place_of_pairs(tmp_path):
     """As often as asked for, in the size of the tiles or crops, other ones each time, with the changes they have."""
     pairs = make(tmp_path, size=(32, 48), label_values=(0,))

@@ -112,6 +112,13 @@ def test_an_epoch_may_have_any_number_of_draws():
     assert len({key for _, key in made}) == 10
 
 
+def test_short_epochs_go_on_where_the_last_one_ended():
+    """Three epochs of 4 draws see each of 12 images once, whatever their changes; nothing is left to later ones."""
+    made = PFBSSampler([9, 0, 5, 1] * 3, positions=4)
+    seen = [[index for index, _ in made] for made.epoch in range(3)]
+    assert sorted(sum(seen, [])) == list(range(12))
+
+
 def test_most_changed_first_ties_by_order():
     assert PFBSSampler([0, 5, 9, 5, 0]).order.tolist() == [2, 1, 3, 0, 4]
 

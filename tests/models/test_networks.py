@@ -177,6 +177,28 @@ def test_hanets_channel_attention_stays_in_single_precision(monkeypatch):
     assert weights == [torch.float32] * 4
 
 
+def test_mixed_training_of_hanet_keeps_its_slow_parts_in_single_precision(monkeypatch):
+    """On a CPU; while predicting they are faster in bf16. What follows them is in bf16 either way."""
+    network, x = build("hanet"), pair()
+    attended, merged = [], []
+    attention = nn.functional.scaled_dot_product_attention
+
+    def watched(q, k, v, scale):
+        attended.append(attention(q, k, v, scale=scale))
+        return attended[-1]
+
+    monkeypatch.setattr(nn.functional, "scaled_dot_product_attention", watched)
+    for han in network.hans:
+        han.pcs.branches[0].register_forward_hook(lambda module, args, output: attended.append(output))
+        han.pcs.merge.register_forward_hook(lambda module, args, output: merged.append(output))
+    for training, wanted in ((True, torch.float32), (False, torch.bfloat16)):
+        with torch.set_grad_enabled(training), torch.autocast("cpu", torch.bfloat16):
+            network(*x)
+        assert [y.dtype for y in attended] == [wanted] * 12
+        assert [y.dtype for y in merged] == [torch.bfloat16] * 4
+        attended.clear(), merged.clear()
+
+
 def test_backbone_weights_from_a_file(tmp_path):
     """A torchvision file fills the encoder and nothing else; another network's is refused."""
     from torchvision.models import resnet18, resnet50

@@ -53,15 +53,14 @@ def test_open_cd_makes_40000_steps():
 
 def test_our_recipes_differ_in_the_network_and_its_start_alone():
     amfnet, hanet = (asdict(parse_train_config(["--recipe", f"ours-{name}"])) for name in ("amfnet", "hanet"))
-    assert {key for key in amfnet if amfnet[key] != hanet[key]} == {"model", "recipe", "backbone_weights"}
+    assert {key for key in amfnet if amfnet[key] != hanet[key]} == {"model", "recipe", "backbone_weights", "lr"}
     assert (amfnet["epochs"] * amfnet["epoch_steps"], amfnet["rotation_corners"]) == (40_000, None)
 
 
 @pytest.mark.parametrize("word", ["-0.1", "1.5"])
-@pytest.mark.parametrize("flag", ["--remix", "--drawn"])
-def test_shares_are_probabilities(flag, word):
-    with pytest.raises(ValueError, match=f"{flag} {word}: a probability, from 0 to 1"):
-        parse_train_config([flag, word])
+def test_the_share_drawn_is_a_probability(word):
+    with pytest.raises(ValueError, match=f"--drawn {word}: a probability, from 0 to 1"):
+        parse_train_config(["--drawn", word])
 
 
 @pytest.mark.parametrize("name", [f.name for f in fields(TrainConfig) if "_" in f.name and f.type is int])
