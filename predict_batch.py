@@ -1,6 +1,13 @@
 #!/usr/bin/env python3
 """Draws change maps of image pairs with a trained network, and scores them, or masks from elsewhere, against labels."""
 
+if __name__ == "__main__":  # --help and wrong flags are answered before PyTorch is imported, which takes seconds
+    from utils.console import errors_in_one_line
+    from utils.predict_config import parse_predict_config
+
+    with errors_in_one_line():
+        parse_predict_config(None)
+
 import hashlib
 import logging
 from collections.abc import Collection, Mapping, Sequence
@@ -24,19 +31,21 @@ from datasets.reading import Reading, as_rgb, reading_from
 from datasets.threads import threaded
 from utils.change_map import OVERLAY, PALETTES, draw_legend
 from utils.config import BandConfig
+from utils.console import errors_in_one_line, show_log
 from utils.files import written_whole
 from utils.map_jobs import MapJob
 from utils.maps import MapSettings
 from utils.metrics import SCORES, count_pixels, scores
 from utils.predict_config import PredictConfig, parse_predict_config
-from utils.predictor import BATCH, ChangePredictor
+from utils.predictor import ChangePredictor
 from utils.previews import shrunk
 from utils.records import Records
 from utils.report import SIDE
 from utils.run_log import score_table, write_csv
-from utils.runtime import errors_in_one_line, pick_device, show_log
+from utils.runtime import pick_device
 from utils.sharing import Share, predict_jobs
 from utils.summary import write_page, write_summary
+from utils.tiling import BATCH
 
 log = logging.getLogger("predict")
 

@@ -1,6 +1,13 @@
 #!/usr/bin/env python3
 """Trains a network on a data set of image pairs: one run, from flags to best.pt."""
 
+if __name__ == "__main__":  # --help and wrong flags are answered before PyTorch is imported, which takes seconds
+    from utils.config import parse_train_config
+    from utils.console import errors_in_one_line
+
+    with errors_in_one_line():
+        parse_train_config(None)
+
 import json
 import logging
 import shlex
@@ -33,19 +40,13 @@ from models import build_model
 from utils import distributed
 from utils.checkpoint import Checkpoint
 from utils.config import TrainConfig, parse_train_config, recipe_table
+from utils.console import choose, errors_in_one_line, show_log
 from utils.engine import Epoch
 from utils.run_folder import Run, folder_of, load_resumable, run_folder
 from utils.run_log import score_table, write_text
-from utils.runtime import (
-    choose,
-    errors_in_one_line,
-    make_deterministic,
-    pick_device,
-    seed_everything,
-    show_log,
-)
+from utils.runtime import make_deterministic, pick_device, seed_everything
 from utils.survival import Stopping
-from utils.training import LOGGED, Trainer, build_learner
+from utils.training import LOGGED, Trainer, build_learner, zero_heads
 
 log = logging.getLogger("train")
 HELD_OUT = "pairs held out of train"
@@ -113,6 +114,8 @@ def train(config: TrainConfig) -> dict[str, float]:
     refuse_inside(folder, [*data.train, *data.val])
     if last is None and config.backbone_weights != "none":
         load_backbone(network, config)
+    if config.zero_heads:
+        zero_heads(network)
     loader, sampler = training_loader(data, config, device)
     a_step = config.batch_size // distributed.ranks()
     steps = [sampler.draws(epoch) // a_step for epoch in range(config.epochs)]

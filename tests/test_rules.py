@@ -18,6 +18,19 @@ MAY_IMPORT = {  # of ours, besides itself
 }
 
 
+@pytest.mark.parametrize(
+    ("script", "flag"), [("predict_batch", "--help"), ("train_aux", "--help"), ("train_aux", "--epoch")]
+)
+def test_flags_are_answered_before_pytorch_is_imported(script, flag):
+    """It takes seconds."""
+    command = [sys.executable, "-X", "importtime", ROOT / f"{script}.py", flag]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == (0 if flag == "--help" else 2)
+    imported_modules = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "utils.flags" in imported_modules
+    assert not imported_modules & {"torch", "torchvision", "matplotlib", "rasterio"}
+
+
 def sources():
     return [path for room in ROOMS for path in sorted((ROOT / room).rglob("*.py"))]
 

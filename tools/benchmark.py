@@ -22,8 +22,8 @@ import PIL
 import torch
 
 from tools.suites import SUITES, Case
+from utils.console import errors_in_one_line
 from utils.run_log import write_text
-from utils.runtime import errors_in_one_line
 
 
 @dataclass(frozen=True)

@@ -18,10 +18,10 @@ from datasets.raster import read_image, read_label
 from datasets.reading import Reading, as_rgb
 from datasets.recognition import introduction, recognise
 from utils.config import ReadConfig
+from utils.console import errors_in_one_line, show_log
 from utils.figures import draw_grid, draw_shares, outlined
 from utils.flags import at_least, given_flags, setting
 from utils.run_log import write_text
-from utils.runtime import errors_in_one_line, show_log
 
 SAMPLES = 8
 

@@ -14,9 +14,9 @@ import train_aux
 from datasets.pairs import Pair, find_pairs
 from datasets.raster import read_image, read_label
 from datasets.scenes import write_scenes
+from utils.console import errors_in_one_line, show_log
 from utils.figures import draw_grid
 from utils.metrics import best_threshold
-from utils.runtime import errors_in_one_line, show_log
 
 log = logging.getLogger("demo")
 SIZE, COUNTS = 128, {"train": 480, "val": 40, "test": 60}

@@ -17,11 +17,11 @@ from torch import Tensor
 
 from datasets.scenes import draw_scene
 from utils.checkpoint import load_checkpoint
+from utils.console import errors_in_one_line, show_log
 from utils.files import written_whole
 from utils.flags import given_flags, setting
 from utils.onnx_network import EXTRA, OnnxNetwork
 from utils.predictor import TorchNetwork
-from utils.runtime import errors_in_one_line, show_log
 
 log = logging.getLogger("export")
 OPSET = 18  # the exporter's own; read by onnxruntime 1.14 and later

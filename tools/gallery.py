@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tools import demo
-from utils.runtime import errors_in_one_line, show_log
+from utils.console import errors_in_one_line, show_log
 
 log = logging.getLogger("gallery")
 PAGE = Path("docs") / "figures.md"

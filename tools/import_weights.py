@@ -10,10 +10,10 @@ from pathlib import Path
 from datasets.catalog import CATALOG, GENERIC, STATISTICS, Statistics
 from models.official import AMFNET_VARIANTS, behind, from_official
 from utils.checkpoint import save_checkpoint
+from utils.console import errors_in_one_line, show_log
 from utils.flags import given_flags, setting
 from utils.pickled_weights import read_state_dict
 from utils.recipes import RECIPES
-from utils.runtime import errors_in_one_line, show_log
 
 log = logging.getLogger("import")
 SETS = tuple(name for name in CATALOG if name != GENERIC)

@@ -10,8 +10,8 @@ from tools.figures.comparison import ComparisonConfig, comparison
 from tools.figures.counts import BalanceConfig, PfbsConfig, balance, pfbs
 from tools.figures.heatmap import HeatmapConfig, heatmap
 from tools.figures.runs import CurvesConfig, PrecisionRecallConfig, curves, precision_recall_figure
+from utils.console import errors_in_one_line, show_log
 from utils.flags import given_flags
-from utils.runtime import errors_in_one_line, show_log
 
 PROGRAM = "python -m tools.make_figures"
 FIGURES: dict[str, tuple[type, Callable]] = {

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from datasets.reading import Reading
 from predict_batch import mask_scores
+from utils.console import errors_in_one_line, show_log
 from utils.flags import given_flags, named_path, setting
 from utils.results import SCORES, Result, averaged, published_tables, read_csv, read_folder, read_published
-from utils.runtime import errors_in_one_line, show_log
 from utils.table_text import FORMATS, format_of, write_tables
 from utils.tables import ABLATIONS, KINDS, build_table
 

@@ -18,7 +18,7 @@ from datasets.pairs import Pair, find_pairs
 from datasets.recognition import count_remark, introduce, known_pairs, recognise
 from datasets.tile_records import plan_of, refuse_source, start_output, write_manifest
 from datasets.tiles import Tile, TileCutter, Tiling, plan_scenes
-from utils.runtime import errors_in_one_line, show_log
+from utils.console import errors_in_one_line, show_log
 from utils.tiling import EDGES
 
 log = logging.getLogger("prepare_tiles")

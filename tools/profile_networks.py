@@ -20,10 +20,11 @@ from torch import nn
 
 from models import MODELS, build_model
 from utils.config import network_option
+from utils.console import errors_in_one_line, show_log
 from utils.cost import Macs, count_macs, count_parameters
 from utils.flags import at_least, given_flags, setting
 from utils.results import SIDE, read_csv
-from utils.runtime import errors_in_one_line, peak_memory, pick_device, show_log
+from utils.runtime import peak_memory, pick_device
 from utils.table_text import FORMATS, format_of, write_tables
 from utils.tables import Cell, Table
 

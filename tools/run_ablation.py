@@ -25,10 +25,10 @@ from tools.ablations import TABLES, configs_of, draw, folder_name, listing
 from tools.figures.paper import COLOURS, COLUMN, chart
 from tools.make_tables import TableConfig, collect
 from utils.config import FREE_ON_RESUME, DataConfig, TrainConfig, plain_config
+from utils.console import errors_in_one_line, show_log
 from utils.predict_config import PredictConfig
 from utils.run_folder import changed_settings
 from utils.run_log import write_text
-from utils.runtime import errors_in_one_line, show_log
 from utils.sharing import Share
 from utils.table_text import write_tables
 from utils.tables import build_table

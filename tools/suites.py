@@ -29,8 +29,9 @@ from models.official import from_official
 from utils.checkpoint import save_checkpoint
 from utils.config import TrainConfig
 from utils.engine import Epoch, Learner, changed_pixels, train_one_epoch
-from utils.predictor import BATCH, ChangePredictor
+from utils.predictor import ChangePredictor
 from utils.runtime import pick_device
+from utils.tiling import BATCH
 from utils.training import build_learner
 
 DRAWN, COPIES = 64, 4  # pairs of 256 x 256 that are drawn, and how often each is written

@@ -8,11 +8,12 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from utils.console import choose
 from utils.flags import at_least, given_flags, setting
-from utils.losses import LOSSES
 from utils.recipes import RECIPES
-from utils.runtime import choose
 from utils.schedules import SCHEDULES
+
+LOSS_NAMES = ("bce", "cross-entropy", "focal", "dice", "hybrid")  # utils.losses, which imports PyTorch, has them
 
 
 def _weights(word: str) -> tuple[float, ...] | str:
@@ -127,7 +128,10 @@ class TrainConfig(ReadConfig):
     linear_epochs: int = setting(0, "PFBS Linear-Y: epochs over which the other images come in")
     pfbs_released: bool = setting(False, "PFBS as HANet's released code indexes it, not as the paper says")
     pfbs_pool_only: bool = setting(False, "PFBS epochs that draw each open image once: early epochs are shorter")
-    loss: str = setting("bce", "loss of each output", tuple(LOSSES))
+    zero_heads: bool = setting(
+        False, "start the last layers at 0: undecided everywhere, where a random start may be sure"
+    )
+    loss: str = setting("bce", "loss of each output", LOSS_NAMES)
     aux_weights: tuple[float, ...] | str = setting(
         (0.5, 0.4, 0.3),
         "weights of the auxiliary outputs beside the main one's 1: 0.5,0.4,0.3, or balanced",

@@ -17,6 +17,7 @@ from utils.predictor import Dates
 from utils.regions import AreaFilter, RegionTable, Strip
 from utils.tiling import Grid, Window
 
+# what can be saved: images with their channels and bits, others with their suffix
 PNGS = {"mask": (1, 8), "error": (3, 8), "overlay": (3, 8), "probability": (1, 8), "probability16": (1, 16)}
 TIFFS = {  # value that means 1, value that means no data, type
     "geo": (255, NO_DATA, "uint8"),
@@ -24,7 +25,6 @@ TIFFS = {  # value that means 1, value that means no data, type
     "geo-probability16": (65534, 65535, "uint16"),
 }
 PLACED = {**dict.fromkeys(TIFFS, "tif"), "polygons": "geojson"}  # of scenes that say where on earth they lie
-KINDS = (*PNGS, *PLACED)  # what can be saved: images with their channels and bits, others with their suffix
 
 
 class Scene(Protocol):
@@ -57,7 +57,7 @@ class MapSettings:
 
     Attributes:
         output: the folder, with one in it for each kind.
-        save: of KINDS; what a pair cannot have, for want of a label or a place on earth, is left out.
+        save: of PNGS and PLACED; what a pair cannot have, for want of a label or a place on earth, is left out.
         threshold: probability over which a pixel is changed.
         min_area: regions of fewer pixels are called unchanged.
         palette: of error maps.

@@ -9,8 +9,12 @@ from pathlib import Path
 from utils.change_map import PALETTES
 from utils.config import BandConfig
 from utils.flags import at_least, given_flags, named_path, setting
-from utils.maps import KINDS
-from utils.predictor import BATCH, TILE, TTA
+from utils.tiling import BATCH, TILE, TTA
+
+KINDS = (  # utils.maps, which imports PyTorch, writes them
+    "mask", "error", "overlay", "probability", "probability16",
+    "geo", "geo-probability", "geo-probability16", "polygons",
+)  # fmt: skip
 
 
 def _threshold(word: str) -> float | str:

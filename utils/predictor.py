@@ -18,14 +18,11 @@ from utils.checkpoint import Checkpoint, load_checkpoint, network_from
 from utils.input_scaling import scaling_from
 from utils.onnx_network import OnnxNetwork
 from utils.runtime import is_out_of_memory, pick_device
-from utils.tiling import Blender, Cover
+from utils.tiling import BATCH, TILE, TTA, Blender, Cover
 
 log = logging.getLogger(__name__)
-TTA = ("flips", "rotations", "swap")  # what test-time augmentation may vary
 AT_ONCE = 2**20  # pixels of a scene predicted whole, and of a batch: 1024 x 1024, where HANet takes 2.5 GB
-TILE = 512  # side of a window in larger scenes
 EDGE = 0.02  # of [0, 1]: a tuned threshold there is no good sign
-BATCH = 8  # windows at a time, if they are small
 Dates = tuple[np.ndarray, np.ndarray]  # before and after, uint8 (h, w, channels)
 
 

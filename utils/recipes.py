@@ -58,6 +58,7 @@ OURS: Recipe = {
     "augmentation": "ours",
     "time_swap": True,
     "drawn": 0.5,
+    "zero_heads": True,
     "loss": "hybrid",
     "optimizer": "adamw",
     "lr": 1e-3,

@@ -1,20 +1,17 @@
-"""What every script needs of the machine: a device, seeds, and errors in one line."""
+"""What every script needs of the machine: a device, seeds, memory, a compiler."""
 
 import copy
 import logging
 import math
 import os
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from typing import TypeVar, cast
+from typing import cast
 
 import numpy as np
 import torch
 from torch import nn
 
 log = logging.getLogger(__name__)
-Choice = TypeVar("Choice")
 
 
 def pick_device(name: str = "auto") -> torch.device:
@@ -41,22 +38,6 @@ def amp_type(device: torch.device, name: str = "auto") -> torch.dtype:
     if device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
         return torch.float16
     return torch.bfloat16
-
-
-def choose(table: Mapping[str, Choice], name: str, flag: str) -> Choice:
-    """Look a flag's word up in a table.
-
-    Raises:
-        ValueError: it is not there; the message lists what is.
-    """
-    if name not in table:
-        raise ValueError(f"{flag} {name}: not known; choose one of {', '.join(table)}")
-    return table[name]
-
-
-def show_log(quiet: bool = False) -> None:
-    """Show what the project logs, as plain lines on stderr; quiet: warnings only."""
-    logging.basicConfig(level=logging.WARNING if quiet else logging.INFO, format="%(message)s", force=True)
 
 
 def make_deterministic() -> None:
@@ -102,32 +83,3 @@ def is_out_of_memory(error: BaseException) -> bool:
 def seed_everything(*key: int) -> None:
     """Seed torch's draws (weights, dropout) from numbers such as (seed, epoch)."""
     torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1))
-
-
-@contextmanager
-def errors_in_one_line(on_interrupt: str = "interrupted") -> Iterator[None]:
-    """Turn an expected error (bad input, a file that cannot be read or written) into one line and exit code 2.
-
-    Set CHANGE_DETECTION_TRACEBACK=1 to see where it came from. Ctrl-C leaves with 130.
-    """
-    try:
-        yield
-    except (ValueError, OSError) as error:
-        if os.environ.get("CHANGE_DETECTION_TRACEBACK"):
-            raise
-        sys.stderr.write(f"error: {_last_line(error)}\n")
-        raise SystemExit(2) from None
-    except torch.OutOfMemoryError:
-        sys.stderr.write("error: out of GPU memory; use a smaller --batch-size (in training also --amp)\n")
-        raise SystemExit(2) from None
-    except KeyboardInterrupt:
-        sys.stderr.write(f"\n{on_interrupt}\n")
-        raise SystemExit(130) from None
-
-
-def _last_line(error: BaseException) -> str:
-    """The message; of an error from a loader's worker, which carries a traceback as text, the message in it."""
-    if isinstance(error, OSError) and error.filename:
-        return f"{error.filename}: {error.strerror}"
-    last = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
-    return last.split("Error: ", 1)[1] if "DataLoader worker" in str(error) and "Error: " in last else last

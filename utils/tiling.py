@@ -9,6 +9,9 @@ from typing import Literal, get_args
 
 import numpy as np
 
+TILE = 512  # side of a window in scenes that are not seen whole
+BATCH = 8  # windows at a time, if they are small
+TTA = ("flips", "rotations", "swap")  # what test-time augmentation may vary
 Edge = Literal["shift", "pad", "drop"]
 EDGES: tuple[Edge, ...] = get_args(Edge)
 

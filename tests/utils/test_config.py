@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from utils.config import TrainConfig, config_as_toml, parse_train_config, plain_config
-from utils.predict_config import parse_predict_config
+from utils.config import LOSS_NAMES, TrainConfig, config_as_toml, parse_train_config, plain_config
+from utils.losses import LOSSES
+from utils.maps import PLACED, PNGS
+from utils.predict_config import KINDS, parse_predict_config
 
 
 def test_precedence_is_default_recipe_flag():
@@ -144,3 +146,9 @@ def test_config_file_reads_back():
     tomllib = pytest.importorskip("tomllib")  # part of Python since 3.11
     config = parse_train_config(["--recipe", "amfnet", "--model-options", "backbone=resnet18", "iam=false"])
     assert tomllib.loads(config_as_toml(config, data="abc")) == {**plain_config(config), "data": "abc"}
+
+
+def test_flags_know_the_words_of_what_pytorch_does():
+    """They are written twice, so that --help need not import it."""
+    assert (*PNGS, *PLACED) == KINDS
+    assert tuple(LOSSES) == LOSS_NAMES

@@ -6,7 +6,8 @@ import torch
 
 from datasets.scenes import draw_scene
 from utils.checkpoint import save_checkpoint
-from utils.predictor import AT_ONCE, BATCH, TILE, ChangePredictor
+from utils.predictor import AT_ONCE, ChangePredictor
+from utils.tiling import BATCH, TILE
 
 
 def images(height, width, seed=0):

@@ -1,38 +1,9 @@
-"""Devices, seeds, one-line errors."""
+"""Devices and seeds."""
 
 import pytest
 import torch
 
-from utils.runtime import choose, errors_in_one_line, pick_device, seed_everything
-
-
-def test_expected_errors_are_one_line_and_exit_code_2(capsys):
-    for error in (ValueError("a.png: broken\n"), FileNotFoundError(2, "No such file", "b.png")):
-        with pytest.raises(SystemExit) as left, errors_in_one_line():
-            raise error
-        assert left.value.code == 2
-        out = capsys.readouterr()
-        assert out.err.startswith("error: ")
-        assert out.err.count("\n") == 1
-        assert ".png" in out.err
-
-
-def test_out_of_memory_names_the_flag(capsys):
-    with pytest.raises(SystemExit) as left, errors_in_one_line():
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
-    assert left.value.code == 2
-    assert "--batch-size" in capsys.readouterr().err
-
-
-def test_programming_errors_keep_their_traceback():
-    with pytest.raises(KeyError), errors_in_one_line():
-        raise KeyError("bug")
-
-
-def test_traceback_on_demand(monkeypatch):
-    monkeypatch.setenv("CHANGE_DETECTION_TRACEBACK", "1")
-    with pytest.raises(ValueError, match="broken"), errors_in_one_line():
-        raise ValueError("broken")
+from utils.runtime import pick_device, seed_everything
 
 
 def test_devices():
@@ -51,8 +22,3 @@ def test_seeds_depend_on_every_part_of_the_key():
 
     assert draw(1, 2) == draw(1, 2)
     assert len({draw(*key) for key in [(1, 2), (2, 1), (1, 3), (1,), (0, 1, 2)]}) == 5
-
-
-def test_unknown_word_lists_the_known():
-    with pytest.raises(ValueError, match="--loss huber: not known; choose one of a, b"):
-        choose({"a": 1, "b": 2}, "huber", "--loss")
