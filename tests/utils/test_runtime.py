@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from utils.runtime import pick_device, seed_everything
+from utils.runtime import pick_device, seed_everything, tiny_is_zero
 
 
 def test_devices():
@@ -22,3 +22,14 @@ def test_seeds_depend_on_every_part_of_the_key():
 
     assert draw(1, 2) == draw(1, 2)
     assert len({draw(*key) for key in [(1, 2), (2, 1), (1, 3), (1,), (0, 1, 2)]}) == 5
+
+
+def test_tiny_numbers_are_zero_while_training_on_a_cpu_and_no_longer():
+    tiny = torch.tensor(1e-39)
+    with pytest.raises(KeyError), tiny_is_zero(torch.device("cpu")):
+        assert (tiny * 0.5).item() == 0
+        assert (torch.tensor(1e-37) * 0.5).item() > 0
+        raise KeyError
+    assert (tiny * 0.5).item() > 0
+    with tiny_is_zero(torch.device("meta")):
+        assert (tiny * 0.5).item() > 0
