@@ -52,7 +52,8 @@ def draw_curves(rows: Sequence[Mapping[str, float]], path: Path, note: str = "")
     best = max(rows, key=lambda row: row["val_f1"])
     f1 = next(axes for axes in figure.axes if axes.get_title() == PANELS["f1"])
     f1.axvline(best["epoch"], color=SERIES["val"], alpha=0.35, linestyle="--")
-    f1.legend(title=f"best {best['val_f1'] * 100:.2f} at epoch {best['epoch']:g}", fontsize=8)
+    f1.set_title(f"{PANELS['f1']}: best {best['val_f1'] * 100:.2f} at epoch {best['epoch']:g}", fontsize=10)
+    figure.legend(*f1.get_legend_handles_labels(), ncols=len(SERIES), fontsize=9, loc="outside lower center")
     for axes in figure.axes[3:]:
         axes.set_xlabel("epoch")
     if note:

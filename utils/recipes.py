@@ -58,7 +58,6 @@ OURS: Recipe = {
     "augmentation": "ours",
     "time_swap": True,
     "drawn": 0.5,
-    "zero_heads": True,
     "loss": "hybrid",
     "optimizer": "adamw",
     "lr": 1e-3,
@@ -91,5 +90,5 @@ RECIPES: dict[str, Recipe] = {
     },  # Fixed15 Epo50
     "hanet-opencd-levir": HANET_OPENCD,
     "ours-amfnet": {**OURS, "model": "amfnet", "backbone_weights": "imagenet", "lr": 5e-4},
-    "ours-hanet": {**OURS, "model": "hanet", "backbone_weights": "none"},
+    "ours-hanet": {**OURS, "model": "hanet", "backbone_weights": "none", "zero_heads": True},
 }  # fmt: skip

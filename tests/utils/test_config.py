@@ -55,7 +55,8 @@ def test_open_cd_makes_40000_steps():
 
 def test_our_recipes_differ_in_the_network_and_its_start_alone():
     amfnet, hanet = (asdict(parse_train_config(["--recipe", f"ours-{name}"])) for name in ("amfnet", "hanet"))
-    assert {key for key in amfnet if amfnet[key] != hanet[key]} == {"model", "recipe", "backbone_weights", "lr"}
+    differing = {key for key in amfnet if amfnet[key] != hanet[key]}
+    assert differing == {"model", "recipe", "backbone_weights", "lr", "zero_heads"}
     assert (amfnet["epochs"] * amfnet["epoch_steps"], amfnet["rotation_corners"]) == (40_000, None)
 
 
