@@ -1,0 +1,114 @@
+"""Ours against the plain forms: the same logits, the same training step, and no more rounding than the plain ones."""
+
+import pytest
+import torch
+from torch import nn
+
+from models.official import AMFNET_VARIANTS
+from tests import golden
+from tests.plain import PLAIN, shared_keys, twins
+from utils.losses import DeepSupervisionLoss, one_hot_bce
+
+CASES = {
+    f"amfnet {name}": ("amfnet", {"backbone": "resnet18", **switches}) for name, switches in AMFNET_VARIANTS.items()
+}
+CASES |= {
+    "amfnet resnet34": ("amfnet", {}),
+    "hanet": ("hanet", {}),
+    "hanet column": ("hanet", {"width": 8, "row": False}),
+    "hanet row": ("hanet", {"width": 8, "column": False}),
+    "hanet base": ("hanet", {"width": 8, "row": False, "column": False}),
+    "hanet fcn head": ("hanet", {"width": 8, "fcn_head": True}),
+}
+SIZES = [(1, 64, 64), (3, 32, 96), (2, 96, 32)]
+every_case = pytest.mark.parametrize("case", CASES)
+
+
+def twins_of(case):
+    name, options = CASES[case]
+    plain, ours = twins(name, seed=7, **options)
+    return plain.eval(), ours.eval().to(memory_format=torch.channels_last)
+
+
+def norm(tensors):
+    return torch.stack([x.double().norm() for x in tensors]).norm().item()
+
+
+def distance(ones, others):
+    return norm([x.double() - y.double() for x, y in zip(ones, others, strict=True)])
+
+
+@every_case
+@torch.inference_mode()
+def test_logits_are_those_of_the_plain_form(case):
+    """In float64, every head, at several sizes; in float32 with at most twice the plain form's rounding."""
+    plain, ours = twins_of(case)
+    pairs = [golden.images(size) for size in SIZES]
+    rounded_plain = [y for pair in pairs for y in plain(*pair)]
+    rounded_ours = [y for pair in pairs for y in ours(*pair, auxiliary=True)]
+    plain, ours = plain.double(), ours.double()
+    wide = [[x.double() for x in pair] for pair in pairs]
+    exact, exact_ours = ([y for pair in wide for y in run(*pair)] for run in (plain, lambda *p: ours(*p, True)))
+    for theirs, own in zip(exact, exact_ours, strict=True):
+        assert (own - theirs).abs().max() <= 1e-10 * theirs.abs().max()
+    assert 0 < distance(rounded_ours, exact) <= 2 * distance(rounded_plain, exact)
+
+
+@every_case
+def test_a_training_step_is_that_of_the_plain_form(case):
+    """In float64: every gradient, every running statistic, and which parameters have no gradient at all."""
+    networks = [network.double().train() for network in twins_of(case)]
+    mask = golden.label((3, 64, 64))
+    before, after = (x.double() for x in golden.images(mask.shape))
+    losses = []
+    for network in networks:
+        for module in network.modules():
+            if isinstance(module, nn.Dropout2d):
+                module.p = 0.0
+        outputs = network(before, after)
+        losses.append(DeepSupervisionLoss(one_hot_bce, (1, 0.5, 0.4, 0.3)[: len(outputs)])(outputs, mask)[0])
+        losses[-1].backward()
+    assert losses[1].item() == pytest.approx(losses[0].item(), rel=1e-12)
+
+    plain, ours = networks
+    names = shared_keys(plain)
+    theirs, own = ({key: p.grad for key, p in network.named_parameters()} for network in networks)
+    assert {key for key, gradient in theirs.items() if gradient is None} == theirs.keys() - names.keys()
+    rounding = 1e-12 * max(theirs[key].norm() for key in theirs if key in names)  # a key's bias has a gradient of 0
+    for key in theirs.keys() & names.keys():
+        assert (own[names[key]] - theirs[key]).norm() <= 1e-9 * theirs[key].norm() + rounding, key
+    theirs, own = plain.state_dict(), ours.state_dict()
+    for key in (key for key in names if "running" in key or "tracked" in key):
+        assert torch.allclose(own[names[key]], theirs[key], rtol=1e-9, atol=1e-12), key
+
+
+@pytest.mark.parametrize("variant", AMFNET_VARIANTS)
+@torch.inference_mode()
+def test_plain_amfnet_gives_the_published_numbers(variant):
+    """Every published key is loaded, those that nothing uses included."""
+    name = f"amfnet_{dict(zip(AMFNET_VARIANTS, ('1', '2', '3', '4', '5', 'aux'), strict=True))[variant]}"
+    network = PLAIN["amfnet"](**AMFNET_VARIANTS[variant])
+    network.load_state_dict(golden.official_state(name))
+    outputs = network.eval()(*golden.images(golden.numbers("meta")[f"{name}_eval"]["size"]))
+    published = golden.arrays(f"{name}_eval")
+    assert len(outputs) == len(published.files)
+    for i, logits in enumerate(outputs):
+        expected = torch.from_numpy(published[f"out{i}"])
+        assert distance([logits], [expected]) < 1e-5 * norm([expected])
+
+
+@pytest.mark.parametrize("case", ["hanet_eval", "hanet_anysize_eval"])
+@torch.inference_mode()
+def test_plain_hanet_gives_the_published_numbers(case):
+    network = PLAIN["hanet"]()
+    network.load_state_dict(golden.official_state("hanet"))
+    meta, published = golden.numbers("meta")[case], torch.from_numpy(golden.arrays(case)["out0"])
+    stride = meta.get("stride", 1)
+    (logits,) = network.eval()(*golden.images(meta["size"]))
+    found = logits[:, :, ::stride, ::stride]
+    assert distance([found], [published]) < 1e-5 * norm([published])
+
+
+@pytest.mark.parametrize(("name", "built"), [("amfnet", 30_271_536), ("hanet", 3_029_444)])
+def test_plain_forms_build_what_the_published_networks_build(name, built):
+    assert sum(p.numel() for p in PLAIN[name]().parameters()) == built
