@@ -56,6 +56,15 @@ def test_models_need_torch_alone():
     assert outside - set(sys.stdlib_module_names) == {"models", "torch", "torchvision"}
 
 
+@pytest.mark.parametrize("path", [*sources(), ROOT / "train_aux.py", ROOT / "predict_batch.py"], ids=lambda p: p.stem)
+def test_only_the_benchmark_takes_from_the_tests_and_when_it_runs(path):
+    """The plain forms are its base; a copy of the repository without tests still imports all of it."""
+    taken = [module for module in imported(path) if module.split(".")[0] == "tests"]
+    assert not taken or path == ROOT / "tools" / "network_suites.py"
+    top = ast.parse(path.read_text(encoding="utf-8")).body
+    assert [node for node in top if isinstance(node, ast.ImportFrom) and str(node.module).startswith("tests")] == []
+
+
 def test_importing_has_no_effect_and_no_matplotlib(tmp_path):
     """All of ours, in a fresh process elsewhere: nothing printed, nothing written, no chart library, no seed set."""
     modules = [p.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".") for p in sources()]

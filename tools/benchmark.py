@@ -1,7 +1,8 @@
 """Times what users wait for, against what it cannot be faster than: `python -m tools.benchmark loading prediction`.
 
 The cases of a suite take turns, round by round, so that other work on the machine meets all of them; ratios are taken
-within a round. Numbers are medians, with the lowest and highest round in brackets.
+within a round. Numbers are medians, with the lowest and highest round in brackets. Where the C library is glibc, it
+keeps freed memory in all of them. The suite of memory takes each case once, in a process of its own.
 """
 
 import argparse
@@ -21,9 +22,14 @@ from typing import Any
 import PIL
 import torch
 
-from tools.suites import SUITES, Case
+from tools import network_suites, suites
+from tools.memory import keep_freed_memory
+from tools.suites import Case
 from utils.console import errors_in_one_line
 from utils.run_log import write_text
+
+TIMED = {**suites.SUITES, **network_suites.NETWORKS}
+SUITES = {**TIMED, "memory": network_suites.memory}
 
 
 @dataclass(frozen=True)
@@ -78,6 +84,29 @@ def summary(cases: Sequence[Case], timings: dict[str, list[Timing]]) -> list[dic
     return rows
 
 
+def peaks(cases: Sequence[Case]) -> list[dict[str, Any]]:
+    """Of each case of memory: the MB that its run returns, and how many times less they are than its base's."""
+    found = {case.name: case.run() for case in cases}
+    return [
+        {
+            "case": case.name,
+            "base": case.base,
+            "megabytes": found[case.name],
+            "ratio": [found[case.base] / found[case.name]],
+        }
+        for case in cases
+    ]
+
+
+def peak_table(rows: Sequence[dict[str, Any]]) -> str:
+    """The peaks as aligned text."""
+    lines = [["", "MB above the loaded network", "memory, times less", "of"]]
+    for row in rows:
+        against = [f"{row['ratio'][0]:.2f}", row["base"]] if row["case"] != row["base"] else ["", ""]
+        lines.append([row["case"], f"{row['megabytes']:.0f}", *against])
+    return aligned(lines)
+
+
 def table(rows: Sequence[dict[str, Any]]) -> str:
     """The summary as aligned text."""
     lines = [["", "pairs/s", "CPU ms/pair", "speed, times", "by CPU, times", "of"]]
@@ -91,6 +120,11 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
         ]
         base = row["base"] if row["case"] != row["base"] else ""
         lines.append([row["case"], *numbers, ", ".join(filter(None, [base, row["note"]]))])
+    return aligned(lines)
+
+
+def aligned(lines: Sequence[Sequence[str]]) -> str:
+    """Cells in columns."""
     widths = [max(len(line[place]) for line in lines) for place in range(len(lines[0]))]
     return "\n".join("  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in lines)
 
@@ -110,21 +144,29 @@ def main(argv: Sequence[str] | None = None) -> None:
     unknown = [name for name in args.suites if name not in SUITES]
     if unknown or args.rounds < 1:
         parser.error(f"no suite {unknown[0]!r}; there are {', '.join(SUITES)}" if unknown else "--rounds: at least 1")
+    kept = keep_freed_memory()
+    sys.stdout.write(f"freed memory is {'kept' if kept else 'given back as the platform does'}, on all sides\n\n")
     machine = {
         "machine": platform.processor() or platform.machine(),
         "cores": os.cpu_count(),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "pillow": PIL.__version__,
+        "freed_memory_kept": kept,
     }
     results: dict[str, Any] = {}
     with errors_in_one_line():
         with tempfile.TemporaryDirectory() as folder:
             for name in args.suites or SUITES:
                 cases = SUITES[name](Path(folder))
-                results[name] = summary(cases, interleaved(cases, args.rounds))
+                if name in TIMED:
+                    results[name] = summary(cases, interleaved(cases, args.rounds))
+                    text = table(results[name])
+                else:
+                    results[name] = peaks(cases)
+                    text = peak_table(results[name])
                 del cases  # and with them their workers
-                sys.stdout.write(f"{name}\n{table(results[name])}\n\n")
+                sys.stdout.write(f"{name}\n{text}\n\n")
         if args.json:
             write_text(args.json, json.dumps({**machine, "rounds": args.rounds, "suites": results}, indent=1) + "\n")
 

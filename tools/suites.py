@@ -1,4 +1,4 @@
-"""What the benchmark times: in each suite, things users wait for beside what they cannot be faster than."""
+"""What the benchmark times of files: in each suite, things users wait for beside what they cannot be faster than."""
 
 import os
 import shutil
@@ -8,11 +8,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import torch
 from PIL import Image
-from torch import Tensor, nn
 from torch.utils.data import BatchSampler, DataLoader
-from tqdm import tqdm
 
 import predict_batch
 from datasets.catalog import STATISTICS
@@ -25,24 +22,21 @@ from datasets.scenes import write_scenes
 from datasets.tile_cache import TileCache, open_cache
 from datasets.transforms import build_augmentation
 from models import MODELS, build_model
-from models.official import from_official
 from utils.checkpoint import save_checkpoint
-from utils.config import TrainConfig
-from utils.engine import Epoch, Learner, changed_pixels, train_one_epoch
 from utils.predictor import ChangePredictor
-from utils.runtime import pick_device
 from utils.tiling import BATCH
-from utils.training import build_learner
 
 DRAWN, COPIES = 64, 4  # pairs of 256 x 256 that are drawn, and how often each is written
 PREDICTED = 64  # of these, in the suite of prediction
-TRAINED = 8, 2  # batch and steps, in the suite of training
 BATCHES = {"none": 8, "hanet": 8, "amfnet": 32, "open-cd": 8, "ours": 8}  # an augmentation's batch, by its recipe
 
 
 @dataclass(frozen=True)
 class Case:
-    """One thing to time: each run goes through `pairs` pairs; its speed is compared with the case named by `base`."""
+    """One thing to time: each run goes through `pairs` pairs; its speed is compared with the case named by `base`.
+
+    In the suite of memory a run returns MB, and these are compared.
+    """
 
     name: str
     run: Callable[[], object]
@@ -132,69 +126,4 @@ def prediction(folder: Path) -> list[Case]:
     return cases
 
 
-def training(folder: Path) -> list[Case]:
-    """AMFNet's training loop, from a cache to the running counts, against forward, backward and step alone.
-
-    Then the same loop in bfloat16 against it.
-    """
-    pairs, (batch, steps) = drawn_pairs(folder / "scenes"), TRAINED
-    dataset = ChangePairs(pairs, build_augmentation("amfnet"), cached=open_cache(folder / "train.tiles", pairs, PLAIN))
-    sampler = PFBSSampler([1] * len(pairs), positions=batch * steps)
-    batches = BatchSampler(sampler, batch, drop_last=True)
-    loader: DataLoader = DataLoader(dataset, None, sampler=batches, num_workers=1, persistent_workers=True)
-
-    def loop(config: TrainConfig) -> Callable[[], None]:
-        learner = new_learner(config, steps)
-        return lambda: train_one_epoch(learner, loader, Epoch(0, steps), tqdm(disable=True))
-
-    learner = new_learner(TrainConfig(), steps)
-    noise = (torch.rand(batch, 3, 256, 256).to(memory_format=torch.channels_last) for _ in range(2))
-    before, after = (dates.to(learner.device) for dates in noise)
-
-    def alone() -> None:
-        learner.network.train()
-        for _ in range(steps):
-            torch.stack([logits.mean() for logits in learner.network(before, after)]).sum().backward()
-            learner.optimizer.step()
-            learner.optimizer.zero_grad(set_to_none=True)
-
-    return [
-        Case("steps alone", alone, batch * steps, "steps alone"),
-        Case("training", loop(TrainConfig()), batch * steps, "steps alone"),
-        Case("training, bf16", loop(TrainConfig(amp=True, amp_type="bf16")), batch * steps, "training"),
-    ]
-
-
-def new_learner(config: TrainConfig, steps: int) -> Learner:
-    """A learner of one epoch, on the GPU if there is one."""
-    return build_learner(config, build_model(config.model), STATISTICS["none"], pick_device(), [steps])
-
-
-def bf16(folder: Path) -> list[Case]:
-    """Both networks in bfloat16 against float32 on the CPU, with the weights and images of the golden numbers."""
-    from tests import golden  # what the published networks were run on
-
-    before, after = (x.to(memory_format=torch.channels_last) for x in golden.images([1, 256, 256]))
-    cases = []
-    for name in ("amfnet_aux", "hanet"):
-        network = from_official(golden.official_state(name)).eval().to(memory_format=torch.channels_last)
-
-        @torch.inference_mode()
-        def forward(half: bool, network: nn.Module = network) -> Tensor:
-            with torch.autocast("cpu", torch.bfloat16, half):
-                return changed_pixels(network(before, after)[0].float())
-
-        share = (forward(half=True) != forward(half=False)).float().mean().item()
-        cases.append(Case(f"{name}, float32", partial(forward, half=False), len(before), f"{name}, float32"))
-        note = f"{share:.2%} of the pixels differ"
-        cases.append(Case(f"{name}, bfloat16", partial(forward, half=True), len(before), f"{name}, float32", note))
-    return cases
-
-
-SUITES: dict[str, Callable[[Path], list[Case]]] = {
-    "loading": loading,
-    "doctor": doctor,
-    "prediction": prediction,
-    "training": training,
-    "bf16": bf16,
-}
+SUITES: dict[str, Callable[[Path], list[Case]]] = {"loading": loading, "doctor": doctor, "prediction": prediction}

@@ -1,11 +1,12 @@
 """The benchmark: who takes turns with whom, what is compared with what, and that the suites run."""
 
 import json
+import sys
 
 import pytest
 
-from tools import benchmark, suites
-from tools.benchmark import Case, Timing, interleaved, main, summary, table
+from tools import benchmark, memory, network_suites, suites
+from tools.benchmark import Case, Timing, interleaved, main, peak_table, peaks, summary, table
 
 
 def test_cases_take_turns_and_the_first_round_does_not_count():
@@ -35,19 +36,57 @@ def test_the_busiest_process_is_timed(monkeypatch):
     assert interleaved([Case("a", dict, 1, "a")], 1)["a"][0].cpu == 0.5
 
 
+def test_memory_is_compared_and_not_timed():
+    rows = peaks([Case("plain", lambda: 300.0, 1, "plain"), Case("exact", lambda: 100.0, 1, "plain")])
+    assert [(row["megabytes"], row["ratio"]) for row in rows] == [(300, [1]), (100, [3])]
+    text = [line.split() for line in peak_table(rows).splitlines()]
+    assert text[1:] == [["plain", "300"], ["exact", "100", "3.00", "plain"]]
+
+
+@pytest.mark.skipif(not memory.STATUS.exists(), reason="the peak starts anew on Linux alone")
+def test_the_peak_is_that_since_it_was_forgotten():
+    large = bytearray(64 << 20)
+    del large
+    memory.forget_peak()
+    before = memory.resident()
+    assert 0 <= memory.peak_resident() - before < 16
+    large = bytearray(b"1") * (32 << 20)
+    assert 32 <= memory.peak_resident() - before < 48
+    assert len(large) == 32 << 20
+
+
+def test_suites_of_plain_forms_say_where_these_are(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tests.plain", None)
+    monkeypatch.delattr("tests.plain", raising=False)
+    with pytest.raises(FileNotFoundError, match="tests/plain.* whole checkout"):
+        network_suites.memory(None)
+
+
 @pytest.mark.slow
 def test_suites_run(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(suites, "DRAWN", 8)
     monkeypatch.setattr(suites, "COPIES", 1)
     monkeypatch.setattr(suites, "PREDICTED", 2)
-    monkeypatch.setattr(suites, "TRAINED", (2, 1))
+    monkeypatch.setattr(network_suites, "TRAINED", (2, 1))
+    monkeypatch.setattr(network_suites, "SIDE", 64)
+    monkeypatch.setattr(network_suites, "PAIRS", (2,))
+    monkeypatch.setattr(network_suites, "SIDES", (128,))
     main(["--rounds", "1", "--json", str(tmp_path / "out.json")])
     found = json.loads((tmp_path / "out.json").read_text())
-    assert set(found["suites"]) == set(suites.SUITES)
+    assert set(found["suites"]) == set(benchmark.SUITES)
+    assert isinstance(found["freed_memory_kept"], bool)
     out = capsys.readouterr().out
     for name, rows in found["suites"].items():
-        assert all(len(row["ratio"]) == 1 and row["pairs_per_second"][0] > 0 for row in rows)
+        assert all(len(row["ratio"]) == 1 and row.get("pairs_per_second", [1])[0] > 0 for row in rows)
         assert f"{name}\n" in out
+    ratio = {row["case"]: row["ratio"][0] for row in found["suites"]["memory"]}
+    assert ratio["hanet, 128 x 128, exact"] > 1.5
+    assert {row["base"] for row in found["suites"]["inference"]} == {
+        f"{n}, batch 2, plain" for n in ("amfnet", "hanet")
+    }
+    against = {row["case"]: row["base"] for row in found["suites"]["training"]}
+    assert against["step, hanet, exact"] == "step, hanet, plain"
+    assert against["training, amfnet"] == "step, amfnet, exact"
     loading = {row["case"]: row for row in found["suites"]["loading"]}
     assert loading["cache, amfnet"]["base"] == "files, amfnet"
     assert {row["base"] for row in found["suites"]["prediction"]} == {"network, amfnet", "network, hanet"}
@@ -62,6 +101,6 @@ def test_wrong_words(argv, capsys):
     with pytest.raises(SystemExit) as left:
         main(argv)
     assert left.value.code == 2
-    assert {"speed": "no suite 'speed'; there are loading, doctor, prediction, training, bf16", "0": "at least 1"}[
-        argv[-1]
-    ] in capsys.readouterr().err
+    known = "loading, doctor, prediction, inference, training, bf16, memory"
+    expected = {"speed": f"no suite 'speed'; there are {known}", "0": "at least 1"}[argv[-1]]
+    assert expected in capsys.readouterr().err
