@@ -63,6 +63,7 @@ def test_suites_of_plain_forms_say_where_these_are(monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(400)
 def test_suites_run(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(suites, "DRAWN", 8)
     monkeypatch.setattr(suites, "COPIES", 1)
