@@ -66,13 +66,13 @@ def predict(config: PredictConfig, share: Share) -> int:
     pairs = pairs_to_predict(config)
     predictor = ChangePredictor(
         config.checkpoint, share.device(pick_device(config.device)), config.tile_size, config.overlap,
-        config.batch_size, config.tta,
+        config.batch_size, config.tta, config.precision, config.backend,
     )  # fmt: skip
     reading = how_to_read(config, predictor, pairs)
     output = config.output or config.checkpoint.parent / f"predict-{images_of(config, pairs)}"
     refuse_among_images(output, pairs, config)
-    threshold = predictor.choose_threshold(config.threshold)
-    settings = MapSettings(output, config.save, threshold, config.min_area, config.palette)
+    predictor.threshold = predictor.choose_threshold(config.threshold)
+    settings = MapSettings(output, config.save, predictor.threshold, config.min_area, config.palette)
     protocol, records = protocol_of(config, predictor, reading, settings, pairs), Records(output)
     if share.rank == 0:
         records.begin(protocol, {pair.name: pair.stamp for pair in pairs}, config.skip_existing)
@@ -84,7 +84,7 @@ def predict(config: PredictConfig, share: Share) -> int:
     with tqdm(total=total, bar_format=form, dynamic_ncols=True, disable=share.rank > 0) as bar, logging_redirect_tqdm():
         make_job = partial(job_of, pairs, reading, settings, config.skip_existing)
         predict_jobs(predictor, make_job, count, size, share, config.num_workers, partial(advance, bar))
-    return 0 if share.rank > 0 else finish(config, pairs, reading, settings, protocol)
+    return 0 if share.rank > 0 else finish(config, pairs, reading, settings, protocol | predictor.turned_out())
 
 
 def finish(
@@ -187,6 +187,8 @@ def protocol_of(
         "tile_size": config.tile_size,
         "overlap": predictor.overlap,
         "tta": config.tta,
+        "precision": config.precision,
+        "backend": config.backend,
         **{name: getattr(settings, name) for name in ("threshold", "min_area", "save", "palette")},
     }
 

@@ -15,6 +15,7 @@ MAY_IMPORT = {  # of ours, besides itself
     "utils": (),
     "tools": ("datasets", "models", "utils", "train_aux", "predict_batch"),
     "utils/checkpoint.py": ("models",),
+    "utils/deploy.py": ("models",),
 }
 
 

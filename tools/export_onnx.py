@@ -21,7 +21,7 @@ from utils.console import errors_in_one_line, show_log
 from utils.files import written_whole
 from utils.flags import given_flags, setting
 from utils.onnx_network import EXTRA, OnnxNetwork
-from utils.predictor import TorchNetwork
+from utils.torch_network import TorchNetwork
 
 log = logging.getLogger("export")
 OPSET = 18  # the exporter's own; read by onnxruntime 1.14 and later

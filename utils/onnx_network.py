@@ -40,6 +40,7 @@ class OnnxNetwork:
     """
 
     at_once = 2**18
+    backend = "onnxruntime"
 
     def __init__(self, path: Path, device: torch.device) -> None:
         self._session = _session(path, device)

@@ -9,7 +9,7 @@ from pathlib import Path
 from utils.change_map import PALETTES
 from utils.config import BandConfig
 from utils.flags import at_least, given_flags, named_path, setting
-from utils.tiling import BATCH, TILE, TTA
+from utils.tiling import BACKENDS, BATCH, PRECISIONS, TILE, TTA
 
 KINDS = (  # utils.maps, which imports PyTorch, writes them
     "mask", "error", "overlay", "probability", "probability16",
@@ -64,6 +64,14 @@ class PredictConfig(BandConfig):
         (), f"take the mean over views: {','.join(TTA)}, or all; as many times slower", parse=_some_of(TTA)
     )
     batch_size: int | None = setting(None, f"windows at a time (default: {BATCH}, fewer of large ones)", parse=int)
+    precision: str = setting(
+        PRECISIONS[0], "bf16: faster on processors that know it; moves some pixels, and metrics.json has how many",
+        PRECISIONS,
+    )  # fmt: skip
+    backend: str = setting(
+        BACKENDS[0], "compile: by torch.compile, which takes minutes for every size of windows and then is faster",
+        BACKENDS,
+    )  # fmt: skip
     report: bool = setting(True, "write report.html, a page that shows every pair with its map")
     skip_existing: bool = setting(False, "go on: leave out pairs whose maps are there")
     masks: list[tuple[str, Path]] = setting(

@@ -5,45 +5,25 @@ probability = ChangePredictor("best.pt")(before, after)  # uint8 (H, W, 3) twice
 """
 
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from utils.checkpoint import Checkpoint, load_checkpoint, network_from
-from utils.input_scaling import scaling_from
+from utils.checkpoint import load_checkpoint
 from utils.onnx_network import OnnxNetwork
 from utils.runtime import is_out_of_memory, pick_device
-from utils.tiling import BATCH, TILE, TTA, Blender, Cover
+from utils.tiling import BACKENDS, BATCH, PRECISIONS, TILE, TTA, Blender, Cover
+from utils.torch_network import TorchNetwork
 
 log = logging.getLogger(__name__)
-AT_ONCE = 2**20  # pixels of a scene predicted whole, and of a batch: 1024 x 1024, where HANet takes 2.5 GB
+SAMPLE = 2**20  # pixels of the first batches that bf16 and fp32 are compared on
 EDGE = 0.02  # of [0, 1]: a tuned threshold there is no good sign
 Dates = tuple[np.ndarray, np.ndarray]  # before and after, uint8 (h, w, channels)
-
-
-class TorchNetwork(nn.Module):
-    """The network of a checkpoint as a function from two dates to a probability of change; see `OnnxNetwork`."""
-
-    can_swap = True
-    at_once = AT_ONCE
-
-    def __init__(self, content: Checkpoint, device: torch.device) -> None:
-        super().__init__()
-        self.device = device
-        self.network = network_from(content).to(device).to(memory_format=torch.channels_last)
-        self.scaling = scaling_from(content["statistics"]).to(device)
-        self.channels, self.size_divisor = self.scaling.mean.shape[1], cast(int, self.network.size_divisor)
-        self.about: dict[str, Any] = {name: value for name, value in content.items() if name != "weights"}
-
-    def forward(self, before: Tensor, after: Tensor, swapped: bool = False) -> Tensor:
-        """uint8 (B, C, H, W) twice -> float32 (B, H, W); dates are swapped behind the scaling that each has."""
-        dates = self.scaling(before, after)
-        return self.network(*(dates[::-1] if swapped else dates))[0].softmax(1)[:, 1]
 
 
 class ChangePredictor:
@@ -56,6 +36,8 @@ class ChangePredictor:
         channels: of an image.
         size_divisor: the network takes multiples of it; other sizes are filled up by reflection and cut off again.
         overlap: of windows, in pixels.
+        moved: in bf16, how many pixels of the first batches fp32 puts on the other side of the threshold, and how many
+            were compared.
     """
 
     def __init__(
@@ -66,6 +48,8 @@ class ChangePredictor:
         overlap: int | None = None,
         batch_size: int | None = None,
         tta: Collection[str] = (),
+        precision: str = "fp32",
+        backend: str = "torch",
     ) -> None:
         """Load the network.
 
@@ -76,21 +60,27 @@ class ChangePredictor:
             overlap: pixels that windows share; None: a quarter of their side.
             batch_size: windows at a time; None: BATCH, fewer where they hold more than AT_ONCE pixels together.
             tta: of TTA: the mean over flipped, turned or swapped dates is taken.
+            precision: of PRECISIONS: fp32, or bf16, which is faster where the processor knows it and moves some pixels.
+            backend: of BACKENDS: torch, or compile, which takes minutes a size of windows and then is faster.
 
         Raises:
             FileNotFoundError: there is no checkpoint.
-            ValueError: it is none, or windows or views are not as this network takes them.
+            ValueError: it is none, or windows, views, precision or backend are not as this network takes them.
         """
         path, where = Path(checkpoint), pick_device(device) if isinstance(device, str) else device
         self.model: OnnxNetwork | TorchNetwork
-        in_onnx = path.suffix.lower() == ".onnx"
-        self.model = OnnxNetwork(path, where) if in_onnx else TorchNetwork(load_checkpoint(path), where)
+        _check(path, precision, backend)
+        if path.suffix.lower() == ".onnx":
+            self.model = OnnxNetwork(path, where)
+        else:
+            self.model = TorchNetwork(load_checkpoint(path), where, precision, backend)
         self.about, self.device = self.model.about, self.model.device
         self.channels, self.size_divisor = self.model.channels, self.model.size_divisor
         self.threshold = float(self.about.get("threshold", 0.5))
         self.tile_size, self.batch_size, self.views = tile_size, batch_size, _views(tta)
         side = tile_size or TILE
         self.overlap = side // 4 if overlap is None else overlap
+        self.moved = (0, 0)
         self._fitting: dict[tuple[int, int], int] = {}  # windows of a shape that did fit into memory
         if side % self.size_divisor:
             raise ValueError(f"--tile-size {side}: this network takes multiples of {self.size_divisor}")
@@ -116,6 +106,15 @@ class ChangePredictor:
                 "look at precision_recall.png, and compare 0.5", tuned,
             )  # fmt: skip
         return tuned
+
+    def turned_out(self) -> dict[str, Any]:
+        """What of a prediction's protocol only shows afterwards: what computed, and the share that bf16 moved."""
+        moved, compared = self.moved
+        if not compared:
+            return {"backend": self.model.backend}
+        share = moved / compared
+        log.info("bf16 moves %.4f %% of pixels across the threshold (of the first %d)", 100 * share, compared)
+        return {"backend": self.model.backend, "moved_by_bf16": {"share": share, "pixels": compared}}
 
     def cover(self, height: int, width: int) -> Cover:
         """The windows of a scene."""
@@ -185,12 +184,22 @@ class ChangePredictor:
 
     @torch.inference_mode()
     def _mean(self, before: Tensor, after: Tensor) -> Tensor:
-        """Over all views of test-time augmentation, of which there is at least one."""
+        """Over all views of test-time augmentation; while bf16 is sampled, in fp32 as well."""
         first, second = (x.to(self.device, non_blocking=True) for x in (before, after))
+        result = self._over_views(self.model, first, second)
+        moved, compared = self.moved
+        if isinstance(self.model, TorchNetwork) and self.model.exact and compared < SAMPLE:
+            exact = self._over_views(partial(self.model, exact=True), first, second)
+            moved += int(((result > self.threshold) != (exact > self.threshold)).sum())
+            self.moved = moved, compared + result.numel()
+        return result
+
+    def _over_views(self, model: Callable[..., Tensor], first: Tensor, second: Tensor) -> Tensor:
+        """The mean over all views, of which there is at least one."""
         total: Tensor | float = 0.0
         for turns, mirrored, swapped in self.views:
             there = partial(_turned, turns=turns, mirrored=mirrored)
-            seen = self.model(there(first), there(second), swapped)  # (B, H, W) as turned
+            seen = model(there(first), there(second), swapped)  # (B, H, W) as turned
             back = torch.rot90(seen, -turns, (-2, -1))
             total = total + (back.flip(-1) if mirrored else back)
         return total / len(self.views)  # type: ignore[return-value]
@@ -222,6 +231,15 @@ class ChangePredictor:
                 for top, rows in blender.add(window, probability):
                     result[top : top + len(rows)] = rows
         return result
+
+
+def _check(path: Path, precision: str, backend: str) -> None:
+    """Refuse words that are not known, and for an ONNX file what only PyTorch does."""
+    for flag, word, known in (("--precision", precision, PRECISIONS), ("--backend", backend, BACKENDS)):
+        if word not in known:
+            raise ValueError(f"{flag} {word}: not known; choose one of {', '.join(known)}")
+        if path.suffix.lower() == ".onnx" and word != known[0]:
+            raise ValueError(f"{flag} {word}: onnxruntime runs {path}; predict with the .pt that it is made of")
 
 
 def _views(tta: Collection[str]) -> list[tuple[int, bool, bool]]:

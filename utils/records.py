@@ -21,6 +21,7 @@ SUMMARY = ("per_image.csv", "metrics.json", "report.html")
 COUNTS = ("tn", "fp", "fn", "tp")
 SAME = (  # settings that a run which goes on must share with the one before
     "checkpoint_sha256", "reading", "tile_size", "overlap", "tta", "threshold", "min_area", "save", "palette",
+    "precision", "backend",
 )  # fmt: skip
 
 

@@ -6,8 +6,9 @@ import torch
 
 from datasets.scenes import draw_scene
 from utils.checkpoint import save_checkpoint
-from utils.predictor import AT_ONCE, ChangePredictor
+from utils.predictor import ChangePredictor
 from utils.tiling import BATCH, TILE
+from utils.torch_network import AT_ONCE
 
 
 def images(height, width, seed=0):

@@ -27,8 +27,9 @@ from tools.figures.predicted import by_name, checkpoint_of, label_picture
 from utils.config import BandConfig
 from utils.figures import fitted
 from utils.flags import at_least, named_path, setting
-from utils.predictor import ChangePredictor, Dates, TorchNetwork
+from utils.predictor import ChangePredictor, Dates
 from utils.tiling import Window
+from utils.torch_network import TorchNetwork
 
 log = logging.getLogger(__name__)
 SHOWN = 3  # scenes, where none are named
@@ -187,10 +188,10 @@ def watched(network: nn.Module) -> Iterator[dict[str, dict[str, Tensor]]]:
 
     def see(stage: str, module: nn.Module, inputs: object, output: Tensor | tuple[Tensor, ...]) -> None:
         outputs = (output,) if isinstance(output, Tensor) else output
-        for kind, values in zip(KINDS[type(module).__name__], outputs, strict=True):
+        for kind, values in zip(KINDS[kind_of(module)], outputs, strict=True):
             found.setdefault(kind, {})[stage] = values.mean(1)  # (B, h, w)
 
-    names = [name for name, module in network.named_modules() if type(module).__name__ in KINDS]
+    names = [name for name, module in network.named_modules() if kind_of(module)]
     outermost = [name for name in names if not any(name.startswith(f"{other}.") for other in names)]
     stages = {name: match[0] if (match := re.match(r".*\d", name)) else name for name in outermost}
     hooks = [network.get_submodule(n).register_forward_hook(partial(see, stage)) for n, stage in stages.items()]
@@ -199,6 +200,11 @@ def watched(network: nn.Module) -> Iterator[dict[str, dict[str, Tensor]]]:
     finally:
         for hook in hooks:
             hook.remove()
+
+
+def kind_of(module: nn.Module) -> str:
+    """Which of KINDS a module is, also where it was rewritten for prediction; empty if none."""
+    return next((parent.__name__ for parent in type(module).__mro__ if parent.__name__ in KINDS), "")
 
 
 def heat_cell(values: np.ndarray, name: str, colours: str) -> Cell:

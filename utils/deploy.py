@@ -1,0 +1,159 @@
+"""Rewrites a trained network for prediction: the same function, to rounding, in fewer and smaller steps.
+
+What is here pays only where nothing is learned any more, so models/ keeps the networks as they were published. Every
+rewrite is composed in float64 and rounded once; tests hold each against the network it came from.
+"""
+
+import copy
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from models.hanet import AxialAttention, ChannelAttention, ConvBlock, HANet
+
+
+@torch.no_grad()
+def prepare_for_inference(network: nn.Module) -> nn.Module:
+    """A copy of a network that predicts sooner: equal to rounding, in evaluation mode, not to be trained.
+
+    Modules keep their names and what they give, but for two of HANet's that are composed with what follows: `stem`,
+    with the first block's first convolution, and `reduce`, with the head.
+
+    Args:
+        network: of models/, in float32 or float64, on the CPU; it stays as it is.
+    """
+    dtype = next(network.parameters()).dtype
+    prepared = copy.deepcopy(network).eval().double()
+    fold_batch_norms(prepared)
+    if isinstance(prepared, HANet):
+        rewrite_hanet(prepared)
+    return prepared.to(dtype).eval().requires_grad_(False)  # also what is new in it
+
+
+def fold_batch_norms(network: nn.Module) -> None:
+    """Multiply every batch normalisation that follows a convolution, and nothing else does, into its weights."""
+    for module in list(network.modules()):
+        children = dict(module.named_children())
+        if isinstance(module, nn.Sequential):
+            behind = dict(zip(children, list(children)[1:], strict=False))
+        else:  # conv1 and bn1, as in a ResNet
+            behind = {name: name.replace("conv", "bn") for name in children}
+        for name, conv in children.items():
+            if isinstance(module, ConvBlock) and name == "conv1":
+                continue  # its shortcut leaves between the two
+            norm = children.get(behind.get(name, ""))
+            if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                module.add_module(name, fuse_conv_bn_eval(conv, norm))
+                module.add_module(behind[name], nn.Identity())
+
+
+def rewrite_hanet(network: HANet) -> None:
+    """Stem, attention and head composed."""
+    block = network.blocks[0]
+    network.add_module("stem", ComposedStem(network.stem, cast(nn.Conv2d, block.conv1)))
+    block.add_module("conv1", nn.Identity())
+    for module in list(network.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, ChannelAttention):
+                module.add_module(name, ChannelAttentionInOne(child))
+            elif isinstance(child, AxialAttention):
+                module.add_module(name, AttentionOverInput(child))
+    composed, rest = _composed_head(network.reduce, network.head)
+    network.add_module("reduce", composed)
+    network.add_module("head", rest)
+
+
+class ComposedStem(nn.Module):
+    """A 5 x 5 and a 3 x 3 convolution as one of 7 x 7: they have nothing between them but the padding.
+
+    So only the outermost pixels differ; they are computed the long way.
+    """
+
+    def __init__(self, first: nn.Conv2d, second: nn.Conv2d) -> None:
+        super().__init__()
+        self.first, self.second, self.in_channels = first, second, first.in_channels
+        weight = F.conv2d(first.weight.transpose(0, 1), second.weight.flip(2, 3), padding=2).transpose(0, 1)
+        self.whole = _conv(weight, _bias(second) + second.weight.sum((2, 3)) @ _bias(first))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, in_channels, H, W) -> (B, C, H, W), from 4 x 4 pixels on."""
+        y = self.whole(x)  # (B, C, H, W)
+        for side in (2, 3):
+            end = x.shape[side]
+            for edge, strip, part in ((0, 0, 0), (end - 1, end - 4, 2)):
+                inner = self.first(x.narrow(side, strip, 4)).narrow(side, part, 2)  # the outermost two lines
+                y.select(side, edge).copy_(self.second(inner).select(side, part // 2))
+        return y
+
+
+class ChannelAttentionInOne(ChannelAttention):
+    """ChannelAttention with gate and addition inside its matrix, on rows of channels as channels_last has them."""
+
+    def __init__(self, attention: ChannelAttention) -> None:
+        nn.Module.__init__(self)
+        self.gamma = attention.gamma
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, h, w) -> (B, C, h, w)."""
+        with torch.autocast(x.device.type, enabled=False):  # sums over all pixels: too large for half precision
+            rows = x.permute(0, 2, 3, 1).flatten(1, 2).to(torch.promote_types(x.dtype, torch.float32))  # (B, h*w, C)
+            attention = (-(rows.transpose(1, 2) @ rows)).softmax(-1)  # (B, C, C)
+            attention = F.threshold(attention, 1e-30, 0.0)  # denormal numbers would make the product 7 times as slow
+            matrix = self.gamma * attention + torch.eye(x.shape[1], dtype=rows.dtype, device=x.device)
+            result = rows @ matrix.transpose(1, 2)  # (B, h*w, C)
+            return result.unflatten(1, x.shape[2:]).permute(0, 3, 1, 2)  # (B, C, h, w)
+
+
+class AttentionOverInput(AxialAttention):
+    """AxialAttention with the input as keys and values.
+
+    Scores (Wq x + bq) . (Wk y + bk) lose, under the softmax over y, what is constant over y, and become
+    (Wk' (Wq x + bq)) . y; and as the weights of a softmax sum to 1, Wv and gamma can wait until after it.
+    """
+
+    def __init__(self, attention: AxialAttention) -> None:
+        nn.Module.__init__(self)
+        self.to_lines, self.to_image = attention.to_lines, attention.to_image
+        query, key, value = attention.query, attention.key.weight.flatten(1).T, attention.value
+        self.query = _conv((key @ query.weight.flatten(1))[..., None, None], key @ _bias(query))
+        self.value = _conv(attention.gamma * value.weight, attention.gamma * _bias(value))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, h, w) -> (B, C, h, w)."""
+        lines = x.permute(self.to_lines)  # (B, lines, positions, C)
+        attended = F.scaled_dot_product_attention(self.query(x).permute(self.to_lines), lines, lines, scale=1.0)
+        return x + self.value(attended.permute(self.to_image))  # (B, C, h, w)
+
+
+def _composed_head(reduce: nn.Conv2d, head: nn.Module) -> tuple[nn.Conv2d, nn.Module]:
+    """`reduce` and the head behind it as one 1 x 1 convolution, to 2 maps for each tap of the head, and their sum.
+
+    So of the published 3 x 3 head 18 maps are upsampled in place of 2 * width. Their sum, each shifted as its tap was,
+    is a convolution with zeros and ones, which is faster than slices.
+    """
+    last = cast(nn.Conv2d, head[-1] if isinstance(head, nn.Sequential) else head)
+    side = last.kernel_size[0]
+    taps = last.weight.permute(2, 3, 0, 1).flatten(0, 2)  # (side * side * 2, 2 * width), by tap, then by class
+    weight, bias = taps @ reduce.weight.flatten(1), taps @ _bias(reduce)
+    if side == 1:  # one tap, with a bias, behind dropout
+        return _conv(weight[..., None, None], bias + _bias(last)), nn.Identity()
+    shifts = torch.eye(len(taps)).to(weight).view(side, side, 2, -1).permute(2, 3, 0, 1)
+    return _conv(weight[..., None, None], bias), _conv(shifts)
+
+
+def _conv(weight: Tensor, bias: Tensor | None = None) -> nn.Conv2d:
+    """A convolution of these weights that keeps the size."""
+    outputs, inputs, side, _ = weight.shape
+    conv = nn.Conv2d(inputs, outputs, side, padding=side // 2, bias=bias is not None)
+    conv.weight = nn.Parameter(weight.contiguous())
+    conv.bias = None if bias is None else nn.Parameter(bias)
+    return conv
+
+
+def _bias(conv: nn.Conv2d) -> Tensor:
+    """Of a convolution that has one."""
+    assert conv.bias is not None
+    return conv.bias
