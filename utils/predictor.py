@@ -188,7 +188,7 @@ class ChangePredictor:
         first, second = (x.to(self.device, non_blocking=True) for x in (before, after))
         result = self._over_views(self.model, first, second)
         moved, compared = self.moved
-        if isinstance(self.model, TorchNetwork) and self.model.exact and compared < SAMPLE:
+        if isinstance(self.model, TorchNetwork) and self.model.exact is not None and compared < SAMPLE:
             exact = self._over_views(partial(self.model, exact=True), first, second)
             moved += int(((result > self.threshold) != (exact > self.threshold)).sum())
             self.moved = moved, compared + result.numel()

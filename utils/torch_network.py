@@ -46,12 +46,12 @@ class TorchNetwork(nn.Module):
     @property
     def backend(self) -> str:
         """What computes: compile, or torch, also where compiling failed."""
-        return "compile" if isinstance(self.network, Compiled) and self.network.compiled else "torch"
+        return "compile" if isinstance(self.network, Compiled) and self.network.compiled is not None else "torch"
 
     def forward(self, before: Tensor, after: Tensor, swapped: bool = False, exact: bool = False) -> Tensor:
         """uint8 (B, C, H, W) twice -> float32 (B, H, W); dates are swapped behind the scaling that each has."""
         dates = self.scaling(before, after)
-        network = self.exact if exact and self.exact else self.network
+        network = self.network if self.exact is None or not exact else self.exact
         return network(*(dates[::-1] if swapped else dates))[0].softmax(1)[:, 1]
 
 

@@ -45,7 +45,7 @@ def test_moved_pixels_are_counted_on_the_first_batches(checkpoint, monkeypatch):
         exact = plain.probability(*dates)
         half.threshold = float(exact.median())
         found = half.probability(*dates)
-        assert 1e-5 < (found - exact).abs().max() < 0.3
+        assert 1e-5 < (found - exact).abs().mean() < 0.05
         if seed < 2:  # four images, as the sample is not full before
             moved += int(((found > half.threshold) != (exact > half.threshold)).sum())
         assert half.moved == (moved, (2 + 2 * min(seed, 1)) * 64 * 64)
@@ -114,7 +114,7 @@ def test_what_is_compiled_gives_the_same(half, caplog):
     for count in (2, 1):
         dates = torch.rand(2, count, 3, 16, 24).unbind()
         found, expected = compiled(*dates)[0], network(*dates)[0]
-        if not compiled.compiled:
+        if compiled.compiled is None:
             pytest.skip(f"nothing compiles here: {caplog.text}")
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-2 if half else 1e-5)
 
