@@ -69,7 +69,7 @@ class PredictConfig(BandConfig):
         PRECISIONS,
     )  # fmt: skip
     backend: str = setting(
-        BACKENDS[0], "compile: by torch.compile, which takes minutes for every size of windows and then is faster",
+        BACKENDS[0], "compile: by torch.compile, which takes minutes for every size of windows",
         BACKENDS,
     )  # fmt: skip
     report: bool = setting(True, "write report.html, a page that shows every pair with its map")

@@ -51,10 +51,10 @@ def make_deterministic() -> None:
 
 @contextmanager
 def tiny_is_zero(device: torch.device) -> Iterator[None]:
-    """On a CPU, let float32 numbers below 1e-38 count as 0: it takes a hundred times as long over each.
+    """On a CPU, let float32 numbers below 1e-38 count as 0: over these it takes many times as long as over others.
 
-    The gradients of HANet's attention are full of them, for its gates start at 0. To be entered before PyTorch starts
-    its threads, which take the setting over.
+    HANet's training meets enough of them to be slowed down. To be entered before PyTorch starts its threads, which take
+    the setting over.
     """
     known = device.type == "cpu" and torch.set_flush_denormal(True)
     try:
