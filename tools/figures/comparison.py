@@ -184,7 +184,7 @@ def judge(masks: Mapping[str, Mapping[str, Path]], labels: Reading, pair: Pair) 
 def choose_scenes(config: ComparisonConfig, pairs: Sequence[Pair], judged: Mapping[str, Judged]) -> list[Pair]:
     """The pairs to show: those named, or the first by `pick`.
 
-    Of best and worst, pairs in which neither label nor map has a change are left out, for they have no F1.
+    Of best and worst, pairs whose label has no change are left out: every one of them has an F1 of 0, or none.
 
     Raises:
         ValueError: a name that no pair has, or no pair has an F1.
@@ -199,9 +199,9 @@ def choose_scenes(config: ComparisonConfig, pairs: Sequence[Pair], judged: Mappi
         ours = {name: result.counts[config.methods[-1][0]] for name, result in judged.items()
                 if config.methods[-1][0] in result.counts}  # fmt: skip
         sign = 1 if how == "worst" else -1
-        order = {name: sign * scores(c)["f1"] for name, c in ours.items() if c.sum() > c[0, 0]}
+        order = {name: sign * scores(c)["f1"] for name, c in ours.items() if c[1].any()}
     if not order:
-        raise ValueError(f"--pick {how}: no pair has a changed pixel; name some with --scenes")
+        raise ValueError(f"--pick {how}: no label has a changed pixel; name some with --scenes")
     return by_name(pairs, sorted(order, key=lambda name: (order[name], name))[:count])
 
 

@@ -40,7 +40,10 @@ KINDS = {  # classes of modules whose outputs are drawn, and what each output is
     "CAM": ("CAM",),
     "AxialAttention": ("axial attention",),
 }
-EVIDENCE = "A network's map is its logit of “unchanged”; what is low speaks for change."
+EVIDENCE = {
+    "unchanged": "A network's map is its logit of “unchanged”; what is low speaks for change.",
+    "difference": "A network's map is its logit of “unchanged” less that of “changed”; below 0 it says changed.",
+}
 STAGES = "The others are means over the channels of what modules give; 1/4: at a quarter of the image's side."
 RANGES = "Every map has the colours of the bar over a range of its own, which stands below it."
 
@@ -57,6 +60,10 @@ class HeatmapConfig(BandConfig):
     scenes: list[str] = setting(
         None, f"names of the pairs to show, in order (default: the first {SHOWN} with a change)", parse=str
     )
+    evidence: str = setting(
+        "unchanged", "the logit of “unchanged”, as published, or its difference to that of “changed”, which decides",
+        tuple(EVIDENCE),
+    )  # fmt: skip
     stages: bool = setting(False, "show also what BFAM, BFM and IAM, or CAM and axial attention, give at every stage")
     colours: str = setting("jet", "jet, as published, or viridis, whose steps are even to the eye", ("jet", "viridis"))
     side: int = setting(256, "pixels of a picture's longer side; that of the images keeps every pixel as it is")
@@ -69,12 +76,17 @@ class Heat:
     """What a network makes of a pair of (H, W) pixels.
 
     Attributes:
-        evidence: float (H, W), the logit of "unchanged".
+        logits: float (2, H, W), of "unchanged" and "changed".
         stages: of each kind of output, in the order of the pass, (stride, mean over channels as float (H, W)) a stage.
     """
 
-    evidence: np.ndarray
+    logits: np.ndarray
     stages: dict[str, list[tuple[int, np.ndarray]]]
+
+    def evidence(self, kind: str) -> np.ndarray:
+        """Float (H, W), what EVIDENCE says of a kind."""
+        unchanged, changed = self.logits
+        return unchanged - changed if kind == "difference" else unchanged
 
 
 class Cell(NamedTuple):
@@ -94,7 +106,7 @@ def heatmap(config: HeatmapConfig) -> None:
     pairs = pairs_to_show(config)
     predictors = {name: ChangePredictor(checkpoint_of(path) or path / "best.pt") for name, path in config.checkpoints}
     scenes = [rows_of(pair, predictors, pairs, config) for pair in pairs]
-    notes = [EVIDENCE, *([STAGES] if config.stages else []), RANGES]
+    notes = [EVIDENCE[config.evidence], *([STAGES] if config.stages else []), RANGES]
     save_sheet(sheet_of(scenes, notes, config), config.output, config.width)
     log.info("from the top: %s", ", ".join(pair.name for pair in pairs))
     log.info("%s", config.output)
@@ -126,7 +138,7 @@ def rows_of(
             whole = Window(0, 0, *scene.size)
             dates, mask = scene.read(whole), scene.mask(whole)
         heat = heat_of(predictor, dates, pair.name)
-        networks.append(heat_cell(heat.evidence, name, f"{config.colours}_r"))
+        networks.append(heat_cell(heat.evidence(config.evidence), name, f"{config.colours}_r"))
         photographs.append([Cell(as_rgb(date), (f"T{n}",), True) for n, date in enumerate(dates, 1)])
         label = Cell(None if mask is None else label_picture(mask), ("label",))
         stages.append(
@@ -167,11 +179,11 @@ def heat_of(predictor: ChangePredictor, dates: Dates, name: str = "") -> Heat:
     full = (before.shape[-2], before.shape[-1])
 
     def cut(values: Tensor) -> np.ndarray:
-        """(1, h, w) -> (H, W): every value as a square, without what was filled up."""
-        return F.interpolate(values[None].float(), full, mode="nearest")[0, 0, :height, :width].cpu().numpy()
+        """(n, h, w) -> (n, H, W): every value as a square, without what was filled up."""
+        return F.interpolate(values[None].float(), full, mode="nearest")[0, :, :height, :width].cpu().numpy()
 
-    stages = {kind: [(full[1] // x.shape[-1], cut(x)) for x in maps.values()] for kind, maps in found.items()}
-    return Heat(cut(logits[:, 0]), stages)
+    stages = {kind: [(full[1] // x.shape[-1], cut(x)[0]) for x in maps.values()] for kind, maps in found.items()}
+    return Heat(cut(logits[0]), stages)
 
 
 @contextmanager
@@ -246,8 +258,10 @@ def sheet_of(scenes: Sequence[Sequence[Sequence[Cell]]], notes: Sequence[str], c
 
 def bar(sheet: Sheet, config: HeatmapConfig) -> None:
     """Add the bar of colours, and what its ends mean."""
-    ends = ("highest mean", "lowest mean") if config.stages else ()
-    right, left = (", ".join(words) for words in (("lowest logit: change", *ends[:1]), ("highest logit", *ends[1:])))
+    what = "logit" if config.evidence == "unchanged" else "difference"
+    left, right = f"highest {what}", f"lowest {what}: change"
+    if config.stages:
+        left, right = f"{left}, lowest mean", f"{right}, highest mean"
     y, middle, size = sheet.image.height, sheet.image.width / 2, (round(90 * sheet.point), round(6 * sheet.point))
     sheet.grow(2 * sheet.line)
     colours = coloured(np.linspace(0, 1, 256)[None], config.colours)

@@ -135,7 +135,10 @@ def test_the_box_goes_where_methods_err():
     ],
 )  # fmt: skip
 def test_picks(quarters, capsys, words, shown):
-    """By the last method, which is right about `two` and half right about `one`; nobody says anything of `none`."""
+    """By the last method, which is right about `two` and half right about `one`; `none` has no change to find."""
+    alarm = np.zeros((SIDE, SIDE), np.uint8)
+    alarm[:4, :4] = 255
+    save(quarters / "top" / "none.png", alarm)
     draw(quarters, "amfnet", "--pick", *words, methods=("left", "top"))
     lines = [line.split(": ") for line in capsys.readouterr().err.splitlines()]
     assert [line[1] for line in lines if line[0] in ("I", "II", "III")] == shown

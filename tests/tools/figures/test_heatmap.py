@@ -37,8 +37,8 @@ def changed_pairs(root):
     return [pair for pair in find_pairs(root, "test") if read_label(pair.label).any()]
 
 
-def evidence(predictor, pair):
-    return heat_of(predictor, (read_image(pair.before), read_image(pair.after))).evidence
+def logits(predictor, pair):
+    return heat_of(predictor, (read_image(pair.before), read_image(pair.after))).logits
 
 
 def test_hanets_maps_are_its_own_numbers(predictor):
@@ -54,7 +54,7 @@ def test_hanets_maps_are_its_own_numbers(predictor):
         parts = [han.pcs(*pair) for han, pair in zip(network.hans, features, strict=False)]
         cams = [han.cam(p).mean(1)[0] for han, p in zip(network.hans, parts, strict=False)]
         axials = [han.row(han.column(p)).mean(1)[0] for han, p in zip(network.hans, parts, strict=False)]
-    np.testing.assert_allclose(heat.evidence, logits[0, 0, :50, :60], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(heat.logits, logits[0, :, :50, :60], rtol=1e-4, atol=1e-5)
     assert list(heat.stages) == ["CAM", "axial attention"]
     for kind, wanted in (("CAM", cams), ("axial attention", axials)):
         assert [stride for stride, _ in heat.stages[kind]] == [1, 2, 4, 8]
@@ -112,7 +112,7 @@ def test_columns_of_several_networks(drawn_set, checkpoint, predictor, tmp_path,
     assert (picture(pixels, 0) == read_image(pairs[0].before)).all()
     assert (picture(pixels, 1) == read_image(pairs[0].after)).all()
     assert (picture(pixels, 2)[..., 0] == 255 * read_label(pairs[0].label)).all()
-    values = evidence(predictor, pairs[0])
+    values = logits(predictor, pairs[0])[0]
     for column in (3, 4):
         assert picture(pixels, column)[values == values.min()].tolist() == [[127, 0, 0]]
         assert picture(pixels, column)[values == values.max()].tolist() == [[0, 0, 127]]
@@ -122,12 +122,14 @@ def test_columns_of_several_networks(drawn_set, checkpoint, predictor, tmp_path,
 def test_stages_and_the_other_colours(drawn_set, checkpoint, predictor, tmp_path):
     pair = changed_pairs(drawn_set)[1]
     flags = ("--checkpoints", f"net={checkpoint}", "--scenes", pair.name, "--stages", "--colours", "viridis")
+    flags += ("--evidence", "difference")
     pixels = heatmap(drawn_set, tmp_path / "a.png", *flags)
     assert pixels.shape[1] == 6 * (SIDE + GAP) + GAP, "two pictures of the pair, and four scales"
     squares = picture(pixels, 5).reshape(8, 8, 8, 8, 3)
     assert (squares == squares[:, :1, :, :1]).all(), "an eighth of the side"
     assert not (picture(pixels, 4).reshape(8, 8, 8, 8, 3) == squares).all()
-    values = evidence(predictor, pair)
+    unchanged, changed = logits(predictor, pair)
+    values = unchanged - changed
     wanted = coloured(values, "viridis_r")
     below = [top for top in range(GAP + SIDE, pixels.shape[0] - SIDE) if (picture(pixels, 1, top) == wanted).all()]
     assert len(below) == 1, "the network's own map stands below T2"
