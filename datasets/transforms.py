@@ -217,6 +217,7 @@ AUGMENTATIONS = {
     "hanet": Augmentation(hanet_geometry),
     "open-cd": Augmentation(open_cd_geometry, corners=IGNORE, colours=distort_colours),
     "ours": Augmentation(our_geometry, corners=IGNORE, colours=our_colours),
+    "colours": Augmentation(hanet_geometry, colours=our_colours),
     "none": Augmentation(),
 }
 

@@ -116,7 +116,7 @@ class TrainConfig(ReadConfig):
         "normalisation: none ([0, 1] as it is), train (measured), imagenet, a public set's name (levir, whu, ...), or "
         "set: the name of the set this is",
     )
-    augmentation: str = setting("amfnet", "joint augmentation: amfnet, hanet, open-cd, ours or none")
+    augmentation: str = setting("amfnet", "joint augmentation: amfnet, hanet, open-cd, ours, colours or none")
     crop_size: int = setting(0, "side in pixels of random crops, none filled to 3/4 by one class (0: whole tiles)")
     time_swap: bool = setting(False, "exchange the dates of every second training pair, at random")
     drawn: float = setting(0.0, "probability that a scene drawn for it, as those of the demo, takes a pair's place")

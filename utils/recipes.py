@@ -90,5 +90,8 @@ RECIPES: dict[str, Recipe] = {
     },  # Fixed15 Epo50
     "hanet-opencd-levir": HANET_OPENCD,
     "ours-amfnet": {**OURS, "model": "amfnet", "backbone_weights": "imagenet", "lr": 5e-4},
-    "ours-hanet": {**OURS, "model": "hanet", "backbone_weights": "none", "zero_heads": True},
+    "ours-hanet": {
+        **OURS, "model": "hanet", "backbone_weights": "none", "zero_heads": True,
+        "augmentation": "colours", "time_swap": False,  # from scratch it is slow to begin under more
+    },
 }  # fmt: skip

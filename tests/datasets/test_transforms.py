@@ -237,7 +237,7 @@ def test_colours_stay_near_and_where_they_are(seed, bands):
         assert not outside.any()
 
 
-@pytest.mark.parametrize("name", ["open-cd", "ours"])
+@pytest.mark.parametrize("name", ["open-cd", "ours", "colours"])
 def test_colours_are_drawn_for_each_date(name):
     image = grid(40, 70)
     draws = [draw(AUGMENTATIONS[name], (image, image, image[0]), seed)[:2] for seed in range(40)]

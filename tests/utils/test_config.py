@@ -53,10 +53,10 @@ def test_open_cd_makes_40000_steps():
     assert config.network_options == {"fcn_head": True}
 
 
-def test_our_recipes_differ_in_the_network_and_its_start_alone():
+def test_our_recipes_differ_in_what_the_networks_want_alone():
     amfnet, hanet = (asdict(parse_train_config(["--recipe", f"ours-{name}"])) for name in ("amfnet", "hanet"))
     differing = {key for key in amfnet if amfnet[key] != hanet[key]}
-    assert differing == {"model", "recipe", "backbone_weights", "lr", "zero_heads"}
+    assert differing == {"model", "recipe", "augmentation", "time_swap", "backbone_weights", "lr", "zero_heads"}
     assert (amfnet["epochs"] * amfnet["epoch_steps"], amfnet["rotation_corners"]) == (40_000, None)
 
 
