@@ -23,9 +23,9 @@ import PIL
 import torch
 
 from tools import network_suites, suites
-from tools.memory import keep_freed_memory
 from tools.suites import Case
 from utils.console import errors_in_one_line
+from utils.memory import keep_freed_memory
 from utils.run_log import write_text
 
 TIMED = {**suites.SUITES, **network_suites.NETWORKS}

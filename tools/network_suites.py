@@ -20,11 +20,11 @@ from datasets.tile_cache import open_cache
 from datasets.transforms import build_augmentation
 from models import MODELS, build_model
 from models.official import from_official
-from tools.memory import forget_peak, keep_freed_memory, peak_resident, resident
 from tools.suites import Case, drawn_pairs
 from utils.config import TrainConfig
 from utils.engine import Epoch, Learner, changed_pixels, train_one_epoch
 from utils.losses import LOSSES, DeepSupervisionLoss
+from utils.memory import forget_peak, keep_freed_memory, peak_resident, resident
 from utils.recipes import RECIPES
 from utils.runtime import pick_device
 from utils.training import OPTIMIZERS, build_learner

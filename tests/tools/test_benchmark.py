@@ -5,8 +5,9 @@ import sys
 
 import pytest
 
-from tools import benchmark, memory, network_suites, suites
+from tools import benchmark, network_suites, suites
 from tools.benchmark import Case, Timing, interleaved, main, peak_table, peaks, summary, table
+from utils import memory
 
 
 def test_cases_take_turns_and_the_first_round_does_not_count():
