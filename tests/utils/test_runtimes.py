@@ -1,13 +1,14 @@
 """Other runtimes give the probabilities that PyTorch gives, whatever the batch, and fail as PyTorch does."""
 
 import json
+import re
 
 import pytest
 import torch
 from torch import nn
 
 from tests.scripts import predict
-from utils import runtimes
+from utils import backends, runtimes
 from utils.predictor import ChangePredictor
 from utils.runtimes import OpenVino
 from utils.torch_network import InRuntime
@@ -145,3 +146,16 @@ def test_prediction_by_openvino_says_so_and_goes_on_by_it_alone(checkpoint, draw
     with pytest.raises(SystemExit):
         predict(*words, "--output", tmp_path / "openvino", "--skip-existing")
     assert "other settings (backend: openvino there, torch here)" in capsys.readouterr().err
+
+
+def test_auto_times_what_is_there(checkpoint, monkeypatch, caplog):
+    pytest.importorskip("openvino")
+    monkeypatch.setattr(backends, "candidates", lambda *asked: ["torch", "openvino"])
+    predictor = ChangePredictor(checkpoint, "cpu", backend="auto")
+    with caplog.at_level("INFO"):
+        predictor.probability(*batch(2))
+    said = (
+        r"--backend auto: (\w+) \(ms a pair: torch [\d.]+, openvino [\d.]+; compile takes minutes and was not tried\)"
+    )
+    assert re.fullmatch(said, caplog.messages[-1])[1] == predictor.turned_out()["backend"]
+    assert not predictor.undecided
