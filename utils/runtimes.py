@@ -169,4 +169,5 @@ def file_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        raise ValueError(f"{path}: no ONNX file, or a damaged one ({error}); export it again") from error
+        said = " ".join(str(error).split())
+        raise ValueError(f"{path}: no ONNX file, or a damaged one ({said}); export it again") from error
