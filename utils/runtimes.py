@@ -67,7 +67,7 @@ class OnnxRuntime:
 class OpenVino:
     """A graph by OpenVINO on the CPU, compiled for every batch of another shape, with as many threads as torch has.
 
-    A batch is not filled up to one that was compiled, as then its rounding would depend on what was predicted before it.
+    A batch is not filled up to one that was compiled: its rounding would depend on what was predicted before it.
 
     Attributes:
         at_once: pixels of a batch that it may be given; it takes no more memory than PyTorch.
