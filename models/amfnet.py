@@ -12,11 +12,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.models import get_model, get_model_weights
 
+from models.resnet import DEPTHS, ResNet
 from models.siamese import both_dates, check_pair
-
-BACKBONES = ("resnet18", "resnet34", "resnet50")
 
 
 def conv_bn_relu(inputs: int, outputs: int, kernel: int = 1, groups: int = 1, bias: bool = False) -> list[nn.Module]:
@@ -161,12 +159,11 @@ class AMFNet(nn.Module):
         in_channels: int = 3,
     ) -> None:
         super().__init__()
-        if backbone not in BACKBONES:
-            raise ValueError(f"no backbone is called {backbone!r}; choose one of {', '.join(BACKBONES)}")
+        if backbone not in DEPTHS:
+            raise ValueError(f"no backbone is called {backbone!r}; choose one of {', '.join(DEPTHS)}")
         self.backbone_name = backbone
-        self.backbone = get_model(backbone, weights=None)
-        widths = [width * self.backbone.fc.in_features // 512 for width in (64, 128, 256, 512)]
-        del self.backbone.avgpool, self.backbone.fc
+        self.backbone = ResNet(backbone)
+        widths = self.backbone.widths
         if in_channels != 3:
             self.backbone.conv1 = nn.Conv2d(in_channels, 64, 7, stride=2, padding=3, bias=False)
             nn.init.kaiming_normal_(self.backbone.conv1.weight, mode="fan_out", nonlinearity="relu")  # as torchvision
@@ -249,6 +246,8 @@ class AMFNet(nn.Module):
             ValueError: nothing could be fetched, or keys or shapes are not those of this backbone.
         """
         if source == "imagenet":
+            from torchvision.models import get_model_weights  # as slow to import as PyTorch
+
             weights = get_model_weights(self.backbone_name)["IMAGENET1K_V1"]
             try:
                 state = weights.get_state_dict(progress=True, check_hash=True)
