@@ -191,7 +191,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """The flags; wrong ones leave with exit code 2."""
     parser = argparse.ArgumentParser(prog="python -m tools.benchmark", description=__doc__, allow_abbrev=False)
     parser.add_argument("suites", nargs="*", metavar="SUITE", help=f"{', '.join(SUITES)} (default: all)")
-    parser.add_argument("--short", action="store_true", help=f"in minutes, not hours: the main cases of {', '.join(BRIEF)}")
+    parser.add_argument("--short", action="store_true", help=f"in minutes: the main cases of {', '.join(BRIEF)}")
     parser.add_argument("--rounds", type=int, metavar="N", help=f"(default: {ROUNDS}, or {BRIEF_ROUNDS} with --short)")
     parser.add_argument("--device", default="auto", metavar="DEVICE", help="auto, cpu, cuda, cuda:N (default: auto)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every round's numbers")
