@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.resnet import DEPTHS, ResNet
 from models.siamese import both_dates, check_pair
+
+BACKBONES = ("resnet18", "resnet34", "resnet50")
 
 
 def conv_bn_relu(inputs: int, outputs: int, kernel: int = 1, groups: int = 1, bias: bool = False) -> list[nn.Module]:
@@ -163,12 +164,15 @@ class AMFNet(nn.Module):
         dropout: float = 0.2,
         in_channels: int = 3,
     ) -> None:
+        from torchvision.models import get_model  # takes as long to import as PyTorch, and HANet does without
+
         super().__init__()
-        if backbone not in DEPTHS:
-            raise ValueError(f"no backbone is called {backbone!r}; choose one of {', '.join(DEPTHS)}")
+        if backbone not in BACKBONES:
+            raise ValueError(f"no backbone is called {backbone!r}; choose one of {', '.join(BACKBONES)}")
         self.backbone_name = backbone
-        self.backbone = ResNet(backbone)
-        widths = self.backbone.widths
+        self.backbone = get_model(backbone, weights=None)
+        widths = [width * self.backbone.fc.in_features // 512 for width in (64, 128, 256, 512)]
+        del self.backbone.avgpool, self.backbone.fc
         if in_channels != 3:
             self.backbone.conv1 = nn.Conv2d(in_channels, 64, 7, stride=2, padding=3, bias=False)
             nn.init.kaiming_normal_(self.backbone.conv1.weight, mode="fan_out", nonlinearity="relu")  # as torchvision
@@ -252,7 +256,7 @@ class AMFNet(nn.Module):
             ValueError: nothing could be fetched, or keys or shapes are not those of this backbone.
         """
         if source == "imagenet":
-            from torchvision.models import get_model_weights  # as slow to import as PyTorch
+            from torchvision.models import get_model_weights
 
             weights = get_model_weights(self.backbone_name)["IMAGENET1K_V1"]
             try:

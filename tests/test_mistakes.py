@@ -144,7 +144,7 @@ def test_output_among_the_images_is_refused(inside, runs, data, tmp_path, capsys
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (["--augmentation", "rotate"], ("--augmentation rotate: not known", "amfnet, hanet, open-cd, ours, colours, none")),
+        (["--augmentation", "rotate"], ("--augmentation rotate: not known", "hanet, open-cd, ours, colours, none")),
         (["--crop-size", "20"], ("--crop-size 20", "multiples of 8")),
         (["--crop-size", "128"], ("scene_0000.png", "64 x 64 pixels do not hold a crop of 128")),
         (["--crop-size", "-8"], ("--crop-size -8: must be at least 0",)),
