@@ -99,7 +99,7 @@ def test_the_peak_is_that_since_it_was_forgotten():
     before = memory.resident()
     assert 0 <= memory.peak_resident() - before < 16
     large = bytearray(b"1") * (32 << 20)
-    assert 32 <= memory.peak_resident() - before < 48
+    assert 31 <= memory.peak_resident() - before < 48, "a page or two of the rest may have gone meanwhile"
     assert len(large) == 32 << 20
 
 
