@@ -20,8 +20,8 @@ lint: .venv/dev
 figures: .venv/runtime
 	$(BIN)/python -m tools.gallery
 
-bench: .venv/runtime
-	$(BIN)/python -m tools.benchmark
+bench: .venv/dev
+	$(BIN)/python -m tools.benchmark --short --markdown speed.md
 
 .venv/runtime: requirements.txt
 	$(PYTHON) -m venv .venv

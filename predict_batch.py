@@ -10,7 +10,7 @@ if __name__ == "__main__":  # --help and wrong flags are answered before PyTorch
 
 import hashlib
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -35,7 +35,9 @@ from utils.console import errors_in_one_line, show_log
 from utils.files import written_whole
 from utils.map_jobs import MapJob
 from utils.maps import MapSettings
+from utils.memory import keep_freed_memory, peak_used
 from utils.metrics import SCORES, count_pixels, scores
+from utils.pipeline import first_batch
 from utils.predict_config import PredictConfig, parse_predict_config
 from utils.predictor import ChangePredictor
 from utils.previews import shrunk
@@ -63,6 +65,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def predict(config: PredictConfig, share: Share) -> int:
     """Write every pair's maps, per_image.csv, metrics.json and report.html; returns how many pairs failed."""
+    if config.keep_memory:
+        keep_freed_memory()
     pairs = pairs_to_predict(config)
     predictor = ChangePredictor(
         config.checkpoint, share.device(pick_device(config.device)), config.tile_size, config.overlap,
@@ -73,17 +77,22 @@ def predict(config: PredictConfig, share: Share) -> int:
     refuse_among_images(output, pairs, config)
     predictor.threshold = predictor.choose_threshold(config.threshold)
     settings = MapSettings(output, config.save, predictor.threshold, config.min_area, config.palette)
-    protocol, records = protocol_of(config, predictor, reading, settings, pairs), Records(output)
+    records, size, count = Records(output), config.batch_size or BATCH, len(pairs)
+    make_job = partial(job_of, pairs, reading, settings, config.skip_existing)
     if share.rank == 0:
+        if predictor.undecided:
+            settle_backend(predictor, records, config.skip_existing, map(make_job, range(min(size, count))))
+        protocol = protocol_of(config, predictor, reading, settings, pairs)
         records.begin(protocol, {pair.name: pair.stamp for pair in pairs}, config.skip_existing)
         write_legend(settings)
     share.meet()
-    size, count = config.batch_size or BATCH, len(pairs)
+    if predictor.undecided:
+        predictor.use_backend(str(records.backend()))  # what the first process chose
     form = "predicting {percentage:3.0f}% |{bar}| {n:.1f} of {total} pairs [{elapsed}, {remaining} left]"
     total = sum(map(len, share.groups(count, size)))
     with tqdm(total=total, bar_format=form, dynamic_ncols=True, disable=share.rank > 0) as bar, logging_redirect_tqdm():
-        make_job = partial(job_of, pairs, reading, settings, config.skip_existing)
         predict_jobs(predictor, make_job, count, size, share, config.num_workers, partial(advance, bar))
+    log.info("peak memory: %.0f MB%s", peak_used(predictor.device), " of the GPU" * (predictor.device.type == "cuda"))
     return 0 if share.rank > 0 else finish(config, pairs, reading, settings, protocol | predictor.turned_out())
 
 
@@ -106,6 +115,15 @@ def finish(
         name, error = next(iter(failed.items()))
         log.error("error: %d of %d pairs could not be predicted, first %s: %s", len(failed), len(pairs), name, error)
     return len(failed)
+
+
+def settle_backend(predictor: ChangePredictor, records: Records, go_on: bool, jobs: Iterable[MapJob]) -> None:
+    """Decide what `auto` is: what made the maps that are there and stay, or else whatever the first pairs say."""
+    before = records.backend() if go_on else None
+    if before:
+        predictor.use_backend(before)
+    elif batch := first_batch(predictor, jobs):
+        predictor.choose_backend(*batch)
 
 
 def advance(bar: tqdm, share: float) -> None:
@@ -188,7 +206,7 @@ def protocol_of(
         "overlap": predictor.overlap,
         "tta": config.tta,
         "precision": config.precision,
-        "backend": config.backend,
+        "backend": predictor.model.backend,
         **{name: getattr(settings, name) for name in ("threshold", "min_area", "save", "palette")},
     }
 

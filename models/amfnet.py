@@ -12,7 +12,6 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.models import get_model, get_model_weights
 
 from models.siamese import both_dates, check_pair
 
@@ -36,6 +35,11 @@ def mean_and_max(x: Tensor) -> Tensor:
     return torch.cat([x.mean(1, keepdim=True), x.amax(1, keepdim=True)], dim=1)
 
 
+def distance(x: Tensor, y: Tensor) -> Tensor:
+    """|x - y|; as a function of its own, it lets go of both."""
+    return (x - y).abs()
+
+
 class BFAM(nn.Module):
     """Bi-temporal feature attention module (AMFNet Fig. 2): each date is weighted against the other."""
 
@@ -53,8 +57,8 @@ class BFAM(nn.Module):
         maps = torch.cat([mean_and_max(x) for x in dates], dim=1)  # (B, 4, h, w)
         channel = torch.stack([conv(vectors) for conv in self.channel_convs]).softmax(0)  # (2, B, 1, C)
         spatial = torch.stack([conv(maps) for conv in self.spatial_convs]).softmax(0)  # (2, B, 1, h, w)
-        weights = channel.transpose(2, 3).unsqueeze(4) + spatial + 1  # (2, B, C, h, w)
-        before, after = (w * x + x for w, x in zip(weights, dates, strict=True))  # 2 x (B, C, h, w)
+        weights = zip(channel.transpose(2, 3).unsqueeze(4), spatial, dates, strict=True)
+        before, after = ((c + s + 1) * x + x for c, s, x in weights)  # 2 x (B, C, h, w)
         before, after = both_dates(self.conv, before, after, self.training)  # 2 x (B, C, h, w)
         return both_dates(self.dwconv, before, after, self.training)  # 2 x (B, C, h, w)
 
@@ -160,6 +164,8 @@ class AMFNet(nn.Module):
         dropout: float = 0.2,
         in_channels: int = 3,
     ) -> None:
+        from torchvision.models import get_model  # takes as long to import as PyTorch, and HANet does without
+
         super().__init__()
         if backbone not in BACKBONES:
             raise ValueError(f"no backbone is called {backbone!r}; choose one of {', '.join(BACKBONES)}")
@@ -191,22 +197,23 @@ class AMFNet(nn.Module):
 
     def encode(self, before: Tensor, after: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Features of both dates at strides 4, 8, 16, 32, each pair 2 x (B, C_m, h_m, w_m)."""
-        net, dates, features = self.backbone, (before, after), []
-        for stage in (self._stem_and_layer1, net.layer2, net.layer3, net.layer4):
+        net, features = self.backbone, []
+        # one date at a time, also in evaluation: nothing else takes as much memory as the stem
+        dates = self._stem(before), self._stem(after)
+        for stage in (net.layer1, net.layer2, net.layer3, net.layer4):
             if stage is net.layer4 and self.channel_exchange:
                 dates = exchange_channels(*dates)
             dates = both_dates(stage, *dates, self.training)
             features.append(dates)
         return features
 
-    def _stem_and_layer1(self, x: Tensor) -> Tensor:
+    def _stem(self, x: Tensor) -> Tensor:
         net = self.backbone
-        return net.layer1(net.maxpool(net.relu(net.bn1(net.conv1(x)))))  # (B, c, H/4, W/4)
+        return net.maxpool(net.relu(net.bn1(net.conv1(x))))  # (B, 64, H/4, W/4)
 
     def fuse(self, stage: int, before: Tensor, after: Tensor) -> Tensor:
         """One stage of Fig. 1: BFAM, BFM and IAM as far as they are switched on; 2 x (B, C, h, w) -> (B, C, h, w)."""
-        weighted = self.bfams[stage](before, after) if self.bfams else (before, after)
-        fused = (weighted[0] - weighted[1]).abs()
+        fused = distance(*(self.bfams[stage](before, after) if self.bfams else (before, after)))
         if self.bfms:
             fused = self.bfms[stage](torch.cat([before, after], dim=1), fused)
         return self.iams[stage](fused) if self.iams else fused
@@ -249,6 +256,8 @@ class AMFNet(nn.Module):
             ValueError: nothing could be fetched, or keys or shapes are not those of this backbone.
         """
         if source == "imagenet":
+            from torchvision.models import get_model_weights
+
             weights = get_model_weights(self.backbone_name)["IMAGENET1K_V1"]
             try:
                 state = weights.get_state_dict(progress=True, check_hash=True)

@@ -3,7 +3,9 @@
 import os
 import signal
 
+import numpy as np
 import pytest
+from PIL import Image
 
 import predict_batch
 import train_aux
@@ -20,8 +22,25 @@ def train(data, output, *flags, recipe="hanet", epochs=2):
     train_aux.main([str(word) for word in argv])
 
 
-def predict(*flags):
-    predict_batch.main([str(word) for word in (*flags, "--num-workers", 0, "--device", "cpu")])
+def predict(*flags, code=None):
+    """Run the script; with a code, it must leave with it."""
+    argv = [str(word) for word in (*flags, "--num-workers", 2, "--device", "cpu")]
+    if code is None:
+        return predict_batch.main(argv)
+    with pytest.raises(SystemExit) as left:
+        predict_batch.main(argv)
+    assert left.value.code == code
+    return None
+
+
+def contents(folder):
+    """Every file under a folder, hidden ones too, as bytes."""
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def pixels(path):
+    with Image.open(path) as image:
+        return np.array(image)
 
 
 def fails(call, capsys, *words):

@@ -1,8 +1,9 @@
 """Times what users wait for, against what it cannot be faster than: `python -m tools.benchmark loading prediction`.
 
-The cases of a suite take turns, round by round, so that other work on the machine meets all of them; ratios are taken
-within a round. Numbers are medians, with the lowest and highest round in brackets. Where the C library is glibc, it
-keeps freed memory in all of them. The suite of memory takes each case once, in a process of its own.
+The cases of a suite take turns, round by round, so that other work on the machine meets all of them; ratios, and shares
+of what this machine makes of a product of matrices, are taken within a round. Numbers are medians, with the lowest and
+highest round in brackets. Where the C library is glibc, it keeps freed memory in all of them. Memory is taken once a
+case, in a process of its own.
 """
 
 import argparse
@@ -10,26 +11,31 @@ import json
 import multiprocessing
 import os
 import platform
-import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import PIL
 import torch
 
 from tools import network_suites, suites
-from tools.memory import keep_freed_memory
-from tools.suites import Case
+from tools.benchmark_tables import compared, headlines, markdown, read_results, table
+from tools.figures.bars import draw_ratios
+from tools.figures.paper import known_suffix
+from tools.suites import Case, Setting
 from utils.console import errors_in_one_line
+from utils.memory import keep_freed_memory
+from utils.run_folder import git_commit
 from utils.run_log import write_text
+from utils.runtime import pick_device
 
-TIMED = {**suites.SUITES, **network_suites.NETWORKS}
-SUITES = {**TIMED, "memory": network_suites.memory}
+SUITES = {**network_suites.NETWORKS, **suites.SUITES, "memory": network_suites.memory}
+BRIEF = "inference", "training", "memory", "loading", "startup"
+ROUNDS, BRIEF_ROUNDS = 9, 5
 
 
 @dataclass(frozen=True)
@@ -54,8 +60,9 @@ def interleaved(cases: Sequence[Case], rounds: int) -> dict[str, list[Timing]]:
 
 
 def cpu_seconds() -> dict[int, float]:
-    """CPU time of this process and, on Linux, of its living children, to a hundredth of a second, by process id."""
-    seconds = {os.getpid(): time.process_time()}
+    """CPU time by process id: of this one, of all children that ended (0), and, on Linux, of living ones."""
+    ended = os.times()
+    seconds = {os.getpid(): time.process_time(), 0: ended.children_user + ended.children_system}
     for child in multiprocessing.active_children():
         stat = Path(f"/proc/{child.pid}/stat")
         if stat.is_file():
@@ -65,110 +72,143 @@ def cpu_seconds() -> dict[int, float]:
 
 
 def summary(cases: Sequence[Case], timings: dict[str, list[Timing]]) -> list[dict[str, Any]]:
-    """Of each case: pairs a second, CPU milliseconds a pair, and speed as a multiple of its base's, all by round."""
+    """Of each case and by round: speed, CPU time, both as multiples of the base's, and the share of the peak."""
     rows = []
+    by_name = {case.name: case for case in cases}
     for case in cases:
         own, base = timings[case.name], timings[case.base]
-        scale = case.pairs / next(other.pairs for other in cases if other.name == case.base)
-        rows.append(
-            {
-                "case": case.name,
-                "base": case.base,
-                "note": case.note,
-                "pairs_per_second": [case.pairs / t.wall for t in own],
-                "cpu_ms_per_pair": [1000 * t.cpu / case.pairs for t in own],
-                "ratio": [scale * b.wall / t.wall for t, b in zip(own, base, strict=True)],
-                "cpu_ratio": [scale * b.cpu / t.cpu for t, b in zip(own, base, strict=True)],
-            }
-        )
+        scale = case.pairs / by_name[case.base].pairs
+        row: dict[str, Any] = {
+            "case": case.name,
+            "base": case.base,
+            "note": case.note,
+            "unit": case.unit,
+            "values": [t.wall if case.unit == "s" else case.pairs / t.wall for t in own],
+            "cpu_ms_per_pair": [1000 * t.cpu / case.pairs for t in own],
+            "ratio": [scale * b.wall / t.wall for t, b in zip(own, base, strict=True)],
+            "cpu_ratio": [scale * b.cpu / t.cpu if t.cpu else 0.0 for t, b in zip(own, base, strict=True)],
+        }
+        if case.peak:
+            peak, most = timings[case.peak], by_name[case.peak].operations
+            row["gflops"] = [case.operations * case.pairs / t.wall / 1e9 for t in own]
+            done = case.operations * case.pairs / most
+            row["share_of_peak"] = [done * p.wall / t.wall for t, p in zip(own, peak, strict=True)]
+        rows.append(row)
     return rows
 
 
 def peaks(cases: Sequence[Case]) -> list[dict[str, Any]]:
     """Of each case of memory: the MB that its run returns, and how many times less they are than its base's."""
-    found = {case.name: case.run() for case in cases}
+    found: dict[str, Any] = {case.name: case.run() for case in cases}
     return [
         {
             "case": case.name,
             "base": case.base,
-            "megabytes": found[case.name],
+            "note": case.note,
+            "unit": case.unit,
+            "values": [found[case.name]],
             "ratio": [found[case.base] / found[case.name]],
         }
         for case in cases
     ]
 
 
-def peak_table(rows: Sequence[dict[str, Any]]) -> str:
-    """The peaks as aligned text."""
-    lines = [["", "MB above the loaded network", "memory, times less", "of"]]
-    for row in rows:
-        against = [f"{row['ratio'][0]:.2f}", row["base"]] if row["case"] != row["base"] else ["", ""]
-        lines.append([row["case"], f"{row['megabytes']:.0f}", *against])
-    return aligned(lines)
+def about_machine(device: torch.device) -> dict[str, Any]:
+    """What the numbers were measured on and with."""
+    name = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    said = dict(line.split(":", 1) for line in info.read_text().splitlines() if ":" in line) if info.exists() else {}
+    said = {key.strip(): value.strip() for key, value in said.items()}
+    name = said.get("model name", name)
+    units = [title for flag, title in (("amx_bf16", "AMX"), ("avx512f", "AVX-512")) if flag in said.get("flags", "")]
+    if device.type == "cuda":
+        name = f"{torch.cuda.get_device_name(device)}, {name}"
+    versions = {}
+    for package in ("torch", "onnxruntime", "openvino", "pillow"):
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return {
+        "machine": " with ".join(filter(None, [name, " and ".join(units)])),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "versions": versions,
+        "commit": git_commit(),
+    }
 
 
-def table(rows: Sequence[dict[str, Any]]) -> str:
-    """The summary as aligned text."""
-    lines = [["", "pairs/s", "CPU ms/pair", "speed, times", "by CPU, times", "of"]]
-    for row in rows:
-        ratios = [spread(row[key], ".2f") for key in ("ratio", "cpu_ratio")] if row["case"] != row["base"] else ["", ""]
-        few = min(row["pairs_per_second"]) < 10
-        numbers = [
-            spread(row["pairs_per_second"], ".1f" if few else ".0f"),
-            spread(row["cpu_ms_per_pair"], ".2f"),
-            *ratios,
-        ]
-        base = row["base"] if row["case"] != row["base"] else ""
-        lines.append([row["case"], *numbers, ", ".join(filter(None, [base, row["note"]]))])
-    return aligned(lines)
-
-
-def aligned(lines: Sequence[Sequence[str]]) -> str:
-    """Cells in columns."""
-    widths = [max(len(line[place]) for line in lines) for place in range(len(lines[0]))]
-    return "\n".join("  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in lines)
-
-
-def spread(values: Sequence[float], form: str) -> str:
-    """Median (lowest to highest)."""
-    return f"{statistics.median(values):{form}} ({min(values):{form}} to {max(values):{form}})"
+def measure(names: Sequence[str], rounds: int, device: torch.device, brief: bool) -> dict[str, Any]:
+    """Run suites, printing a table after each."""
+    kept = keep_freed_memory()
+    sys.stdout.write(f"freed memory is {'kept' if kept else 'given back as the platform does'}, on all sides\n\n")
+    results: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for name in names:
+            cases = SUITES[name](Setting(Path(folder), device, brief))
+            timed = all(case.unit != "MB" for case in cases)
+            results[name] = summary(cases, interleaved(cases, rounds)) if timed else peaks(cases)
+            del cases  # and with them their workers
+            sys.stdout.write(f"{name}\n{table(results[name])}\n\n")
+            sys.stdout.flush()
+    command = "python -m tools.benchmark " + ("--short" if brief else " ".join(names))
+    return {
+        **about_machine(device),
+        "command": command,
+        "freed_memory_kept": kept,
+        "rounds": rounds,
+        "suites": results,
+    }
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Print a table a suite."""
+    """Print a table a suite, and what they come to."""
+    args = parse(argv)
+    with errors_in_one_line():
+        earlier = read_results(args.against) if args.against else None  # before minutes are spent
+        if args.picture:
+            known_suffix(args.picture)
+        if args.read:
+            found = read_results(args.read)
+            for name, rows in found["suites"].items():
+                sys.stdout.write(f"{name}\n{table(rows)}\n\n")
+        else:
+            found = measure(args.suites, args.rounds, pick_device(args.device), args.short)
+        if lines := headlines(found["suites"]):
+            sys.stdout.write(f"in short\n{table(lines)}\n\n")
+        if earlier:
+            sys.stdout.write(compared(found, earlier, str(args.against)))
+        if args.json:
+            write_text(args.json, json.dumps(found, indent=1) + "\n")
+        if args.markdown:
+            write_text(args.markdown, markdown(found))
+        if args.picture:
+            draw_ratios(found["suites"], args.picture, found["machine"])
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """The flags; wrong ones leave with exit code 2."""
     parser = argparse.ArgumentParser(prog="python -m tools.benchmark", description=__doc__, allow_abbrev=False)
     parser.add_argument("suites", nargs="*", metavar="SUITE", help=f"{', '.join(SUITES)} (default: all)")
-    parser.add_argument("--rounds", type=int, default=9, metavar="N", help="(default: %(default)s)")
+    parser.add_argument("--short", action="store_true", help=f"in minutes: the main cases of {', '.join(BRIEF)}")
+    parser.add_argument("--rounds", type=int, metavar="N", help=f"(default: {ROUNDS}, or {BRIEF_ROUNDS} with --short)")
+    parser.add_argument("--device", default="auto", metavar="DEVICE", help="auto, cpu, cuda, cuda:N (default: auto)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every round's numbers")
+    parser.add_argument("--read", type=Path, metavar="FILE", help="measure nothing: show what --json wrote")
+    parser.add_argument(
+        "--against", type=Path, metavar="FILE", help="compare with what --json wrote elsewhere or before"
+    )
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write what it comes to as a Markdown table")
+    parser.add_argument("--picture", type=Path, metavar="FILE", help="draw all ratios as bars: .png, .svg or .pdf")
     args = parser.parse_args(argv)
-    unknown = [name for name in args.suites if name not in SUITES]
-    if unknown or args.rounds < 1:
-        parser.error(f"no suite {unknown[0]!r}; there are {', '.join(SUITES)}" if unknown else "--rounds: at least 1")
-    kept = keep_freed_memory()
-    sys.stdout.write(f"freed memory is {'kept' if kept else 'given back as the platform does'}, on all sides\n\n")
-    machine = {
-        "machine": platform.processor() or platform.machine(),
-        "cores": os.cpu_count(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "pillow": PIL.__version__,
-        "freed_memory_kept": kept,
-    }
-    results: dict[str, Any] = {}
-    with errors_in_one_line():
-        with tempfile.TemporaryDirectory() as folder:
-            for name in args.suites or SUITES:
-                cases = SUITES[name](Path(folder))
-                if name in TIMED:
-                    results[name] = summary(cases, interleaved(cases, args.rounds))
-                    text = table(results[name])
-                else:
-                    results[name] = peaks(cases)
-                    text = peak_table(results[name])
-                del cases  # and with them their workers
-                sys.stdout.write(f"{name}\n{text}\n\n")
-        if args.json:
-            write_text(args.json, json.dumps({**machine, "rounds": args.rounds, "suites": results}, indent=1) + "\n")
+    if unknown := [name for name in args.suites if name not in SUITES]:
+        parser.error(f"no suite {unknown[0]!r}; there are {', '.join(SUITES)}")
+    args.suites = args.suites or (BRIEF if args.short else list(SUITES))
+    args.rounds = (BRIEF_ROUNDS if args.short else ROUNDS) if args.rounds is None else args.rounds
+    if args.rounds < 1:
+        parser.error("--rounds: at least 1")
+    return args
 
 
 if __name__ == "__main__":

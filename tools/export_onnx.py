@@ -4,12 +4,9 @@ import json
 import logging
 import math
 import shlex
-import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,11 +17,11 @@ from utils.checkpoint import load_checkpoint
 from utils.console import errors_in_one_line, show_log
 from utils.files import written_whole
 from utils.flags import given_flags, setting
-from utils.onnx_network import EXTRA, OnnxNetwork
+from utils.onnx_export import onnx_program
+from utils.onnx_network import OnnxNetwork
 from utils.torch_network import TorchNetwork
 
 log = logging.getLogger("export")
-OPSET = 18  # the exporter's own; read by onnxruntime 1.14 and later
 KEPT = (  # what of a checkpoint travels in the metadata
     "model", "options", "statistics", "reading", "threshold", "tuned_threshold", "recipe", "epoch", "scores",
     "selected_on", "data", "imported", "versions",
@@ -86,51 +83,11 @@ def write_onnx(network: TorchNetwork, path: Path) -> None:
     Raises:
         ValueError: the packages are not there.
     """
-    try:
-        import onnx  # noqa: F401
-        import onnxruntime  # noqa: F401
-        import onnxscript  # noqa: F401
-    except ImportError as error:
-        raise ValueError(
-            f"an ONNX file is written with onnx and onnxscript, and tried with onnxruntime: {EXTRA}"
-        ) from error
-    divisor: Any = network.size_divisor
-    batch, rows, columns = (torch.export.Dim(name) for name in ("batch", "rows", "columns"))
-    free = {0: batch, 2: divisor * rows, 3: divisor * columns}
-    # sizes of 1 would not stay free; and two tensors, since one given twice would become one input
-    before, after = torch.zeros(2, 2, network.channels, 3 * divisor, 4 * divisor, dtype=torch.uint8).unbind()
-    graph = torch.export.export(network, (before, after), dynamic_shapes=(free, free), strict=False)
-    with _quiet():
-        program: Any = torch.onnx.export(
-            graph,
-            input_names=["before", "after"],
-            output_names=["probability"],
-            opset_version=OPSET,
-            dynamic_shapes=(free, free),  # the names of free sizes
-            dynamo=True,
-            verbose=False,
-        )
-    for node in program.model.graph.all_nodes():
-        node.metadata_props.clear()  # lines of source, with the paths of this machine
-    kept = {name: network.about[name] for name in KEPT if name in network.about} | {"size_divisor": divisor}
+    program = onnx_program(network, network.channels, network.size_divisor, torch.uint8, "probability")
+    kept = {name: network.about[name] for name in KEPT if name in network.about}
+    kept["size_divisor"] = network.size_divisor
     program.model.metadata_props.update({name: json.dumps(value) for name, value in kept.items()})
     program.save(path)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the warnings and notes of the exporter's own workings."""
-    packages = [logging.getLogger(name) for name in ("onnxscript", "onnx_ir", "torch.onnx")]
-    levels = [package.level for package in packages]
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            for package in packages:
-                package.setLevel(logging.ERROR)
-            yield
-    finally:
-        for package, level in zip(packages, levels, strict=True):
-            package.setLevel(level)
 
 
 @torch.inference_mode()

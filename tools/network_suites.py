@@ -1,10 +1,10 @@
 """What the benchmark measures of the networks alone: against their plain, published forms, and in training."""
 
+import sys
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
-from pathlib import Path
 from types import ModuleType
 
 import torch
@@ -19,21 +19,29 @@ from datasets.raster import PLAIN
 from datasets.tile_cache import open_cache
 from datasets.transforms import build_augmentation
 from models import MODELS, build_model
-from models.official import from_official
-from tools.memory import forget_peak, keep_freed_memory, peak_resident, resident
-from tools.suites import Case, drawn_pairs
+from tools.suites import Case, Setting, drawn_pairs
+from utils.checkpoint import save_checkpoint
 from utils.config import TrainConfig
-from utils.engine import Epoch, Learner, changed_pixels, train_one_epoch
+from utils.cost import count_macs
+from utils.deploy import prepare_for_inference
+from utils.engine import Epoch, train_one_epoch
+from utils.input_scaling import InputScaling, scaling_from
 from utils.losses import LOSSES, DeepSupervisionLoss
+from utils.memory import forget_peak, keep_freed_memory, peak_resident, resident
+from utils.predictor import ChangePredictor
 from utils.recipes import RECIPES
-from utils.runtime import pick_device
+from utils.runtime import peak_memory
+from utils.tiling import BACKENDS, PRECISIONS
+from utils.torch_network import Network
 from utils.training import OPTIMIZERS, build_learner
 
 SIDE = 256  # pixels of a pair whose time is taken
 PAIRS = 1, 8  # in a batch, in the suite of inference
 TRAINED = 8, 2  # batch and steps, in the suite of training
 SIDES = 256, 512, 1024  # pixels of a pair, in the suite of memory
+PRODUCT = {"cpu": 2048, "cuda": 8192}  # side of the matrices whose product shows a machine's peak
 LAYOUTS = {"plain": torch.contiguous_format, "exact": torch.channels_last}
+Probability = Callable[[Tensor, Tensor], Tensor]  # uint8 (B, 3, H, W) twice -> (B, H, W)
 
 
 def plain_forms() -> ModuleType:
@@ -52,33 +60,115 @@ def plain_forms() -> ModuleType:
     return plain
 
 
-def twins(name: str) -> dict[str, nn.Module]:
-    """A network in its plain form and as it stands, with the same weights, each in its layout."""
+def twins(name: str, device: torch.device) -> dict[str, nn.Module]:
+    """A network in its plain form and as it stands, with the weights of the golden numbers, each in its layout."""
     forms = zip(LAYOUTS, plain_forms().twins(name), strict=True)
-    return {form: network.to(pick_device()).to(memory_format=LAYOUTS[form]) for form, network in forms}
+    return {form: network.to(device).to(memory_format=LAYOUTS[form]) for form, network in forms}
 
 
-def noise(pairs: int, side: int, form: str) -> list[Tensor]:
+def noise(pairs: int, side: int, form: str, device: torch.device) -> list[Tensor]:
     """Both dates of a batch, (pairs, 3, side, side)."""
-    return [torch.rand(pairs, 3, side, side).to(memory_format=LAYOUTS[form]) for _ in range(2)]
+    return [torch.rand(pairs, 3, side, side).to(device, memory_format=LAYOUTS[form]) for _ in range(2)]
 
 
-def inference(folder: Path) -> list[Case]:
-    """Each network as it stands, eager, in float32, against its plain form."""
+def operations(network: nn.Module) -> float:
+    """Floating-point operations of a prediction of SIDE x SIDE: two a multiply-add; others are not counted."""
+    return 2.0 * sum(each.total for each in count_macs(network, SIDE, SIDE))
 
-    @torch.inference_mode()
-    def forward(network: nn.Module, batch: list[Tensor]) -> None:
-        network(*batch)[0][0, 0, 0, 0].item()  # waits for a GPU
 
-    cases = []
+def machine_peak(device: torch.device, dtype: torch.dtype) -> Case:
+    """What this machine makes of a large product of matrices, which no network can beat by much."""
+    side = PRODUCT[device.type]
+    matrix = torch.rand(side, side, device=device).to(dtype)
+    result = torch.empty_like(matrix)
+
+    def run() -> None:
+        torch.mm(matrix, matrix, out=result)[0, 0].item()  # waits for a GPU
+
+    name = f"torch.mm, {str(dtype).removeprefix('torch.')}"
+    return Case(name, run, 1, name, operations=2.0 * side**3, peak=name)
+
+
+def inference(setting: Setting) -> list[Case]:
+    """Each network from uint8 to probabilities by all that can run it here, against its plain form in float32.
+
+    On a GPU pinned pixels go there first. Backends are counted as doing what the rewritten network does.
+    """
+    from tests import golden  # what the published networks were run on
+
+    float32, bfloat16 = (machine_peak(setting.device, dtype) for dtype in (torch.float32, torch.bfloat16))
+    cases = [float32, bfloat16]
     for name in MODELS:
-        networks = twins(name)
+        forms = probabilities(name, setting)
+        images = [(255 * x).to(torch.uint8) for x in golden.images([max(PAIRS), SIDE, SIDE])]
         for pairs in PAIRS:
-            for form, network in networks.items():
-                batch = [dates.to(pick_device()) for dates in noise(pairs, SIDE, form)]
-                run = partial(forward, network.eval(), batch)
-                cases.append(Case(f"{name}, batch {pairs}, {form}", run, pairs, f"{name}, batch {pairs}, plain"))
+            batch = [x[:pairs].pin_memory() if setting.device.type == "cuda" else x[:pairs] for x in images]
+            plain = predicted(forms["plain"][0], batch) > 0.5
+            for form, (model, count) in forms.items():
+                moved = ((predicted(model, batch) > 0.5) != plain).float().mean().item()
+                case = Case(
+                    f"{name}, batch {pairs}, {form}",
+                    partial(lambda *inputs: predicted(*inputs)[0, 0, 0].item(), model, batch),  # waits for a GPU
+                    pairs,
+                    f"{name}, batch {pairs}, plain",
+                    "" if form == "plain" else f"{moved:.3%} of the pixels move",
+                    operations=count,
+                    peak=(bfloat16 if form.endswith("bf16") else float32).name,
+                )
+                cases.append(case)
     return cases
+
+
+@torch.inference_mode()
+def predicted(model: Probability, batch: list[Tensor]) -> Tensor:
+    """uint8 (B, 3, H, W) twice, on the CPU -> probability of change, (B, H, W), where the model leaves it."""
+    before, after = (x.to(getattr(model, "device", "cpu"), non_blocking=True) for x in batch)
+    return model(before, after)
+
+
+def probabilities(name: str, setting: Setting) -> dict[str, tuple[Probability, float]]:
+    """A network's forms, all with the same weights, and their operations a pair: from uint8 dates to a probability.
+
+    Plain as published, its modules as they are trained, and the backends that are here, in both precisions.
+    """
+    networks = twins(name, setting.device)
+    modules, scaling = networks["exact"].eval(), scaling_from(STATISTICS["none"]).to(setting.device)
+    found: dict[str, tuple[Probability, float]] = {
+        title: (Scaled(networks[form].eval(), scaling, LAYOUTS[form]), operations(networks[form]))
+        for title, form in (("plain", "plain"), ("modules", "exact"))
+    }
+    rewritten = operations(prepare_for_inference(modules.cpu()))
+    modules.to(setting.device)
+    path = setting.folder / f"golden-{name}.pt"
+    about = {"model": name, "options": {}, "statistics": STATISTICS["none"]}
+    save_checkpoint(path, {**about, "weights": modules.state_dict()})
+    chosen = [each for each in BACKENDS if each != "auto" and not (each == "compile" and setting.brief)]
+    for precision in PRECISIONS:
+        for backend in chosen:
+            title = backend if precision == "fp32" else f"{backend} {precision}"
+            try:
+                model = ChangePredictor(path, setting.device, precision=precision, backend=backend).model
+                predicted(model, [torch.zeros(1, 3, SIDE, SIDE, dtype=torch.uint8)] * 2)
+            except ValueError as error:  # it is not installed
+                sys.stderr.write(f"{name}, {title}: left out ({error})\n")
+                continue
+            if model.backend == backend:  # or it could not be done here, and a warning said so
+                found[title] = model, rewritten
+    return found
+
+
+class Scaled(nn.Module):
+    """A network with the scaling before it and the softmax behind it that predictions have, in a layout of its own."""
+
+    def __init__(self, network: Network, scaling: InputScaling, layout: torch.memory_format) -> None:
+        super().__init__()
+        self.network, self.mean, self.std, self.layout = network, scaling.mean, scaling.std, layout
+        self.device = scaling.mean.device
+
+    def forward(self, before: Tensor, after: Tensor) -> Tensor:
+        """uint8 (B, 3, H, W) twice -> float32 (B, H, W)."""
+        dates = ((x.float() / 255 - self.mean[date]) / self.std[date] for date, x in enumerate((before, after)))
+        return self.network(*(x.contiguous(memory_format=self.layout) for x in dates))[0].softmax(1)[:, 1]
 
 
 def training_step(name: str, network: nn.Module, batch: list[Tensor]) -> Callable[[], None]:
@@ -99,91 +189,81 @@ def training_step(name: str, network: nn.Module, batch: list[Tensor]) -> Callabl
     return step
 
 
-def training(folder: Path) -> list[Case]:
+def training(setting: Setting) -> list[Case]:
     """A training step of each network against that of its plain form; and what a run adds to AMFNet's step.
 
     That is its loop, from a cache to the running counts, against steps alone, and the same loop in bfloat16 against it.
+    A step is counted as three predictions: backward takes two products for each of forward's.
     """
-    pairs, (batch, steps) = drawn_pairs(folder / "scenes"), TRAINED
-    dataset = ChangePairs(pairs, build_augmentation("amfnet"), cached=open_cache(folder / "train.tiles", pairs, PLAIN))
+    batch, peak = TRAINED[0], machine_peak(setting.device, torch.float32)
+    cases = [peak]
+    for name in MODELS:
+        title = f"step, {name}, batch {batch}"
+        for form, network in twins(name, setting.device).items():
+            run = training_step(name, network, noise(batch, SIDE, form, setting.device))
+            count = 3 * operations(network)
+            case = Case(f"{title}, {form}", run, batch, f"{title}, plain", operations=count, peak=peak.name)
+            cases.append(case)
+    return cases if setting.brief else cases + training_loops(setting, f"step, amfnet, batch {batch}, exact")
+
+
+def training_loops(setting: Setting, base: str) -> list[Case]:
+    """AMFNet's loop from a cache, in float32 against the case of this name, and in bfloat16 against float32."""
+    pairs, (batch, steps) = drawn_pairs(setting.folder / "scenes"), TRAINED
+    cached = open_cache(setting.folder / "train.tiles", pairs, PLAIN)
+    dataset = ChangePairs(pairs, build_augmentation("amfnet"), cached=cached)
     sampler = PFBSSampler([1] * len(pairs), positions=batch * steps)
     batches = BatchSampler(sampler, batch, drop_last=True)
     loader: DataLoader = DataLoader(dataset, None, sampler=batches, num_workers=1, persistent_workers=True)
 
     def loop(config: TrainConfig) -> Callable[[], None]:
-        learner = new_learner(config, steps)
+        network = build_model(config.model)
+        learner = build_learner(config, network, STATISTICS["none"], setting.device, [steps])
         return lambda: train_one_epoch(learner, loader, Epoch(0, steps), tqdm(disable=True))
 
-    cases = []
-    for name in MODELS:
-        for form, network in twins(name).items():
-            run = training_step(name, network, [dates.to(pick_device()) for dates in noise(batch, SIDE, form)])
-            cases.append(Case(f"step, {name}, {form}", run, batch, f"step, {name}, plain"))
     return [
-        *cases,
-        Case("training, amfnet", loop(TrainConfig()), batch * steps, "step, amfnet, exact"),
+        Case("training, amfnet", loop(TrainConfig()), batch * steps, base),
         Case("training, amfnet, bf16", loop(TrainConfig(amp=True, amp_type="bf16")), batch * steps, "training, amfnet"),
     ]
 
 
-def new_learner(config: TrainConfig, steps: int) -> Learner:
-    """A learner of one epoch, on the GPU if there is one."""
-    return build_learner(config, build_model(config.model), STATISTICS["none"], pick_device(), [steps])
-
-
-def bf16(folder: Path) -> list[Case]:
-    """Both networks in bfloat16 against float32 on the CPU, with the weights and images of the golden numbers."""
-    from tests import golden  # what the published networks were run on
-
-    before, after = (x.to(memory_format=torch.channels_last) for x in golden.images([1, 256, 256]))
-    cases = []
-    for name in ("amfnet_aux", "hanet"):
-        network = from_official(golden.official_state(name)).eval().to(memory_format=torch.channels_last)
-
-        @torch.inference_mode()
-        def forward(half: bool, network: nn.Module = network) -> Tensor:
-            with torch.autocast("cpu", torch.bfloat16, half):
-                return changed_pixels(network(before, after)[0].float())
-
-        share = (forward(half=True) != forward(half=False)).float().mean().item()
-        cases.append(Case(f"{name}, float32", partial(forward, half=False), len(before), f"{name}, float32"))
-        note = f"{share:.2%} of the pixels differ"
-        cases.append(Case(f"{name}, bfloat16", partial(forward, half=True), len(before), f"{name}, float32", note))
-    return cases
-
-
-def memory(folder: Path) -> list[Case]:
+def memory(setting: Setting) -> list[Case]:
     """MB that a pair takes above the loaded network, of each network and its plain form, by size."""
     plain_forms()  # or say here that they are missing, not in a child
     cases = []
-    for name in MODELS:
-        for side in SIDES:
+    for name in ("hanet",) if setting.brief else MODELS:
+        for side in SIDES[-1:] if setting.brief else SIDES:
             what = f"{name}, {side} x {side}"
             for form in LAYOUTS:
-                cases.append(Case(f"{what}, {form}", partial(in_own_process, name, form, side), 1, f"{what}, plain"))
+                run = partial(in_own_process, name, form, side, setting.device)
+                cases.append(Case(f"{what}, {form}", run, 1, f"{what}, plain", unit="MB"))
     return cases
 
 
-def in_own_process(name: str, form: str, side: int) -> float:
+def in_own_process(name: str, form: str, side: int, device: torch.device) -> float:
     """What `peak` returns, of a fresh process, whose memory is nobody else's."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(peak, name, form, side, torch.get_num_threads()).result()
+        return pool.submit(peak, name, form, side, device, torch.get_num_threads()).result()
 
 
-def peak(name: str, form: str, side: int, threads: int) -> float:
-    """MB that two predictions of `side` x `side` pixels, on the CPU, take above the loaded network."""
+def peak(name: str, form: str, side: int, device: torch.device, threads: int) -> float:
+    """MB that two predictions of `side` x `side` pixels take above the loaded network, of the GPU if one computes."""
     keep_freed_memory()
     torch.set_num_threads(threads)
     build = plain_forms().PLAIN[name] if form == "plain" else partial(build_model, name)
-    network = build().eval().to(memory_format=LAYOUTS[form])
+    network = build().eval().to(device).to(memory_format=LAYOUTS[form])
+    gpu = device.type == "cuda"
     with torch.inference_mode():
-        network(*noise(1, 32, form))  # what libraries take once is no pair's
-        images = noise(1, side, form)
-        forget_peak()
-        loaded = resident()
+        network(*noise(1, 32, form, device))  # what libraries take once is no pair's
+        images = noise(1, side, form, device)
+        if gpu:
+            torch.cuda.reset_peak_memory_stats(device)
+        else:
+            forget_peak()
+        loaded = torch.cuda.memory_allocated(device) / 2**20 if gpu else resident()
         for _ in range(2):
             network(*images)
-    return peak_resident() - loaded
+    return (peak_memory(device) if gpu else peak_resident()) - loaded
 
 
-NETWORKS: dict[str, Callable[[Path], list[Case]]] = {"inference": inference, "training": training, "bf16": bf16}
+NETWORKS: dict[str, Callable[[Setting], list[Case]]] = {"inference": inference, "training": training}

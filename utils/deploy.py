@@ -101,7 +101,8 @@ class ChannelAttentionInOne(ChannelAttention):
         with torch.autocast(x.device.type, enabled=False):  # sums over all pixels: too large for half precision
             rows = x.permute(0, 2, 3, 1).flatten(1, 2).to(torch.promote_types(x.dtype, torch.float32))  # (B, h*w, C)
             attention = (-(rows.transpose(1, 2) @ rows)).softmax(-1)  # (B, C, C)
-            attention = F.threshold(attention, 1e-30, 0.0)  # denormal numbers would make the product 7 times as slow
+            # denormal numbers would make the product 7 times as slow
+            attention = torch.where(attention > 1e-30, attention, 0.0)
             matrix = self.gamma * attention + torch.eye(x.shape[1], dtype=rows.dtype, device=x.device)
             result = rows @ matrix.transpose(1, 2)  # (B, h*w, C)
             return result.unflatten(1, x.shape[2:]).permute(0, 3, 1, 2)  # (B, C, h, w)

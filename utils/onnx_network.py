@@ -1,4 +1,4 @@
-"""Runs the ONNX files of tools/export_onnx.py with onnxruntime, which is optional: requirements-export.txt.
+"""Predicts with the ONNX files of tools/export_onnx.py.
 
 The graph takes `before` and `after`, uint8 (B, C, H, W), and gives `probability`, float32 (B, H, W), of change; batch
 and size are free, H and W multiples of the network's divisor. What else a prediction needs is JSON in the file's
@@ -6,15 +6,14 @@ metadata.
 """
 
 import json
-import logging
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-log = logging.getLogger(__name__)
-EXTRA = "pip install -r requirements-export.txt"
+from utils.runtimes import OnnxRuntime, OpenVino
+
 NEEDED = {"model", "statistics", "size_divisor"}  # in the metadata
 
 
@@ -22,29 +21,31 @@ class OnnxNetwork:
     """An ONNX file as a function from two dates to a probability of change.
 
     Attributes:
+        backend: what computes.
         about: the checkpoint it was made from, without weights.
         device: of the tensors that it takes and gives: the CPU, whatever computes.
         channels: of an image.
         size_divisor: height and width must be multiples of it.
-        at_once: pixels of a scene predicted whole, and of a batch. Fewer than PyTorch's: onnxruntime keeps all scores
-            of HANet's attention, which takes 1.9 GB at 512 x 512; twice the side has 8 times as many.
+        at_once: pixels of a scene predicted whole, and of a batch; as few as onnxruntime wants, whoever runs the file,
+            so that maps are the same.
         can_swap: whether exchanged images are scaled as they were before, each date having the same statistics.
 
     Args:
         path: the file.
         device: what is to compute.
+        backend: onnxruntime or openvino.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is damaged or none of ours, or onnxruntime is not there.
+        ValueError: the file is damaged or none of ours, or the package is not there.
     """
 
-    at_once = 2**18
-    backend = "onnxruntime"
+    at_once = OnnxRuntime.at_once
 
-    def __init__(self, path: Path, device: torch.device) -> None:
-        self._session = _session(path, device)
-        metadata = self._session.get_modelmeta().custom_metadata_map
+    def __init__(self, path: Path, device: torch.device, backend: str = "onnxruntime") -> None:
+        self.backend = backend
+        self._run = OpenVino(path) if backend == "openvino" else OnnxRuntime(path, device)
+        metadata = self._run.metadata
         if NEEDED - metadata.keys():
             raise ValueError(f"{path}: does not say how to use it; export it with python -m tools.export_onnx")
         self.about: dict[str, Any] = {name: json.loads(value) for name, value in metadata.items()}
@@ -65,34 +66,4 @@ class OnnxNetwork:
         if any(side % self.size_divisor or not side for side in before.shape[2:]):
             size = tuple(before.shape[2:])
             raise ValueError(f"images are {size}: height and width must be multiples of {self.size_divisor}")
-        dates = (after, before) if swapped else (before, after)
-        named = {name: date.contiguous().numpy() for name, date in zip(("before", "after"), dates, strict=True)}
-        try:
-            return torch.from_numpy(self._session.run(["probability"], named)[0])
-        except Exception as error:  # its exceptions have no common base of their own
-            if any(words in str(error).lower() for words in ("allocate", "bad_alloc", "out of memory")):
-                raise MemoryError(str(error)) from error
-            raise
-
-
-def _session(path: Path, device: torch.device) -> Any:
-    """An onnxruntime session, with as many threads as torch has."""
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise ValueError(f"{path}: ONNX files are run by onnxruntime: {EXTRA}") from error
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file; write one with python -m tools.export_onnx")
-    providers: list[Any] = ["CPUExecutionProvider"]
-    if device.type == "cuda" and "CUDAExecutionProvider" in onnxruntime.get_available_providers():
-        providers.insert(0, ("CUDAExecutionProvider", {"device_id": device.index or 0}))
-    elif device.type == "cuda":
-        log.warning("this onnxruntime knows no GPU, so the CPU predicts; onnxruntime-gpu is the package that does")
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    options.enable_cpu_mem_arena = False  # it would hold on to the most that any size has needed, and more
-    options.log_severity_level = 4  # what fails is raised, and need not be printed too
-    try:
-        return onnxruntime.InferenceSession(path, options, providers=providers)
-    except Exception as error:  # its exceptions have no common base of their own
-        raise ValueError(f"{path}: no ONNX file, or a damaged one ({error}); export it again") from error
+        return self._run(after, before) if swapped else self._run(before, after)

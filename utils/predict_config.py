@@ -69,9 +69,13 @@ class PredictConfig(BandConfig):
         PRECISIONS,
     )  # fmt: skip
     backend: str = setting(
-        BACKENDS[0], "compile: by torch.compile, which takes minutes for every size of windows",
+        BACKENDS[0], "what runs the network; compile takes minutes for every size of windows; onnxruntime and openvino "
+        "want requirements-export.txt; auto: times on the first batch what is installed, and takes the fastest",
         BACKENDS,
     )  # fmt: skip
+    keep_memory: bool = setting(
+        True, "keep freed memory for the next batch in place of giving it back to the system (Linux): faster"
+    )
     report: bool = setting(True, "write report.html, a page that shows every pair with its map")
     skip_existing: bool = setting(False, "go on: leave out pairs whose maps are there")
     masks: list[tuple[str, Path]] = setting(

@@ -14,10 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from utils.checkpoint import load_checkpoint
-from utils.onnx_network import OnnxNetwork
+from utils.backends import fastest, open_network
 from utils.runtime import is_out_of_memory, pick_device
-from utils.tiling import BACKENDS, BATCH, PRECISIONS, TILE, TTA, Blender, Cover
+from utils.tiling import BATCH, TILE, TTA, Blender, Cover
 from utils.torch_network import TorchNetwork
 
 log = logging.getLogger(__name__)
@@ -32,6 +31,7 @@ class ChangePredictor:
     Attributes:
         model: uint8 (B, channels, H, W) twice -> probability, float32 (B, H, W), of sizes that the network takes.
         about: the checkpoint without its weights: recipe, config, scores, epoch, what it was selected on.
+        undecided: whether the backend is still to be chosen: by `choose_backend`, or the first prediction.
         threshold: probability over which the run calls a pixel changed.
         channels: of an image.
         size_divisor: the network takes multiples of it; other sizes are filled up by reflection and cut off again.
@@ -61,20 +61,18 @@ class ChangePredictor:
             batch_size: windows at a time; None: BATCH, fewer where they hold more than AT_ONCE pixels together.
             tta: of TTA: the mean over flipped, turned or swapped dates is taken.
             precision: of PRECISIONS: fp32, or bf16, which is faster where the processor knows it and moves some pixels.
-            backend: of BACKENDS: torch, or compile, which takes minutes a size of windows and then is faster.
+            backend: of BACKENDS: torch; compile, which takes minutes a size of windows; onnxruntime; openvino; auto:
+                whichever is fastest on the first batch and agrees with PyTorch. An ONNX file takes the last three, and
+                onnxruntime for torch.
 
         Raises:
             FileNotFoundError: there is no checkpoint.
             ValueError: it is none, or windows, views, precision or backend are not as this network takes them.
         """
         path, where = Path(checkpoint), pick_device(device) if isinstance(device, str) else device
-        self.model: OnnxNetwork | TorchNetwork
-        _check(path, precision, backend)
-        if path.suffix.lower() == ".onnx":
-            self.model = OnnxNetwork(path, where)
-        else:
-            self.model = TorchNetwork(load_checkpoint(path), where, precision, backend)
-        self.about, self.device = self.model.about, self.model.device
+        self.model = open_network(path, where, precision, backend)
+        self.undecided, self._opened = backend == "auto", (path, where, precision)
+        self.about = self.model.about
         self.channels, self.size_divisor = self.model.channels, self.model.size_divisor
         self.threshold = float(self.about.get("threshold", 0.5))
         self.tile_size, self.batch_size, self.views = tile_size, batch_size, _views(tta)
@@ -106,6 +104,24 @@ class ChangePredictor:
                 "look at precision_recall.png, and compare 0.5", tuned,
             )  # fmt: skip
         return tuned
+
+    @property
+    def device(self) -> torch.device:
+        """Of the network's tensors."""
+        return self.model.device
+
+    def use_backend(self, backend: str) -> None:
+        """Have another of BACKENDS run the network: what `auto` turned out to be elsewhere."""
+        path, device, precision = self._opened
+        if backend != self.model.backend:
+            self.model = open_network(path, device, precision, backend)
+        self.undecided = False
+
+    def choose_backend(self, before: Tensor, after: Tensor) -> None:
+        """Decide what `auto` is, by a batch, uint8 (B, C, H, W) twice; the first prediction does so by its own."""
+        path, device, precision = self._opened
+        self.model = fastest(path, self.model, device, precision, self.threshold, (before, after))
+        self.undecided = False
 
     def turned_out(self) -> dict[str, Any]:
         """What of a prediction's protocol only shows afterwards: what computed, and the share that bf16 moved."""
@@ -146,6 +162,8 @@ class ChangePredictor:
             return padded.transpose(2, 0, 1)
 
         before, after = (torch.from_numpy(np.stack([filled(pair[date]) for pair in dates])) for date in (0, 1))
+        if self.device.type == "cuda":  # so that copying waits for nothing, and nothing for it
+            return before.pin_memory(), after.pin_memory()
         return before, after
 
     def probability(self, before: Tensor, after: Tensor) -> Tensor:
@@ -156,6 +174,8 @@ class ChangePredictor:
         Raises:
             ValueError: wrong or different sizes, or one window alone does not fit into memory.
         """
+        if self.undecided:
+            self.choose_backend(before, after)
         shape, parts, done = (before.shape[-2], before.shape[-1]), [], 0
         while done < len(before):
             size = min(self._fitting.get(shape, len(before)), len(before) - done)
@@ -231,15 +251,6 @@ class ChangePredictor:
                 for top, rows in blender.add(window, probability):
                     result[top : top + len(rows)] = rows
         return result
-
-
-def _check(path: Path, precision: str, backend: str) -> None:
-    """Refuse words that are not known, and for an ONNX file what only PyTorch does."""
-    for flag, word, known in (("--precision", precision, PRECISIONS), ("--backend", backend, BACKENDS)):
-        if word not in known:
-            raise ValueError(f"{flag} {word}: not known; choose one of {', '.join(known)}")
-        if path.suffix.lower() == ".onnx" and word != known[0]:
-            raise ValueError(f"{flag} {word}: onnxruntime runs {path}; predict with the .pt that it is made of")
 
 
 def _views(tta: Collection[str]) -> list[tuple[int, bool, bool]]:

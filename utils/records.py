@@ -15,6 +15,7 @@ from torch import Tensor
 
 from utils.metrics import scores
 from utils.run_log import write_text
+from utils.tiling import BACKENDS, PRECISIONS
 
 FOLDER, PARTS = "records", ".parts"
 SUMMARY = ("per_image.csv", "metrics.json", "report.html")
@@ -50,6 +51,8 @@ class Records:
         here = json.loads(json.dumps(protocol))  # tuples become lists
         if go_on and kept.is_file():
             there = json.loads(kept.read_text(encoding="utf-8"))
+            there["backend"] = self.backend()
+            there.setdefault("precision", PRECISIONS[0])  # of before one could choose
             changed = [
                 f"{name}: {there.get(name)} there, {here[name]} here" for name in SAME if there.get(name) != here[name]
             ]
@@ -69,6 +72,16 @@ class Records:
             shutil.rmtree(self.folder)
             self.folder.mkdir()
         write_text(kept, json.dumps(here, indent=1) + "\n")
+
+    def backend(self) -> str | None:
+        """What ran the network for what is there; None if nothing is."""
+        try:
+            there = json.loads((self.output / "protocol.json").read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        found = there.get("backend", BACKENDS[0])  # the usual one before one could choose
+        by_file = str(there.get("checkpoint")).lower().endswith(".onnx")
+        return "onnxruntime" if by_file and found == BACKENDS[0] else str(found)
 
     def _refuse_others(self) -> None:
         """Files that no prediction made, such as a run's metrics.json, are neither removed nor replaced."""

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import ndimage
 
 
 @dataclass
@@ -29,6 +28,14 @@ class Strip:
         return self.top + len(self.changed)
 
 
+def label_regions(changed: np.ndarray) -> tuple[np.ndarray, int]:
+    """Number the regions of a map, bool (n, W), from 1 on, 0 being none, and count them."""
+    from scipy import ndimage  # here, as most predictions need no regions
+
+    labels, count = ndimage.label(changed)
+    return labels, count
+
+
 class AreaFilter:
     """Calls regions of fewer than `least` pixels unchanged.
 
@@ -48,7 +55,7 @@ class AreaFilter:
             return
         self._held.append(strip)
         above = np.zeros_like(strip.changed[:1]) if self._above is None else self._above
-        labels, count = ndimage.label(np.concatenate([above, *(held.changed for held in self._held)]))
+        labels, count = label_regions(np.concatenate([above, *(held.changed for held in self._held)]))
         large = np.bincount(labels.ravel(), minlength=count + 1) >= self.least
         large[labels[0]] = True
         large[0] = False
@@ -77,7 +84,7 @@ class RegionTable:
 
     def add(self, strip: Strip) -> None:
         """Count the next strip."""
-        labels, count = ndimage.label(strip.changed)
+        labels, count = label_regions(strip.changed)
         offset, width = len(self._parents), labels.shape[1]
         present, first = np.unique(labels, return_index=True)
         first = first[-count:] if count else first[:0]  # without that of 0; of n labels there are n or n + 1 values

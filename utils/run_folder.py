@@ -7,12 +7,11 @@ import shlex
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import numpy
 import torch
-import torchvision
 
 from utils import distributed
 from utils.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
@@ -180,8 +179,7 @@ class Run:
 
 def library_versions() -> dict[str, str]:
     """Versions of what a result may depend on."""
-    libraries = {"torch": torch, "torchvision": torchvision, "numpy": numpy}
-    versions = {f"{name}_version": str(library.__version__) for name, library in libraries.items()}
+    versions = {f"{name}_version": metadata.version(name) for name in ("torch", "torchvision", "numpy")}
     return {"python_version": platform.python_version(), **versions}
 
 

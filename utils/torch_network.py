@@ -1,8 +1,10 @@
-"""Runs the network of a checkpoint with PyTorch: rewritten for prediction, if asked for compiled, or in bfloat16."""
+"""Runs the network of a checkpoint, rewritten for prediction: by PyTorch or another runtime, compiled, in bfloat16."""
 
 import copy
 import logging
 from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, cast
 
 import torch
@@ -11,10 +13,11 @@ from torch import Tensor, nn
 from utils.checkpoint import Checkpoint, network_from
 from utils.deploy import prepare_for_inference
 from utils.input_scaling import scaling_from
+from utils.onnx_export import onnx_program
 from utils.runtime import is_out_of_memory
+from utils.runtimes import AT_ONCE, OnnxRuntime, OpenVino, imported
 
 log = logging.getLogger(__name__)
-AT_ONCE = 2**20  # pixels of a scene predicted whole, and of a batch: 1024 x 1024, where HANet takes 2.5 GB
 Network = Callable[[Tensor, Tensor], list[Tensor]]
 
 
@@ -22,6 +25,7 @@ class TorchNetwork(nn.Module):
     """The network of a checkpoint as a function from two dates to a probability of change; see `OnnxNetwork`.
 
     Attributes:
+        device: of the tensors that it takes; the CPU for onnxruntime and OpenVINO.
         network: scaled dates -> logits, as it predicts.
         exact: in bfloat16, the same in float32 to hold it against; None otherwise.
     """
@@ -33,19 +37,27 @@ class TorchNetwork(nn.Module):
         self, content: Checkpoint, device: torch.device, precision: str = "fp32", backend: str = "torch"
     ) -> None:
         super().__init__()
-        self.device = device
-        network = prepare_for_inference(network_from(content)).to(device).to(memory_format=torch.channels_last)
-        self.scaling = scaling_from(content["statistics"]).to(device)
+        self.device = torch.device("cpu") if backend in ("onnxruntime", "openvino") else device
+        network = prepare_for_inference(network_from(content)).to(self.device).to(memory_format=torch.channels_last)
+        self.scaling = scaling_from(content["statistics"]).to(self.device)
         self.channels, self.size_divisor = self.scaling.mean.shape[1], cast(int, network.size_divisor)
         self.about: dict[str, Any] = {name: value for name, value in content.items() if name != "weights"}
         self.exact = network if precision == "bf16" else None
-        self.network = Bfloat16(network) if precision == "bf16" else network
+        self.network: nn.Module
+        if backend == "openvino":
+            self.network = InRuntime(network, OpenVino(network, precision))
+        elif backend == "onnxruntime":
+            self.network = InRuntime(network, _by_onnxruntime(network, self.channels, device))
+        else:
+            self.network = Bfloat16(network) if precision == "bf16" else network
         if backend == "compile":
             self.network = Compiled(self.network, device)
 
     @property
     def backend(self) -> str:
-        """What computes: compile, or torch, also where compiling failed."""
+        """What computes: torch also where compiling failed."""
+        if isinstance(self.network, InRuntime):
+            return "openvino" if isinstance(self.network.run, OpenVino) else "onnxruntime"
         return "compile" if isinstance(self.network, Compiled) and self.network.compiled is not None else "torch"
 
     def forward(self, before: Tensor, after: Tensor, swapped: bool = False, exact: bool = False) -> Tensor:
@@ -71,6 +83,34 @@ class Bfloat16(nn.Module):
             return [logits.float() for logits in self.network(before, after)]
 
 
+class InRuntime(nn.Module):
+    """A network by onnxruntime or OpenVINO, in as many parts as that has the memory for.
+
+    What is too large for it altogether is left to PyTorch, so that scenes are seen by the same windows either way.
+    """
+
+    def __init__(self, network: nn.Module, run: OnnxRuntime | OpenVino) -> None:
+        super().__init__()
+        self.network, self.run = network, run
+
+    def forward(self, before: Tensor, after: Tensor) -> list[Tensor]:
+        """float32 (B, C, H, W) twice -> float32 logits of the main head."""
+        fit = self.run.at_once // before[0, 0].numel()
+        if not fit:
+            return cast(Network, self.network)(before, after)
+        parts = zip(before.split(fit), after.split(fit), strict=True)
+        return [torch.cat([self.run(*part) for part in parts])]
+
+
+def _by_onnxruntime(network: nn.Module, channels: int, device: torch.device) -> OnnxRuntime:
+    """A network as an ONNX file that is gone once it was read."""
+    imported("onnxruntime")  # or its absence would show after the writing
+    with TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        path = Path(folder) / "network.onnx"
+        onnx_program(network, channels, cast(int, network.size_divisor), torch.float32, "logits").save(path)
+        return OnnxRuntime(path, device)
+
+
 class Compiled(nn.Module):
     """A network by torch.compile, once a size of images; where that fails, the network as it is, with a warning.
 
@@ -81,8 +121,9 @@ class Compiled(nn.Module):
     def __init__(self, network: nn.Module, device: torch.device) -> None:
         super().__init__()
         self.network = network
-        # frozen weights are laid out once as the CPU's convolutions want them, with the ReLU behind inside them
-        options: dict[str, Any] = {"freezing": True} if device.type == "cpu" else {}
+        # frozen weights are laid out once as the CPU's convolutions want them, with the ReLU behind inside them; a GPU
+        # gets all kernels of a size of images at once, as one graph
+        options: dict[str, Any] = {"freezing": True} if device.type == "cpu" else {"triton.cudagraphs": True}
         self.compiled: Network | None = cast(Network, torch.compile(network, dynamic=False, options=options))
         self._largest: dict[torch.Size, int] = {}  # batch that was compiled, by the shape of an image
 

@@ -102,6 +102,32 @@ def test_same_probabilities_at_any_size(key, exported):
     assert onnx_file.probability(*dates).dtype == torch.float32
 
 
+def test_openvino_runs_the_file(exported):
+    pytest.importorskip("openvino")
+    usual = ChangePredictor(exported("hanet") / "best.onnx", CPU)
+    other = ChangePredictor(exported("hanet") / "best.onnx", CPU, backend="openvino")
+    assert other.about == usual.about
+    assert (usual.turned_out(), other.turned_out()) == ({"backend": "onnxruntime"}, {"backend": "openvino"})
+    for shape in ((1, 3, 8, 8), (2, 3, 24, 16)):
+        expected, found = (each.probability(*images(*shape)) for each in (usual, other))
+        assert (found - expected).abs().max() < 1e-4
+    assert other.cover(1024, 1024).shape == usual.cover(1024, 1024).shape
+
+
+@pytest.mark.parametrize("kind", ["text", "of others"])
+def test_openvino_names_bad_files(kind, exported, tmp_path):
+    pytest.importorskip("openvino")
+    path = tmp_path / "net.onnx"
+    if kind == "text":
+        path.write_bytes(b"no network" * 9)
+    else:
+        foreign = onnx.load(exported("hanet") / "best.onnx")
+        del foreign.metadata_props[:]
+        onnx.save(foreign, path)
+    with pytest.raises(ValueError, match=r"net\.onnx: .*export"):
+        ChangePredictor(path, CPU, backend="openvino")
+
+
 def test_file_says_how_to_use_it(exported):
     ours, onnx_file = both(exported("hanet"))
     assert onnx_file.threshold == 0.45
@@ -157,7 +183,7 @@ def test_prediction_with_the_file(windows, exported, drawn_set, tmp_path):
 @pytest.mark.parametrize("said", ["Failed to allocate memory for requested buffer of size 9", "std::bad_alloc"])
 def test_out_of_memory_halves_the_batch(said, exported, monkeypatch):
     _, onnx_file = both(exported("hanet"))
-    dates, run, sizes = images(4, 3, 16, 16), onnx_file.model._session.run, []
+    dates, run, sizes = images(4, 3, 16, 16), onnx_file.model._run._session.run, []
 
     def little_memory(names, feed):
         sizes.append(len(feed["before"]))
@@ -166,7 +192,7 @@ def test_out_of_memory_halves_the_batch(said, exported, monkeypatch):
         return run(names, feed)
 
     expected = onnx_file.probability(*dates)
-    monkeypatch.setattr(onnx_file.model, "_session", SimpleNamespace(run=little_memory))
+    monkeypatch.setattr(onnx_file.model._run, "_session", SimpleNamespace(run=little_memory))
     assert torch.allclose(onnx_file.probability(*dates), expected, atol=1e-5)
     assert sizes == [4, 2, 2]
 
@@ -220,7 +246,7 @@ def test_missing_package_to_write(package, tmp_path, monkeypatch, capsys):
 
 def test_missing_package_to_read(exported, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(ValueError, match=r"best\.onnx: .* pip install -r requirements-export\.txt"):
+    with pytest.raises(ValueError, match=r"onnxruntime is not installed: pip install -r requirements-export\.txt"):
         ChangePredictor(exported("hanet") / "best.onnx", CPU)
 
 

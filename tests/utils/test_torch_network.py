@@ -124,8 +124,9 @@ def test_what_is_compiled_gives_the_same(half, caplog):
     [
         ("best.pt", {"precision": "fp16"}, "--precision fp16: not known; choose one of fp32, bf16"),
         ("best.pt", {"backend": "tvm"}, "--backend tvm: not known; choose one of torch, compile"),
-        ("best.onnx", {"precision": "bf16"}, r"--precision bf16: onnxruntime runs best\.onnx; predict with the \.pt"),
-        ("best.onnx", {"backend": "compile"}, r"--backend compile: onnxruntime runs best\.onnx"),
+        ("best.onnx", {"precision": "bf16"}, r"--precision bf16: not for best\.onnx; predict with the \.pt"),
+        ("best.onnx", {"backend": "compile"}, r"--backend compile: not for best\.onnx; predict with"),
+        ("best.pt", {"precision": "bf16", "backend": "onnxruntime"}, "--precision bf16: onnxruntime has none on a CPU"),
     ],
 )
 def test_what_cannot_be_asked_for(path, flags, says):

@@ -82,5 +82,5 @@ def known_suffix(path: Path) -> str:
     """
     suffix = path.suffix.lower()
     if suffix not in NO_DATE:
-        raise ValueError(f"--output {path}: figures are written as {', '.join(NO_DATE)}; choose one by the suffix")
+        raise ValueError(f"{path}: figures are written as {', '.join(NO_DATE)}; choose one by the suffix")
     return suffix

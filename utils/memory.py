@@ -16,6 +16,8 @@ STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 def keep_freed_memory() -> bool:
     """Have glibc keep what is freed for what comes next, in place of faulting new pages in at every forward pass.
 
+    It holds for all of this process, so a script asks for it, and no class does.
+
     Returns:
         Whether this C library can do so; others are left as they are.
     """
@@ -31,6 +33,11 @@ def resident() -> float:
 def peak_resident() -> float:
     """The most MB that this process held since `forget_peak`, or at all; nan where that is not told."""
     return _status("VmHWM")
+
+
+def peak_used(device: torch.device) -> float:
+    """The most MB that a run held: of a GPU's memory its tensors', else all of this process; nan if not told."""
+    return peak_memory(device) if device.type == "cuda" else peak_resident()
 
 
 def forget_peak() -> None:

@@ -1,0 +1,124 @@
+"""predict_batch.py in several processes: together they write what one would."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.scripts import contents, predict
+from utils.predictor import ChangePredictor
+from utils.records import Records
+from utils.sharing import Share
+
+ROOT = Path(__file__).parents[1]
+
+
+def predict_as(rank, ranks, monkeypatch, *flags, **options):
+    """One of several processes, after which the others may run; they would meet at the start."""
+    (flags[flags.index("--output") + 1] / "records").mkdir(parents=True, exist_ok=True)  # as the first one does
+    with monkeypatch.context() as patch:
+        patch.setenv("RANK", str(rank))
+        patch.setenv("WORLD_SIZE", str(ranks))
+        patch.setattr(Share, "meet", lambda share: None)
+        patch.setattr(Records, "_refuse_others", lambda records: None)  # which the first one does before all others
+        predict(*flags, "--skip-existing", **options)
+
+
+@pytest.mark.parametrize("ranks", [2, 4])
+def test_shared_pairs_and_rows_give_the_bytes_of_one_process(ranks, checkpoint, data, tmp_path, monkeypatch):
+    """Four pairs: two processes share them by groups of 2, four by rows of windows."""
+    path = data / "test"
+    for folder in ("A", "B", "label"):
+        Image.open(path / folder / "scene_0002.png").resize((90, 200)).save(path / folder / "scene_0002.png")
+    flags = ("--checkpoint", checkpoint, "--data-root", data, "--save", "all", "--tile-size", 32, "--batch-size", 2)
+    predict(*flags, "--output", tmp_path / "one")
+    for rank in reversed(range(ranks)):
+        predict_as(rank, ranks, monkeypatch, *flags, "--output", tmp_path / "many")
+        assert (tmp_path / "many" / "metrics.json").exists() == (rank == 0)
+    assert contents(tmp_path / "many") == contents(tmp_path / "one")
+
+
+def test_what_a_dead_process_did_is_not_done_again(checkpoint, drawn_set, tmp_path, monkeypatch):
+    """Of three processes that share rows of windows one died before its last part: it does that part, and no more."""
+    flags = ("--checkpoint", checkpoint, "--data-root", drawn_set, "--tile-size", 16, "--overlap", 4, "--save", "all")
+    predict(*flags, "--output", tmp_path / "one")
+    predicted, genuine = [], ChangePredictor.probability
+    monkeypatch.setattr(ChangePredictor, "probability", lambda *args: predicted.append(1) or genuine(*args))
+    counts = []
+    for _ in range(3):
+        predict_as(2, 3, monkeypatch, *flags, "--output", tmp_path / "many")
+        counts.append(len(predicted))
+        predicted.clear()
+        parts = sorted((tmp_path / "many" / ".parts").rglob("*.npy"))
+        assert len(parts) == 8  # of 4 pairs, each with 5 rows of windows: 2 of each are its own
+        if len(counts) == 1:
+            parts[-1].unlink()
+    assert counts[0] > counts[1] > counts[2] == 0
+    predict_as(1, 3, monkeypatch, *flags, "--output", tmp_path / "many")
+    predict_as(0, 3, monkeypatch, *flags, "--output", tmp_path / "many")
+    assert contents(tmp_path / "many") == contents(tmp_path / "one")
+
+
+def test_parts_of_images_that_changed_since_are_left_aside(checkpoint, data, tmp_path, monkeypatch):
+    flags = ("--checkpoint", checkpoint, "--data-root", data, "--tile-size", 16, "--overlap", 4)
+    predict_as(1, 3, monkeypatch, *flags, "--output", tmp_path / "many")
+    shutil.copy(data / "test" / "B" / "scene_0003.png", data / "test" / "B" / "scene_0001.png")
+    predict(*flags, "--output", tmp_path / "one")
+    for rank in (2, 1, 0):
+        predict_as(rank, 3, monkeypatch, *flags, "--output", tmp_path / "many")
+    assert contents(tmp_path / "many") == contents(tmp_path / "one")
+
+
+@pytest.mark.parametrize(("ranks", "bad"), [(2, "scene_0003"), (4, "scene_0000")])
+def test_a_bad_pair_of_a_later_process_is_told_by_the_first(
+    ranks, bad, checkpoint, data, tmp_path, monkeypatch, capsys
+):  # fmt: skip
+    broken = data / "test" / "B" / f"{bad}.png"
+    content = broken.read_bytes()
+    broken.write_bytes(content[:3000])
+    flags = ("--checkpoint", checkpoint, "--data-root", data, "--batch-size", 2, "--output", tmp_path / "out")
+    for rank in reversed(range(1, ranks)):
+        predict_as(rank, ranks, monkeypatch, *flags)
+    broken.write_bytes(content)  # whoever was responsible has found it broken by now
+    capsys.readouterr()
+    with monkeypatch.context() as patch:
+        patch.setattr(Records, "begin", lambda *args: None)  # it ran first; the others would not have begun before it
+        predict_as(0, ranks, patch, *flags, code=1)
+    assert f"error: 1 of 4 pairs could not be predicted, first {bad}" in capsys.readouterr().err
+    assert len(list((tmp_path / "out" / "mask").iterdir())) == 3
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_torchrun(checkpoint, drawn_set, tmp_path):
+    """Two real processes: groups of pairs, and the rows of one large scene."""
+    scene = tmp_path / "large"
+    scene.mkdir()
+    for name in ("before", "after"):
+        noise = np.random.default_rng(len(name)).integers(0, 256, (700, 90, 3), np.uint8)
+        Image.fromarray(noise).save(scene / f"{name}.png")
+    files = ["--before", scene / "before.png", "--after", scene / "after.png"]
+    tiles = ["--data-root", drawn_set, "--split", "train", "--batch-size", 3]
+    start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    shared = ["--checkpoint", checkpoint, "--tile-size", 64, "--save", "mask,probability16"]
+    for name, flags in (("tiles", tiles), ("large", files)):
+        predict(*shared, *flags, "--output", tmp_path / f"{name}1")
+        command = [
+            *start,
+            ROOT / "predict_batch.py",
+            *shared,
+            *flags,
+            "--output",
+            tmp_path / f"{name}2",
+            "--device",
+            "cpu",
+        ]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}  # as in this process: rounding may depend on it
+        subprocess.run([str(word) for word in command], env=environment, check=True)
+        assert contents(tmp_path / f"{name}2") == contents(tmp_path / f"{name}1")
+        assert len(list((tmp_path / f"{name}2" / "mask").iterdir())) == (12 if name == "tiles" else 1)

@@ -1,0 +1,48 @@
+"""Freed memory is kept where that was asked for, and the most that a prediction held is told."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import predict_batch
+from tests.scripts import predict
+from utils import memory
+
+FAULTS = """
+import resource
+from utils.memory import keep_freed_memory
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(10):
+        bytearray(b"1") * (32 << 20)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+given_back, known = faults(), keep_freed_memory()
+faults()
+print(int(known), given_back, faults())
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not memory.STATUS.exists(), reason="Linux alone")
+def test_kept_memory_is_not_faulted_in_again():
+    """In a process of its own, since it cannot be undone."""
+    command = [sys.executable, "-c", FAULTS]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2])
+    known, given_back, kept = map(int, done.stdout.split())
+    if not known:
+        pytest.skip("this C library has no mallopt")
+    assert kept * 10 < given_back
+
+
+@pytest.mark.parametrize(("flags", "calls"), [((), 1), (("--no-keep-memory",), 0)])
+def test_prediction_keeps_memory_and_tells_its_peak(flags, calls, checkpoint, drawn_set, tmp_path, monkeypatch, capsys):
+    made = []
+    monkeypatch.setattr(predict_batch, "keep_freed_memory", lambda: made.append(1))
+    monkeypatch.setattr(memory, "peak_resident", lambda: 1234.4)
+    predict("--checkpoint", checkpoint, "--data-root", drawn_set, "--output", tmp_path, "--no-report", *flags)
+    assert len(made) == calls
+    assert "peak memory: 1234 MB\n" in capsys.readouterr().err

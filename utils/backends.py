@@ -1,0 +1,142 @@
+"""What runs a network: opens it by name, or by whichever is fastest here and agrees with the usual one."""
+
+import logging
+import statistics
+import time
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from utils.checkpoint import load_checkpoint
+from utils.onnx_network import OnnxNetwork
+from utils.tiling import BACKENDS, PRECISIONS
+from utils.torch_network import TorchNetwork
+
+log = logging.getLogger(__name__)
+PACKAGES = {"onnxruntime": ("onnxruntime",), "openvino": ("openvino",)}  # that run an ONNX file
+TO_WRITE = ("onnx", "onnxscript")  # an ONNX file, which onnxruntime wants of a checkpoint
+ROUNDS = 3  # in which each candidate is timed
+TOLERANCE = 1e-3  # of a probability, beyond twice the difference that the usual one has to fp32
+OpenedNetwork = OnnxNetwork | TorchNetwork
+Dates = tuple[Tensor, Tensor]  # before and after, uint8 (B, C, H, W)
+
+
+def open_network(path: Path, device: torch.device, precision: str, backend: str) -> OpenedNetwork:
+    """The network of a checkpoint or an ONNX file, run by a backend; `auto` is the usual one until it is chosen.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no network, or this backend or precision is not for it, or not installed.
+    """
+    onnx = path.suffix.lower() == ".onnx"
+    for flag, word, known in (("--precision", precision, PRECISIONS), ("--backend", backend, BACKENDS)):
+        if word not in known:
+            raise ValueError(f"{flag} {word}: not known; choose one of {', '.join(known)}")
+    if onnx and (precision != PRECISIONS[0] or backend == "compile"):
+        asked = f"--precision {precision}" if precision != PRECISIONS[0] else f"--backend {backend}"
+        raise ValueError(f"{asked}: not for {path}; predict with the .pt that it is made of")
+    if precision == "bf16" and backend == "onnxruntime":
+        raise ValueError("--precision bf16: onnxruntime has none on a CPU; give --backend openvino, torch or compile")
+    if device.type == "cuda" and backend == "openvino":
+        log.warning("--backend openvino: knows no GPU of NVIDIA, so the CPU predicts")
+    if onnx:
+        return OnnxNetwork(path, device, "openvino" if backend == "openvino" else "onnxruntime")
+    return TorchNetwork(load_checkpoint(path), device, precision, BACKENDS[0] if backend == "auto" else backend)
+
+
+def candidates(path: Path, device: torch.device, precision: str) -> list[str]:
+    """What `auto` tries: what is installed and can run this, the usual one first; compile would take minutes."""
+    onnx = path.suffix.lower() == ".onnx"
+    found = ["onnxruntime"] if onnx else ["torch"]
+    for name, packages in PACKAGES.items():
+        wanted = (*packages, *(TO_WRITE if name == "onnxruntime" and not onnx else ()))
+        possible = device.type == "cpu" and not (name == "onnxruntime" and precision == "bf16")
+        if name not in found and possible and all(_installed(package) for package in wanted):
+            found.append(name)
+    return found
+
+
+def fastest(
+    path: Path, usual: OpenedNetwork, device: torch.device, precision: str, threshold: float, dates: Dates
+) -> OpenedNetwork:
+    """Time the candidates on one batch, in turns, and say which of those that agree with the usual one is fastest.
+
+    In fp32 none may move a pixel across the threshold; in bf16, whose rounding is its own, twice as many as PyTorch's.
+
+    Args:
+        path: of the network.
+        usual: that network, run by the first of `candidates`.
+        device: what was asked to compute.
+        precision: of PRECISIONS.
+        threshold: probability over which a pixel is changed.
+        dates: the batch, uint8 (B, C, H, W) twice.
+    """
+    names = candidates(path, device, precision)
+    if len(names) == 1:
+        log.info("--backend auto: %s, as nothing else is installed that can run this here", usual.backend)
+        return usual
+    networks, found = {usual.backend: usual}, {}
+    try:
+        found[usual.backend] = _probability(usual, dates)  # also the warming up
+    except Exception:  # whoever asked will meet it again, and knows what to do
+        return usual
+    for name in names[1:]:
+        try:
+            network = open_network(path, device, precision, name)
+            networks[name], found[name] = network, _probability(network, dates)
+        except Exception as error:  # runtimes fail in many ways
+            said = (str(error).strip() or type(error).__name__).splitlines()[0]
+            log.warning("--backend auto: %s is left out (%s)", name, said)
+    exact = found[usual.backend]
+    if isinstance(usual, TorchNetwork) and usual.exact is not None:
+        exact = _probability(usual, dates, exact=True)
+    agreeing = _agreeing(found, exact, threshold, usual.backend)
+    times = _milliseconds(networks, dates)
+    best = min(agreeing, key=lambda name: times[name])
+    told = ", ".join(f"{name} {each:.1f}" for name, each in times.items())
+    log.info("--backend auto: %s (ms a pair: %s; compile takes minutes and was not tried)", best, told)
+    return networks[best]
+
+
+def _agreeing(found: Mapping[str, Tensor], exact: Tensor, threshold: float, usual: str) -> list[str]:
+    """Those whose probabilities are as near to the exact ones as the usual one's."""
+    moved = {name: int(((p > threshold) != (exact > threshold)).sum()) for name, p in found.items()}
+    apart = {name: float((p - exact).abs().max()) for name, p in found.items()}
+    agreeing = []
+    for name in found:
+        if moved[name] <= 2 * moved[usual] and apart[name] <= 2 * apart[usual] + TOLERANCE:
+            agreeing.append(name)
+        else:
+            said = f"moves {moved[name]} pixels, and a probability by {apart[name]:.1e}"
+            log.warning("--backend auto: %s is left out (%s)", name, said)
+    return agreeing
+
+
+def _milliseconds(networks: Mapping[str, OpenedNetwork], dates: Dates) -> dict[str, float]:
+    """The median time that a pair takes each, which have been warmed up."""
+    seconds: dict[str, list[float]] = {name: [] for name in networks}
+    for _ in range(ROUNDS):
+        for name, network in networks.items():
+            start = time.perf_counter()
+            _probability(network, dates)
+            seconds[name].append(time.perf_counter() - start)
+    return {name: 1000 * statistics.median(each) / len(dates[0]) for name, each in seconds.items()}
+
+
+@torch.inference_mode()
+def _probability(network: OpenedNetwork, dates: Dates, exact: bool = False) -> Tensor:
+    """On the CPU, so that a GPU is waited for."""
+    before, after = (date.to(network.device) for date in dates)
+    if exact and isinstance(network, TorchNetwork):
+        return network(before, after, exact=True).cpu()
+    return network(before, after).cpu()
+
+
+def _installed(package: str) -> bool:
+    try:
+        return find_spec(package) is not None
+    except ValueError:  # removed by hand from what may be imported
+        return False
