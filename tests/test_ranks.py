@@ -88,4 +88,5 @@ def test_a_run_of_two_processes_ends_as_a_whole(drawn_set, tmp_path):
             break
     else:
         pytest.fail("did not resume")
-    resumed.kill()
+    resumed.terminate()  # torchrun then ends both, which a kill would leave running
+    resumed.communicate(timeout=110)

@@ -4,10 +4,12 @@ Both take two tensors of one shape, (B, C, H, W), and give the first result of t
 """
 
 import logging
+import os
 import warnings
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from torch import Tensor, nn
 log = logging.getLogger(__name__)
 EXTRA = "pip install -r requirements-export.txt"
 AT_ONCE = 2**20  # pixels of a scene predicted whole, and of a batch: 1024 x 1024, where HANet takes 2.5 GB
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # onnxruntime would tell its makers of every use
 KEPT = 2  # batches that OpenVINO keeps compiled, each with memory of its own: a full one and a set's last
 
 
@@ -84,8 +87,7 @@ class OpenVino:
     at_once = AT_ONCE
 
     def __init__(self, source: Path | nn.Module, precision: str = "fp32") -> None:
-        self._openvino = imported("openvino")
-        self._core = self._openvino.Core()
+        self._openvino, self._core = imported("openvino"), openvino_core()
         self._settings = {
             "INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16"}[precision],  # by itself it may choose bf16
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
@@ -120,6 +122,20 @@ class OpenVino:
         shape = self._openvino.PartialShape(list(before.shape))
         graph.reshape(dict.fromkeys(graph.inputs, shape))
         return self._core.compile_model(graph, "CPU", self._settings)
+
+
+@cache
+def openvino_core() -> Any:
+    """The one core of this process.
+
+    Each core gives its thread a stack for signals and takes it back at its end; where several do not end in the
+    reverse order of their beginnings, the thread is left with a stack that is gone, and the next signal ends the
+    process.
+
+    Raises:
+        ValueError: OpenVINO is not there.
+    """
+    return imported("openvino").Core()
 
 
 def traced(network: nn.Module, before: Tensor, after: Tensor) -> Any:

@@ -1,7 +1,10 @@
 """Other runtimes give the probabilities that PyTorch gives, whatever the batch, and fail as PyTorch does."""
 
 import json
+import os
 import re
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -116,6 +119,41 @@ def test_openvino_keeps_few_batches_and_rounds_alike_whatever_came_before():
     assert torch.equal(one(*dates), other(*dates))
     assert list(one._compiled) == [(2, 3, 16, 16), (3, 3, 16, 16)]
     assert one._settings["INFERENCE_NUM_THREADS"] == torch.get_num_threads()
+
+
+def in_own_process(code, **environment):
+    """A fresh Python's exit code."""
+    return subprocess.run([sys.executable, "-c", code], env={**os.environ, **environment}, check=False).returncode
+
+
+def test_openvino_leaves_the_process_as_it_was():
+    """As data loaders do, which listen for the end of their workers, while predictors come and go."""
+    pytest.importorskip("openvino")
+    code = """
+import faulthandler, signal, subprocess, sys, torch
+from utils.runtimes import OpenVino
+class Both(torch.nn.Module):
+    def forward(self, before, after):
+        return before + after
+faulthandler.enable(file=sys.__stderr__)  # gives this thread a stack for signals, as pytest does
+signal.signal(signal.SIGCHLD, lambda *told: None)
+networks = [OpenVino(Both()) for _ in range(3)]
+for network in networks:
+    network(torch.ones(1, 3, 8, 8), torch.ones(1, 3, 8, 8))
+while networks:
+    del network
+    network = networks.pop(0)
+del network
+subprocess.run([sys.executable, "-c", ""], check=True)
+"""
+    assert in_own_process(code) == 0
+
+
+def test_onnxruntime_tells_nobody(tmp_path):
+    pytest.importorskip("onnxruntime")
+    code = "from utils.runtimes import imported; imported('onnxruntime')"
+    assert in_own_process(code, HOME=str(tmp_path), XDG_CACHE_HOME=str(tmp_path)) == 0
+    assert not list(tmp_path.rglob("*")), "a database of what it was used for"
 
 
 def test_what_is_too_large_for_a_runtime_comes_in_parts_or_to_pytorch():
