@@ -30,7 +30,7 @@ class Box:
         role: "module", "input", "output" or "join".
         channels: of what comes out.
         stride: side of an image over that of what comes out.
-        dates: 2 where both dates pass through in one batch, else 1.
+        dates: 2 where both dates pass through, in one batch or one after the other, else 1.
         sources: names of the boxes that feed it.
     """
 
@@ -98,7 +98,8 @@ class _Flow(TorchFunctionMode):
         self, name: str, kind: str, sources: list[str], outputs: list[Tensor], dates: int = 1, role: str = "module"
     ) -> None:
         """Make a box, or add to it, from which some tensors come."""
-        box = self.boxes.setdefault(name, Box(name, kind, role, dates=dates))
+        box = self.boxes.setdefault(name, Box(name, kind, role))
+        box.dates = max(box.dates, dates)
         box.sources += [source for source in sources if source not in (*box.sources, name)]
         box.channels, box.stride = outputs[0].shape[1], self._side // outputs[0].shape[-1]
         self._mark(outputs, name)
@@ -120,7 +121,8 @@ class _Flow(TorchFunctionMode):
         given, outputs = _tensors(inputs), _tensors(output)
         convolves = any(isinstance(each, CONVOLUTIONS) for each in module.modules())
         if convolves or given[0].shape != outputs[0].shape:
-            self.put(name, kind_of(module), self._sources(given), outputs, given[0].shape[0])
+            earlier = self.boxes[name].dates if name in self.boxes else 0
+            self.put(name, kind_of(module), self._sources(given), outputs, earlier + given[0].shape[0])
         else:
             self._mark(outputs, self._sources(given)[0])
 
