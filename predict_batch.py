@@ -118,12 +118,17 @@ def finish(
 
 
 def settle_backend(predictor: ChangePredictor, records: Records, go_on: bool, jobs: Iterable[MapJob]) -> None:
-    """Decide what `auto` is: what made the maps that are there and stay, or else whatever the first pairs say."""
+    """Decide what `auto` is: what made the maps that are there and stay, or else whatever the first pairs say.
+
+    It holds for all that is in the protocol's folder, so where none of these can be read it is the usual one.
+    """
     before = records.backend() if go_on else None
     if before:
         predictor.use_backend(before)
     elif batch := first_batch(predictor, jobs):
         predictor.choose_backend(*batch)
+    else:
+        predictor.use_backend(predictor.model.backend)
 
 
 def advance(bar: tqdm, share: float) -> None:

@@ -67,15 +67,17 @@ def test_only_the_benchmark_takes_from_the_tests_and_when_it_runs(path):
 
 
 def test_importing_has_no_effect_and_nothing_slow(tmp_path):
-    """All of ours, in a fresh process elsewhere: nothing printed or written, no seed set, no library of few uses."""
+    """All of ours, in a fresh process elsewhere: nothing printed, written or set, no library of few uses."""
     modules = [p.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".") for p in sources()]
     modules = [m.removesuffix(".__init__") for m in modules] + ["train_aux", "predict_batch"]
     code = f"""
-import sys, torch
+import os, sys, torch
+environment = dict(os.environ)
 sys.path.insert(0, {str(ROOT)!r})
 state = torch.random.get_rng_state()
 import {", ".join(modules)}
 assert torch.equal(state, torch.random.get_rng_state())
+assert environment == dict(os.environ)
 slow = sys.modules.keys() & {{"matplotlib", "torchvision", "scipy", "sklearn"}}
 assert not slow, f"{{slow}} imported, and wanted only sometimes"
 for module in (datasets, models, utils):

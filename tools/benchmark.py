@@ -152,7 +152,8 @@ def measure(names: Sequence[str], rounds: int, device: torch.device, brief: bool
             del cases  # and with them their workers
             sys.stdout.write(f"{name}\n{table(results[name])}\n\n")
             sys.stdout.flush()
-    command = "python -m tools.benchmark " + ("--short" if brief else " ".join(names))
+    words = [*(["--short"] if brief else []), *(names if tuple(names) != BRIEF else [])]
+    command = " ".join(["python -m tools.benchmark", *words, "--rounds", str(rounds), "--device", str(device)])
     return {
         **about_machine(device),
         "command": command,

@@ -30,7 +30,7 @@ from utils.losses import LOSSES, DeepSupervisionLoss
 from utils.memory import forget_peak, keep_freed_memory, peak_resident, resident
 from utils.predictor import ChangePredictor
 from utils.recipes import RECIPES
-from utils.runtime import peak_memory
+from utils.runtime import first_line, peak_memory
 from utils.tiling import BACKENDS, PRECISIONS
 from utils.torch_network import Network
 from utils.training import OPTIMIZERS, build_learner
@@ -99,10 +99,10 @@ def inference(setting: Setting) -> list[Case]:
     float32, bfloat16 = (machine_peak(setting.device, dtype) for dtype in (torch.float32, torch.bfloat16))
     cases = [float32, bfloat16]
     for name in MODELS:
-        forms = probabilities(name, setting)
         images = [(255 * x).to(torch.uint8) for x in golden.images([max(PAIRS), SIDE, SIDE])]
         for pairs in PAIRS:
             batch = [x[:pairs].pin_memory() if setting.device.type == "cuda" else x[:pairs] for x in images]
+            forms = probabilities(name, setting)  # anew: what is compiled fills a smaller batch up to one before
             plain = predicted(forms["plain"][0], batch) > 0.5
             for form, (model, count) in forms.items():
                 moved = ((predicted(model, batch) > 0.5) != plain).float().mean().item()
@@ -149,8 +149,8 @@ def probabilities(name: str, setting: Setting) -> dict[str, tuple[Probability, f
             try:
                 model = ChangePredictor(path, setting.device, precision=precision, backend=backend).model
                 predicted(model, [torch.zeros(1, 3, SIDE, SIDE, dtype=torch.uint8)] * 2)
-            except ValueError as error:  # it is not installed
-                sys.stderr.write(f"{name}, {title}: left out ({error})\n")
+            except Exception as error:  # it is not installed, or fails in a way of its own
+                sys.stderr.write(f"{name}, {title}: left out ({first_line(error)})\n")
                 continue
             if model.backend == backend:  # or it could not be done here, and a warning said so
                 found[title] = model, rewritten

@@ -12,6 +12,8 @@ from torch import Tensor
 
 from utils.checkpoint import load_checkpoint
 from utils.onnx_network import OnnxNetwork
+from utils.runtime import first_line
+from utils.runtimes import OnnxRuntime
 from utils.tiling import BACKENDS, PRECISIONS
 from utils.torch_network import TorchNetwork
 
@@ -75,12 +77,16 @@ def fastest(
         dates: the batch, uint8 (B, C, H, W) twice.
     """
     names = candidates(path, device, precision)
+    if isinstance(usual, TorchNetwork) and dates[0][0, 0].numel() > OnnxRuntime.at_once:
+        names = [name for name in names if name != "onnxruntime"]  # which would leave these to PyTorch
     if len(names) == 1:
-        log.info("--backend auto: %s, as nothing else is installed that can run this here", usual.backend)
+        log.info("--backend auto: %s, as nothing else is here that can run this", usual.backend)
         return usual
     networks, found = {usual.backend: usual}, {}
     try:
-        found[usual.backend] = _probability(usual, dates)  # also the warming up
+        found[usual.backend] = exact = _probability(usual, dates)  # also the warming up
+        if isinstance(usual, TorchNetwork) and usual.exact is not None:
+            exact = _probability(usual, dates, exact=True)
     except Exception:  # whoever asked will meet it again, and knows what to do
         return usual
     for name in names[1:]:
@@ -88,13 +94,13 @@ def fastest(
             network = open_network(path, device, precision, name)
             networks[name], found[name] = network, _probability(network, dates)
         except Exception as error:  # runtimes fail in many ways
-            said = (str(error).strip() or type(error).__name__).splitlines()[0]
-            log.warning("--backend auto: %s is left out (%s)", name, said)
-    exact = found[usual.backend]
-    if isinstance(usual, TorchNetwork) and usual.exact is not None:
-        exact = _probability(usual, dates, exact=True)
+            log.warning("--backend auto: %s is left out (%s)", name, first_line(error))
     agreeing = _agreeing(found, exact, threshold, usual.backend)
-    times = _milliseconds(networks, dates)
+    try:
+        times = _milliseconds(networks, dates)
+    except Exception as error:  # as for memory, of which all of them want theirs at once
+        log.warning("--backend auto: %s, as the others could not be timed (%s)", usual.backend, first_line(error))
+        return usual
     best = min(agreeing, key=lambda name: times[name])
     told = ", ".join(f"{name} {each:.1f}" for name, each in times.items())
     log.info("--backend auto: %s (ms a pair: %s; compile takes minutes and was not tried)", best, told)
@@ -107,7 +113,7 @@ def _agreeing(found: Mapping[str, Tensor], exact: Tensor, threshold: float, usua
     apart = {name: float((p - exact).abs().max()) for name, p in found.items()}
     agreeing = []
     for name in found:
-        if moved[name] <= 2 * moved[usual] and apart[name] <= 2 * apart[usual] + TOLERANCE:
+        if name == usual or (moved[name] <= 2 * moved[usual] and apart[name] <= 2 * apart[usual] + TOLERANCE):
             agreeing.append(name)
         else:
             said = f"moves {moved[name]} pixels, and a probability by {apart[name]:.1e}"

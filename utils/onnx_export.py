@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from utils.runtimes import EXTRA
+from utils.runtimes import EXTRA, imported
 
 OPSET = 18  # the exporter's own; read by onnxruntime 1.14 and later
 
@@ -28,10 +28,9 @@ def onnx_program(network: nn.Module, channels: int, divisor: int, dtype: torch.d
         ValueError: the packages are not there.
     """
     try:
-        import onnx  # noqa: F401
-        import onnxruntime  # noqa: F401
-        import onnxscript  # noqa: F401
-    except ImportError as error:
+        for package in ("onnx", "onnxscript", "onnxruntime"):
+            imported(package)
+    except ValueError as error:
         raise ValueError(
             f"an ONNX file is written with onnx and onnxscript, and tried with onnxruntime: {EXTRA}"
         ) from error

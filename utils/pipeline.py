@@ -59,10 +59,10 @@ def first_batch(predictor: ChangePredictor, jobs: Iterable[Job]) -> tuple[Tensor
     for job in jobs:
         try:
             cover = predictor.cover(*job.open())
-            shape = shape or cover.shape
-            if cover.shape == shape:
-                room = predictor.batch_for(shape) - len(dates)
+            if cover.shape == (shape or cover.shape):
+                room = predictor.batch_for(cover.shape) - len(dates)
                 dates += [job.read(window) for window in cover.windows[:room]]
+                shape = cover.shape
         except (ValueError, OSError):
             continue
         finally:

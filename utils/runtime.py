@@ -75,7 +75,7 @@ def compiled(network: nn.Module, channels: int, device: torch.device, half: torc
         with torch.autocast(device.type, dtype=half, enabled=half is not None):
             sum(logits.float().sum() for logits in trial(*noise)).backward()
     except Exception as error:  # compilers fail in many ways
-        log.warning("--compile: not possible here, training goes on without (%s)", str(error).strip().splitlines()[0])
+        log.warning("--compile: not possible here, training goes on without (%s)", first_line(error))
         return network
     return cast(nn.Module, torch.compile(network))
 
@@ -95,6 +95,11 @@ def peak_memory(device: torch.device) -> float:
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether memory ran out, on a GPU or on the CPU."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, or else its name, in a line."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def seed_everything(*key: int) -> None:

@@ -19,7 +19,6 @@ from torch import Tensor, nn
 log = logging.getLogger(__name__)
 EXTRA = "pip install -r requirements-export.txt"
 AT_ONCE = 2**20  # pixels of a scene predicted whole, and of a batch: 1024 x 1024, where HANet takes 2.5 GB
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # onnxruntime would tell its makers of every use
 KEPT = 2  # batches that OpenVINO keeps compiled, each with memory of its own: a full one and a set's last
 
 
@@ -157,12 +156,13 @@ def imported(name: str) -> Any:
     """A package that is optional.
 
     Raises:
-        ValueError: it is not installed.
+        ValueError: it is not installed, or cannot be imported.
     """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # or onnxruntime would tell its makers of every use
     try:
         return __import__(name)
     except ImportError as error:
-        raise ValueError(f"--backend {name}: the package {name} is not installed: {EXTRA}") from error
+        raise ValueError(f"--backend {name}: the package {name} cannot be imported ({error}): {EXTRA}") from error
 
 
 @contextmanager
@@ -183,6 +183,8 @@ def file_errors(path: Path) -> Iterator[None]:
         raise FileNotFoundError(f"{path}: no such file; write one with python -m tools.export_onnx")
     try:
         yield
+    except MemoryError:
+        raise
     except Exception as error:
         said = " ".join(str(error).split())
         raise ValueError(f"{path}: no ONNX file, or a damaged one ({said}); export it again") from error

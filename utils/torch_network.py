@@ -14,7 +14,7 @@ from utils.checkpoint import Checkpoint, network_from
 from utils.deploy import prepare_for_inference
 from utils.input_scaling import scaling_from
 from utils.onnx_export import onnx_program
-from utils.runtime import is_out_of_memory
+from utils.runtime import first_line, is_out_of_memory
 from utils.runtimes import AT_ONCE, OnnxRuntime, OpenVino, imported
 
 log = logging.getLogger(__name__)
@@ -45,7 +45,8 @@ class TorchNetwork(nn.Module):
         self.exact = network if precision == "bf16" else None
         self.network: nn.Module
         if backend == "openvino":
-            self.network = InRuntime(network, OpenVino(network, precision))
+            usual = Bfloat16(network) if precision == "bf16" else network
+            self.network = InRuntime(usual, OpenVino(network, precision))
         elif backend == "onnxruntime":
             self.network = InRuntime(network, _by_onnxruntime(network, self.channels, device))
         else:
@@ -138,8 +139,7 @@ class Compiled(nn.Module):
         except Exception as error:  # compilers fail in many ways
             if is_out_of_memory(error):
                 raise
-            said = (str(error).strip() or type(error).__name__).splitlines()[0]
-            log.warning("--backend compile: not possible here, prediction goes on without (%s)", said)
+            log.warning("--backend compile: not possible here, prediction goes on without (%s)", first_line(error))
             self.compiled = None
             return cast(Network, self.network)(before, after)
         self._largest[shape] = size

@@ -230,10 +230,10 @@ def test_what_was_written_is_read_compared_and_drawn(tmp_path, monkeypatch, caps
     cases = [Case("base", dict, 2, "base"), Case("other", dict, 2, "base", unit="pairs/s")]
     monkeypatch.setattr(benchmark, "SUITES", {"mine": lambda setting: cases})
     written, page, picture = (tmp_path / name for name in ("a.json", "table.md", "bars.svg"))
-    main(["mine", "--rounds", "2", "--json", str(written)])
+    main(["mine", "--rounds", "2", "--device", "cpu", "--json", str(written)])
     first = json.loads(written.read_text())
     assert [len(row["values"]) for row in first["suites"]["mine"]] == [2, 2]
-    assert first["command"] == "python -m tools.benchmark mine"
+    assert first["command"] == "python -m tools.benchmark mine --rounds 2 --device cpu"
     capsys.readouterr()
     cases.clear()
     main(["--read", str(written), "--against", str(written), "--markdown", str(page), "--picture", str(picture)])

@@ -90,8 +90,29 @@ def test_what_fails_is_left_out(chosen, caplog):
     assert warnings() == ["--backend auto: b is left out (no kernel)"]
     assert chosen({"torch": (exact, 0.2), "broken": (exact, 0.1)}) == "torch"
     assert warnings()[1:] == ["--backend auto: broken is left out (ValueError)"]
+    assert (
+        chosen({"torch": (exact.log() * 0, 0.2), "b": (exact * torch.nan, 0.1)}) == "torch"
+    )  # of a network that diverged
     # who then predicts will halve the batch
     assert chosen({"torch": (MemoryError(), 0.2), "b": (exact, 0.1)}) == "torch"
+
+
+def test_what_cannot_be_timed_is_not_taken(chosen, monkeypatch, caplog):
+    def no_memory(networks, dates):
+        raise MemoryError
+
+    monkeypatch.setattr(backends, "_milliseconds", no_memory)
+    exact = torch.rand(2, 8, 8)
+    assert chosen({"torch": (exact, 0.2), "b": (exact, 0.1)}) == "torch"
+    assert caplog.messages == ["--backend auto: torch, as the others could not be timed (MemoryError)"]
+
+
+def test_onnxruntime_is_not_tried_on_what_it_would_leave_to_pytorch(monkeypatch, checkpoint, caplog):
+    monkeypatch.setattr(backends, "candidates", lambda *asked: ["torch", "onnxruntime"])
+    usual, dates = ChangePredictor(checkpoint, "cpu").model, [torch.zeros(1, 3, 520, 512, dtype=torch.uint8)] * 2
+    with caplog.at_level("INFO"):
+        assert fastest(checkpoint, usual, CPU, "fp32", 0.5, dates) is usual
+    assert caplog.messages == ["--backend auto: torch, as nothing else is here that can run this"]
 
 
 def test_bf16_may_move_twice_what_pytorch_moves(chosen, monkeypatch):
@@ -143,7 +164,7 @@ def test_missing_package(package, checkpoint, drawn_set, tmp_path, monkeypatch, 
     words = ("--checkpoint", checkpoint, "--data-root", drawn_set, "--output", tmp_path / "out")
     fails(
         lambda: predict(*words, "--backend", package), capsys,
-        f"--backend {package}: the package {package} is not installed", "pip install -r requirements-export.txt",
+        f"--backend {package}: the package {package} cannot be imported", "pip install -r requirements-export.txt",
     )  # fmt: skip
     assert not (tmp_path / "out").exists()
 
@@ -222,6 +243,16 @@ def test_with_nothing_to_read_auto_is_the_usual_one(checkpoint, data, tmp_path, 
         predict("--checkpoint", checkpoint, "--data-root", data, "--output", tmp_path / "out", "--backend", "auto")
     assert backend_in(tmp_path / "out" / "protocol.json") == "torch"
     assert "4 of 4 pairs could not be predicted" in capsys.readouterr().err
+
+
+def test_all_of_a_folder_is_by_one_backend(checkpoint, data, tmp_path, monkeypatch):
+    """Where the first batch cannot be read, what comes after it must not choose another than the protocol says."""
+    next((data / "test" / "A").glob("*_0000.png")).write_bytes(b"no image")
+    monkeypatch.setattr(predictor_module, "fastest", None)
+    words = ("--checkpoint", checkpoint, "--data-root", data, "--output", tmp_path / "out", "--no-report")
+    predict(*words, "--backend", "auto", "--batch-size", 1, code=1)
+    assert backend_in(tmp_path / "out" / "protocol.json") == "torch"
+    assert backend_in(tmp_path / "out" / "metrics.json") == "torch"
 
 
 def test_processes_use_what_the_first_one_chose(checkpoint, drawn_set, tmp_path, monkeypatch, as_it_is):
