@@ -140,7 +140,8 @@ def about_machine(device: torch.device) -> dict[str, Any]:
 
 
 def measure(names: Sequence[str], rounds: int, device: torch.device, brief: bool) -> dict[str, Any]:
-    """Run suites, printing a table after each."""
+    """Run suites, printing a table after each; all of it without TF32, which on a GPU is no float32."""
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     kept = keep_freed_memory()
     sys.stdout.write(f"freed memory is {'kept' if kept else 'given back as the platform does'}, on all sides\n\n")
     results: dict[str, Any] = {}

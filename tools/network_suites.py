@@ -142,7 +142,12 @@ def probabilities(name: str, setting: Setting) -> dict[str, tuple[Probability, f
     path = setting.folder / f"golden-{name}.pt"
     about = {"model": name, "options": {}, "statistics": STATISTICS["none"]}
     save_checkpoint(path, {**about, "weights": modules.state_dict()})
-    chosen = [each for each in BACKENDS if each != "auto" and not (each == "compile" and setting.brief)]
+    left_out = {
+        "auto",
+        *(["compile"] if setting.brief else []),
+        *(["openvino"] if setting.device.type == "cuda" else []),
+    }
+    chosen = [each for each in BACKENDS if each not in left_out]
     for precision in PRECISIONS:
         for backend in chosen:
             title = backend if precision == "fp32" else f"{backend} {precision}"

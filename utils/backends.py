@@ -18,8 +18,10 @@ from utils.tiling import BACKENDS, PRECISIONS
 from utils.torch_network import TorchNetwork
 
 log = logging.getLogger(__name__)
-PACKAGES = {"onnxruntime": ("onnxruntime",), "openvino": ("openvino",)}  # that run an ONNX file
-TO_WRITE = ("onnx", "onnxscript")  # an ONNX file, which onnxruntime wants of a checkpoint
+PACKAGES = {  # that run a checkpoint; onnxruntime wants it written as an ONNX file
+    "onnxruntime": ("onnxruntime", "onnx", "onnxscript"),
+    "openvino": ("openvino",),
+}
 ROUNDS = 3  # in which each candidate is timed
 TOLERANCE = 1e-3  # of a probability, beyond twice the difference that the usual one has to fp32
 OpenedNetwork = OnnxNetwork | TorchNetwork
@@ -51,14 +53,14 @@ def open_network(path: Path, device: torch.device, precision: str, backend: str)
 
 def candidates(path: Path, device: torch.device, precision: str) -> list[str]:
     """What `auto` tries: what is installed and can run this, the usual one first; compile would take minutes."""
-    onnx = path.suffix.lower() == ".onnx"
-    found = ["onnxruntime"] if onnx else ["torch"]
-    for name, packages in PACKAGES.items():
-        wanted = (*packages, *(TO_WRITE if name == "onnxruntime" and not onnx else ()))
-        possible = device.type == "cpu" and not (name == "onnxruntime" and precision == "bf16")
-        if name not in found and possible and all(_installed(package) for package in wanted):
-            found.append(name)
-    return found
+    if path.suffix.lower() == ".onnx":
+        usual, packages = "onnxruntime", {"openvino": PACKAGES["openvino"]}
+    else:
+        usual, packages = "torch", PACKAGES
+    possible = [
+        name for name in packages if device.type == "cpu" and not (name == "onnxruntime" and precision == "bf16")
+    ]
+    return [usual, *(name for name in possible if all(map(_installed, packages[name])))]
 
 
 def fastest(

@@ -225,6 +225,26 @@ def test_backends_are_those_that_are_here(tmp_path, tiny, monkeypatch, capsys):
     assert network_suites.predicted(found["plain"][0], images).shape == (1, 64, 64)
 
 
+def test_every_size_of_a_batch_has_models_of_its_own(tmp_path, monkeypatch):
+    """One that was compiled for 8 pairs fills a batch of 1 up to as many, and would be timed so."""
+    opened = []
+
+    class Model(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.sizes = set()
+            opened.append(self)
+
+        def forward(self, before, after):
+            self.sizes.add(len(before))
+            return torch.zeros(len(before), 8, 8)
+
+    monkeypatch.setattr(network_suites, "probabilities", lambda *asked: {"plain": (Model(), 1.0)})
+    for case in network_suites.inference(suites.Setting(tmp_path, torch.device("cpu"))):
+        case.run()
+    assert [model.sizes for model in opened] == [{1}, {8}] * 2
+
+
 def test_what_was_written_is_read_compared_and_drawn(tmp_path, monkeypatch, capsys):
     """--json of one run is another's --against; --read measures nothing."""
     cases = [Case("base", dict, 2, "base"), Case("other", dict, 2, "base", unit="pairs/s")]
