@@ -3,7 +3,7 @@
 The cases of a suite take turns, round by round, so that other work on the machine meets all of them; ratios, and shares
 of what this machine makes of a product of matrices, are taken within a round. Numbers are medians, with the lowest and
 highest round in brackets. Where the C library is glibc, it keeps freed memory in all of them. Memory is taken once a
-case, in a process of its own.
+case, in a process of its own that keeps none.
 """
 
 import argparse
@@ -28,14 +28,14 @@ from tools.figures.bars import draw_ratios
 from tools.figures.paper import known_suffix
 from tools.suites import Case, Setting
 from utils.console import errors_in_one_line
-from utils.memory import keep_freed_memory
+from utils.memory import forget_peak, keep_freed_memory
 from utils.run_folder import git_commit
 from utils.run_log import write_text
 from utils.runtime import pick_device
 
 SUITES = {**network_suites.NETWORKS, **suites.SUITES, "memory": network_suites.memory}
 BRIEF = "inference", "training", "memory", "loading", "startup"
-ROUNDS, BRIEF_ROUNDS = 9, 5
+ROUNDS, BRIEF_ROUNDS = 9, 3
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,8 @@ def measure(names: Sequence[str], rounds: int, device: torch.device, brief: bool
             cases = SUITES[name](Setting(Path(folder), device, brief))
             timed = all(case.unit != "MB" for case in cases)
             results[name] = summary(cases, interleaved(cases, rounds)) if timed else peaks(cases)
-            del cases  # and with them their workers
+            del cases  # and with them their workers and networks
+            forget_peak()  # or the next suite would have all this memory to hold beside its own
             sys.stdout.write(f"{name}\n{table(results[name])}\n\n")
             sys.stdout.flush()
     words = [*(["--short"] if brief else []), *(names if tuple(names) != BRIEF else [])]
