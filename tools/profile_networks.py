@@ -23,8 +23,9 @@ from utils.config import network_option
 from utils.console import errors_in_one_line, show_log
 from utils.cost import Macs, count_macs, count_parameters
 from utils.flags import at_least, given_flags, setting
+from utils.memory import forget_peak, peak_used, resident
 from utils.results import SIDE, read_csv
-from utils.runtime import peak_memory, pick_device
+from utils.runtime import pick_device
 from utils.table_text import FORMATS, format_of, write_tables
 from utils.tables import Cell, Table
 
@@ -128,7 +129,9 @@ def measure(name: str, options: Options, size: int, device: str, rounds: int) ->
     network = build_model(name, **options).eval().to(where).to(memory_format=torch.channels_last)
     images = (torch.rand(1, channels_of(options), size, size, device=where) for _ in range(2))
     pair = [image.contiguous(memory_format=torch.channels_last) for image in images]
-    before, seconds = peak_memory(where), []
+    seconds: list[float] = []
+    forget_peak()
+    before = torch.cuda.memory_allocated(where) / 2**20 if where.type == "cuda" else resident()
     with torch.inference_mode():
         for _ in range(rounds + 1):
             started = time.perf_counter()
@@ -136,7 +139,7 @@ def measure(name: str, options: Options, size: int, device: str, rounds: int) ->
             if where.type == "cuda":
                 torch.cuda.synchronize(where)
             seconds.append(time.perf_counter() - started)
-    return statistics.median(seconds[1:]), peak_memory(where) - before
+    return statistics.median(seconds[1:]), peak_used(where) - before
 
 
 def paper_table(networks: dict[str, nn.Module]) -> Table:

@@ -1,6 +1,8 @@
 """What a network costs: parameters, and multiply-adds of every layer, counted without computing anything."""
 
 import copy
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -44,7 +46,7 @@ def count_macs(network: nn.Module, height: int, width: int, channels: int = 3) -
 
     Fake tensors are counted, which have shapes and no values. FLOPs are twice as many. Additions,
     activations, normalisation and upsampling are not counted, as usual. A module that gets both dates is known by its
-    batch of two.
+    batch of two, or by two calls with maps of one size.
 
     Args:
         network: (before, after) -> list of logits.
@@ -53,11 +55,11 @@ def count_macs(network: nn.Module, height: int, width: int, channels: int = 3) -
         channels: bands of an image.
     """
     network = copy.deepcopy(network).cpu().eval()  # for the hooks
-    twice: set[str] = set()
+    calls: dict[str, list[torch.Size]] = defaultdict(list)
 
     def see(name: str, module: nn.Module, inputs: tuple[Any, ...]) -> None:
-        if isinstance(inputs[0], Tensor) and inputs[0].shape[0] == 2:
-            twice.add(name)
+        if isinstance(inputs[0], Tensor):
+            calls[name].append(inputs[0].shape)
 
     for name, module in network.named_modules():
         module.register_forward_pre_hook(partial(see, name))
@@ -77,8 +79,14 @@ def count_macs(network: nn.Module, height: int, width: int, channels: int = 3) -
         convolutions = sum(flops for op, flops in counts.items() if "convolution" in str(op))
         rest = sum(counts.values()) - convolutions
         if convolutions or rest:
-            found.append(Macs(name, convolutions // 2, rest // 2, 2 if name in twice else 1))
+            found.append(Macs(name, convolutions // 2, rest // 2, 2 if _both_dates(calls[name]) else 1))
     return found
+
+
+def _both_dates(shapes: Sequence[torch.Size]) -> bool:
+    """Whether a module that was called with these shapes got both dates of a pair."""
+    maps = [shape for shape in shapes if len(shape) == 4 and shape[-1] > 1]
+    return any(shape[0] == 2 for shape in shapes) or (len(shapes) == len(maps) == 2 and maps[0] == maps[1])
 
 
 def _next_below(name: str, names: set[str]) -> list[str]:

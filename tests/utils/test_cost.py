@@ -69,3 +69,10 @@ def test_hanet_without_attention_at_a_small_width():
     assert twice == {"stem", "blocks"}
     without = count_macs(build_model("hanet", width=4, column=False, row=False), 64, 64)
     assert all(not m.attention or "cam" in m.name for m in without)
+
+
+def test_amfnet_sees_one_date_after_the_other_and_then_both():
+    """Its stem by two calls; BFM's shared layer, of which there are three, sees what both dates made together."""
+    twice = {m.name for m in count_macs(build_model("amfnet", backbone="resnet18"), 64, 64) if m.dates == 2}
+    assert {"backbone.conv1", "backbone.layer1.0.conv1"} <= twice
+    assert {name.split(".")[0] for name in twice} == {"backbone", "bfams"}
