@@ -121,12 +121,12 @@ def test_killed_at_any_moment_and_gone_on(checkpoint, drawn_set, tmp_path):
     start = [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r}); import torch, predict_batch as p; "
              "torch.set_num_threads(1); print('ready', flush=True); p.main(sys.argv[1:])"]  # fmt: skip
     rng = np.random.default_rng(int.from_bytes(os.urandom(4), "big"))
-    for _ in range(3):
+    for wait in (0.1, *rng.uniform(0.1, 1.5, 2)):  # the first surely comes before the end
         process = subprocess.Popen(
             [*start, *flags, "--output", str(out), "--skip-existing"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
         )
         process.stdout.readline()
-        time.sleep(rng.uniform(0.1, 1.5))
+        time.sleep(wait)
         kills += process.poll() is None
         process.send_signal(signal.SIGKILL)
         process.communicate()
