@@ -27,10 +27,10 @@ from utils.deploy import prepare_for_inference
 from utils.engine import Epoch, train_one_epoch
 from utils.input_scaling import InputScaling, scaling_from
 from utils.losses import LOSSES, DeepSupervisionLoss
-from utils.memory import forget_peak, peak_resident, resident
+from utils.memory import forget_peak, peak_used, resident
 from utils.predictor import ChangePredictor
 from utils.recipes import RECIPES
-from utils.runtime import first_line, peak_memory
+from utils.runtime import first_line
 from utils.tiling import BACKENDS, PRECISIONS
 from utils.torch_network import Network
 from utils.training import OPTIMIZERS, build_learner
@@ -268,7 +268,7 @@ def peak(name: str, form: str, side: int, device: torch.device, threads: int) ->
         loaded = torch.cuda.memory_allocated(device) / 2**20 if gpu else resident()
         for _ in range(2):
             network(*images)
-    return (peak_memory(device) if gpu else peak_resident()) - loaded
+    return peak_used(device) - loaded
 
 
 NETWORKS: dict[str, Callable[[Setting], list[Case]]] = {"inference": inference, "training": training}
