@@ -21,7 +21,7 @@ BACKBONES = ("resnet18", "resnet34", "resnet50")
 def conv_bn_relu(inputs: int, outputs: int, kernel: int = 1, groups: int = 1, bias: bool = False) -> list[nn.Module]:
     """Convolution that keeps the size, batch normalisation, ReLU."""
     conv = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, groups=groups, bias=bias)
-    return [conv, nn.BatchNorm2d(outputs), nn.ReLU()]
+    return [conv, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)]
 
 
 def depthwise_separable(channels: int) -> nn.Sequential:
@@ -57,8 +57,8 @@ class BFAM(nn.Module):
         maps = torch.cat([mean_and_max(x) for x in dates], dim=1)  # (B, 4, h, w)
         channel = torch.stack([conv(vectors) for conv in self.channel_convs]).softmax(0)  # (2, B, 1, C)
         spatial = torch.stack([conv(maps) for conv in self.spatial_convs]).softmax(0)  # (2, B, 1, h, w)
-        weights = zip(channel.transpose(2, 3).unsqueeze(4), spatial, dates, strict=True)
-        before, after = ((c + s + 1) * x + x for c, s, x in weights)  # 2 x (B, C, h, w)
+        weights = zip(channel.transpose(2, 3).unsqueeze(4) + 2, spatial, dates, strict=True)
+        before, after = ((c + s) * x for c, s, x in weights)  # 2 x (B, C, h, w), the published (c + s + 1) x + x
         before, after = both_dates(self.conv, before, after, self.training)  # 2 x (B, C, h, w)
         return both_dates(self.dwconv, before, after, self.training)  # 2 x (B, C, h, w)
 

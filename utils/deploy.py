@@ -60,7 +60,7 @@ def rewrite_hanet(network: HANet) -> None:
             if isinstance(child, ChannelAttention):
                 module.add_module(name, ChannelAttentionInOne(child))
             elif isinstance(child, AxialAttention):
-                module.add_module(name, AttentionOverInput(child))
+                module.add_module(name, ComposedAttention(child))
     composed, rest = _composed_head(network.reduce, network.head)
     network.add_module("reduce", composed)
     network.add_module("head", rest)
@@ -108,25 +108,17 @@ class ChannelAttentionInOne(ChannelAttention):
             return result.unflatten(1, x.shape[2:]).permute(0, 3, 1, 2)  # (B, C, h, w)
 
 
-class AttentionOverInput(AxialAttention):
-    """AxialAttention with the input as keys and values.
-
-    Scores (Wq x + bq) . (Wk y + bk) lose, under the softmax over y, what is constant over y, and become
-    (Wk' (Wq x + bq)) . y; and as the weights of a softmax sum to 1, Wv and gamma can wait until after it.
-    """
+class ComposedAttention(AxialAttention):
+    """AxialAttention whose weights are composed once."""
 
     def __init__(self, attention: AxialAttention) -> None:
         nn.Module.__init__(self)
         self.to_lines, self.to_image = attention.to_lines, attention.to_image
-        query, key, value = attention.query, attention.key.weight.flatten(1).T, attention.value
-        self.query = _conv((key @ query.weight.flatten(1))[..., None, None], key @ _bias(query))
-        self.value = _conv(attention.gamma * value.weight, attention.gamma * _bias(value))
+        self.weights = nn.ParameterList(attention.composed())
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, h, w) -> (B, C, h, w)."""
-        lines = x.permute(self.to_lines)  # (B, lines, positions, C)
-        attended = F.scaled_dot_product_attention(self.query(x).permute(self.to_lines), lines, lines, scale=1.0)
-        return x + self.value(attended.permute(self.to_image))  # (B, C, h, w)
+    def composed(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """As they were composed."""
+        return cast(tuple[Tensor, Tensor, Tensor, Tensor], tuple(self.weights))
 
 
 def _composed_head(reduce: nn.Conv2d, head: nn.Module) -> tuple[nn.Conv2d, nn.Module]:

@@ -16,10 +16,10 @@ from utils.cost import count_macs
 SMALL = {"amfnet": {"backbone": "resnet18"}, "hanet": {"width": 8}}  # as dear by its attention as the whole at 640
 # ours over plain, at most; the counts are exact, and a limit lies within 2 % of what they are
 LIMITS = {
-    ("amfnet", "predicting"): {"multiply-adds": 0.996, "convolutions": 0.75, "bytes": 1.02},
+    ("amfnet", "predicting"): {"multiply-adds": 0.996, "convolutions": 0.75, "bytes": 1.0},
     ("amfnet", "training"): {"bytes": 1.02},
-    ("hanet", "predicting"): {"multiply-adds": 0.951, "convolutions": 0.92, "bytes": 0.306},
-    ("hanet", "training"): {"bytes": 0.625},
+    ("hanet", "predicting"): {"multiply-adds": 0.93, "convolutions": 0.81, "bytes": 0.306},
+    ("hanet", "training"): {"bytes": 0.57},
 }
 
 
