@@ -7,7 +7,8 @@ at 0, in place of the convolutions around a parameter-free attention (Eq. 8-11).
 """
 
 from collections.abc import Callable
-from functools import partial
+from functools import partial, reduce
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -56,10 +57,10 @@ class PCS(nn.Module):
 
     def forward(self, before: Tensor, after: Tensor) -> Tensor:
         both = torch.cat([before, after], dim=1)  # (B, 2C, h, w)
-        return self.merge(float32_on_cpu(self._dilated, both))  # (B, C, h, w)
-
-    def _dilated(self, both: Tensor) -> Tensor:
-        return torch.cat([branch(both) for branch in self.branches], dim=1)  # (B, 4C, h, w)
+        weights, biases = self.merge.weight.chunk(4, dim=1), (self.merge.bias, None, None, None)
+        # the merging convolution by parts, so that the branches never lie side by side
+        parts = zip(self.branches, weights, biases, strict=True)
+        return reduce(torch.add, (F.conv2d(float32_on_cpu(run, both), w, b) for run, w, b in parts))  # (B, C, h, w)
 
 
 class ChannelAttention(nn.Module):
@@ -71,9 +72,13 @@ class ChannelAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         with torch.autocast(x.device.type, enabled=False):  # sums over all pixels: too large for half precision
-            flat = x.flatten(2).to(torch.promote_types(x.dtype, torch.float32))  # (B, C, h*w)
-            attention = (-flat @ flat.transpose(1, 2)).softmax(-1)  # (B, C, C)
-            return self.gamma * (attention @ flat).view(x.shape) + x
+            rows = x.permute(0, 2, 3, 1).flatten(1, 2).to(torch.promote_types(x.dtype, torch.float32))  # (B, h*w, C)
+            attention = (-(rows.transpose(1, 2) @ rows)).softmax(-1)  # (B, C, C)
+            # denormal numbers would make the product 7 times as slow
+            attention = torch.where(attention > 1e-30, attention, 0.0)
+            matrix = self.gamma * attention + torch.eye(x.shape[1], dtype=rows.dtype, device=x.device)
+            result = rows @ matrix.transpose(1, 2)  # (B, h*w, C), gamma (attention x) + x
+            return result.unflatten(1, x.shape[2:]).permute(0, 3, 1, 2)  # (B, C, h, w)
 
 
 class CAM(nn.Sequential):
@@ -86,7 +91,7 @@ class CAM(nn.Sequential):
 
 
 class AxialAttention(nn.Module):
-    """Each position attends over its row or its column, unscaled (HANet Eq. 8-11), here with the input as keys and values.
+    """Each position attends over its row or its column, unscaled (HANet Eq. 8-11), with the input as keys and values.
 
     The published scores (Wq x + bq) . (Wk y + bk) lose, under the softmax over y, what is constant over y, and become
     (Wk' (Wq x + bq)) . y; and as the weights of a softmax sum to 1, Wv and gamma can wait until after it. So bk has no
@@ -96,7 +101,7 @@ class AxialAttention(nn.Module):
     def __init__(self, channels: int, axis: str) -> None:
         super().__init__()
         self.query, self.key, self.value = (nn.Conv2d(channels, channels, 1) for _ in range(3))
-        self.key.bias.requires_grad_(False)
+        self.key.register_parameter("bias", nn.Parameter(torch.zeros(channels), requires_grad=False))
         self.gamma = nn.Parameter(torch.zeros(1))
         # (B, lines, positions, C): strides only, nothing is copied in channels_last
         self.to_lines = (0, 2, 3, 1) if axis == "row" else (0, 3, 2, 1)
@@ -106,8 +111,8 @@ class AxialAttention(nn.Module):
         """Weight and bias of Wk' (Wq x + bq) and of gamma (Wv a + bv), as of 1 x 1 convolutions."""
         with torch.autocast(self.gamma.device.type, enabled=False):  # rounded once, when they are used
             key = self.key.weight.flatten(1).T  # (C, C)
-            query = (key @ self.query.weight.flatten(1))[..., None, None], key @ self.query.bias
-            return *query, self.gamma * self.value.weight, self.gamma * self.value.bias
+            query = (key @ self.query.weight.flatten(1))[..., None, None], key @ cast(Tensor, self.query.bias)
+            return *query, self.gamma * self.value.weight, self.gamma * cast(Tensor, self.value.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         query, query_bias, value, value_bias = self.composed()

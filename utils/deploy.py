@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from models.hanet import AxialAttention, ChannelAttention, ConvBlock, HANet
+from models.hanet import AxialAttention, ConvBlock, HANet
 
 
 @torch.no_grad()
@@ -51,15 +51,13 @@ def fold_batch_norms(network: nn.Module) -> None:
 
 
 def rewrite_hanet(network: HANet) -> None:
-    """Stem, attention and head composed."""
+    """Stem, weights of the attention, and head composed."""
     block = network.blocks[0]
     network.add_module("stem", ComposedStem(network.stem, cast(nn.Conv2d, block.conv1)))
     block.add_module("conv1", nn.Identity())
     for module in list(network.modules()):
         for name, child in module.named_children():
-            if isinstance(child, ChannelAttention):
-                module.add_module(name, ChannelAttentionInOne(child))
-            elif isinstance(child, AxialAttention):
+            if isinstance(child, AxialAttention):
                 module.add_module(name, ComposedAttention(child))
     composed, rest = _composed_head(network.reduce, network.head)
     network.add_module("reduce", composed)
@@ -87,25 +85,6 @@ class ComposedStem(nn.Module):
                 inner = self.first(x.narrow(side, strip, 4)).narrow(side, part, 2)  # the outermost two lines
                 y.select(side, edge).copy_(self.second(inner).select(side, part // 2))
         return y
-
-
-class ChannelAttentionInOne(ChannelAttention):
-    """ChannelAttention with gate and addition inside its matrix, on rows of channels as channels_last has them."""
-
-    def __init__(self, attention: ChannelAttention) -> None:
-        nn.Module.__init__(self)
-        self.gamma = attention.gamma
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, h, w) -> (B, C, h, w)."""
-        with torch.autocast(x.device.type, enabled=False):  # sums over all pixels: too large for half precision
-            rows = x.permute(0, 2, 3, 1).flatten(1, 2).to(torch.promote_types(x.dtype, torch.float32))  # (B, h*w, C)
-            attention = (-(rows.transpose(1, 2) @ rows)).softmax(-1)  # (B, C, C)
-            # denormal numbers would make the product 7 times as slow
-            attention = torch.where(attention > 1e-30, attention, 0.0)
-            matrix = self.gamma * attention + torch.eye(x.shape[1], dtype=rows.dtype, device=x.device)
-            result = rows @ matrix.transpose(1, 2)  # (B, h*w, C)
-            return result.unflatten(1, x.shape[2:]).permute(0, 3, 1, 2)  # (B, C, h, w)
 
 
 class ComposedAttention(AxialAttention):

@@ -62,7 +62,7 @@ def build_learner(
     if distributed.ranks() > 1:
         run = DistributedDataParallel(run, device_ids=[device] if device.type == "cuda" else None)
     optimizer = OPTIMIZERS[config.optimizer](
-        network.parameters(), config.lr, weight_decay=config.weight_decay, fused=device.type == "cuda" or None
+        network.parameters(), config.lr, weight_decay=config.weight_decay, fused=True
     )
 
     def rate(epoch: Epoch) -> float:

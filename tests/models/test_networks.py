@@ -190,7 +190,7 @@ def test_mixed_training_of_hanet_keeps_its_slow_parts_in_single_precision(monkey
     monkeypatch.setattr(nn.functional, "scaled_dot_product_attention", watched)
     for han in network.hans:
         han.pcs.branches[0].register_forward_hook(lambda module, args, output: attended.append(output))
-        han.pcs.merge.register_forward_hook(lambda module, args, output: merged.append(output))
+        han.pcs.register_forward_hook(lambda module, args, output: merged.append(output))
     for training, wanted in ((True, torch.float32), (False, torch.bfloat16)):
         with torch.set_grad_enabled(training), torch.autocast("cpu", torch.bfloat16):
             network(*x)

@@ -4,9 +4,11 @@ import pytest
 import torch
 from torch import nn
 
+from models.hanet import ChannelAttention
 from models.official import AMFNET_VARIANTS
 from tests import golden
 from tests.plain import PLAIN, shared_keys, twins
+from tests.plain.hanet import ChannelAttention as PlainAttention
 from utils.losses import DeepSupervisionLoss, one_hot_bce
 
 CASES = {
@@ -81,6 +83,19 @@ def test_a_training_step_is_that_of_the_plain_form(case):
     theirs, own = plain.state_dict(), ours.state_dict()
     for key in (key for key in names if "running" in key or "tracked" in key):
         assert torch.allclose(own[names[key]], theirs[key], rtol=1e-9, atol=1e-12), key
+
+
+@pytest.mark.parametrize("scale", [0.1, 1, 10])
+@torch.inference_mode()
+def test_channel_attention_from_nearly_even_to_one_sided(scale):
+    """In the last, the smallest weights are below what ours counts as 0."""
+    plain, ours = PlainAttention().double(), ChannelAttention().double()
+    for attention in (plain, ours):
+        attention.gamma.fill_(0.7)
+    x = scale * torch.randn(2, 8, 6, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    expected = plain(x)
+    assert distance(ours(x), expected) < 1e-12 * norm(expected)
+    assert distance(x, expected) > 0.05 * norm(expected)
 
 
 @pytest.mark.parametrize("variant", AMFNET_VARIANTS)

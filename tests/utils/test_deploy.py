@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from datasets.scenes import draw_scene
-from models.hanet import ChannelAttention, ConvBlock
+from models.hanet import ConvBlock
 from tests.models.test_networks import CASES, build, every_case, pair
 from utils import deploy
 from utils.checkpoint import load_checkpoint, network_from
@@ -108,18 +108,6 @@ def test_composed_stem_to_the_very_edge(size):
     found = deploy.ComposedStem(first, second)(x)
     assert (found - expected).abs().max() < 1e-12 * expected.abs().max()
     assert (found - F.pad(expected, (1, 1, 1, 1))[..., :-2, :-2]).abs().max() > 0.1  # a shift would be seen
-
-
-@pytest.mark.parametrize("scale", [0.1, 1, 10])
-@torch.no_grad()
-def test_channel_attention_in_one(scale):
-    """From nearly even attention to one whose smallest weights are left out."""
-    attention = ChannelAttention().double()
-    attention.gamma.fill_(0.7)
-    x = scale * random(2, 8, 6, 5)
-    expected = attention(x)
-    assert relative(deploy.ChannelAttentionInOne(attention)(x), expected) < 1e-12
-    assert relative(x, expected) > 0.05
 
 
 @pytest.mark.parametrize("case", ["hanet", "hanet fcn head"])
