@@ -34,8 +34,8 @@ from utils.run_log import write_text
 from utils.runtime import pick_device
 
 SUITES = {**network_suites.NETWORKS, **suites.SUITES, "memory": network_suites.memory}
-BRIEF = "inference", "training", "memory", "loading", "startup"
-ROUNDS, BRIEF_ROUNDS = 9, 3
+ROUNDS = 9
+BRIEF = {"inference": 3, "training": 2, "memory": 1, "loading": 3, "startup": 3}  # suites of --short and their rounds
 
 
 @dataclass(frozen=True)
@@ -139,8 +139,15 @@ def about_machine(device: torch.device) -> dict[str, Any]:
     }
 
 
-def measure(names: Sequence[str], rounds: int, device: torch.device, brief: bool) -> dict[str, Any]:
-    """Run suites, printing a table after each; all of it without TF32, which on a GPU is no float32."""
+def measure(names: Sequence[str], rounds: int | None, device: torch.device, brief: bool) -> dict[str, Any]:
+    """Run suites, printing a table after each; all of it without TF32, which on a GPU is no float32.
+
+    Args:
+        names: of SUITES.
+        rounds: of each; None: as many as are usual.
+        device: what computes.
+        brief: only the cases of `--short`.
+    """
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     kept = keep_freed_memory()
     sys.stdout.write(f"freed memory is {'kept' if kept else 'given back as the platform does'}, on all sides\n\n")
@@ -148,21 +155,16 @@ def measure(names: Sequence[str], rounds: int, device: torch.device, brief: bool
     with tempfile.TemporaryDirectory() as folder:
         for name in names:
             cases = SUITES[name](Setting(Path(folder), device, brief))
-            timed = all(case.unit != "MB" for case in cases)
-            results[name] = summary(cases, interleaved(cases, rounds)) if timed else peaks(cases)
+            timed, usual = all(case.unit != "MB" for case in cases), BRIEF.get(name, ROUNDS) if brief else ROUNDS
+            results[name] = summary(cases, interleaved(cases, rounds or usual)) if timed else peaks(cases)
             del cases  # and with them their workers and networks
             forget_peak()  # or the next suite would have all this memory to hold beside its own
             sys.stdout.write(f"{name}\n{table(results[name])}\n\n")
             sys.stdout.flush()
-    words = [*(["--short"] if brief else []), *(names if tuple(names) != BRIEF else [])]
-    command = " ".join(["python -m tools.benchmark", *words, "--rounds", str(rounds), "--device", str(device)])
-    return {
-        **about_machine(device),
-        "command": command,
-        "freed_memory_kept": kept,
-        "rounds": rounds,
-        "suites": results,
-    }
+    words = [*(["--short"] if brief else []), *(names if tuple(names) != tuple(BRIEF) else [])]
+    words += [*(["--rounds", str(rounds)] if rounds else []), "--device", str(device)]
+    command = " ".join(["python -m tools.benchmark", *words])
+    return {**about_machine(device), "command": command, "freed_memory_kept": kept, "suites": results}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -195,7 +197,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tools.benchmark", description=__doc__, allow_abbrev=False)
     parser.add_argument("suites", nargs="*", metavar="SUITE", help=f"{', '.join(SUITES)} (default: all)")
     parser.add_argument("--short", action="store_true", help=f"in minutes: the main cases of {', '.join(BRIEF)}")
-    parser.add_argument("--rounds", type=int, metavar="N", help=f"(default: {ROUNDS}, or {BRIEF_ROUNDS} with --short)")
+    parser.add_argument("--rounds", type=int, metavar="N", help=f"(default: {ROUNDS}; with --short 3 at most)")
     parser.add_argument("--device", default="auto", metavar="DEVICE", help="auto, cpu, cuda, cuda:N (default: auto)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every round's numbers")
     parser.add_argument("--read", type=Path, metavar="FILE", help="measure nothing: show what --json wrote")
@@ -207,9 +209,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if unknown := [name for name in args.suites if name not in SUITES]:
         parser.error(f"no suite {unknown[0]!r}; there are {', '.join(SUITES)}")
-    args.suites = args.suites or (BRIEF if args.short else list(SUITES))
-    args.rounds = (BRIEF_ROUNDS if args.short else ROUNDS) if args.rounds is None else args.rounds
-    if args.rounds < 1:
+    args.suites = args.suites or list(BRIEF if args.short else SUITES)
+    if args.rounds is not None and args.rounds < 1:
         parser.error("--rounds: at least 1")
     return args
 

@@ -138,10 +138,12 @@ def measured_with(found: Row) -> str:
         for row in rows
         if row["case"].startswith("torch.mm") and row.get("gflops")
     }
+    counts = {len(row["values"]) for rows in found["suites"].values() for row in rows if row["unit"] != "MB"}
+    rounds = " or ".join(map(str, sorted(counts)))
     reached = "; ".join(f"{name}: {value:.0f} GFLOP/s" for name, value in peaks.items())
     kept = "kept on all sides" if found["freed_memory_kept"] else "given back as the platform does"
     return (
-        f"`{found['command']}`: medians of {found['rounds']} interleaved rounds, lowest and highest in brackets, "
+        f"`{found['command']}`: medians of {rounds} interleaved rounds, lowest and highest in brackets, "
         f"ratios round by round; {found['machine']}, {found['cores']} cores, {found['threads']} threads; {versions}; "
         f"freed memory {kept}" + (f"; the machine's peak by {reached}" if reached else "")
     )

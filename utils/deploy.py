@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from models.amfnet import AMFNet
 from models.hanet import AxialAttention, ConvBlock, HANet
 
 
@@ -19,8 +20,8 @@ from models.hanet import AxialAttention, ConvBlock, HANet
 def prepare_for_inference(network: nn.Module) -> nn.Module:
     """A copy of a network that predicts sooner: equal to rounding, in evaluation mode, not to be trained.
 
-    Modules keep their names and what they give, but for two of HANet's that are composed with what follows: `stem`,
-    with the first block's first convolution, and `reduce`, with the head.
+    Modules keep their names and what they give, but for those that do some of what follows: HANet's `stem`, with the
+    first block's first convolution, and `reduce`, with the head; AMFNet's `up1`, with the head's first convolution.
 
     Args:
         network: of models/, in float32 or float64, on the CPU; it stays as it is.
@@ -30,6 +31,9 @@ def prepare_for_inference(network: nn.Module) -> nn.Module:
     fold_batch_norms(prepared)
     if isinstance(prepared, HANet):
         rewrite_hanet(prepared)
+    elif isinstance(prepared, AMFNet) and prepared.up1:
+        prepared.up1.insert(-1, prepared.head[0])  # below the upsampling, with which a 1 x 1 convolution commutes
+        prepared.head[0] = nn.Identity()
     return prepared.to(dtype).eval().requires_grad_(False)  # also what is new in it
 
 

@@ -189,8 +189,7 @@ def test_the_short_choice_leaves_out_what_takes_minutes(tmp_path, tiny, monkeypa
     assert [case.name.split(", ")[0] for case in network_suites.training(setting)] == ["torch.mm"] + 4 * ["step"]
     assert len(network_suites.inference(setting)) == 4
     assert asked == [True, True]
-    args = benchmark.parse(["--short"])
-    assert (args.suites, args.rounds) == (benchmark.BRIEF, benchmark.BRIEF_ROUNDS)
+    assert benchmark.parse(["--short"]).suites == list(benchmark.BRIEF)
     assert benchmark.parse(["--short", "tiling", "--rounds", "3"]).suites == ["tiling"]
 
 

@@ -17,7 +17,6 @@ def found(**suites):
         **about,
         "command": "python -m tools.benchmark --short",
         "freed_memory_kept": True,
-        "rounds": 3,
         "suites": suites,
     }
 

@@ -120,6 +120,12 @@ def test_head_below_the_upsampling(case):
     assert len(prepared.reduce.weight) == (2 if "fcn" in case else 18)
 
 
+def test_amfnets_head_begins_below_the_upsampling():
+    prepared = prepare_for_inference(build("amfnet resnet18"))
+    assert [type(module) for module in prepared.up1[-2:]] == [nn.Conv2d, nn.Upsample]
+    assert [type(module) for module in prepared.head] == [nn.Identity, nn.Identity, nn.ReLU, nn.Conv2d]
+
+
 def test_masks_of_drawn_scenes_do_not_change(checkpoint):
     content = load_checkpoint(checkpoint)
     predictor, network = ChangePredictor(checkpoint, "cpu"), network_from(content)
