@@ -109,10 +109,10 @@ class AxialAttention(nn.Module):
 
     def composed(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Weight and bias of Wk' (Wq x + bq) and of gamma (Wv a + bv), as of 1 x 1 convolutions."""
-        with torch.autocast(self.gamma.device.type, enabled=False):  # rounded once, when they are used
-            key = self.key.weight.flatten(1).T  # (C, C)
-            query = (key @ self.query.weight.flatten(1))[..., None, None], key @ cast(Tensor, self.query.bias)
-            return *query, self.gamma * self.value.weight, self.gamma * cast(Tensor, self.value.bias)
+        key = self.key.weight.flatten(1).T.double()  # (C, C); in single precision the sums would lose a digit
+        weight = (key @ self.query.weight.flatten(1).double())[..., None, None].to(self.gamma.dtype)
+        bias = (key @ cast(Tensor, self.query.bias).double()).to(self.gamma.dtype)
+        return weight, bias, self.gamma * self.value.weight, self.gamma * cast(Tensor, self.value.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         query, query_bias, value, value_bias = self.composed()

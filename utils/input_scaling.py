@@ -24,7 +24,7 @@ class InputScaling(nn.Module):
     def forward(self, before: Tensor, after: Tensor) -> tuple[Tensor, Tensor]:
         """uint8 (B, C, H, W) -> float32 (B, C, H, W) in channels_last, the faster layout for both networks."""
         dates = enumerate((before, after))
-        scaled = ((x.float() / 255 - self.mean[date]) / self.std[date] for date, x in dates)
+        scaled = (x.float().div_(255).sub_(self.mean[date]).div_(self.std[date]) for date, x in dates)
         first, second = (x.contiguous(memory_format=torch.channels_last) for x in scaled)
         return first, second
 

@@ -121,7 +121,7 @@ def test_head_below_the_upsampling(case):
 
 
 def test_amfnets_head_begins_below_the_upsampling():
-    prepared = prepare_for_inference(build("amfnet resnet18"))
+    prepared = prepare_for_inference(build("amfnet resnet34"))
     assert [type(module) for module in prepared.up1[-2:]] == [nn.Conv2d, nn.Upsample]
     assert [type(module) for module in prepared.head] == [nn.Identity, nn.Identity, nn.ReLU, nn.Conv2d]
 
