@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 log = logging.getLogger(__name__)
 EXTRA = "pip install -r requirements-export.txt"
-AT_ONCE = 2**20  # pixels of a scene predicted whole, and of a batch: 1024 x 1024, where HANet takes 2.5 GB
+AT_ONCE = 2**20  # pixels of a scene predicted whole, and of a batch: 1024 x 1024, where HANet takes 1.6 GB
 KEPT = 2  # batches that OpenVINO keeps compiled, each with memory of its own: a full one and a set's last
 
 
