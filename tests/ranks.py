@@ -22,7 +22,7 @@ def gradients(config, learner):
     share = {key: value[distributed.rank() :: distributed.ranks()] for key, value in batch.items()}
     found = []
     learner.optimizer.register_step_pre_hook(
-        lambda optimizer, *_: found.extend(p.grad.clone() for group in optimizer.param_groups for p in group["params"])
+        lambda optimizer, *_: found.extend(p.grad.clone() for p in learner.network.parameters() if p.requires_grad)
     )
     learner.network.eval()
     learner.step([share])
