@@ -27,7 +27,7 @@ from utils.deploy import prepare_for_inference
 from utils.engine import Epoch, train_one_epoch
 from utils.input_scaling import InputScaling, scaling_from
 from utils.losses import LOSSES, DeepSupervisionLoss
-from utils.memory import forget_peak, peak_used, resident
+from utils.memory import forget_peak, peak_used, used_now
 from utils.predictor import ChangePredictor
 from utils.recipes import RECIPES
 from utils.runtime import first_line
@@ -258,15 +258,14 @@ def peak(name: str, form: str, side: int, device: torch.device, threads: int) ->
     torch.set_num_threads(threads)
     build = plain_forms().PLAIN[name] if form == "plain" else partial(build_model, name)
     network = build().eval().to(device).to(memory_format=LAYOUTS[form])
-    gpu = device.type == "cuda"
     with torch.inference_mode():
         network(*noise(1, 32, form, device))  # what libraries take once is no pair's
         images = noise(1, side, form, device)
-        if gpu:
+        if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
         else:
             forget_peak()
-        loaded = torch.cuda.memory_allocated(device) / 2**20 if gpu else resident()
+        loaded = used_now(device)
         network(*images)
     return peak_used(device) - loaded
 

@@ -23,7 +23,7 @@ from utils.config import network_option
 from utils.console import errors_in_one_line, show_log
 from utils.cost import Macs, count_macs, count_parameters
 from utils.flags import at_least, given_flags, setting
-from utils.memory import forget_peak, peak_used, resident
+from utils.memory import forget_peak, peak_used, used_now
 from utils.results import SIDE, read_csv
 from utils.runtime import pick_device
 from utils.table_text import FORMATS, format_of, write_tables
@@ -131,7 +131,7 @@ def measure(name: str, options: Options, size: int, device: str, rounds: int) ->
     pair = [image.contiguous(memory_format=torch.channels_last) for image in images]
     seconds: list[float] = []
     forget_peak()
-    before = torch.cuda.memory_allocated(where) / 2**20 if where.type == "cuda" else resident()
+    before = used_now(where)
     with torch.inference_mode():
         for _ in range(rounds + 1):
             started = time.perf_counter()

@@ -40,6 +40,11 @@ def peak_used(device: torch.device) -> float:
     return peak_memory(device) if device.type == "cuda" else peak_resident()
 
 
+def used_now(device: torch.device) -> float:
+    """MB that a run holds now: of a GPU's memory its tensors', else all of this process."""
+    return torch.cuda.memory_allocated(device) / 2**20 if device.type == "cuda" else resident()
+
+
 def forget_peak() -> None:
     """Give unused memory back and let the peak start anew, where the platform can."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if STATUS.exists() else None
