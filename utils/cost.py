@@ -37,7 +37,7 @@ class Macs:
 
 
 def count_parameters(network: nn.Module) -> int:
-    """Numbers that training changes; running statistics are none."""
+    """Weights and biases, also those that have no effect; running statistics are none."""
     return sum(parameter.numel() for parameter in network.parameters())
 
 
