@@ -30,9 +30,18 @@ def depthwise_separable(channels: int) -> nn.Sequential:
     return nn.Sequential(*depthwise, *conv_bn_relu(channels, channels, bias=True))
 
 
-def mean_and_max(x: Tensor) -> Tensor:
-    """(B, C, h, w) -> (B, 2, h, w): mean and maximum over the channels."""
-    return torch.cat([x.mean(1, keepdim=True), x.amax(1, keepdim=True)], dim=1)
+def mean_and_max(x: Tensor, dims: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """Mean and maximum of (B, C, h, w) over its pixels, dims (2, 3), or channels, (1,), which stay as dims of size 1.
+
+    To be differentiated, the maximum is one element, as published: amax shares the gradient among all that equal it,
+    which takes longer.
+    """
+    if not x.requires_grad:
+        return x.mean(dims, keepdim=True), x.amax(dims, keepdim=True)
+    batch, channels, height, width = x.shape
+    lines = x.permute(0, 2, 3, 1).flatten(1, 2)  # (B, hw, C), a view of channels_last, and so its gradient is
+    dim, shape = (1, (batch, channels, 1, 1)) if dims == (2, 3) else (2, (batch, 1, height, width))
+    return lines.mean(dim).view(shape), lines.max(dim).values.view(shape)
 
 
 def distance(x: Tensor, y: Tensor) -> Tensor:
@@ -53,12 +62,13 @@ class BFAM(nn.Module):
 
     def forward(self, before: Tensor, after: Tensor) -> tuple[Tensor, Tensor]:
         dates = (before, after)
-        vectors = torch.stack([y for x in dates for y in (x.mean((2, 3)), x.amax((2, 3)))], dim=1)  # (B, 4, C)
-        maps = torch.cat([mean_and_max(x) for x in dates], dim=1)  # (B, 4, h, w)
+        vectors = torch.stack([y for x in dates for y in mean_and_max(x, (2, 3))], dim=1).flatten(2)  # (B, 4, C)
+        maps = torch.cat([y for x in dates for y in mean_and_max(x, (1,))], dim=1)  # (B, 4, h, w)
         channel = torch.stack([conv(vectors) for conv in self.channel_convs]).softmax(0)  # (2, B, 1, C)
         spatial = torch.stack([conv(maps) for conv in self.spatial_convs]).softmax(0)  # (2, B, 1, h, w)
-        weights = zip(channel.transpose(2, 3).unsqueeze(4) + 2, spatial, dates, strict=True)
-        before, after = ((c + s) * x for c, s, x in weights)  # 2 x (B, C, h, w), the published (c + s + 1) x + x
+        weights = zip(channel.unsqueeze(2) + 2, spatial.movedim(2, 4), dates, strict=True)
+        # 2 x (B, C, h, w), channels_last as the dates; published: (c + s + 1) x + x
+        before, after = ((c + s).movedim(3, 1) * x for c, s, x in weights)
         before, after = both_dates(self.conv, before, after, self.training)  # 2 x (B, C, h, w)
         return both_dates(self.dwconv, before, after, self.training)  # 2 x (B, C, h, w)
 
@@ -93,7 +103,7 @@ class CAM(nn.Module):
         self.fc2 = nn.Conv2d(channels // 16, channels, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        mean, peak = x.mean((2, 3), keepdim=True), x.amax((2, 3), keepdim=True)  # (B, C, 1, 1)
+        mean, peak = mean_and_max(x, (2, 3))  # 2 x (B, C, 1, 1)
         return torch.sigmoid(self.fc2(F.relu(self.fc1(mean))) + self.fc2(F.relu(self.fc1(peak))))
 
 
@@ -105,7 +115,7 @@ class SAM(nn.Module):
         self.conv = nn.Conv2d(2, 1, 7, padding=3, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.sigmoid(self.conv(mean_and_max(x)))
+        return torch.sigmoid(self.conv(torch.cat(mean_and_max(x, (1,)), dim=1)))
 
 
 class IAM(nn.Module):

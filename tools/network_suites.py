@@ -34,6 +34,7 @@ from utils.runtime import first_line
 from utils.tiling import BACKENDS, PRECISIONS
 from utils.torch_network import Network
 from utils.training import OPTIMIZERS, build_learner
+from utils.winograd import use_winograd
 
 SIDE = 256  # pixels of a pair whose time is taken
 PAIRS = 1, 8  # in a batch, in the suite of inference
@@ -204,8 +205,10 @@ def training(setting: Setting) -> list[Case]:
     for name in MODELS:
         title = f"step, {name}, batch {batch}"
         for form, network in twins(name, setting.device).items():
-            run = training_step(name, network, noise(batch, SIDE, form, setting.device))
             count = 3 * operations(network)
+            if form == "exact" and setting.device.type == "cpu":
+                use_winograd(network)
+            run = training_step(name, network, noise(batch, SIDE, form, setting.device))
             case = Case(f"{title}, {form}", run, batch, f"{title}, plain", operations=count, peak=peak.name)
             cases.append(case)
     return cases if setting.brief else cases + training_loops(setting, f"step, amfnet, batch {batch}, exact")

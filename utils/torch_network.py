@@ -16,6 +16,7 @@ from utils.input_scaling import scaling_from
 from utils.onnx_export import onnx_program
 from utils.runtime import first_line, is_out_of_memory
 from utils.runtimes import AT_ONCE, OnnxRuntime, OpenVino, imported
+from utils.winograd import use_winograd
 
 log = logging.getLogger(__name__)
 Network = Callable[[Tensor, Tensor], list[Tensor]]
@@ -51,6 +52,8 @@ class TorchNetwork(nn.Module):
             self.network = InRuntime(network, _by_onnxruntime(network, self.channels, device))
         else:
             self.network = Bfloat16(network) if precision == "bf16" else network
+        if backend == "torch" and device.type == "cpu":
+            use_winograd(network)
         if backend == "compile":
             self.network = Compiled(self.network, device)
 

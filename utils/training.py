@@ -25,6 +25,7 @@ from utils.run_log import score_table, write_csv
 from utils.runtime import amp_type, compiled, first_line, is_out_of_memory, peak_memory
 from utils.schedules import learning_rate
 from utils.survival import Every, Stopping
+from utils.winograd import use_winograd
 
 log = logging.getLogger("train")
 OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
@@ -55,6 +56,8 @@ def build_learner(
 ) -> Learner:
     """All that a training step needs, on its device; `steps` are those of each epoch."""
     network = network.to(device).to(memory_format=torch.channels_last)
+    if device.type == "cpu" and not config.compile:
+        use_winograd(network)
     if config.sync_bn and distributed.ranks() > 1:
         network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
     half = amp_type(device, config.amp_type) if config.amp else None
