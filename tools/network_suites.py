@@ -176,12 +176,17 @@ class Scaled(nn.Module):
         return self.network(*(x.contiguous(memory_format=self.layout) for x in dates))[0].softmax(1)[:, 1]
 
 
-def training_step(name: str, network: nn.Module, batch: list[Tensor]) -> Callable[[], None]:
-    """Forward, loss, backward and optimizer of a network's recipe, on a batch that is in memory."""
+def training_step(name: str, form: str, network: nn.Module, batch: list[Tensor]) -> Callable[[], None]:
+    """Forward, loss, backward and optimizer of a network's recipe, on a batch that is in memory.
+
+    The exact form is what `train_aux.py` makes of a network; the plain one is left as it is, its optimizer as well.
+    """
+    if form == "exact" and batch[0].is_cpu:
+        use_winograd(network)
     recipe = {key: RECIPES[name][key] for key in ("loss", "optimizer")}
     loss = DeepSupervisionLoss(LOSSES[str(recipe["loss"])], TrainConfig().loss_weights())
     # no rate: it costs the same, and weights that are not trained on noise
-    optimizer = OPTIMIZERS[str(recipe["optimizer"])](network.parameters(), 0.0, fused=True)
+    optimizer = OPTIMIZERS[str(recipe["optimizer"])](network.parameters(), 0.0, fused=form == "exact" or None)
     mask = (torch.rand(len(batch[0]), SIDE, SIDE, device=batch[0].device) < 0.1).long()
 
     def step() -> None:
@@ -206,9 +211,7 @@ def training(setting: Setting) -> list[Case]:
         title = f"step, {name}, batch {batch}"
         for form, network in twins(name, setting.device).items():
             count = 3 * operations(network)
-            if form == "exact" and setting.device.type == "cpu":
-                use_winograd(network)
-            run = training_step(name, network, noise(batch, SIDE, form, setting.device))
+            run = training_step(name, form, network, noise(batch, SIDE, form, setting.device))
             case = Case(f"{title}, {form}", run, batch, f"{title}, plain", operations=count, peak=peak.name)
             cases.append(case)
     return cases if setting.brief else cases + training_loops(setting, f"step, amfnet, batch {batch}, exact")

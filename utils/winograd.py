@@ -29,7 +29,7 @@ def use_winograd(network: nn.Module) -> None:
     """Have a network's 3 x 3 convolutions of many channels done by Winograd's form where they are called on a CPU.
 
     Modules keep their names and parameters. Whatever does not fit is done as before: other types, odd sizes, autocast,
-    or a machine without a C compiler.
+    what is traced or compiled, or a machine without a C compiler.
     """
     for module in list(network.modules()):
         for name, child in module.named_children():
@@ -55,7 +55,8 @@ class WinogradConv2d(nn.Conv2d):
         """(B, C, H, W) -> (B, K, H, W)."""
         whole = x.numel() and x.shape[2] % 2 == x.shape[3] % 2 == 0  # of tiles
         usual = x.is_cpu and x.dtype == self.weight.dtype and not torch.is_autocast_enabled("cpu")
-        if not (whole and usual and kernels(x.dtype)):
+        traced = type(x) is not Tensor or torch.compiler.is_compiling() or torch.jit.is_tracing()
+        if traced or not (whole and usual and kernels(x.dtype)):
             return super().forward(x)
         bias = x.new_zeros(self.out_channels) if self.bias is None else self.bias
         return _Winograd.apply(x, self.weight, self._frozen_planes(), bias)

@@ -6,6 +6,8 @@ import subprocess
 import pytest
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils.flop_counter import FlopCounterMode
 
 from models import build_model
 from tests import golden
@@ -163,6 +165,25 @@ def test_what_does_not_fit_is_done_as_before(case, monkeypatch):
         same = torch.equal(own(x), conv(x))
     kernels.cache_clear()
     assert same
+
+
+@pytest.mark.parametrize("how", ["export", "trace", "compile", "count"])
+def test_what_is_traced_is_a_convolution(how):
+    """Or a file, or a count, would lack it."""
+    network, x = nn.Sequential(by_winograd(convolution(dtype=torch.float32))), random(1, 64, 4, 4, dtype=torch.float32)
+    if how == "export":
+        seen = {str(node.target) for node in torch.export.export(network, (x,)).graph.nodes}
+        assert "aten.conv2d.default" in seen
+    elif how == "trace":
+        assert "aten::_convolution" in str(torch.jit.trace(network, x).inlined_graph)
+    elif how == "compile":
+        graphs = []
+        torch.compile(network, backend=lambda graph, _: graphs.append(str(graph.graph)) or graph)(x)
+        assert len(graphs) == 1 and "conv2d" in graphs[0]
+    else:
+        with FlopCounterMode(display=False) as counter, FakeTensorMode(allow_non_fake_inputs=True):
+            network(torch.empty(1, 64, 4, 4))
+        assert counter.get_total_flops() == 2 * 64 * 70 * 9 * 16
 
 
 def test_a_network_that_predicts():
