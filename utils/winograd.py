@@ -53,10 +53,9 @@ class WinogradConv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, K, H, W)."""
-        whole = x.numel() and x.shape[2] % 2 == x.shape[3] % 2 == 0  # of tiles
-        usual = x.is_cpu and x.dtype == self.weight.dtype and not torch.is_autocast_enabled("cpu")
         traced = type(x) is not Tensor or torch.compiler.is_compiling() or torch.jit.is_tracing()
-        if traced or not (whole and usual and kernels(x.dtype)):
+        usual = x.is_cpu and x.dtype == self.weight.dtype and not torch.is_autocast_enabled("cpu")
+        if traced or not usual or not kernels(x.dtype) or not x.numel() or x.shape[2] % 2 or x.shape[3] % 2:
             return super().forward(x)
         bias = x.new_zeros(self.out_channels) if self.bias is None else self.bias
         return _Winograd.apply(x, self.weight, self._frozen_planes(), bias)
