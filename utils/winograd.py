@@ -1,4 +1,4 @@
-"""Winograd's form of 3 x 3 convolutions on the CPU, where a C compiler is at hand: sooner, and no less exact.
+"""Winograd's form of 3 x 3 convolutions on the CPU, where gcc is at hand: sooner, and no less exact.
 
 Pixels of the output that lie together have products in common: four of them need 16, and not 36 (Lavin and Gray, Fast
 Algorithms for Convolutional Neural Networks, CVPR 2016, Sec. 4.1). PyTorch multiplies the matrices. What comes before
@@ -29,7 +29,7 @@ def use_winograd(network: nn.Module) -> None:
     """Have a network's 3 x 3 convolutions of many channels done by Winograd's form where they are called on a CPU.
 
     Modules keep their names and parameters. Whatever does not fit is done as before: other types, odd sizes, autocast,
-    what is traced or compiled, or a machine without a C compiler.
+    what is traced or compiled, or a machine without gcc.
     """
     for module in list(network.modules()):
         for name, child in module.named_children():
@@ -152,19 +152,22 @@ def kernels(dtype: torch.dtype) -> Any:
     """What is in winograd.c, for a type of numbers; None where it cannot be compiled.
 
     It is compiled by every process that needs it, for the machine it runs on, which takes less than a second, and
-    leaves nothing behind.
+    leaves nothing behind. Its threads are those of PyTorch's own libgomp, since two such libraries would hinder each
+    other; a PyTorch without one does without this.
     """
-    if dtype not in REALS:
+    threads = sorted((Path(torch.__file__).parent / "lib").glob("libgomp*"))
+    if dtype not in REALS or not threads:
         return None
+    flags = ["-O3", "-march=native", "-fopenmp", "-fPIC", "-shared", "-Wl,--as-needed", f"-DREAL={REALS[dtype]}"]
+    if platform.machine() in ("x86_64", "AMD64"):
+        flags.append("-mprefer-vector-width=512")  # where there are such; twice as fast as half of it
     with TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         path = Path(folder) / "winograd.so"
-        flags = ["-O3", "-march=native", "-fopenmp", "-fPIC", "-shared", f"-DREAL={REALS[dtype]}"]
-        if platform.machine() in ("x86_64", "AMD64"):
-            flags.append("-mprefer-vector-width=512")  # where there are such; twice as fast as half of it
+        command = ["gcc", *flags, "-o", str(path), str(SOURCE), str(threads[0])]
         try:
-            subprocess.run(["cc", *flags, str(SOURCE), "-o", str(path)], check=True, capture_output=True)
+            subprocess.run(command, check=True, capture_output=True, timeout=60)
             library = ctypes.CDLL(str(path))
-        except (OSError, subprocess.CalledProcessError) as error:
+        except (OSError, subprocess.SubprocessError) as error:
             log.debug("convolutions go without Winograd's form: %s", error)
             return None
     where = [ctypes.c_int, *[ctypes.c_ssize_t] * 5]

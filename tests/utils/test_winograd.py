@@ -20,7 +20,7 @@ from utils.winograd import WinogradConv2d, kernels, use_winograd
 @pytest.fixture(autouse=True)
 def compiled():
     if not kernels(torch.float32):
-        pytest.skip("there is no C compiler here")
+        pytest.skip("there is no gcc here, or no libgomp of PyTorch's")
 
 
 def random(*shape, dtype=torch.float64, seed=0):
@@ -156,7 +156,7 @@ def test_what_does_not_fit_is_done_as_before(case, monkeypatch):
     if case == "no compiler":
 
         def missing(*_, **__):
-            raise FileNotFoundError("cc")
+            raise FileNotFoundError("gcc")
 
         monkeypatch.setattr(subprocess, "run", missing)
         kernels.cache_clear()
