@@ -54,20 +54,26 @@ class WinogradConv2d(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, K, H, W)."""
         traced = type(x) is not Tensor or torch.compiler.is_compiling() or torch.jit.is_tracing()
-        usual = x.is_cpu and x.dtype == self.weight.dtype and not torch.is_autocast_enabled("cpu")
-        if traced or not usual or not kernels(x.dtype) or not x.numel() or x.shape[2] % 2 or x.shape[3] % 2:
+        usual = x.is_cpu and x.ndim == 4 and not torch.is_autocast_enabled("cpu")
+        if traced or not usual or not kernels(x.dtype) or not self._takes(x):
             return super().forward(x)
         bias = x.new_zeros(self.out_channels) if self.bias is None else self.bias
         return _Winograd.apply(x, self.weight, self._frozen_planes(), bias)
+
+    def _takes(self, x: Tensor) -> bool:
+        """Whether channels and types agree, and it has whole tiles."""
+        batch, channels, height, width = x.shape
+        same = channels == self.in_channels and all(p.dtype == x.dtype and p.is_cpu for p in self.parameters())
+        return same and batch > 0 < height * width and height % 2 == width % 2 == 0
 
     def _frozen_planes(self) -> Tensor | None:
         """Those of a weight that is not trained, as products of matrices want them, kept until it is another.
 
         Fused optimizers change a weight and leave its version as it was, so for one that is trained nothing is kept.
         """
-        if self.weight.requires_grad:
+        if self.weight.requires_grad or self.weight.is_inference():
             return None
-        version = self.weight.data_ptr(), None if self.weight.is_inference() else self.weight._version
+        version = self.weight.data_ptr(), self.weight._version
         if self._kept[0] != version:
             with torch.inference_mode(False):
                 self._kept = version, weight_planes(self.weight).transpose(1, 2).contiguous().transpose(1, 2)
@@ -98,12 +104,13 @@ class _Winograd(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
         of_x = of_weight = of_bias = None
-        if ctx.needs_input_grad[0]:  # a convolution by the same weights, turned by 180 degrees
-            of_x = _convolve(gradient, weight_planes(weight), x.new_zeros(x.shape[1]), turned=True)
-        if ctx.needs_input_grad[1]:
-            of_weight = _gradient_of_weight(x, gradient)
-        if ctx.needs_input_grad[3]:
-            of_bias = gradient.sum((0, 2, 3))
+        with torch.autocast("cpu", enabled=False):
+            if ctx.needs_input_grad[0]:  # a convolution by the same weights, turned by 180 degrees
+                of_x = _convolve(gradient, weight_planes(weight), x.new_zeros(x.shape[1]), turned=True)
+            if ctx.needs_input_grad[1]:
+                of_weight = _gradient_of_weight(x, gradient)
+            if ctx.needs_input_grad[3]:
+                of_bias = gradient.sum((0, 2, 3))
         return of_x, of_weight, None, of_bias
 
 
@@ -111,13 +118,13 @@ def _convolve(x: Tensor, planes: Tensor, bias: Tensor, turned: bool = False) -> 
     """(B, C, H, W) by planes (16, C, K), plus a bias, (K,) -> (B, K, H, W)."""
     run, x = kernels(x.dtype), _channels_last(x)
     (inputs, outputs), zeros = planes.shape[1:], x.new_zeros(planes.shape[1])
-    y = x.new_empty(*x.shape[:3], outputs)
+    y = torch.empty(len(x), outputs, *x.shape[1:3], dtype=x.dtype, memory_format=torch.channels_last)
     for chunk in _chunks(x, outputs):
         seen = x.new_empty(16, chunk[2], inputs)
         run.input_planes(*chunk, inputs, turned, x.data_ptr(), zeros.data_ptr(), seen.data_ptr())
         products = torch.bmm(seen, planes)
         run.output_pixels(*chunk, outputs, turned, products.data_ptr(), bias.data_ptr(), y.data_ptr())
-    return y.permute(0, 3, 1, 2)
+    return y  # no view, or nothing could be done in place behind it
 
 
 def _gradient_of_weight(x: Tensor, gradient: Tensor) -> Tensor:
@@ -161,15 +168,15 @@ def kernels(dtype: torch.dtype) -> Any:
     flags = ["-O3", "-march=native", "-fopenmp", "-fPIC", "-shared", "-Wl,--as-needed", f"-DREAL={REALS[dtype]}"]
     if platform.machine() in ("x86_64", "AMD64"):
         flags.append("-mprefer-vector-width=512")  # where there are such; twice as fast as half of it
-    with TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        path = Path(folder) / "winograd.so"
-        command = ["gcc", *flags, "-o", str(path), str(SOURCE), str(threads[0])]
-        try:
-            subprocess.run(command, check=True, capture_output=True, timeout=60)
+    try:
+        with TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+            path = Path(folder) / "winograd.so"
+            command = ["gcc", *flags, "-o", str(path), str(SOURCE), str(threads[0])]
+            subprocess.run(command, check=True, capture_output=True, timeout=20)  # other processes wait longer
             library = ctypes.CDLL(str(path))
-        except (OSError, subprocess.SubprocessError) as error:
-            log.debug("convolutions go without Winograd's form: %s", error)
-            return None
+    except (OSError, subprocess.SubprocessError) as error:
+        log.debug("convolutions go without Winograd's form: %s", getattr(error, "stderr", None) or error)
+        return None
     where = [ctypes.c_int, *[ctypes.c_ssize_t] * 5]
     library.input_planes.argtypes = [*where, ctypes.c_int, *[ctypes.c_void_p] * 3]
     library.output_pixels.argtypes = [*where, ctypes.c_int, *[ctypes.c_void_p] * 3]

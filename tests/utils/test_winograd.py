@@ -140,6 +140,26 @@ def test_other_convolutions_stay(options):
     assert network[0] is conv
 
 
+def test_what_is_done_in_place_behind_it():
+    """As by AMFNet's ReLUs once normalisations are folded."""
+    own, x = by_winograd(convolution()), random(1, 64, 4, 4).requires_grad_()
+    expected = torch.autograd.grad(own(x).relu().sum(), x)[0]
+    assert torch.equal(torch.autograd.grad(nn.ReLU(inplace=True)(own(x)).sum(), x)[0], expected)
+
+
+def test_backward_within_autocast():
+    own, x = by_winograd(convolution(dtype=torch.float32)), random(1, 64, 4, 4, dtype=torch.float32).requires_grad_()
+    y = own(x)
+    with torch.autocast("cpu", torch.bfloat16):
+        within = torch.autograd.grad(y.sum(), x, retain_graph=True)[0]
+    assert torch.equal(within, torch.autograd.grad(y.sum(), x)[0])
+
+
+def test_wrong_channels_are_refused():
+    with pytest.raises(RuntimeError, match="channels"):
+        by_winograd(convolution())(random(1, 63, 4, 4))
+
+
 @torch.inference_mode()
 def test_a_network_that_was_made_in_inference_mode():
     conv, x = convolution().requires_grad_(False), random(1, 64, 4, 4)
