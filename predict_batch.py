@@ -11,7 +11,6 @@ if __name__ == "__main__":  # --help and wrong flags are answered before PyTorch
 import hashlib
 import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,13 +20,13 @@ import torch
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from datasets.label_counts import refuse_other_codes
+from datasets.label_counts import decide_alone, decide_to_predict, mask_reading
 from datasets.layouts import FOLDERS, has_split, list_images
 from datasets.measurements import overruled
 from datasets.open_pair import OpenPair
 from datasets.pairs import Pair, find_pairs, fingerprint, image_fingerprint, match_pairs, refuse_inside
 from datasets.raster import WindowedImage, read_label
-from datasets.reading import Reading, as_rgb, reading_from
+from datasets.reading import MASKS, Reading, as_rgb, labels_of, reading_from, with_codes
 from datasets.threads import threaded
 from utils.change_map import OVERLAY, PALETTES, draw_legend
 from utils.config import BandConfig
@@ -183,13 +182,10 @@ def how_to_read(config: BandConfig, predictor: ChangePredictor, pairs: Sequence[
         ValueError: that makes other than as many channels as the network takes, or labels are coded otherwise.
     """
     reading = overruled(reading_from(predictor.about.get("reading")), pairs, config.bands, config.scale)
-    codes = {"change_value": config.change_value, "ignore_value": config.ignore_value}
-    reading = replace(reading, **{name: value for name, value in codes.items() if value is not None})
+    reading = with_codes(reading, config.change_value, config.ignore_value, config.change_from)
     if reading.channels != predictor.channels:
         raise ValueError(f"{reading.channels} bands, but this network takes {predictor.channels}; say which: --bands")
-    if config.change_value is None:
-        refuse_other_codes(pairs, reading)
-    return reading
+    return decide_to_predict(pairs, reading)
 
 
 def protocol_of(
@@ -237,7 +233,7 @@ def thumbnails(pair: Pair, reading: Reading, output: Path, files: Collection[str
         images["after"] = shrunk(scene.picture, scene.size, SIDE)
     for kind, folder in (("map", "mask"), ("error", "error")):
         if (path := f"{folder}/{pair.name}.png") in files:
-            with WindowedImage(output / path, grey=kind == "map") as image:
+            with WindowedImage(output / path, MASKS, label=kind == "map") as image:
                 images[kind] = shrunk(image.read, image.size, SIDE, mixed=kind == "map")
     return images
 
@@ -251,8 +247,7 @@ def score_masks(config: PredictConfig) -> int:
     assert config.label
     if len(dict(config.masks)) < len(config.masks):
         raise ValueError("--masks: two folders of one name; call them NAME=DIR")
-    reading = Reading(change_value=config.change_value, ignore_value=config.ignore_value)
-    found = mask_scores(config.label, dict(config.masks), reading, config.num_workers or 1)
+    found = mask_scores(config.label, dict(config.masks), labels_of(config), config.num_workers or 1)
     table = {name: values for name, (_, _, values) in found.items()}
     log.info("%s", score_table(table, SCORES))
     if config.output:
@@ -271,9 +266,10 @@ def mask_scores(
         ValueError: no mask that has a label, or sizes that differ.
     """
     labels = {path.stem: path for path in list_images(label)}
+    reading = decide_alone(list(labels.values()), reading)
 
-    def counts_of(paths: tuple[Path, Path]) -> torch.Tensor:
-        changed, truth = read_label(paths[0]) == 1, read_label(paths[1], reading)
+    def counts_of(paths: tuple[Path, Path], how: Reading) -> torch.Tensor:
+        changed, truth = read_label(paths[0], how) == 1, read_label(paths[1], reading)
         if changed.shape != truth.shape:
             sizes = " and ".join("{} x {}".format(*each.shape) for each in (changed, truth))
             raise ValueError(f"{paths[0]}: mask and label differ in size, {sizes}")
@@ -286,7 +282,8 @@ def mask_scores(
             raise ValueError(f"{folder}: no mask is called like a label of {label}")
         if len(both) < len(labels):
             log.warning("%s: masks of %d of %d labels; only these are scored", name, len(both), len(labels))
-        counts = torch.stack(list(threaded(counts_of, both, workers))).sum(0)
+        how = mask_reading([path for path, _ in both])
+        counts = torch.stack(list(threaded(partial(counts_of, how=how), both, workers))).sum(0)
         found[name] = (len(both), len(labels), scores(counts))
     return found
 

@@ -27,12 +27,12 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from datasets.catalog import STATISTICS, Statistics
 from datasets.change_pairs import ChangePairs, check_sizes, same_size_batches
 from datasets.held_out import hold_out, warn_of_overlap
-from datasets.label_counts import LabelCounts, count_changed
+from datasets.label_counts import LabelCounts, collect, count_changed, decide
 from datasets.layouts import has_split
 from datasets.measurements import choose_reading, measure_statistics
 from datasets.pairs import Pair, find_pairs, fingerprint, image_fingerprint, refuse_inside
 from datasets.pfbs import PFBSSampler
-from datasets.reading import Reading, reading_from
+from datasets.reading import Reading, labels_of, reading_from
 from datasets.recognition import introduce, recognise, set_statistics
 from datasets.tile_cache import TileCache, open_cache
 from datasets.transforms import build_augmentation
@@ -172,6 +172,7 @@ def open_data(config: TrainConfig, divisor: int, last: Checkpoint | None, folder
     pairs = find_pairs(config.data_root, "train", folders=config.folders)
     reading = reading_of(config, pairs, last)
     counts = LabelCounts(reading, folder / COUNTS)
+    reading = decide(collect(pairs, counts), reading)
     changed = count_changed(pairs, reading, counts)
     if config.select_on == "test" or has_split(config.data_root, "val"):
         selected_on = config.select_on
@@ -211,7 +212,7 @@ def reading_of(config: TrainConfig, pairs: Sequence[Pair], last: Checkpoint | No
     """How the run reads its files; a resumed run reads them as it did."""
     if last:
         return reading_from(last["reading"])
-    return choose_reading(pairs, config.bands, config.scale, config.change_value, config.ignore_value)
+    return choose_reading(pairs, config.bands, config.scale, labels_of(config))
 
 
 def statistics_of(config: TrainConfig, pairs: Sequence[Pair], reading: Reading, name: str) -> Statistics:

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -10,30 +11,17 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, get_worker_info
 
+from datasets.open_pair import OpenPair, read_pair
 from datasets.pairs import Pair
 from datasets.pfbs import Draw
-from datasets.raster import PLAIN, image_size, read_image, read_label
-from datasets.reading import IGNORE, Reading
+from datasets.raster import PLAIN
+from datasets.reading import Reading
 from datasets.scenes import draw_scene
 from datasets.threads import threaded
 from datasets.transforms import Augmentation, Sample
 
 DECODERS = 2  # threads of one process that read a batch; Pillow decodes outside the interpreter lock
 Arrays = tuple[np.ndarray, np.ndarray, np.ndarray]
-
-
-def read_sample(pair: Pair, reading: Reading = PLAIN) -> Arrays:
-    """Read before and after, uint8 (H, W, channels), and the mask, uint8 (H, W); without a label it is all IGNORE.
-
-    Raises:
-        ValueError: a file cannot be read, or the sizes differ.
-    """
-    before, after = read_image(pair.before, reading), read_image(pair.after, reading)
-    mask = read_label(pair.label, reading) if pair.label else np.full(before.shape[:2], IGNORE, np.uint8)
-    if not before.shape[:2] == after.shape[:2] == mask.shape:
-        sizes = " / ".join(f"{a.shape[0]} x {a.shape[1]}" for a in (before, after, mask))
-        raise ValueError(f"{pair.before}: before, after and label differ in size ({sizes}); cut them alike")
-    return before, after, mask
 
 
 class ChangePairs(Dataset):
@@ -61,7 +49,7 @@ class ChangePairs(Dataset):
             pairs: what the indices count.
             augmentation: of draws.
             reading: how files become pixels.
-            cached: gives what `read_sample` would, without opening files; a TileCache.
+            cached: gives what `read_pair` would, without opening files; a TileCache.
 
         Raises:
             ValueError: scenes are to be drawn, and images have other than three bands.
@@ -94,14 +82,14 @@ class ChangePairs(Dataset):
 
     def _read(self, index: int) -> Sample:
         pair = self.pairs[index]
-        arrays = self.cached(pair) if self.cached else read_sample(pair, self.reading)
+        arrays = self.cached(pair) if self.cached else read_pair(pair, self.reading)
         before, after, mask = (torch.from_numpy(array) for array in arrays)
         return before.permute(2, 0, 1), after.permute(2, 0, 1), mask
 
     def _drawn(self, index: int, rng: np.random.Generator) -> Sample:
         """A scene of the demo's kind, as large as what is trained on."""
         size = self.augmentation.crop_size
-        height, width = (size, size) if size else image_size(self.pairs[index].before, self.reading)
+        height, width = (size, size) if size else size_of(self.pairs[index], self.reading)
         scene = draw_scene(int(rng.integers(2**63)), max(height, width))
         before, after, mask = (torch.tensor(array[:height, :width]) for array in scene)
         return before.permute(2, 0, 1), after.permute(2, 0, 1), mask // 255
@@ -153,6 +141,13 @@ def _empty(shape: tuple[int, ...], shared: bool) -> Tensor:
     return torch.empty(0, dtype=torch.uint8).set_(storage)
 
 
+def size_of(pair: Pair, reading: Reading = PLAIN) -> tuple[int, int]:
+    """(height, width) of a pair, from its headers; errors as `OpenPair` and `OpenPair.check_scale`."""
+    with OpenPair(pair, reading) as opened:
+        opened.check_scale()
+        return opened.size
+
+
 def check_sizes(
     pairs: Sequence[Pair], divisor: int, alike: bool, reading: Reading = PLAIN, crop_size: int = 0
 ) -> list[tuple[int, int]]:
@@ -172,19 +167,10 @@ def check_sizes(
     Raises:
         ValueError: the first file that does not fit, and what to do.
     """
-
-    def sizes_of(pair: Pair) -> list[tuple[int, int]]:
-        dates = [image_size(path, reading) for path in (pair.before, pair.after)]
-        return dates + ([image_size(pair.label, label=True)] if pair.label else [])
-
     if crop_size % divisor:
         raise ValueError(f"--crop-size {crop_size}: this network takes multiples of {divisor}")
-    sizes = list(threaded(sizes_of, pairs))
-    for pair, found in zip(pairs, sizes, strict=True):
-        height, width = found[0]
-        if len(set(found)) > 1:
-            listed = " / ".join(f"{h} x {w}" for h, w in found)
-            raise ValueError(f"{pair.before}: before, after and label differ in size ({listed}); cut them alike")
+    sizes = list(threaded(partial(size_of, reading=reading), pairs))
+    for pair, (height, width) in zip(pairs, sizes, strict=True):
         if crop_size:
             if min(height, width) < crop_size:
                 raise ValueError(
@@ -196,13 +182,13 @@ def check_sizes(
                 f"{pair.before}: {height} x {width} pixels, but this network takes multiples of {divisor}; "
                 f"cut the images to tiles: python -m tools.prepare_tiles (never resize them)"
             )
-        if alike and found[0] != sizes[0][0]:
-            first = "{} x {}".format(*sizes[0][0])
+        if alike and (height, width) != sizes[0]:
+            first = "{} x {}".format(*sizes[0])
             raise ValueError(
                 f"{pair.before}: {height} x {width} pixels among tiles of {first}; cut all to tiles of one size: "
                 f"python -m tools.prepare_tiles"
             )
-    return [found[0] for found in sizes]
+    return sizes
 
 
 def same_size_batches(sizes: Sequence[tuple[int, int]], batch_size: int) -> list[list[int]]:

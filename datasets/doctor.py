@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from datasets.findings import Finding, value_shares
-from datasets.label_counts import changed_pixels, known_levels
+from datasets.findings import Finding
+from datasets.label_counts import LabelFacts, changed_pixels, decide_split, known_codes, shares
 from datasets.layouts import SPLITS, Names, SplitFiles, has_split, list_split
 from datasets.measurements import histogram_statistics
-from datasets.pair_facts import ImageFacts, PairFacts, is_constant, pixel_digests, read_facts
+from datasets.pair_facts import PairFacts, pixel_digests, read_facts
 from datasets.raster import PLAIN
-from datasets.reading import Reading
+from datasets.reading import Reading, code_name
 from datasets.recognition import count_remark
 from datasets.threads import threaded
 
@@ -50,10 +50,10 @@ class Examination:
     sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
     modes: Counter[str] = field(default_factory=Counter)
     examples: dict[object, Path] = field(default_factory=dict)  # a size or a mode: the first image that has it
-    label_levels: np.ndarray = field(default_factory=lambda: np.zeros(256, np.int64))
-    highest: dict[str, int] = field(default_factory=dict)  # name: the highest known value of its label
+    labels: dict[Path, LabelFacts] = field(default_factory=dict)
     shares: dict[str, float] = field(default_factory=dict)  # name: changed share of its label
     changed: int = 0
+    known_pixels: int = 0  # of all labels, where both dates are known, too
     windows: dict[Path, tuple[bytes, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -71,14 +71,27 @@ class Examination:
                 self.modes[image.mode] += 1
                 self.examples.setdefault(image.size, image.path)
                 self.examples.setdefault(image.mode, image.path)
-        if "label" in facts.images:
-            label = facts.images["label"]
-            changed, known = changed_pixels(label.levels, self.reading), known_levels(label.levels, self.reading)
-            self.findings += label_findings(label, known, changed, self.reading)
-            self.label_levels += label.levels
-            self.highest[facts.name] = int(np.flatnonzero(known).max(initial=0))
-            self.shares[facts.name] = changed / max(int(known.sum()), 1)
+        if facts.label and facts.label_path:
+            self.labels[facts.label_path] = facts.label
+
+    def judge_labels(self) -> None:
+        """Settle which code means changed, and count by it; until then nothing is known of change."""
+        if not self.labels:
+            return
+        try:
+            self.reading = decide_split(self.labels, self.reading)
+        except ValueError as error:
+            self.findings.append(Finding("label codes", self.split.name, str(error)))
+            return
+        names = {files["label"]: name for name, files in self.split.files.items() if "label" in files}
+        for path, label in self.labels.items():
+            known = sum(known_codes(label.counted, self.reading).values())
+            changed = changed_pixels(label.counted, self.reading)
+            if known and changed == known:
+                self.findings.append(Finding("all changed", str(path), shares(label.counted)))
+            self.shares[names[path]] = changed / max(known, 1)
             self.changed += changed
+            self.known_pixels += known
 
     @property
     def usual_size(self) -> tuple[int, int] | None:
@@ -95,21 +108,18 @@ class Examination:
         """Changed pixels among all pixels of all labels; None without labels."""
         return self.changed / max(self.known_pixels, 1) if self.shares else None
 
-    @property
-    def known_pixels(self) -> int:
-        """Pixels of all labels, without those that are unknown."""
-        return int(known_levels(self.label_levels, self.reading).sum())
-
     def summary(self) -> dict[str, Any]:
         """All of it as primitives: fractions, and mean and std a date and channel in [0, 1]."""
-        total = max(int(self.label_levels.sum()), 1)
-        values = np.flatnonzero(self.label_levels).tolist()
+        codes: Counter[int] = Counter()
+        for label in self.labels.values():
+            codes.update(label.known)
+        total = max(sum(codes.values()), 1)
         known = all(self.levels.sum((1, 2)))
         return {
             "pairs": len(self.split.complete),
             "sizes": {_as_text(size): count for size, count in self.sizes.most_common()},
             "modes": dict(self.modes.most_common()),
-            "label_values": {str(value): int(self.label_levels[value]) / total for value in values},
+            "label_values": {code_name(code): pixels / total for code, pixels in sorted(codes.items())},
             "changed_share": self.changed_share,
             "changed_pixels": self.changed,
             "known_pixels": self.known_pixels,
@@ -182,9 +192,7 @@ def examine(
         for facts in part:
             result.add(facts)
         tick(len(part))
-    if reading.change_value is None and _two_codes(known_levels(result.label_levels, reading)):
-        # the split's error asks what 1 and 255 mean; 1 is no grey value beside it
-        result.findings = [finding for finding in result.findings if finding.kind != "grey labels"]
+    result.judge_labels()
     result.findings += split_findings(result)
     return result
 
@@ -194,36 +202,22 @@ def pair_findings(facts: PairFacts) -> Iterator[Finding]:
     yield from (Finding("unreadable", str(path), what) for path, what in facts.unreadable.items())
     images = facts.images
     dates = [images[role] for role in DATES if role in images]
-    sizes = {image.size for image in images.values()}
-    if len(sizes) > 1:
-        listed = ", ".join(f"{role} {image.size[0]} x {image.size[1]}" for role, image in images.items())
-        yield Finding("sizes in a pair", str(next(iter(images.values())).path), listed)
+    if facts.problem:
+        kind = (
+            "sizes in a pair"
+            if len({image.size for image in dates}) > 1 or "differs in size" in facts.problem
+            else "pair"
+        )
+        yield Finding(kind, str(dates[0].path) if dates else facts.name, facts.problem)
+    if facts.unknown:
+        yield Finding("all unknown", str(dates[0].path), "no pixel is known at both dates and in the label")
     for image in dates:
-        if not image.windows and is_constant(image.levels):  # one that has windows is not constant
-            colour = ", ".join(str(channel.argmax()) for channel in image.levels)
-            yield Finding("constant image", str(image.path), f"every pixel is ({colour})")
+        if image.constant:
+            yield Finding("constant image", str(image.path), "every pixel has one colour")
     if len(dates) == 2 and dates[0].mode != dates[1].mode:
         yield Finding("modes in a pair", str(dates[0].path), f"before {dates[0].mode}, after {dates[1].mode}")
-    if facts.identical and not is_constant(dates[0].levels):
+    if facts.identical and not dates[0].constant:
         yield Finding("identical dates", str(dates[0].path), "before and after have the same pixels")
-
-
-def label_findings(label: ImageFacts, known: np.ndarray, changed: int, reading: Reading) -> Iterator[Finding]:
-    """What is wrong with one label's values, given the counts of those that are known, and the changed pixels."""
-    values, total = np.flatnonzero(known), int(known.sum())
-    if not total:
-        yield Finding("all unknown", str(label.path), value_shares(label.levels))
-        return
-    if reading.change_value is None and 1 < values.max() < 128:
-        yield Finding("label codes", str(label.path), f"{value_shares(label.levels)}: no value is read as changed")
-        return
-    other = values[(values != 0) & (values != 255)] if reading.change_value is None and values.max() > 1 else values[:0]
-    if len(other):
-        listed = ", ".join(map(str, other[:10].tolist())) + (", ..." if len(other) > 10 else "")
-        what = f"{len(other)} values besides 0 and 255 ({listed}) in {known[other].sum()} of {total} pixels"
-        yield Finding("grey labels", str(label.path), what)
-    if changed == total:
-        yield Finding("all changed", str(label.path), value_shares(label.levels))
 
 
 def split_findings(result: Examination) -> Iterator[Finding]:
@@ -231,20 +225,9 @@ def split_findings(result: Examination) -> Iterator[Finding]:
     name = result.split.name
     yield from _odd_ones("sizes of tiles" if name == "train" else "sizes of images", result.sizes, result.examples)
     yield from _odd_ones("modes in the split", result.modes, result.examples)
-    reading, known = result.reading, known_levels(result.label_levels, result.reading)
-    small = [label for label, high in result.highest.items() if high == 1]
-    if reading.change_value is None and small and known[128:].any() and not _two_codes(known):
-        what = f"{len(small)} labels end at 1, read as changed; others reach 128 and more (first {small[0]!r})"
-        yield Finding("mixed label codes", name, what)
-    elif reading.change_value is None and _two_codes(known):
-        yield Finding("mixed label codes", name, f"does 1 or 255 mean changed? {value_shares(known)}")
     if result.shares and not result.changed:
-        what = f"no changed pixel in {len(result.shares)} labels; values {value_shares(result.label_levels)}"
+        what = f"no changed pixel in {len(result.shares)} labels"
         yield Finding("no change" if name == "train" else "nothing to find", name, what)
-
-
-def _two_codes(levels: np.ndarray) -> bool:
-    return {1, 255} <= set(np.flatnonzero(levels).tolist()) <= {0, 1, 255}
 
 
 def _odd_ones(kind: str, counts: Counter[Any], examples: Mapping[object, Path]) -> Iterator[Finding]:

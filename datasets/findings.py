@@ -3,8 +3,6 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 ERROR, WARNING = "error", "warning"
 
 # kind: (severity, what to do); an error makes training or scores wrong or impossible
@@ -17,18 +15,14 @@ KINDS: dict[str, tuple[str, str]] = {
     "unreadable": (ERROR, "fetch or convert the file again, or remove it with its partners"),
     "sizes in a pair": (ERROR, "cut before, after and label alike; never resize a label"),
     "sizes of tiles": (ERROR, "cut all training tiles to one size"),
-    "label codes": (ERROR, "say --change-value N, the value that means changed, or recode: 0 unchanged, 255 changed"),
-    "mixed label codes": (
-        ERROR,
-        "use one code for all: 0 unchanged, 255 changed; say --ignore-value 255 where 255 means unknown",
-    ),
+    "pair": (ERROR, "mend or remove the pair; its files cannot be read together"),
+    "label codes": (ERROR, "use one code for all, 0 unchanged and 255 changed, or name the codes by flags"),
     "no change": (ERROR, "look at the labels: a network cannot learn change from a split without any"),
     "no labels": (ERROR, "add the label folder; training needs it"),
     "leak": (ERROR, "remove these images, and their partners, from one of the two splits"),
     "sizes of images": (WARNING, "say with every score whether whole images or tiles were scored"),
     "modes in a pair": (WARNING, "make sure both dates show the same channels; grey is read as three equal ones"),
     "modes in the split": (WARNING, "make sure these belong here; grey is read as three equal channels"),
-    "grey labels": (WARNING, "below 128 is read as unchanged, from 128 on as changed; recode if that is wrong"),
     "all unknown": (WARNING, "remove the pair: neither training nor scores count any of its pixels"),
     "all changed": (WARNING, "look at the label: every pixel is changed"),
     "constant image": (WARNING, "remove the pair if this is no-data"),
@@ -72,13 +66,6 @@ def finding_lines(findings: Sequence[Finding], most: int = 10) -> Iterator[str]:
             yield from (f"  {finding.where}: {finding.what}" for finding in of_kind[:most])
         if len(of_kind) > most:
             yield f"  ... and {len(of_kind) - most} more (--json FILE has all)"
-
-
-def value_shares(levels: np.ndarray, most: int = 6) -> str:
-    """The most frequent values and their shares, as text."""
-    values = sorted(np.flatnonzero(levels).tolist(), key=lambda value: -levels[value])
-    shown = ", ".join(f"{value}: {percent(levels[value] / levels.sum())}" for value in values[:most])
-    return shown + (f" and {len(values) - most} more" if len(values) > most else "")
 
 
 def percent(share: float) -> str:

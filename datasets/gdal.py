@@ -1,8 +1,8 @@
-"""What Pillow cannot read goes through rasterio, which is optional; whatever is wrong with a file, its name is said."""
+"""Reads through rasterio, which is optional, what Pillow cannot; errors name the file."""
 
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -11,18 +11,33 @@ from typing import Any
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from utils.tiling import Window
+from datasets.reading import colour_codes
+from utils.tiling import Grid, Window
 
 PILLOW_LIMIT = 2**26  # pixels decoded at once where windows cannot be read: 8192 x 8192, 0.2 GB as RGB
 BLOCK_LIMIT = 2**26  # pixels of one stored block, which GDAL decodes whole, however small the window
 CACHE = 64 * 2**20  # bytes of decoded blocks, of all open files together; GDAL would take 5 % of the machine's memory
 BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)  # raised at a header with very many pixels
-GDAL = {"GDAL_CACHEMAX": CACHE, "GDAL_ERROR_ON_LIBJPEG_WARNING": True}  # else missing JPEG data would read as grey
+GDAL = {  # missing JPEG data is an error, not grey pixels; CMYK stays CMYK, so that it is seen
+    "GDAL_CACHEMAX": CACHE, "GDAL_ERROR_ON_LIBJPEG_WARNING": True, "GDAL_JPEG_TO_RGB": "NO",
+}  # fmt: skip
 GEO = "pip install -r requirements-geo.txt"
+COLOURS = ("gray", "red", "palette", "undefined")  # of a first band that is grey, RGB or an index
+OPAQUE = 0.99  # share of 0 and 255 from which on a TIFF's alpha band is taken for transparency
 
 
 class Unsuitable(ValueError):
     """A file that is whole, but not of a kind that is read here."""
+
+
+class OtherColours(Unsuitable):
+    """A file of colours other than grey or RGB."""
+
+    def __init__(self, path: Path, colours: str) -> None:
+        super().__init__(
+            f"{path}: colours are {colours}, not RGB; convert the file, for example with Pillow: "
+            f"image.convert('RGB').save(path)"
+        )
 
 
 @contextmanager
@@ -33,7 +48,7 @@ def named(path: Path) -> Iterator[None]:
     except (FileNotFoundError, PermissionError, Unsuitable):
         raise
     except UnidentifiedImageError as error:
-        kinds = "8-bit PNG, JPEG, BMP, TIFF"
+        kinds = "8-bit PNG, JPEG, BMP, TIFF, WebP, JPEG 2000"
         raise ValueError(f"{path}: no image that can be read here ({kinds}); convert or replace the file") from error
     except (*BOMBS, MemoryError) as error:
         raise ValueError(f"{path}: too many pixels to open at once; cut the image into tiles") from error
@@ -73,22 +88,245 @@ def open_dataset(path: Path) -> Any:
         return dataset
 
 
-def read_bands(dataset: Any, path: Path, window: Window, bands: Sequence[int]) -> np.ndarray:
-    """A window of some bands of an open rasterio dataset, (bands, h, w), in the file's own type."""
-    rasterio = installed()
-    assert rasterio is not None
-    part = rasterio.windows.Window(window.left, window.top, window.width, window.height)
-    with named(path), rasterio.Env(**GDAL):
-        return dataset.read(list(bands), window=part)
+class GdalFile:
+    """An image or label that GDAL reads window by window, as it is stored: not turned, not placed.
+
+    Attributes:
+        size: (height, width) as stored.
+        kind: number of bands and their type, (3, "uint8").
+        dataset: of rasterio.
+        gaps: whether pixels may be unknown.
+        nodata: the value that means no data, where all bands that are read have one and the same; None: none.
+    """
+
+    def __init__(self, path: Path, bands: Sequence[int] = (), label: bool = False, indices: bool = False) -> None:
+        """Read the header.
+
+        Args:
+            path: the file.
+            bands: bands to read, counted from 1; none: grey or RGB.
+            label: whether to read the codes of a label; then without bands.
+            indices: whether the codes of a palette are its indices.
+
+        Raises:
+            ValueError: damaged, or of other bands or types.
+        """
+        self.path, self.label, self.indices = path, label, indices
+        self.dataset = dataset = open_dataset(path)
+        try:
+            self.size, self.kind = (dataset.height, dataset.width), (dataset.count, dataset.dtypes[0])
+            self._by_band = bool(bands)
+            self._check(bands)
+            self._bands = list(bands) or ([1, 2, 3] if dataset.count > 2 else [1])
+            structure = dataset.tags(ns="IMAGE_STRUCTURE") | dataset.tags(self._bands[0], ns="IMAGE_STRUCTURE")
+            self._bits = int(structure.get("NBITS", 0))
+            self.palette = not bands and dataset.colorinterp[0].name == "palette"
+            self._colours = self._lookup() if self.palette else None
+            self._inverted = structure.get("MINISWHITE") == "YES" and not self.palette
+            self._alpha = self._transparency(bands)
+            flags = [{flag.name for flag in dataset.mask_flag_enums[band - 1]} for band in self._bands]
+            self._masked = any("per_dataset" in found and "alpha" not in found for found in flags)
+            self._nodata = [dataset.nodatavals[band - 1] for band in self._bands]
+            self.nodata = self._nodata[0] if len(set(self._nodata)) == 1 else None
+            floats = np.issubdtype(np.dtype(dataset.dtypes[self._bands[0] - 1]), np.inexact)
+            clear = self._colours is not None and bool((self._colours[:, 3] == 0).any())
+            tagged = any(value is not None for value in self._nodata)
+            self.gaps = bool(self._alpha or self._masked or tagged or floats or clear)
+        except BaseException:
+            dataset.close()
+            raise
+
+    def close(self) -> None:
+        """Close the file."""
+        self.dataset.close()
+
+    @property
+    def grid(self) -> Grid | None:
+        """Where its pixels lie; errors as `placement`."""
+        from datasets.georeference import placement
+
+        return placement(self.dataset, self.path)
+
+    def _check(self, bands: Sequence[int]) -> None:
+        dataset, problem = self.dataset, ""
+        types = {dataset.dtypes[band - 1] for band in bands if band <= dataset.count} or set(dataset.dtypes)
+        if bands and max(bands) > dataset.count:
+            problem = f"{dataset.count} bands, but band {max(bands)} is asked for; see --bands"
+        elif any("complex" in kind for kind in types):
+            problem = "complex pixels; convert them to amplitude first"
+        elif dataset.colorinterp[0].name == "cyan":
+            raise OtherColours(self.path, "CMYK")
+        elif bands and len(types) > 1:
+            problem = f"bands of {' and '.join(sorted(types))}; convert the file to one of them"
+        elif self.label and (
+            dataset.count > 4
+            or dataset.colorinterp[0].name not in COLOURS
+            or (dataset.count > 2 and set(dataset.dtypes) != {"uint8"})
+        ):
+            problem = (
+                f"{dataset.count} bands of {dataset.dtypes[0]} are no label; a label has one channel, or 8-bit colours"
+            )
+        elif not (bands or self.label) and (
+            set(dataset.dtypes) != {"uint8"} or dataset.count > 4 or dataset.colorinterp[0].name not in COLOURS
+        ):
+            problem = too_deep(dataset.count, dataset.dtypes[0])
+        if problem:
+            raise Unsuitable(f"{self.path}: {problem}")
+
+    def _lookup(self) -> np.ndarray:
+        """Red, green, blue and opacity of each index, uint8 (n, 4)."""
+        colours = self.dataset.colormap(1)
+        table = np.zeros((max(256, *(index + 1 for index in colours)), 4), np.uint8)
+        table[:, 3] = 255
+        table[list(colours)] = list(colours.values())
+        return table
+
+    def _transparency(self, bands: Sequence[int]) -> int:
+        """Number of the band that says what is transparent, 0 if there is none.
+
+        A band that was asked for is a band. Programs tag a fourth band of any content as alpha; one that holds more
+        than a few values between 0 and 255, looked at in nine places, is no transparency.
+        """
+        alpha = [number for number, colour in enumerate(self.dataset.colorinterp, 1) if colour.name == "alpha"]
+        if not alpha or set(alpha) & set(bands):
+            return 0
+        if self.dataset.driver == "GTiff" and not all_or_nothing(self._samples(alpha)):
+            return 0
+        return alpha[0]
+
+    def _samples(self, bands: Sequence[int]) -> np.ndarray:
+        """Values in nine places, one dimension."""
+        return np.concatenate([self._raw(window, bands).ravel() for window in nine_places(self.size)])
+
+    def _raw(self, window: Window, bands: Sequence[int]) -> np.ndarray:
+        """(bands, h, w) in the file's own type."""
+        rasterio = installed()
+        assert rasterio is not None
+        part = rasterio.windows.Window(window.left, window.top, window.width, window.height)
+        with named(self.path), rasterio.Env(**GDAL):
+            return self.dataset.read(list(bands), window=part)
+
+    def read(self, window: Window) -> tuple[np.ndarray, np.ndarray | None]:
+        """Read a window: values (h, w, bands), or codes (h, w) of a label, and where they are data, None: everywhere.
+
+        Raises:
+            ValueError: damaged or truncated.
+        """
+        raw = self._raw(window, self._bands)
+        known = self._known(raw, window) if self.gaps else None
+        if self._inverted and np.issubdtype(raw.dtype, np.unsignedinteger):
+            raw = (2 ** (self._bits or 8 * raw.dtype.itemsize) - 1 - raw).astype(raw.dtype)
+        if self._bits in (2, 4) and not (self._by_band or self.palette):  # as Pillow has it
+            raw = raw * np.uint8(255 // (2**self._bits - 1))
+        if self._colours is not None and not (self.indices and self._bits != 1):
+            raw = self._colours[raw[0], :3].transpose(2, 0, 1)
+        return (self._codes(raw) if self.label else self._pixels(raw)), known
+
+    def _known(self, raw: np.ndarray, window: Window) -> np.ndarray:
+        """Where a window holds data, bool (h, w).
+
+        No data is where no band has any for 8-bit values and a nodata value of 0, since dark or bright pixels reach
+        these in single bands; for all other values it is where any band lacks data.
+        """
+        floats = np.issubdtype(raw.dtype, np.inexact)
+        known = np.isfinite(raw).all(0) if floats else np.ones(raw.shape[1:], bool)
+        if any(value is not None for value in self._nodata):
+            data = np.array([_differs(band, value) for band, value in zip(raw, self._nodata, strict=True)])
+            known &= data.any(0) if raw.dtype == np.uint8 or not any(self._nodata) else data.all(0)
+        if self._alpha:
+            known &= self._raw(window, [self._alpha])[0] > 0
+        if self._masked:
+            rasterio = installed()
+            assert rasterio is not None
+            part = rasterio.windows.Window(window.left, window.top, window.width, window.height)
+            with named(self.path), rasterio.Env(**GDAL):
+                known &= self.dataset.read_masks(self._bands, window=part).any(0)
+        if self._colours is not None:
+            known &= self._colours[raw[0], 3] > 0
+        return known
+
+    def _pixels(self, raw: np.ndarray) -> np.ndarray:
+        if not self._by_band:
+            raw = np.broadcast_to(raw, (3, *raw.shape[1:]))
+        return np.ascontiguousarray(raw.transpose(1, 2, 0))
+
+    def _codes(self, raw: np.ndarray) -> np.ndarray:
+        if len(raw) == 3:
+            return colour_codes(raw.transpose(1, 2, 0))
+        if np.issubdtype(raw.dtype, np.inexact):
+            whole = np.where(np.isfinite(raw[0]), raw[0], 0)
+            if (whole != whole.round()).any():
+                raise Unsuitable(f"{self.path}: label values are fractions; a label holds whole numbers")
+            return whole.astype(np.int32)
+        return raw[0]
 
 
-def encode_tiff(values: np.ndarray) -> bytes:
-    """Values of all bands, any type (H, W, bands), as a compressed TIFF."""
+def _differs(band: np.ndarray, value: float | None) -> np.ndarray:
+    """Where a band does not hold its nodata value; NaN is found elsewhere."""
+    if value is None or np.isnan(value):
+        return np.ones(band.shape, bool)
+    return band != np.asarray(value).astype(band.dtype)
+
+
+def too_deep(count: int, kind: str) -> str:
+    """What to do about an image that is no 8-bit grey or RGB, in words."""
+    return (
+        f"has {count} band{'s' * (count != 1)} of {kind}, but is to be read as 8-bit grey or RGB; pass --scale NUMBER "
+        f"(the value that becomes 255) or --scale percentile, and --bands to choose other bands than the first three"
+    )
+
+
+def all_or_nothing(values: np.ndarray) -> bool:
+    """Whether nearly all values of an alpha band are 0 or the most that its type holds."""
+    most = np.iinfo(values.dtype).max if np.issubdtype(values.dtype, np.integer) else 1
+    return bool(np.isin(values, (0, most)).mean() >= OPAQUE)
+
+
+def nine_places(size: tuple[int, int], side: int = 64) -> list[Window]:
+    """Windows at the corners, edges and in the middle of an image; the whole of a small one."""
+    height, width = size
+    rows, columns = (
+        [(0, length)] if length <= 3 * side else [(round(at * (length - side)), side) for at in (0, 0.5, 1)]
+        for length in (height, width)
+    )
+    return [Window(top, left, h, w) for top, h in rows for left, w in columns]
+
+
+def file_kind(path: Path) -> tuple[int, str]:
+    """Number of bands and type of a file's values."""
+    with closing(open_dataset(path)) as dataset:
+        return dataset.count, dataset.dtypes[0]
+
+
+def encode_tiff(
+    values: np.ndarray,
+    known: np.ndarray | None = None,
+    grid: Grid | None = None,
+    nodata: float | None = None,
+) -> bytes:
+    """Encode values of all bands, any type (H, W, bands) or (H, W), as a compressed TIFF.
+
+    Args:
+        values: the pixels.
+        known: where they are data, bool (H, W); None: everywhere.
+        grid: where they lie.
+        nodata: value that marks unknown pixels; None: they are kept in a mask inside the file.
+    """
     rasterio = installed()
     assert rasterio is not None
-    height, width, count = values.shape
-    shape = {"height": height, "width": width, "count": count, "dtype": values.dtype}
-    with rasterio.MemoryFile() as memory:
-        with memory.open(driver="GTiff", compress="deflate", photometric="minisblack", **shape) as dataset:
-            dataset.write(values.transpose(2, 0, 1))
+    bands = values[..., None] if values.ndim == 2 else values
+    height, width, count = bands.shape
+    shape = {"height": height, "width": width, "count": count, "dtype": bands.dtype}
+    place: dict[str, Any] = {}
+    if grid:
+        place = {"transform": rasterio.Affine(*grid.transform), "crs": grid.crs or None}
+    if nodata is not None and known is not None:
+        bands = np.where(known[..., None], bands, np.asarray(nodata).astype(bands.dtype))
+    photometric = "rgb" if count == 3 and bands.dtype == np.uint8 else "minisblack"
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.MemoryFile() as memory:
+        options = {**shape, **place, "nodata": nodata, "compress": "deflate", "photometric": photometric}
+        with memory.open(driver="GTiff", **options) as dataset:
+            dataset.write(bands.transpose(2, 0, 1))
+            if known is not None and nodata is None:
+                dataset.write_mask(known)
         return memory.read()

@@ -1,85 +1,269 @@
-"""Where on earth a raster lies, and one raster seen on the grid of another. Takes datasets that rasterio has opened."""
+"""Where on earth a raster lies, and one raster seen on the grid of another."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from datasets.gdal import Unsuitable
 from utils.tiling import Grid, Window
 
 SAME = 0.01  # pixels by which the corners of two grids may differ and still be called one
+IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
+Content = tuple[np.ndarray, np.ndarray | None]  # values (h, w, ...), and where they are data, bool (h, w); None: all
+# EXIF orientation, TIFF tag 274: (rows are columns, stored rows are reversed, stored columns are reversed)
+ORIENTATIONS = {
+    1: (False, False, False), 2: (False, False, True), 3: (False, True, True), 4: (False, True, False),
+    5: (True, False, False), 6: (True, True, False), 7: (True, True, True), 8: (True, False, True),
+}  # fmt: skip
 
 
-def grid_of(dataset: Any) -> Grid | None:
-    """Where a dataset lies; None of one without a coordinate reference system."""
-    if dataset.crs is None:
+def placement(dataset: Any, path: Path) -> Grid | None:
+    """Return where an open rasterio dataset lies: by CRS and transform, or a transform alone (crs ""), or None.
+
+    Raises:
+        ValueError: it is placed by ground control points or by rational polynomials, which fit no grid.
+    """
+    transform = tuple(dataset.transform)[:6]
+    if transform == IDENTITY:
+        how = "ground control points" if dataset.gcps[0] else "rational polynomials (RPC)" if dataset.rpcs else ""
+        if how:
+            raise Unsuitable(f"{path}: is placed by {how}, not on a grid; warp it first: gdalwarp IN.tif OUT.tif")
         return None
-    return Grid((dataset.height, dataset.width), dataset.crs.to_wkt(), tuple(dataset.transform)[:6])
+    return Grid((dataset.height, dataset.width), dataset.crs.to_wkt() if dataset.crs else "", transform)
 
 
-def same_grid(one: Grid, other: Grid) -> bool:
-    """Whether pixels of two grids are the same places."""
+@lru_cache(64)
+def same_system(one: str, other: str) -> bool:
+    """Return whether two coordinate reference systems, as WKT, are one."""
+    if one == other:
+        return True
+    if not (one and other):
+        return False
     from rasterio.crs import CRS
 
-    if one.size != other.size or CRS.from_wkt(one.crs) != CRS.from_wkt(other.crs):
-        return False
-    height, width = one.size
-    corners = [(0, 0), (width, 0), (0, height), (width, height)]
-    places = np.array([[grid.place(*corner) for corner in corners] for grid in (one, other)])
-    a, b, _, d, e, _ = one.transform
-    pixel = min(np.hypot(a, d), np.hypot(b, e))
-    return bool(np.abs(places[0] - places[1]).max() <= SAME * pixel)
+    return CRS.from_wkt(one) == CRS.from_wkt(other)
 
 
-def seen_on(dataset: Any, grid: Grid, smooth: bool) -> Any:
-    """A dataset on another grid, read and resampled window by window; what it does not reach is transparent.
+@dataclass(frozen=True)
+class Turned:
+    """A raster seen on another grid whose pixels are its own pixels: shifted, flipped, turned by quarters.
+
+    Seen pixel (r, c) is stored pixel (row_sign * u + row, column_sign * v + column), where (u, v) is (c, r) if rows and
+    columns are swapped and (r, c) otherwise.
+
+    Attributes:
+        stored: (height, width) of the raster.
+        size: (height, width) as seen.
+    """
+
+    stored: tuple[int, int]
+    size: tuple[int, int]
+    swap: bool
+    row_sign: int
+    row: int
+    column_sign: int
+    column: int
+
+    @property
+    def covered(self) -> bool:
+        """Whether the raster covers all that is seen."""
+        (_, rows, _), (_, columns, _) = self._spans(Window(0, 0, *self.size))
+        return (columns, rows) == self.size if self.swap else (rows, columns) == self.size
+
+    def read(self, window: Window, stored: Callable[[Window], Content]) -> Content:
+        """Read a window as it is seen; what the raster does not cover is 0 and unknown."""
+        (top, rows, below), (left, columns, beside) = self._spans(window)
+        shape = (window.width, window.height) if self.swap else (window.height, window.width)  # in stored order
+        if (rows, columns) == shape:
+            values, known = stored(Window(top, left, rows, columns))
+            return self._turn(values), None if known is None else self._turn(known)
+        inside = Window(below, beside, rows, columns).slices
+        if rows and columns:
+            part, part_known = stored(Window(top, left, rows, columns))
+            part = part[:: self.row_sign, :: self.column_sign]
+        else:
+            part, part_known = stored(Window(0, 0, 1, 1))  # for its type and bands
+            part, part_known = part[:0, :0], None
+            inside = Window(0, 0, 0, 0).slices
+        values, known = np.zeros((*shape, *part.shape[2:]), part.dtype), np.zeros(shape, bool)
+        values[inside] = part
+        known[inside] = True if part_known is None else part_known[:: self.row_sign, :: self.column_sign]
+        return (values.swapaxes(0, 1), known.T) if self.swap else (values, known)
+
+    def _turn(self, values: np.ndarray) -> np.ndarray:
+        turned = values[:: self.row_sign, :: self.column_sign]
+        return turned.swapaxes(0, 1) if self.swap else turned
+
+    def _spans(self, window: Window) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
+        """For stored rows and columns: first one that is covered, how many are, and how many unknown come before."""
+        rows, columns = (window.top, window.height), (window.left, window.width)
+        if self.swap:
+            rows, columns = columns, rows
+        height, width = self.stored
+        return _span(*rows, self.row_sign, self.row, height), _span(*columns, self.column_sign, self.column, width)
+
+
+def _span(start: int, length: int, sign: int, offset: int, limit: int) -> tuple[int, int, int]:
+    ends = sign * start + offset, sign * (start + length - 1) + offset
+    low, high = min(ends), max(ends) + 1
+    first, last = min(max(low, 0), limit), max(min(high, limit), 0)
+    return first, max(last - first, 0), (first - low) if sign > 0 else (high - last)
+
+
+def upright(stored: tuple[int, int], orientation: int) -> Turned | None:
+    """Return how a raster with an EXIF orientation or TIFF tag 274 is seen; None where it is stored upright."""
+    swap, rows, columns = ORIENTATIONS.get(orientation, ORIENTATIONS[1])
+    if not (swap or rows or columns):
+        return None
+    height, width = stored
+    signs = (-1 if rows else 1, (height - 1) * rows, -1 if columns else 1, (width - 1) * columns)
+    return Turned(stored, stored[::-1] if swap else stored, swap, *signs)
+
+
+class Resampled:
+    """A raster seen on another grid whose pixels lie between its own: images are interpolated, labels are not.
+
+    A window is warped in one piece with margins, so that how a scene is cut into windows changes no pixel.
+    """
+
+    covered = False
+
+    def __init__(self, source: Grid, target: Grid, smooth: bool) -> None:
+        """Prepare it.
+
+        Args:
+            source: where the raster lies.
+            target: where pixels are wanted.
+            smooth: whether to interpolate.
+        """
+        self.source, self.target, self.size, self.smooth = source, target, target.size, smooth
+        middle = np.array(target.size[::-1]) / 2
+        steps = self._stored_places(middle[0] + np.array([0.0, 1, 0]), middle[1] + np.array([0.0, 0, 1]))
+        # stored pixels a seen pixel, along the stored axes
+        self._scale = np.abs(steps[:, 1:] - steps[:, :1]).max(1).clip(min=1e-9)
+
+    def _stored_places(self, columns: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """Places in pixels of the target -> (columns, rows) in pixels of the source, (2, n)."""
+        x, y = self.target.place(columns, rows)
+        if not same_system(self.source.crs, self.target.crs):
+            from rasterio.warp import transform
+
+            x, y = (np.array(values) for values in transform(self.target.crs, self.source.crs, x.ravel(), y.ravel()))
+        a, b, c, d, e, f = self.source.transform
+        return np.linalg.solve([[a, b], [d, e]], np.stack([x - c, y - f]))
+
+    def stored_window(self, window: Window) -> Window | None:
+        """Return the stored pixels that a window needs; None if the raster does not reach it."""
+        edge = np.linspace(0, 1, 21)
+        columns, rows = np.meshgrid(window.left + window.width * edge, window.top + window.height * edge)
+        places = self._stored_places(columns.ravel(), rows.ravel())
+        places = places[:, np.isfinite(places).all(0)]
+        if not places.size:
+            return None
+        margin = np.ceil(2 * self._scale) + 3
+        left, top = (np.floor(places.min(1)) - margin).clip(0).astype(int)
+        right, bottom = np.minimum(np.ceil(places.max(1)) + margin, self.source.size[::-1]).astype(int)
+        return Window(top, left, bottom - top, right - left) if right > left and bottom > top else None
+
+    def read(self, window: Window, stored: Callable[[Window], Content]) -> Content:
+        """Read a window as it is seen; what the raster does not cover, or has no data for, is 0 and unknown."""
+        from rasterio.enums import Resampling
+        from rasterio.transform import Affine
+        from rasterio.warp import reproject
+
+        part = self.stored_window(window)
+        values, known = stored(part or Window(0, 0, 1, 1))
+        bands = values[..., None] if values.ndim == 2 else values
+        shape, kind = (bands.shape[2], window.height, window.width), np.promote_types(values.dtype, np.float32)
+        seen = np.full(shape, np.nan, kind)
+        if part:
+            source = np.where(True if known is None else known[..., None], bands, np.nan).astype(kind)
+            crs = "EPSG:3857" if same_system(self.source.crs, self.target.crs) else None  # any plane will do
+            reproject(
+                np.ascontiguousarray(source.transpose(2, 0, 1)), seen,
+                src_transform=Affine(*self.source.part(part).transform),
+                src_crs=crs or self.source.crs, src_nodata=np.nan,
+                dst_transform=Affine(*self.target.part(window).transform),
+                dst_crs=crs or self.target.crs, dst_nodata=np.nan,
+                resampling=Resampling.bilinear if self.smooth else Resampling.nearest, tolerance=0,
+                XSCALE=str(1 / self._scale[0]), YSCALE=str(1 / self._scale[1]), UNIFIED_SRC_NODATA="YES",
+            )  # fmt: skip
+        found = np.asarray(np.isfinite(seen).all(0))
+        whole = np.where(found, seen, 0)
+        if np.issubdtype(values.dtype, np.integer):
+            whole = whole.round()
+        whole = whole.transpose(1, 2, 0).astype(values.dtype)
+        return (whole[..., 0] if values.ndim == 2 else whole), found
+
+
+def seen_on(source: Grid, target: Grid, smooth: bool, path: Path) -> Turned | Resampled | None:
+    """Return how a raster is seen on another grid; None where the two grids are one.
 
     Args:
-        dataset: what to read.
-        grid: where pixels are wanted.
-        smooth: whether to interpolate, as images want it; labels take the nearest value.
+        source: where the raster lies.
+        target: where pixels are wanted.
+        smooth: whether values between pixels are interpolated, as images want it; labels take the nearest.
+        path: of the raster, for messages.
 
     Raises:
         ValueError: the two do not touch, or their reference systems do not lead to each other.
     """
+    alike = same_system(source.crs, target.crs)
+    if alike or not (source.crs and target.crs):
+        turned = _turned(source, target)
+        if turned and turned == Turned(source.size, target.size, False, 1, 0, 1, 0) and source.size == target.size:
+            return None
+    if not alike:
+        _check_systems(source, target, path)
+    elif turned:
+        (_, rows, _), (_, columns, _) = turned._spans(Window(0, 0, *target.size))
+        if not (rows and columns):
+            raise Unsuitable(f"{path}: lies elsewhere than the image it belongs to")
+        return turned
+    resampled = Resampled(source, target, smooth)
+    if resampled.stored_window(Window(0, 0, *target.size)) is None:
+        raise Unsuitable(f"{path}: lies elsewhere than the image it belongs to")
+    return resampled
+
+
+def _check_systems(source: Grid, target: Grid, path: Path) -> None:
+    if not (source.crs and target.crs):
+        raise Unsuitable(
+            f"{path}: one of this image and the image it belongs to has a transform without a coordinate reference "
+            f"system, and their grids differ; write the system into the file: gdal_edit.py -a_srs EPSG:CODE FILE"
+        )
     from rasterio.crs import CRS
-    from rasterio.enums import Resampling
-    from rasterio.transform import Affine, array_bounds
-    from rasterio.vrt import WarpedVRT
-    from rasterio.warp import transform_bounds
 
-    crs, transform, (height, width) = CRS.from_wkt(grid.crs), Affine(*grid.transform), grid.size
-    if crs != dataset.crs and not all(each.is_geographic or each.is_projected for each in (crs, dataset.crs)):
-        raise ValueError(f"{dataset.name}: its reference system and that of the image it belongs to do not meet")
-    west, south, east, north = transform_bounds(crs, dataset.crs, *array_bounds(height, width, transform))
-    left, low, right, high = array_bounds(dataset.height, dataset.width, dataset.transform)
-    if east <= left or west >= right or north <= low or south >= high:
-        raise ValueError(f"{dataset.name}: lies elsewhere than the image it belongs to")
-    return WarpedVRT(
-        dataset,
-        crs=crs,
-        transform=transform,
-        height=height,
-        width=width,
-        resampling=Resampling.bilinear if smooth else Resampling.nearest,
-        add_alpha=not _alpha(dataset),
-        warp_extras={"UNIFIED_SRC_NODATA": "YES"},  # no data is where no band has any
-    )
+    for crs in (CRS.from_wkt(source.crs), CRS.from_wkt(target.crs)):
+        if not (crs.is_geographic or crs.is_projected):
+            raise Unsuitable(
+                f"{path}: its coordinate reference system and that of the image it belongs to cannot be converted into "
+                f"each other; warp one of them by hand"
+            )
 
 
-def has_gaps(dataset: Any, bands: tuple[int, ...]) -> bool:
-    """Whether a dataset can say of pixels that they hold no data; a transparency band that is read as data cannot."""
-    if set(_alpha(dataset)) & set(bands):
-        return False
-    return any("all_valid" not in {flag.name for flag in flags} for flags in dataset.mask_flag_enums[:3])
-
-
-def known_pixels(dataset: Any, window: Window) -> np.ndarray:
-    """Where a window holds data, bool (h, w)."""
-    from rasterio.windows import Window as Part
-
-    return dataset.dataset_mask(window=Part(window.left, window.top, window.width, window.height)) > 0
-
-
-def _alpha(dataset: Any) -> list[int]:
-    """Numbers of the bands that hold transparency."""
-    return [number for number, colour in enumerate(dataset.colorinterp, 1) if colour.name == "alpha"]
+def _turned(source: Grid, target: Grid) -> Turned | None:
+    """How the pixels of two grids of one system coincide; None where they do not."""
+    height, width = target.size
+    columns, rows = np.array([0.0, width, 0, width]), np.array([0.0, 0, height, height])
+    a, b, c, d, e, f = source.transform
+    x, y = target.place(columns, rows)
+    with np.errstate(all="ignore"):
+        stored = np.linalg.solve([[a, b], [d, e]], np.stack([x - c, y - f]))  # (columns, rows)
+    nearest = stored.round()
+    if np.abs(stored - nearest).max() > SAME:
+        return None
+    across = (nearest[:, 1] - nearest[:, 0]) / width  # (columns, rows) of one step to the right
+    down = (nearest[:, 2] - nearest[:, 0]) / height
+    swap = bool(across[0] == 0)
+    steps = (across[1], down[0]) if swap else (across[0], down[1])
+    if not (set(map(abs, steps)) == {1.0} and sum(map(abs, (*across, *down))) == 2):
+        return None
+    column_sign, row_sign = (int(down[0]), int(across[1])) if swap else (int(across[0]), int(down[1]))
+    corner_column, corner_row = (int(value) for value in nearest[:, 0])  # of the first pixel's corner
+    column, row = corner_column - (column_sign < 0), corner_row - (row_sign < 0)
+    return Turned(source.size, target.size, swap, row_sign, row, column_sign, column)

@@ -1,145 +1,413 @@
-"""What the labels of a data set hold: how often each value occurs, which means changed, and what could be misread."""
+"""What the labels of a split hold: how often each code occurs, and which of them means changed."""
 
 import json
 import logging
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from datasets.open_pair import OpenPair
 from datasets.pairs import Pair
-from datasets.raster import PLAIN, read_label_values
-from datasets.reading import Reading
+from datasets.raster import PLAIN, WindowedImage
+from datasets.reading import COLOUR, Reading, code_name, code_of, luminance
 from datasets.threads import threaded
+from utils.tiling import scan
 
 log = logging.getLogger(__name__)
-LOOKED_AT = 8  # labels, to tell how all are coded before anything is predicted
+FORMAT = 2
+MOST_CODES = 512  # a file of more values is an image, not a label
+MAJORITY = 0.5  # share of changed pixels from which on the two values of a label may be the wrong way round
+FLAGS = (
+    "pass --change-value N (of colours '#rrggbb'), the value that means changed, --ignore-value N, one that means "
+    "unknown, or --change-from 128 for grey levels (JPEG, soft edges)"
+)
+
+
+@dataclass
+class LabelFacts:
+    """Codes of one label.
+
+    Attributes:
+        known: pixels by code, wherever the label holds data.
+        counted: pixels by code, where both dates hold data, too.
+        nodata: the value by which the file itself hides pixels, if it does.
+        hidden: whether the file hides pixels, by whatever means.
+        palette: whether its codes are colours of a palette.
+    """
+
+    known: Counter[int] = field(default_factory=Counter)
+    counted: Counter[int] = field(default_factory=Counter)
+    nodata: float | None = None
+    hidden: bool = False
+    palette: bool = False
+
+
+def label_facts(opened: OpenPair, reading: Reading) -> LabelFacts:
+    """Count the codes of an open pair's label.
+
+    Raises:
+        ValueError: damaged, or an image in a label's place.
+    """
+    label = opened.label
+    assert label is not None
+    facts = LabelFacts(palette=label.palette and not reading.by_index)
+    for window in scan(opened.size):
+        codes, known = opened.codes(window)
+        if reading.change_from is not None:
+            codes = luminance(codes)
+        dates = opened.known(window)
+        facts.known.update(count_codes(codes, known))
+        if dates is not None:
+            facts.counted.update(count_codes(codes, dates if known is None else dates & known))
+        if known is not None and not known.all():
+            facts.hidden = True
+        _refuse_image(label.path, facts)
+    if facts.hidden:
+        facts.nodata = label.nodata
+    if not opened.before.gaps and not opened.after.gaps:
+        facts.counted = facts.known
+    return facts
+
+
+def _refuse_image(path: Path, facts: LabelFacts) -> None:
+    if len(facts.known) > MOST_CODES:
+        raise ValueError(
+            f"{path}: more than {MOST_CODES} different values, so it is an image and no label; for grey levels pass "
+            f"--change-from 128"
+        )
+
+
+def facts_alone(path: Path, reading: Reading) -> LabelFacts:
+    """Count the codes of a label without its dates; errors as `label_facts`."""
+    with WindowedImage(path, reading, label=True) as label:
+        facts = LabelFacts(palette=label.palette and not reading.by_index)
+        for window in scan(label.size):
+            codes, known = label.content(window)
+            facts.known.update(count_codes(luminance(codes) if reading.change_from is not None else codes, known))
+            facts.hidden |= known is not None and not known.all()
+            _refuse_image(path, facts)
+    facts.nodata = label.nodata if facts.hidden else None
+    facts.counted = facts.known
+    return facts
+
+
+def count_codes(codes: np.ndarray, known: np.ndarray | None = None) -> dict[int, int]:
+    """How often each code occurs where it is known."""
+    some = codes.ravel() if known is None else codes[known]
+    if some.dtype == np.uint8:
+        levels = np.bincount(some, minlength=256)
+        return {int(code): int(levels[code]) for code in np.flatnonzero(levels)}
+    values, counts = np.unique(some, return_counts=True)
+    return dict(zip(values.tolist(), counts.tolist(), strict=True))
 
 
 class LabelCounts:
-    """Counts the values of labels; those counted by an earlier run are not decoded again.
+    """Counts the codes of labels; those counted by an earlier run are not decoded again.
 
-    A kept count serves a label of the same path, size and time of change, read in the same way. What is kept of it is
-    one line, "SIZE TIME VALUE:PIXELS ...", the time in nanoseconds.
+    Kept counts serve a pair whose files have the same paths, sizes and times of change, read in the same way.
     """
 
     def __init__(self, reading: Reading = PLAIN, path: Path | None = None) -> None:
         """Take what an earlier run kept.
 
         Args:
-            reading: how labels are read.
+            reading: how labels are read; which code means changed does not matter.
             path: the earlier run's `as_text`; without it, or where it cannot be understood, everything is counted.
         """
         self.reading = reading
-        self._by_indices = reading.change_value is not None
-        self._kept = _kept_lines(path, self._by_indices) if path else {}
-        self._lines: dict[str, str] = {}
+        self._how = json.dumps([FORMAT, reading.by_index, reading.change_from is not None, list(reading.bands)])
+        self._kept = self._read(path) if path else {}
+        self._lines: dict[str, Any] = {}
 
-    def levels(self, label: Path) -> np.ndarray:
-        """How often each value occurs in a label, int64 (256,); errors as `read_label_values`."""
-        name, stat = str(label.resolve()), label.stat()
-        stamp = f"{stat.st_size} {stat.st_mtime_ns}"
-        levels = _levels_from(self._kept.get(name, ""), stamp)
-        if levels is None:
-            levels = np.bincount(read_label_values(label, self.reading).ravel(), minlength=256)
-        present = np.flatnonzero(levels)
-        self._lines[name] = " ".join([stamp, *(f"{value}:{levels[value]}" for value in present)])
-        return levels
+    def _read(self, path: Path) -> dict[str, Any]:
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            return dict(content["labels"]) if content["how"] == self._how else {}
+        except (OSError, ValueError, LookupError, TypeError):
+            return {}
+
+    def facts(self, pair: Pair) -> LabelFacts:
+        """Codes of a pair's label; of dates that cannot be read nothing is unknown.
+
+        Raises:
+            ValueError: the label is damaged, or an image in a label's place.
+        """
+        assert pair.label is not None
+        name, stamp = str(pair.label.resolve()), pair.stamp
+        facts = _facts_from(self._lines.get(name) or self._kept.get(name), stamp)
+        if facts is None:
+            try:
+                with OpenPair(pair, self.reading) as opened:
+                    facts = label_facts(opened, self.reading)
+            except ValueError:  # of the dates, perhaps; who reads them says so
+                facts = facts_alone(pair.label, self.reading)
+        alike = facts.counted == facts.known
+        self._lines[name] = [
+            stamp, _as_text(facts.known), "" if alike else _as_text(facts.counted), facts.nodata, facts.hidden,
+            facts.palette,
+        ]  # fmt: skip
+        return facts
 
     def as_text(self) -> str:
         """Everything counted, as JSON for the next run."""
-        return json.dumps({"by_indices": self._by_indices, "labels": self._lines}, indent=0, sort_keys=True) + "\n"
+        return json.dumps({"how": self._how, "labels": self._lines}, indent=0, sort_keys=True) + "\n"
 
 
-def _kept_lines(path: Path, by_indices: bool) -> dict[str, str]:
-    """Lines by label, or nothing: a file that is missing, damaged or of another reading costs a count, no more."""
+def _as_text(counts: Mapping[int, int]) -> str:
+    return " ".join(f"{code}:{pixels}" for code, pixels in sorted(counts.items()))
+
+
+def _counts_from(text: str) -> Counter[int]:
+    return Counter({int(code): int(pixels) for code, pixels in (word.split(":") for word in text.split())})
+
+
+def _facts_from(line: Any, stamp: str) -> LabelFacts | None:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        lines = content["labels"] if content["by_indices"] == by_indices else {}
-        return {name: str(line) for name, line in lines.items()}
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
-        return {}
-
-
-def _levels_from(line: str, stamp: str) -> np.ndarray | None:
-    levels = np.zeros(256, np.int64)
-    try:
-        if not line.startswith(f"{stamp} "):
+        if line[0] != stamp:
             return None
-        for value, count in (word.split(":") for word in line.removeprefix(stamp).split()):
-            levels[int(value)] = int(count)
-    except (ValueError, IndexError):
+        known = _counts_from(line[1])
+        counted = _counts_from(line[2]) if line[2] else known
+        return LabelFacts(known, counted, line[3], bool(line[4]), bool(line[5])) if known or line[4] else None
+    except (TypeError, ValueError, LookupError, AttributeError):
         return None
-    return levels if levels.any() else None
 
 
-def count_changed(pairs: Sequence[Pair], reading: Reading = PLAIN, counts: LabelCounts | None = None) -> list[int]:
-    """Changed pixels of each pair, from the labels; logs the label values found and the changed share.
+def collect(pairs: Sequence[Pair], counts: LabelCounts, skip_unreadable: bool = False) -> dict[Path, LabelFacts]:
+    """Codes of every label of some pairs; with `skip_unreadable` what cannot be read is left out."""
+
+    def facts_of(pair: Pair) -> LabelFacts | None:
+        try:
+            return counts.facts(pair)
+        except (ValueError, OSError):
+            if not skip_unreadable:
+                raise
+            return None
+
+    labelled = [pair for pair in pairs if pair.label]
+    found = zip(labelled, threaded(facts_of, labelled), strict=True)
+    return {pair.label: facts for pair, facts in found if pair.label and facts}
+
+
+def decide(facts: Mapping[Path, LabelFacts], reading: Reading) -> Reading:
+    """Settle which code of a split's labels means changed, for all of them alike.
+
+    Two codes of which one is 0 need no flag. All else has to be named.
 
     Args:
-        pairs: with labels.
-        reading: how labels are read.
-        counts: of the same reading; gives and takes what need not be counted again.
+        facts: of every label of the split.
+        reading: with the codes that flags name.
 
     Raises:
-        ValueError: no label has a changed pixel, or values are coded in a way that could be read wrongly.
+        ValueError: the codes can be understood in more ways than one, or no data hides one of the two classes.
     """
-    labels = [pair.label for pair in pairs if pair.label]
-    changed, histogram = [], np.zeros(256, np.int64)
-    for levels in threaded((counts or LabelCounts(reading)).levels, labels):
-        changed.append(changed_pixels(levels, reading))
-        histogram += levels
-    most = sorted(np.flatnonzero(histogram).tolist(), key=lambda value: -histogram[value])[:6]
-    shares = ", ".join(f"{value}: {histogram[value] / histogram.sum():.2%}" for value in most)
-    where = f"{labels[0].parent}: {len(labels)} labels of values {shares}"
-    problem = coding_problem(histogram, reading)
-    if problem or not any(changed):
-        problem = problem or "no changed pixel to be seen; changed must be coded 1 (beside 0) or at least 128"
-        raise ValueError(f"{where}: {problem}")
-    share = sum(changed) / known_levels(histogram, reading).sum()
-    log.info("%s; %.2f %% of pixels changed, in %d pairs", where, 100 * share, np.count_nonzero(changed))
-    return changed
+    codes = total_codes(facts.values(), reading)
+    if not reading.decided:
+        problem = _ambiguity(codes)
+        if problem:
+            raise ValueError(f"{_where(facts)} have the values {shares(codes)}: {problem}")
+        change = next((code for code in codes if code), 255)
+        by_colour = change >= COLOUR or any(each.palette for each in facts.values())
+        reading = replace(reading, change_value=_colour_name(change) if by_colour else change)
+    _refuse_hidden_class(facts, codes, reading)
+    return reading
 
 
-def refuse_other_codes(pairs: Sequence[Pair], reading: Reading) -> None:
-    """Look at a few labels, whether they can be coded as a checkpoint says; those without any change tell nothing.
+def decide_split(facts: Mapping[Path, LabelFacts], reading: Reading) -> Reading:
+    """As `decide`, but codes that are decided must fit the split.
 
     Raises:
-        ValueError: they cannot.
+        ValueError: as `decide`, or they do not fit.
     """
-    labels, histogram = [pair.label for pair in pairs if pair.label], np.zeros(256, np.int64)
-    for label in labels[:: -(-len(labels) // LOOKED_AT) or 1]:
-        try:
-            histogram += LabelCounts(reading).levels(label)
-        except (ValueError, OSError):  # damaged, which is told when it is its turn, or too large to look at
-            continue
-    found = np.flatnonzero(histogram).tolist()
-    if set(found) - {0, reading.ignore_value} and (problem := coding_problem(histogram, reading)):
-        values = ", ".join(map(str, found[:6]))
-        raise ValueError(
-            f"{labels[0].parent}: labels of values {values}: {problem}, as the checkpoint has it; if these are coded "
-            f"otherwise than what it was trained on, say --change-value and --ignore-value"
+    codes = total_codes(facts.values(), reading)
+    if reading.decided and (problem := _misfit(codes, reading)):
+        raise ValueError(f"{_where(facts)} have the values {shares(codes)}: {problem}")
+    return decide(facts, reading)
+
+
+def total_codes(facts: Iterable[LabelFacts], reading: Reading) -> Counter[int]:
+    """Known pixels by code, of all labels, without the code that means unknown."""
+    codes: Counter[int] = Counter()
+    for each in facts:
+        codes.update(each.known)
+    if reading.ignore_value is not None:
+        codes.pop(code_of(reading.ignore_value), None)
+    return codes
+
+
+def _ambiguity(codes: Counter[int]) -> str:
+    """Why it cannot be told which code means changed; empty if it can."""
+    others, total = [code for code in codes if code], sum(codes.values())
+    if len(codes) > 2:
+        return f"more than two; {FLAGS}"
+    if len(others) == 2:
+        return f"none of them is 0, which means unchanged; {FLAGS}"
+    if len(codes) == 2 and codes[others[0]] > MAJORITY * total:
+        share = 100 * codes[others[0]] / total
+        return (
+            f"{share:.2f} % would be changed, so the two may be the wrong way round; pass --change-value "
+            f"{code_name(others[0])} or --change-value 0"
         )
-
-
-def coding_problem(histogram: np.ndarray, reading: Reading) -> str:
-    """What could be read wrongly in labels of these values, counts (256,); empty if nothing."""
-    values = set(np.flatnonzero(histogram).tolist()) - {reading.ignore_value}
-    if reading.change_value is not None:
-        return "" if reading.change_value in values else f"no pixel has --change-value {reading.change_value}"
-    if values and 1 < max(values) < 128:
-        return "no changed pixel to be seen; say --change-value N, the value that means changed"
-    if {1, 255} <= values <= {0, 1, 255}:
-        return "1 and 255 cannot both mean changed; say --change-value 1 or 255, or --ignore-value 255 for unknown"
+    if len(codes) == 1 and others and others[0] not in (1, 255):
+        return FLAGS
     return ""
 
 
-def known_levels(levels: np.ndarray, reading: Reading) -> np.ndarray:
-    """Counts of label values (256,) without the one that means unknown."""
-    return levels if reading.ignore_value is None else np.where(np.arange(256) == reading.ignore_value, 0, levels)
+def _refuse_hidden_class(facts: Mapping[Path, LabelFacts], codes: Counter[int], reading: Reading) -> None:
+    """Refuse labels of which no data, or transparency, hides the changed or the unchanged pixels."""
+    if reading.change_from is not None:
+        changed = {code for code in codes if code >= reading.change_from}
+    else:
+        assert reading.change_value is not None
+        changed = {code_of(reading.change_value)}
+    unchanged = codes.keys() - changed
+    way_out = "remove that tag: gdal_edit.py -unsetnodata FILE"
+    for path, each in facts.items():
+        if each.nodata is not None and each.nodata in changed:
+            raise ValueError(
+                f"{path}: its nodata value {each.nodata:g} is the value of changed pixels, which would not be scored; "
+                f"{way_out}, or name another value: --change-value N"
+            )
+        if each.nodata == 0 and unchanged <= {0} and codes:
+            raise ValueError(
+                f"{path}: its nodata value 0 is the value of unchanged pixels, which would not be scored; {way_out}"
+            )
+        if each.hidden and codes and not unchanged:
+            raise ValueError(
+                f"{path}: has transparent or masked pixels, and all others are changed, so unchanged pixels would not "
+                f"be scored; save the label without transparency"
+            )
 
 
-def changed_pixels(levels: np.ndarray, reading: Reading) -> int:
-    """Pixels that the label reader takes as changed, from counts of values (256,)."""
-    values = np.flatnonzero(levels)
-    return int(levels[values[reading.mask(values) == 1]].sum())
+def _colour_name(code: int) -> str:
+    return code_name(code) if code >= COLOUR else f"#{code:02x}{code:02x}{code:02x}"
+
+
+def _where(facts: Mapping[Path, LabelFacts]) -> str:
+    return f"{next(iter(facts)).parent}: {len(facts)} label{'s' * (len(facts) != 1)}"
+
+
+def shares(codes: Mapping[int, int], most: int = 6) -> str:
+    """The most frequent codes and their shares, as text."""
+    ordered, total = sorted(codes, key=lambda code: -codes[code]), max(sum(codes.values()), 1)
+    listed = ", ".join(f"{code_name(code)}: {100 * codes[code] / total:.2f} %" for code in ordered[:most])
+    return (listed or "none") + (f" and {len(ordered) - most} more" if len(ordered) > most else "")
+
+
+def count_changed(pairs: Sequence[Pair], reading: Reading = PLAIN, counts: LabelCounts | None = None) -> list[int]:
+    """Changed pixels of each pair that count; logs the label values found and the changed share.
+
+    Args:
+        pairs: with labels.
+        reading: says which code means changed; if not, these labels decide.
+        counts: of the same reading; gives and takes what need not be counted again.
+
+    Raises:
+        ValueError: no pixel is changed, all are, or there are codes that `reading` does not fit.
+    """
+    facts = collect(pairs, counts or LabelCounts(reading))
+    codes, counted = total_codes(facts.values(), reading), Counter[int]()
+    for each in facts.values():
+        counted.update(each.counted)
+    changed = [changed_pixels(each.counted, reading) for each in facts.values()]
+    reading = decide_split(facts, reading)
+    where = f"{_where(facts)} of values {shares(codes)}"
+    known = sum(known_codes(counted, reading).values())
+    if not any(changed):
+        raise ValueError(
+            f"{where}: no pixel is changed where both dates and the label are known; add pairs with change"
+        )
+    if sum(changed) == known:
+        raise ValueError(f"{where}: every known pixel is changed; look at the labels, or pass --change-value N")
+    what = f"{reading.change_from} and more" if reading.change_value is None else reading.change_value
+    log.info(
+        "%s; %s means changed: %.2f %% of pixels, in %d pairs",
+        where, what, 100 * sum(changed) / known, np.count_nonzero(changed),
+    )  # fmt: skip
+    return changed
+
+
+def _misfit(codes: Counter[int], reading: Reading) -> str:
+    """What is wrong with codes that are read in a decided way; empty if nothing."""
+    if reading.change_value is None or not codes:
+        return ""
+    change = code_of(reading.change_value)
+    if reading.named:
+        fits = change in codes or codes.keys() <= {0}
+        return "" if fits else f"no pixel has the value {reading.change_value}, which means changed; {FLAGS}"
+    odd = codes.keys() - {0, change}
+    return (
+        f"{reading.change_value} means changed in the first split, so these values do not fit; {FLAGS}" if odd else ""
+    )
+
+
+def decide_to_predict(pairs: Sequence[Pair], reading: Reading) -> Reading:
+    """Settle how the labels of pairs to be predicted are read: as the checkpoint says, or by their own two values.
+
+    Labels that cannot be read are left out; each fails with its pair.
+
+    Raises:
+        ValueError: the labels fit neither.
+    """
+    facts = collect(pairs, LabelCounts(reading), skip_unreadable=True)
+    if not facts:
+        return reading if reading.decided else replace(reading, change_value=255)
+    codes = total_codes(facts.values(), reading)
+    if reading.decided and (problem := _misfit(codes, reading)):
+        if reading.named or _ambiguity(codes):
+            raise ValueError(f"{_where(facts)} of values {shares(codes)}: {problem}")
+        anew = decide(facts, replace(reading, change_value=None))
+        log.warning(
+            "%s of values %s: %s means changed here, %s where the network was trained",
+            _where(facts), shares(codes), anew.change_value, reading.change_value,
+        )  # fmt: skip
+        return anew
+    decided = decide(facts, reading)
+    if not reading.decided:
+        log.info("%s of values %s: %s means changed", _where(facts), shares(codes), decided.change_value)
+    return decided
+
+
+def decide_alone(paths: Sequence[Path], reading: Reading) -> Reading:
+    """Settle how labels are read that are scored without their images; errors as `decide`."""
+    if reading.decided:
+        return reading
+    facts = threaded(partial(facts_alone, reading=reading), paths)
+    return decide(dict(zip(paths, facts, strict=True)), reading)
+
+
+def mask_reading(paths: Sequence[Path]) -> Reading:
+    """How masks of change in a folder are read, all alike: of levels 0 and 1, or of levels of which 128 means changed.
+
+    Raises:
+        ValueError: one cannot be read, or holds colours.
+    """
+
+    def highest(path: Path) -> int:
+        with WindowedImage(path, label=True) as image:
+            return max(int(image.content(window)[0].max(initial=0)) for window in scan(image.size))
+
+    most = dict(zip(paths, threaded(highest, paths), strict=True))
+    for path, level in most.items():
+        if level >= COLOUR:
+            raise ValueError(f"{path}: holds colours; a mask has one channel of 0 and 255, or 0 and 1")
+    return Reading(change_from=1 if max(most.values(), default=0) <= 1 else 128)
+
+
+def known_codes(codes: Mapping[int, int], reading: Reading) -> dict[int, int]:
+    """Pixels by code, without the code that means unknown."""
+    ignored = None if reading.ignore_value is None else code_of(reading.ignore_value)
+    return {code: pixels for code, pixels in codes.items() if code != ignored}
+
+
+def changed_pixels(codes: Mapping[int, int], reading: Reading) -> int:
+    """Pixels that a decided reading takes as changed, from counts by code."""
+    known = known_codes(codes, reading)
+    if reading.change_from is not None:
+        return sum(pixels for code, pixels in known.items() if code >= reading.change_from)
+    assert reading.change_value is not None
+    return known.get(code_of(reading.change_value), 0)

@@ -1,18 +1,22 @@
 """What is measured on the images of a data set before a run starts: levels, and how to read them."""
 
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from datasets.catalog import Statistics
+from datasets.open_pair import OpenPair
 from datasets.pairs import Pair
-from datasets.raster import PLAIN, pixel_kind, read_image
+from datasets.raster import PLAIN, pixel_kind
 from datasets.reading import Reading
 from datasets.threads import threaded
+from utils.tiling import scan
 
 log = logging.getLogger(__name__)
 TAILS = (0.02, 0.98)  # shares of all values below and up to the limits that `percentile` sets
@@ -23,44 +27,42 @@ def choose_reading(
     pairs: Sequence[Pair],
     bands: Sequence[int] = (),
     scale: str = "auto",
-    change_value: int | None = None,
-    ignore_value: int | None = None,
-    skip_unreadable: bool = False,
+    labels: Reading = PLAIN,
+    lenient: bool = False,
 ) -> Reading:
-    """Settle how a data set is read, and log it where it is more than 8-bit grey or RGB.
+    """Settle how the images of a data set are read, and log it where they are more than 8-bit grey or RGB.
 
     Args:
-        pairs: what limits are measured on.
+        pairs: what limits are measured on; every file's type is looked at.
         bands: bands to read, counted from 1; none: RGB, or one grey band as three channels.
         scale: "auto" leaves 8-bit values as they are and takes "percentile" for deeper ones; "percentile" stretches
-            each band between the 2nd and the 98th percentile of all pixels of both dates; a number is the value that
-            becomes 255, such as 10000 for reflectances.
-        change_value: see `Reading`.
-        ignore_value: see `Reading`.
-        skip_unreadable: whether images that cannot be read are left to be found later.
+            each band between the 2nd and the 98th percentile of all pixels of both dates that count; a number is the
+            value that becomes 255, such as 10000 for reflectances.
+        labels: says how labels are read.
+        lenient: whether files that cannot be read, or have another type than most, are left to be found later.
 
     Raises:
-        ValueError: an image cannot be read, bands have to be chosen, or their type wants a number as scale.
+        ValueError: an image cannot be read, files differ in type, bands have to be chosen, or their type needs a number
+            as scale.
     """
-    labels = Reading(change_value=change_value, ignore_value=ignore_value)
-    path, (count, kind) = _first_kind(pairs, skip_unreadable)
+    path, (count, kind) = _common_kind(pairs, lenient)
     if not bands and scale == "auto" and (count, kind) == (3, "uint8"):
         return labels
     if not bands and count not in (1, 3, 4):
         raise ValueError(f"{path}: {count} bands; choose some with --bands, such as --bands 3,2,1")
     chosen = tuple(bands) or ((1, 2, 3) if count > 1 else (1, 1, 1))
-    reading = Reading(chosen, (), change_value, ignore_value)
+    reading = replace(labels, bands=chosen)
     if scale == "percentile" or (scale == "auto" and kind != "uint8"):
-        limits = measure_limits(pairs, reading, skip_unreadable)
+        limits = measure_limits(pairs, reading, lenient)
     else:
         limits = ((0.0, 255.0 if scale == "auto" else float(scale)),) * len(chosen)
-    listed = ", ".join(f"{band}: {low:g} to {high:g}" for band, (low, high) in zip(chosen, limits, strict=True))
-    log.info("images of %d bands, %s; read as 0 to 255 from band %s", count, kind, listed)
-    return Reading(chosen, limits, change_value, ignore_value)
+    listed = ", ".join(f"band {band} from {low:g}..{high:g}" for band, (low, high) in zip(chosen, limits, strict=True))
+    log.info("scaling: %s of %d bands -> uint8, %s", kind, count, listed)
+    return replace(reading, limits=limits)
 
 
 def overruled(reading: Reading, pairs: Sequence[Pair], bands: Sequence[int] = (), scale: str = "auto") -> Reading:
-    """A checkpoint's reading, of which flags overrule what they say and no more; warns of values it cannot fit.
+    """A checkpoint's reading, of which flags replace what they name.
 
     Args:
         reading: the checkpoint's.
@@ -73,63 +75,89 @@ def overruled(reading: Reading, pairs: Sequence[Pair], bands: Sequence[int] = ()
     """
     bands = tuple(bands) or reading.bands
     if scale != "auto" or len(reading.limits) != len(bands):
-        chosen = choose_reading(pairs, bands, scale)
-        return replace(reading, bands=chosen.bands, limits=chosen.limits)
-    path, (_, kind) = _first_kind(pairs, skip_unreadable=True)
-    if kind == "uint8" and (most := max((high for _, high in reading.limits), default=0)) > 255:
-        log.warning(
-            "%s has 8 bits, but this network was trained on values up to %g, so all will look dark to it; if that is "
-            "not meant, say --scale 255", path, most,
-        )  # fmt: skip
+        return choose_reading(pairs, bands, scale, reading, lenient=True)
     return replace(reading, bands=bands)
 
 
-def _first_kind(pairs: Sequence[Pair], skip_unreadable: bool) -> tuple[Path, tuple[int, str]]:
-    """The first image, of those that can be read, and its bands and type; of none, 8-bit RGB."""
-    for pair in pairs:
+def _common_kind(pairs: Sequence[Pair], lenient: bool) -> tuple[Path, tuple[int, str]]:
+    """The first image of the commonest type, and its bands and type; of no image, 8-bit RGB."""
+
+    def kind_of(path: Path) -> tuple[int, str] | None:
         try:
-            return pair.before, pixel_kind(pair.before)
+            return pixel_kind(path)
         except (ValueError, OSError):
-            if not skip_unreadable:
+            if not lenient:
                 raise
-    return Path(), (3, "uint8")
+            return None
+
+    paths = [path for pair in pairs for path in (pair.before, pair.after)]
+    found = {path: kind for path, kind in zip(paths, threaded(kind_of, paths), strict=True) if kind}
+    if not found:
+        return Path(), (3, "uint8")
+    types = Counter(kind for _, kind in found.values())
+    usual = types.most_common(1)[0][0]
+    first = next(path for path, kind in found.items() if kind[1] == usual)
+    odd = next((path for path, kind in found.items() if kind[1] != usual), None)
+    if odd and not lenient:
+        raise ValueError(
+            f"{odd}: has {found[odd][1]} pixels, but {types[usual]} of {len(found)} images have {usual}, such as "
+            f"{first}; convert it, so that all have one type and scale"
+        )
+    return first, found[first]
 
 
-def measure_limits(
-    pairs: Sequence[Pair], reading: Reading, skip_unreadable: bool = False
-) -> tuple[tuple[float, float], ...]:
-    """The 2nd and 98th percentile of each band over all pixels of both dates.
+def measure_limits(pairs: Sequence[Pair], reading: Reading, lenient: bool = False) -> tuple[tuple[float, float], ...]:
+    """The 2nd and 98th percentile of each band over all pixels of both dates that count.
 
     Raises:
         ValueError: an image cannot be read, or its values are not integers of at most 16 bits.
     """
-    counts, offset = np.zeros((len(reading.bands), 2**16), np.int64), 0
+    raw, counts, offset = replace(reading, limits=()), np.zeros((len(reading.bands), 2**16), np.int64), 0
 
-    def counted(path: Path) -> tuple[np.ndarray, int] | None:
+    def counted(pair: Pair) -> tuple[np.ndarray, int] | None:
         try:
-            values = read_image(path, Reading(reading.bands))
+            return _counted_levels(pair, raw)
         except (ValueError, OSError):
-            if not skip_unreadable:
+            if not lenient:
                 raise
             return None
-        if str(values.dtype) not in DEEP:
-            raise ValueError(f"{path}: values are {values.dtype}; say --scale NUMBER, the value that becomes white")
-        offset = DEEP[str(values.dtype)]
-        return level_counts(values, 2**16, offset), offset
 
-    for found in threaded(counted, (path for pair in pairs for path in (pair.before, pair.after))):
+    for found in threaded(counted, pairs):
         if found:
-            counts, offset = counts + found[0], found[1]
-    shares = counts.cumsum(1) / counts.sum(1, keepdims=True).clip(min=1)
+            counts, offset = counts + found[0].sum(0), found[1]
+    if not counts.any():
+        raise ValueError("no pixel is known at both dates, so no percentile can be measured; pass --scale NUMBER")
+    shares = counts.cumsum(1) / counts.sum(1, keepdims=True)
     limits = [[int(np.searchsorted(row, tail)) - offset for tail in TAILS] for row in shares]
     return tuple((float(low), float(max(high, low + 1))) for low, high in limits)
 
 
+def _counted_levels(pair: Pair, reading: Reading) -> tuple[np.ndarray, int]:
+    """Pixels of a pair by date, channel and level, where they count, (2, channels, levels); and the level of 0."""
+    counts: Any = 0
+    with OpenPair(pair, reading) as opened:
+        for window in scan(opened.size):
+            dates, some = opened.read(window), opened.counted(window)
+            kind = str(dates[0].dtype)
+            if kind not in DEEP:
+                raise ValueError(f"{pair.before}: values are {kind}; pass --scale NUMBER, the value that becomes 255")
+            levels, offset = (256 if kind == "uint8" else 2**16), DEEP[kind]
+            chosen = [date if some is None else date[some] for date in dates]
+            counts = counts + np.stack([level_counts(date, levels, offset) for date in chosen])
+    return np.pad(counts, [(0, 0), (0, 0), (0, 2**16 - levels)]) if reading.bands else counts, offset
+
+
 def measure_statistics(pairs: Sequence[Pair], reading: Reading = PLAIN) -> Statistics:
-    """Mean and standard deviation a date and channel over all pixels, in [0, 1]."""
+    """Mean and standard deviation a date and channel over all pixels that count, in [0, 1].
+
+    Raises:
+        ValueError: no pixel is known at both dates.
+    """
     histograms = np.zeros((2, reading.channels, 256), np.int64)
-    for counts in threaded(partial(_channel_histograms, reading=reading), pairs):
-        histograms += counts
+    for counts, _ in threaded(partial(_counted_levels, reading=reading), pairs):
+        histograms += counts[..., :256]
+    if not histograms.any():
+        raise ValueError("no pixel is known at both dates and in the label, so --statistics train measures nothing")
     return histogram_statistics(histograms)
 
 
@@ -140,12 +168,6 @@ def histogram_statistics(histograms: np.ndarray) -> Statistics:
     mean = (histograms * levels).sum(-1) / total
     variance = (histograms * levels**2).sum(-1) / total - mean**2
     return {"mean": mean.tolist(), "std": np.sqrt(variance.clip(min=1e-12)).tolist()}
-
-
-def _channel_histograms(pair: Pair, reading: Reading) -> np.ndarray:
-    """Exact whatever the order of summing: int64 (2, channels, 256)."""
-    images = (read_image(path, reading) for path in (pair.before, pair.after))
-    return np.stack([level_counts(image) for image in images])
 
 
 def level_counts(image: np.ndarray, levels: int = 256, offset: int = 0) -> np.ndarray:

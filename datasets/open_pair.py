@@ -1,30 +1,40 @@
-"""A pair that is open to be read window by window, both dates and the label on the grid of the earlier image."""
+"""A pair that is open to be read window by window, both dates and the label on the grid of the earlier image.
+
+Training, prediction, tiling and the check of a data set all read pairs here.
+"""
 
 from contextlib import ExitStack
-from functools import cached_property
 from threading import Lock
 
 import numpy as np
 
+from datasets.gdal import nine_places
+from datasets.georeference import Content
 from datasets.pairs import Pair
-from datasets.raster import PLAIN, WindowedImage
-from datasets.reading import IGNORE, Reading, as_rgb
-from utils.tiling import Window, plan_windows
+from datasets.raster import PLAIN, WindowedImage, refuse_huge
+from datasets.reading import IGNORE, Reading, as_rgb, code_of
+from utils.tiling import Window
 
-SCAN = 2048  # side of the windows in which a whole label is looked through
+SAMPLED = 4096  # pixels of a window that are looked at
+DARK, BRIGHT = (
+    0.01,
+    10.0,
+)  # shares of a scale's top; values all below the one, or mostly above the other, are of another
 
 
 class OpenPair:
     """A pair that may be larger than memory; threads may share it, a `with` block or `close` closes it.
 
-    An image that says where on earth it lies is seen on the grid of the earlier one; one that does not must have its
-    size. What either date does not cover, or calls no data, is unknown.
+    An image that has a place on earth is seen on the grid of the earlier one; one that has none must have its size.
+    What either date does not cover, or calls no data, is unknown.
 
     Attributes:
         size: (height, width), of the earlier image.
         grid: where it lies, if that is said.
-        aligned: whether the later image or the label had to be resampled.
+        aligned: whether the later image or the label had to be brought to that grid.
         labelled: whether there is a label.
+        random_access: whether windows can be read in any order at the same cost.
+        before, after, label: the open files; label is None without one.
     """
 
     def __init__(self, pair: Pair, reading: Reading = PLAIN) -> None:
@@ -32,26 +42,32 @@ class OpenPair:
 
         Raises:
             FileNotFoundError: a file does not exist.
-            ValueError: a file is not to be read in this way, or sizes differ.
+            ValueError: a file is not to be read in this way, sizes differ, or the dates have other types or scales.
         """
-        self._files, self._lock, self._reading = ExitStack(), Lock(), reading
+        self._files, self._lock, self._reading, self._checked = ExitStack(), Lock(), reading, False
         with ExitStack() as opened:
-            self._before = opened.enter_context(WindowedImage(pair.before, reading))
-            self.size, self.grid = self._before.size, self._before.grid
-            self._after = opened.enter_context(WindowedImage(pair.after, reading, onto=self.grid))
-            self._label: WindowedImage | None = None
+            self.before = opened.enter_context(WindowedImage(pair.before, reading))
+            self.size, self.grid = self.before.size, self.before.grid
+            self.after = opened.enter_context(WindowedImage(pair.after, reading, onto=self.grid))
+            self.label: WindowedImage | None = None
             if pair.label is not None:
-                self._label = opened.enter_context(WindowedImage(pair.label, reading, grey=True, onto=self.grid))
-            others = [image for image in (self._after, self._label) if image]
+                self.label = opened.enter_context(WindowedImage(pair.label, reading, label=True, onto=self.grid))
+            others = [image for image in (self.after, self.label) if image]
             for image in others:
                 if image.size != self.size:
                     found, wanted = ("{} x {}".format(*size) for size in (image.size, self.size))
                     raise ValueError(
-                        f"{image.path}: {found} pixels, but {pair.before} has {wanted}; cut them alike, or use files "
-                        f"that say where on earth they lie"
+                        f"{image.path}: {found} pixels, but {pair.before} has {wanted}: a pair differs in size; cut "
+                        f"its images alike, or use files with a georeference"
                     )
+            if reading.bands and self.before.kind[1] != self.after.kind[1]:
+                raise ValueError(
+                    f"{pair.after}: has {self.after.kind[1]} pixels, but {pair.before} has {self.before.kind[1]}; "
+                    f"convert one of them, so that both have one type and scale"
+                )
             self._files = opened.pop_all()
-        self.aligned, self.labelled = any(image.aligned for image in others), self._label is not None
+        self.aligned, self.labelled = any(image.aligned for image in others), self.label is not None
+        self.random_access = all(image.random_access for image in (self.before, *others))
 
     def __enter__(self) -> "OpenPair":
         return self
@@ -64,43 +80,100 @@ class OpenPair:
         with self._lock:
             self._files.close()
 
+    def check_scale(self) -> None:
+        """Look at some values of both dates, once.
+
+        Raises:
+            ValueError: they are on another scale than the reading's limits.
+        """
+        top = 0 if self._checked else max((high for _, high in self._reading.limits), default=0)
+        self._checked = True
+        for image in (self.before, self.after) if top > 0 else ():
+            values = _some_values(image)
+            most = values.max(initial=0)
+            byte = image.kind[1] == "uint8" and top > 255
+            if most > 0 and (byte or most <= DARK * top or np.median(values) > BRIGHT * top):
+                raise ValueError(
+                    f"{image.path}: has {image.kind[1]} pixels of {values.min():g} to {most:g}, but {top:g} is to "
+                    f"become 255; pass --scale NUMBER, the value that becomes 255, or --scale percentile"
+                )
+
     def read(self, window: Window) -> tuple[np.ndarray, np.ndarray]:
         """Both dates, uint8 (h, w, channels) each."""
         with self._lock:
-            return self._before.read(window), self._after.read(window)
+            self.check_scale()
+            return self.before.read(window), self.after.read(window)
 
     def picture(self, window: Window) -> np.ndarray:
         """The later date to be looked at, uint8 (h, w, 3)."""
         with self._lock:
-            return as_rgb(self._after.read(window))
+            return as_rgb(self.after.read(window))
 
     def known(self, window: Window) -> np.ndarray | None:
         """Where both dates hold data, bool (h, w); None: everywhere."""
         with self._lock:
-            dates = [known for image in (self._before, self._after) if (known := image.known(window)) is not None]
+            dates = [known for image in (self.before, self.after) if (known := image.known(window)) is not None]
         return np.logical_and.reduce(dates) if dates else None
+
+    def contents(self, window: Window) -> dict[str, Content]:
+        """What tiles are made of: by role the values in the files' own types, and where they are data."""
+        images = {"before": self.before, "after": self.after} | ({"label": self.label} if self.label else {})
+        with self._lock:
+            return {role: image.content(window) for role, image in images.items()}
+
+    def codes(self, window: Window) -> tuple[np.ndarray, np.ndarray | None]:
+        """The label's codes, integers (h, w), and where the label holds data, bool (h, w); None: everywhere."""
+        assert self.label is not None
+        with self._lock:
+            return self.label.content(window)
 
     def mask(self, window: Window) -> np.ndarray | None:
         """The truth, uint8 (h, w): 0 unchanged, 1 changed, 255 where label or dates are unknown; None: no label."""
-        if self._label is None:
+        if self.label is None:
             return None
-        with self._lock:
-            values, known = self._label.read(window), self._label.known(window)
-            # coded 0/1, or what compression left of the dark parts of a label coded 0/255? the whole label tells
-            if self._reading.change_value is None and self._brightest(values) == 1 and self._brightest_of_all > 1:
-                values = np.where(values == 1, np.uint8(0), values)
-        mask = self._reading.mask(values)
+        codes, known = self.codes(window)
+        mask = self._reading.mask(codes)
         for seen in (known, self.known(window)):
             if seen is not None:
                 mask[~seen] = IGNORE
         return mask
 
-    def _brightest(self, values: np.ndarray) -> int:
-        ignored = self._reading.ignore_value
-        return int((values if ignored is None else values[values != ignored]).max(initial=0))
+    def counted(self, window: Window) -> np.ndarray | None:
+        """Where dates and label are known, bool (h, w): the only pixels that count; None: everywhere."""
+        if self.label is not None and (self.label.gaps or self._reading.ignore_value is not None):
+            codes, known = self.codes(window)
+            counted = np.ones(codes.shape, bool) if known is None else known.copy()
+            if self._reading.ignore_value is not None:
+                counted &= codes != code_of(self._reading.ignore_value)
+            dates = self.known(window)
+            return counted if dates is None else counted & dates
+        return self.known(window)
 
-    @cached_property
-    def _brightest_of_all(self) -> int:
-        assert self._label is not None
-        windows = plan_windows(*self.size, tile=SCAN, edge="pad")
-        return max(self._brightest(self._label.read(window)) for window in windows)
+
+def _some_values(image: WindowedImage) -> np.ndarray:
+    """Values of a few thousand pixels that are known, float64 (n,)."""
+    height, width = image.size
+    windows = [Window(0, 0, height, width)] if height * width <= 2**20 else nine_places(image.size)
+    found = []
+    for window in windows:
+        values, known = image.content(window)
+        step = max(1, values.shape[0] * values.shape[1] // SAMPLED)
+        data = values.reshape(-1, values.shape[-1])[::step]
+        found.append(data if known is None else data[known.reshape(-1)[::step]])
+    return np.concatenate(found).astype(np.float64).ravel()
+
+
+def read_pair(pair: Pair, reading: Reading = PLAIN) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Read before and after, uint8 (H, W, channels), and the mask, uint8 (H, W); without a label it is all IGNORE.
+
+    What is unknown at either date or in the label is IGNORE, too.
+
+    Raises:
+        ValueError: a file cannot be read, or the files do not show one place.
+    """
+    with OpenPair(pair, reading) as opened:
+        refuse_huge(pair.before, *opened.size)
+        whole = Window(0, 0, *opened.size)
+        mask = opened.mask(whole)
+        before, after = opened.read(whole)
+    return before, after, np.full(before.shape[:2], IGNORE, np.uint8) if mask is None else mask

@@ -1,48 +1,357 @@
 """Opens one image or label; every unreadable or unsuitable file is a ValueError that names it."""
 
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+import os
+import re
+from contextlib import closing
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from datasets import gdal
-from datasets.gdal import BOMBS, GDAL, GEO, PILLOW_LIMIT, Unsuitable, named
-from datasets.georeference import grid_of, has_gaps, known_pixels, same_grid, seen_on
-from datasets.reading import Reading
+from datasets.gdal import (
+    BOMBS,
+    GEO,
+    PILLOW_LIMIT,
+    GdalFile,
+    OtherColours,
+    Unsuitable,
+    all_or_nothing,
+    named,
+    too_deep,
+)  # fmt: skip
+from datasets.georeference import Content, Resampled, Turned, seen_on, upright
+from datasets.reading import Reading, colour_codes
 from utils.tiling import Grid, Window
 
 TIFF = (".tif", ".tiff")
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", *TIFF)
+JPEG_2000 = (".jp2", ".j2k")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", *TIFF, *JPEG_2000)
 MODES = ("1", "L", "P", "RGB", "RGBA", "LA", "PA")  # 8 bits or less a channel
 DEEP_GREY = ("I;16", "I;16L", "I;16B", "I")  # 16 bits, in one channel: taken as labels only
 AT_ONCE = 2**22  # pixels that are always decoded at once: 2048 x 2048
-COLOURS = ("gray", "red", "palette", "undefined")  # of a first band that is grey, RGB or an index
 PLAIN = Reading()
-GEO_TAGS = (33550, 33922, 34264)  # of a TIFF that says where it lies
+ORIENTATION = 274
+# tags of a TIFF that only rasterio understands: where it lies, no data, further bands
+GEO_TAGS, OTHER_TAGS = (33550, 33922, 34264), (42113, 338)
+WORLD = {".tif": "tfw", ".tiff": "tfw", ".png": "pgw", ".jpg": "jgw", ".jpeg": "jgw", ".bmp": "bpw", ".jp2": "j2w"}
+MEANS = ("<GeoTransform", "<SRS", "<GCP", "<NoDataValue")  # of an .aux.xml
+SIDECAR = re.compile(r"\.(\w{2,4}w|wld|msk|aux\.xml)$", re.IGNORECASE)
 
 
-@contextmanager
-def _opened(path: Path, label: bool = False, to_decode: bool = True) -> Iterator[Image.Image]:
-    """The image, its pixels not yet read."""
-    with named(path), Image.open(path) as image:
-        deep_label = label and image.mode in DEEP_GREY
+class PillowFile:
+    """An image or label of at most 8 bits a channel (labels: 16) that Pillow decodes at once, when it is first read.
+
+    Attributes:
+        size: (height, width), upright.
+        kind: number of bands and their type, (3, "uint8").
+        gaps: whether pixels may be unknown.
+        orientation: as EXIF or a TIFF's tag 274 has it; `read` gives pixels that are turned upright.
+    """
+
+    nodata = None
+
+    def __init__(self, path: Path, label: bool = False, indices: bool = False) -> None:
+        """Read the header.
+
+        Args:
+            path: the file.
+            label: whether to read the codes of a label.
+            indices: whether the codes of a palette are its indices.
+
+        Raises:
+            ValueError: damaged, or not to be read in this way.
+        """
+        self.path, self.label, self.indices = path, label, indices
+        self._content: Content | None = None
+        with named(path):
+            self._image = Image.open(path)
+        try:
+            with named(path):
+                self._look_at(self._image)
+        except BaseException:
+            self._image.close()
+            raise
+
+    def _look_at(self, image: Image.Image) -> None:
+        mode, tags = image.mode, getattr(image, "tag_v2", {})
+        if mode in ("CMYK", "YCbCr", "LAB", "HSV"):
+            raise OtherColours(self.path, mode)
         # Pillow calls 16-bit RGB files "RGB" too, and would keep each value's high byte
-        if not deep_label and (image.mode not in MODES or ";16" in str(image.tile)):
-            raise Unsuitable(
-                f"{path}: {'labels' if label else 'pixels'} are not 8-bit grey or RGB (mode {image.mode}); "
-                f"{'convert the file first' if label else 'say --scale for deeper images, or convert the file'}"
-            )
-        if to_decode:
-            _refuse_huge(path, image.height, image.width)
-        yield image
+        self.deep = mode not in MODES or ";16" in str(getattr(image, "tile", ""))
+        kind = "uint16" if mode.startswith("I;16") or (self.deep and mode in MODES) else f"mode {mode}"
+        self.kind = (1 if mode in DEEP_GREY or mode == "F" else 3, kind if self.deep else "uint8")
+        if self.deep and not (self.label and mode in DEEP_GREY):
+            what = "a label has one channel, or 8-bit colours" if self.label else ""
+            raise Unsuitable(f"{self.path}: {what or too_deep(*self.kind)}")
+        self.mode, self.is_tiff = mode, image.format == "TIFF"
+        self.palette = mode in ("P", "PA")
+        if self.is_tiff:
+            self.orientation = int(tags.get(ORIENTATION, 1))
+            height, width = int(tags[257]), int(tags[256])
+        else:
+            told = {"exif", "xmp", "XML:com.adobe.xmp"} & image.info.keys()
+            self.orientation = int(image.getexif().get(ORIENTATION, 1)) if told else 1
+            height, width = image.height, image.width
+        turned = upright((height, width), self.orientation)
+        self.size = turned.size if turned else (height, width)
+        self.gaps = mode in ("RGBA", "LA", "PA") or "transparency" in image.info
+
+    def close(self) -> None:
+        """Close the file."""
+        self._image.close()
+
+    def read(self, window: Window) -> Content:
+        """Read a window: values (h, w, 3), or codes (h, w) of a label, and where they are data, None: everywhere.
+
+        Raises:
+            ValueError: damaged or truncated.
+        """
+        if self._content is None:
+            refuse_huge(self.path, *self.size)
+            with named(self.path):
+                self._content = self._decode(self._image)
+            self._image.close()
+        values, known = self._content
+        return values[window.slices], None if known is None else known[window.slices]
+
+    def _decode(self, image: Image.Image) -> Content:
+        image.load()  # which turns a TIFF upright
+        if not self.is_tiff:
+            late = int(image.getexif().get(ORIENTATION, 1)) if "exif" in image.info else self.orientation
+            if late != self.orientation:
+                raise Unsuitable(f"{self.path}: its EXIF orientation comes after the pixels; save the image upright")
+            if self.orientation != 1:
+                image = ImageOps.exif_transpose(image)
+        known = None
+        if self.gaps:
+            clear = image.convert("RGBA") if image.mode not in ("RGBA", "LA") else image
+            alpha = np.array(clear.getchannel("A"))
+            if not self.is_tiff or all_or_nothing(alpha):
+                known = alpha > 0
+        if not self.label:
+            return np.array(image if image.mode == "RGB" else image.convert("RGB")), known
+        if image.mode in DEEP_GREY or (image.mode == "P" and self.indices):
+            return np.array(image), known
+        if image.mode in ("1", "L", "LA"):
+            return np.array(image if image.mode == "L" else image.convert("L")), known
+        return colour_codes(np.array(image.convert("RGB"))), known
 
 
-def _refuse_huge(path: Path, height: int, width: int) -> None:
+def refuse_huge(path: Path, height: int, width: int) -> None:
+    """Refuse to decode a large image at once.
+
+    Raises:
+        ValueError: it has more than PILLOW_LIMIT pixels.
+    """
     if height * width > PILLOW_LIMIT:
         raise Unsuitable(f"{path}: too many pixels to open at once ({height} x {width}); cut the image into tiles")
+
+
+class WindowedImage:
+    """One image or label, upright and on the grid that is wanted, to be read by windows; a `with` block closes it.
+
+    Pillow decodes plain files at the first read: 8 bits, at most AT_ONCE pixels of a TIFF and PILLOW_LIMIT of other
+    formats. rasterio reads all others, and no more of a TIFF than a window needs; other formats have to be decoded from
+    their first line on, which is fast as long as windows come from top to bottom.
+
+    Attributes:
+        size: (height, width).
+        kind: number of bands and type of the file's values; (3, "uint8") is what Pillow reads as grey or RGB.
+        mode: the same in words: Pillow's mode, or 4 x uint16.
+        grid: where its own pixels lie, if that is said.
+        gaps: whether pixels may be unknown.
+        nodata: the file's nodata value, if all bands that are read have the same.
+        random_access: whether windows can be read in any order at the same cost.
+        aligned: whether it is seen on another grid than its own.
+    """
+
+    def __init__(self, path: Path, reading: Reading = PLAIN, label: bool = False, onto: Grid | None = None) -> None:
+        """Read the header.
+
+        Args:
+            path: the file.
+            reading: how its values become pixels.
+            label: whether to read the codes of a label; then without bands.
+            onto: the grid to see it on, where it has a place of its own; images are interpolated, labels not.
+
+        Raises:
+            ValueError: damaged, of other bands or depth than `reading` takes, too large or georeferenced without
+                rasterio, turned by a tag although it has a grid, or elsewhere than `onto`.
+        """
+        self.path, self.reading, self.label = path, reading, label
+        self._view: Turned | Resampled | None = None
+        self._last: tuple[Window, Content] | None = None
+        self._file = _open(path, reading, label)
+        try:
+            self._place(onto)
+        except BaseException:
+            self._file.close()
+            raise
+        self.size = self._view.size if self._view else self._file.size
+        self.kind, self.nodata, self.palette = self._file.kind, self._file.nodata, self._file.palette
+        self.mode = self._file.mode if isinstance(self._file, PillowFile) else "{} x {}".format(*self.kind)
+        self.gaps = self._file.gaps or bool(self._view and not self._view.covered)
+
+    def _place(self, onto: Grid | None) -> None:
+        by_gdal = isinstance(self._file, GdalFile)
+        self.grid = self._file.grid if isinstance(self._file, GdalFile) else None
+        self.random_access = by_gdal and self.path.suffix.lower() in TIFF
+        orientation = _orientation(self._file) if isinstance(self._file, GdalFile) else self._file.orientation
+        self.aligned = False
+        if orientation != 1 and self.grid:
+            raise Unsuitable(
+                f"{self.path}: its orientation tag ({orientation}) says that the pixels are turned, so its grid may "
+                f"not be theirs; write it upright, or remove the tag (TIFF tag 274, EXIF orientation)"
+            )
+        if by_gdal:
+            self._view = upright(self._file.size, orientation)
+        if onto is not None and self.grid is not None:
+            self._view = seen_on(self.grid, onto, not self.label, self.path)
+            self.aligned = self._view is not None
+
+    def __enter__(self) -> "WindowedImage":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._file.close()
+
+    def content(self, window: Window) -> Content:
+        """Read a window in the file's own type: values (h, w, bands) or codes (h, w), and where they are data.
+
+        Raises:
+            ValueError: damaged or truncated.
+        """
+        if self._view is None and isinstance(self._file, PillowFile):
+            return self._file.read(window)  # decoded already
+        if self._last is None or self._last[0] != window:
+            with named(self.path):
+                content = self._view.read(window, self._file.read) if self._view else self._file.read(window)
+            self._last = window, content
+        return self._last[1]
+
+    def read(self, window: Window) -> np.ndarray:
+        """Read a window: (h, w, channels), or the codes (h, w) of a label.
+
+        Images are uint8, or for bands without limits of the file's own type; unknown pixels are 0.
+
+        Raises:
+            ValueError: damaged or truncated.
+        """
+        values, known = self.content(window)
+        if self.label:
+            return values
+        pixels = self.reading.scaled(values) if self.reading.bands else values
+        return pixels if known is None else np.where(known[..., None], pixels, np.zeros((), pixels.dtype))
+
+    def known(self, window: Window) -> np.ndarray | None:
+        """Where a window holds data, bool (h, w); None: everywhere."""
+        return self.content(window)[1] if self.gaps else None
+
+
+def _open(path: Path, reading: Reading, label: bool) -> PillowFile | GdalFile:
+    """The file by Pillow where that reads all there is to it, otherwise by rasterio."""
+    bands, indices = () if label else reading.bands, label and reading.by_index
+    needs, error = [], None
+    try:
+        plain = PillowFile(path, label, indices)
+    except ValueError as problem:
+        unknown = isinstance(problem.__cause__, UnidentifiedImageError) and path.suffix.lower() in (*TIFF, *JPEG_2000)
+        by_bands = isinstance(problem, Unsuitable) and not isinstance(problem, OtherColours) and (bands or label)
+        if not (unknown or by_bands or isinstance(problem.__cause__, BOMBS)) or not path.is_file():
+            raise
+        error = problem
+    else:
+        needs = _only_rasterio_knows(plain)
+        height, width = plain.size
+        limit = AT_ONCE if plain.is_tiff and gdal.installed() else PILLOW_LIMIT
+        if not bands and not needs and height * width <= limit:
+            return plain
+        plain.close()
+    if gdal.installed() is None and (needs or (error and not isinstance(error.__cause__, BOMBS))):
+        what = needs[0] if needs else "more than 8-bit grey or RGB"
+        raise ValueError(f"{path}: needs rasterio, which reads {what}: {GEO}") from error
+    try:
+        return GdalFile(path, bands, label, indices)
+    except Unsuitable:
+        raise
+    except ValueError as problem:
+        raise error if error and gdal.installed() else problem from None
+
+
+def _only_rasterio_knows(file: PillowFile) -> list[str]:
+    """What there is to a file, or lies beside it, that Pillow does not read: what is said where rasterio is lacking."""
+    found, path = [], file.path
+    suffix = path.suffix.lower()
+    if file.is_tiff:
+        tags = file._image.tag_v2  # type: ignore[attr-defined]
+        found += ["where it lies on earth"] * any(tag in tags for tag in GEO_TAGS)
+        found += ["its nodata value or further band"] * any(tag in tags for tag in OTHER_TAGS)
+        found += ["its labels of more than 8 bits"] * (file.deep and gdal.installed() is not None)
+        found += ["deep values of which 0 is white"] * (tags.get(262) == 0 and file.deep)
+        if getattr(file._image, "n_frames", 1) > 1:  # pages, overviews or a mask
+            found += ["its mask"] * (_has_mask(file._image) or gdal.installed() is not None)
+    if suffix in JPEG_2000 and (gdal.installed() or _boxes_of_place(path)):
+        found.append("where it lies on earth")
+    beside = _sidecars(path.parent, path.parent.stat().st_mtime_ns)
+    worlds = {WORLD.get(suffix, "wld"), f"{suffix[1:]}w", "wld"}
+    if beside and any(f"{path.stem}.{end}" in beside for end in (*worlds, *map(str.upper, worlds))):
+        found.append("its world file")
+    if f"{path.name}.msk" in beside:
+        found.append("its mask")
+    if f"{path.name}.aux.xml" in beside:
+        content = path.with_name(f"{path.name}.aux.xml").read_text(encoding="utf-8", errors="replace")
+        found += [f"{path.name}.aux.xml"] * any(word in content for word in MEANS)
+    return found
+
+
+@lru_cache(64)
+def _sidecars(folder: Path, changed: int) -> frozenset[str]:
+    """Names of a folder's world files, masks and .aux.xml files; listed again when the folder has changed."""
+    return frozenset(name for name in os.listdir(folder) if SIDECAR.search(name))  # noqa: PTH208, half the time
+
+
+def _has_mask(image: Image.Image) -> bool:
+    """Whether a TIFF holds a mask beside its pixels."""
+    found = False
+    for frame in range(1, image.n_frames):  # type: ignore[attr-defined]
+        image.seek(frame)
+        found |= bool(image.tag_v2.get(254, 0) & 4)  # type: ignore[attr-defined]
+    image.seek(0)
+    return found
+
+
+def _boxes_of_place(path: Path) -> bool:
+    """Whether a JPEG 2000 file has a box of georeference: GeoJP2's UUID, or GML."""
+    with named(path), path.open("rb") as file:
+        head = file.read(2**16)
+    return bytes.fromhex("b14bf8bd083d4b43a5ae8cd7d5a6ce03") in head or b"gml.root-instance" in head
+
+
+def _orientation(file: GdalFile) -> int:
+    """EXIF orientation, or TIFF tag 274, which GDAL does not apply."""
+    if file.dataset.driver == "GTiff":
+        return _tiff_orientation(file.path)
+    if "EXIF_Orientation" in (tags := file.dataset.tags()):
+        return int(tags["EXIF_Orientation"])
+    try:
+        with Image.open(file.path) as image:
+            return int(image.getexif().get(ORIENTATION, 1)) if "exif" in image.info else 1
+    except (*BOMBS, OSError, SyntaxError):
+        return 1
+
+
+def _tiff_orientation(path: Path) -> int:
+    """Tag 274, also of a TIFF whose pixels Pillow does not read."""
+    from PIL.TiffImagePlugin import ImageFileDirectory_v2
+
+    with named(path), path.open("rb") as file:
+        head = file.read(8)
+        directory = ImageFileDirectory_v2(head + file.read(8) if head[2:4] in (b"\x2b\0", b"\0\x2b") else head)
+        file.seek(directory.next)
+        directory.load(file)
+        return int(directory.get(ORIENTATION, 1))
 
 
 def image_size(path: Path, reading: Reading = PLAIN, label: bool = False) -> tuple[int, int]:
@@ -51,88 +360,67 @@ def image_size(path: Path, reading: Reading = PLAIN, label: bool = False) -> tup
     Raises:
         ValueError: damaged, or not to be read in this way.
     """
-    if reading.bands and not label:
-        with WindowedImage(path, reading) as windowed:
-            return windowed.size
-    with _opened(path, label, to_decode=False) as image:
-        return image.height, image.width
-
-
-def load_image(path: Path) -> Image.Image:
-    """Decode an image as the file has it, grey, RGB, palette or with transparency; errors as `read_image`."""
-    with _opened(path) as image:
-        image.load()
-        return image
-
-
-def load_label(path: Path, indices: bool = False) -> Image.Image:
-    """Decode a label as one grey channel of 8 bits (mode L).
-
-    Colours become grey and transparency is dropped. Of 16 bits the values stay where none exceeds 255, and are
-    divided by 257 otherwise.
-
-    Args:
-        path: the file.
-        indices: whether a palette's indices are the values, not its colours.
-
-    Raises:
-        ValueError: damaged, truncated, or deeper.
-    """
-    with _opened(path, label=True) as image:
-        if image.mode in DEEP_GREY:
-            values = np.array(image)
-            deep = values.max(initial=0) > 255
-            return Image.fromarray((values // 257 if deep else values).clip(0, 255).astype(np.uint8))
-        if image.mode == "P" and indices:
-            return Image.fromarray(np.array(image))
-        image.load()
-        return image if image.mode == "L" else image.convert("L")
+    with WindowedImage(path, reading, label) as image:
+        return image.size
 
 
 def read_image(path: Path, reading: Reading = PLAIN) -> np.ndarray:
-    """Read an image as uint8 (H, W, channels).
-
-    Without bands to choose that is RGB: grey is repeated, transparency dropped.
+    """Read an image as uint8 (H, W, channels); without bands to choose that is RGB, grey being repeated.
 
     Raises:
         ValueError: damaged, truncated, of fewer bands, or deeper than this reading takes.
     """
-    if reading.bands:
-        with WindowedImage(path, reading) as image:
-            _refuse_huge(path, *image.size)
-            return image.read(Window(0, 0, *image.size))
-    with _opened(path) as image:
-        image.load()
-        return np.array(image if image.mode == "RGB" else image.convert("RGB"))
+    with WindowedImage(path, reading) as image:
+        refuse_huge(path, *image.size)
+        return image.read(Window(0, 0, *image.size))
 
 
 def read_label_values(path: Path, reading: Reading = PLAIN) -> np.ndarray:
-    """Read a label as it is coded, reduced to one grey channel, uint8 (H, W); see `load_label`."""
-    return np.array(load_label(path, indices=reading.change_value is not None))
+    """Read a label as it is coded, integers (H, W); errors as `read_image`."""
+    with WindowedImage(path, reading, label=True) as image:
+        refuse_huge(path, *image.size)
+        return image.read(Window(0, 0, *image.size))
 
 
 def read_label(path: Path, reading: Reading = PLAIN) -> np.ndarray:
-    """Read a label as a mask, uint8 (H, W): 0 unchanged, 1 changed, 255 ignored; see `Reading.mask`."""
-    return reading.mask(read_label_values(path, reading))
+    """Read a label as a mask, uint8 (H, W): 0 unchanged, 1 changed, 255 ignored; see `Reading.mask`.
+
+    A reading that does not say which code means changed is decided by this label alone.
+
+    Raises:
+        ValueError: damaged, truncated, or its codes can be understood in more ways than one.
+    """
+    if not reading.decided:
+        from datasets.label_counts import decide_alone
+
+        reading = decide_alone([path], reading)
+    with WindowedImage(path, reading, label=True) as image:
+        refuse_huge(path, *image.size)
+        codes, known = image.content(Window(0, 0, *image.size))
+        mask = reading.mask(codes)
+    if known is not None:
+        mask[~known] = 255
+    return mask
 
 
 def pixel_kind(path: Path) -> tuple[int, str]:
-    """Number of bands and type of their values: (3, "uint8") is what Pillow reads as grey or RGB.
+    """Number of bands and type of their values: (3, "uint8") is what is read as grey or RGB.
 
     Raises:
         ValueError: damaged, or not to be read without rasterio.
     """
     try:
-        with _opened(path, to_decode=False):
-            return 3, "uint8"
+        with closing(PillowFile(path)) as file:
+            return file.kind
+    except OtherColours:
+        raise
     except ValueError as error:
         if gdal.installed() is None:
             if isinstance(error, Unsuitable):
                 raise ValueError(f"{path}: more bands, or more than 8 bits, are read with rasterio: {GEO}") from error
             raise
         try:
-            with closing(gdal.open_dataset(path)) as dataset:
-                return dataset.count, dataset.dtypes[0]
+            return gdal.file_kind(path)
         except ValueError:
             raise error from None
 
@@ -141,144 +429,3 @@ def all_bands(path: Path) -> Reading:
     """The reading that loses nothing: plain for 8-bit grey or RGB, otherwise every band with its values."""
     count, kind = pixel_kind(path)
     return PLAIN if (count, kind) == (3, "uint8") else Reading(bands=tuple(range(1, count + 1)))
-
-
-class WindowedImage:
-    """One image or label, open to read windows of it; a `with` block closes it.
-
-    Up to AT_ONCE pixels Pillow decodes it at the first read. A larger TIFF is read through rasterio, where that is
-    installed, and no more of it than a window needs. Other formats have to be decoded from their first line on: up to
-    PILLOW_LIMIT by Pillow, at once, and beyond by rasterio, which is fast as long as windows come from top to bottom.
-    Bands of choice are read by rasterio whatever the size, and so is what has to be seen on another grid.
-
-    Attributes:
-        size: (height, width).
-        random_access: whether windows can be read in any order at the same cost.
-        aligned: whether pixels are resampled onto another grid.
-    """
-
-    def __init__(self, path: Path, reading: Reading = PLAIN, grey: bool = False, onto: Grid | None = None) -> None:
-        """Read the header.
-
-        Args:
-            path: the file.
-            reading: how its values become pixels.
-            grey: whether to read one grey channel, as of a label; then without bands.
-            onto: the grid to see it on, where it has a georeference of its own; images are interpolated, labels not.
-
-        Raises:
-            ValueError: damaged, of other bands or depth than `reading` takes, too large or georeferenced without
-                rasterio, or elsewhere than `onto`.
-        """
-        self.path, self.reading, self.grey, self.random_access, self.aligned = path, reading, grey, False, False
-        self._pixels: np.ndarray | None = None
-        self._dataset: Any = None
-        self._place: Any = None
-        is_tiff, by_band = path.suffix.lower() in TIFF, bool(reading.bands) and not grey
-        size, deep = (None, False) if by_band else _pillow_size(path, grey)
-        limit = AT_ONCE if is_tiff and not deep and gdal.installed() else PILLOW_LIMIT
-        if size and size[0] * size[1] <= limit:
-            self.size = size
-        else:
-            self._dataset, self.random_access = gdal.open_dataset(path), is_tiff
-            self.size = self._dataset.height, self._dataset.width
-            self._check_bands(by_band)
-        if onto is not None and self.grid is not None and not same_grid(self.grid, onto):
-            self._dataset = seen_on(self._placed(), onto, smooth=not grey)
-            self.size, self.aligned = onto.size, True
-
-    def _placed(self) -> Any:
-        """The dataset that knows where a TIFF lies; None of other formats, and of TIFFs that do not say so."""
-        if self._place is None and self.path.suffix.lower() in TIFF:
-            if gdal.installed():
-                self._place = self._dataset or gdal.open_dataset(self.path)
-            elif _has_geo_tags(self.path):
-                raise ValueError(f"{self.path}: lies somewhere on earth, which is read with rasterio: {GEO}")
-        return self._place
-
-    @property
-    def grid(self) -> Grid | None:
-        """Where its own pixels lie; None if that is not said.
-
-        Raises:
-            ValueError: it is said, but rasterio is not installed.
-        """
-        return grid_of(place) if (place := self._placed()) else None
-
-    def known(self, window: Window) -> np.ndarray | None:
-        """Where a window holds data, bool (h, w); None: everywhere."""
-        dataset = self._dataset if self.aligned else self._placed()
-        if dataset is None or not has_gaps(dataset, () if self.grey else self.reading.bands):
-            return None
-        rasterio = gdal.installed()
-        assert rasterio is not None
-        with named(self.path), rasterio.Env(**GDAL):
-            return known_pixels(dataset, window)
-
-    def _check_bands(self, by_band: bool) -> None:
-        dataset, problem = self._dataset, ""
-        if by_band and max(self.reading.bands) > dataset.count:
-            problem = f"{dataset.count} bands, but band {max(self.reading.bands)} is asked for; see --bands"
-        elif by_band and not self.reading.limits and len(set(dataset.dtypes)) > 1:
-            problem = f"bands of {' and '.join(sorted(set(dataset.dtypes)))}; convert the file to one of them"
-        elif not by_band and (
-            set(dataset.dtypes) != {"uint8"} or dataset.count > 4 or dataset.colorinterp[0].name not in COLOURS
-        ):
-            kind = f"{dataset.count} bands of {dataset.dtypes[0]}"
-            problem = f"{kind} are not 8-bit grey or RGB; say --bands and --scale, or convert the file first"
-        if problem:
-            dataset.close()
-            raise ValueError(f"{self.path}: {problem}")
-
-    def __enter__(self) -> "WindowedImage":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        for dataset in (self._dataset, self._place):
-            if dataset is not None:
-                dataset.close()
-
-    def read(self, window: Window) -> np.ndarray:
-        """Read a window, (h, w, channels), or (h, w) if grey: the pixels of `read_image` and `read_label_values`.
-
-        They are uint8, or for bands without limits of the file's own type.
-
-        Raises:
-            ValueError: damaged or truncated.
-        """
-        if self._dataset is not None:
-            return self._read_dataset(window)
-        if self._pixels is None:
-            self._pixels = read_label_values(self.path, self.reading) if self.grey else read_image(self.path)
-        return self._pixels[window.slices]
-
-    def _read_dataset(self, window: Window) -> np.ndarray:
-        dataset = self._dataset
-        if self.reading.bands and not self.grey:
-            values = gdal.read_bands(dataset, self.path, window, self.reading.bands)
-            return self.reading.scaled(values.transpose(1, 2, 0))
-        bands = gdal.read_bands(dataset, self.path, window, [1, 2, 3] if dataset.count > 2 else [1])
-        if dataset.colorinterp[0].name == "palette" and self.reading.change_value is None:
-            colours = dataset.colormap(1)  # GDAL shows one bit and "min is white" as palettes, too
-            bands = np.array([colours.get(i, (0, 0, 0))[:3] for i in range(256)], np.uint8)[bands[0]].transpose(2, 0, 1)
-        if self.grey and len(bands) == 1:
-            return bands[0]
-        rgb = np.ascontiguousarray(np.broadcast_to(bands, (3, *bands.shape[1:])).transpose(1, 2, 0))
-        return np.array(Image.fromarray(rgb).convert("L")) if self.grey else rgb
-
-
-def _pillow_size(path: Path, label: bool) -> tuple[tuple[int, int] | None, bool]:
-    """(height, width) and whether it has more than 8 bits; None for what Pillow does not open, but rasterio may."""
-    try:
-        with _opened(path, label, to_decode=False) as image:
-            return (image.height, image.width), image.mode in DEEP_GREY
-    except ValueError as error:
-        bands = isinstance(error.__cause__, UnidentifiedImageError) and path.suffix.lower() in TIFF and gdal.installed()
-        if bands or isinstance(error.__cause__, BOMBS):
-            return None, False
-        raise
-
-
-def _has_geo_tags(path: Path) -> bool:
-    with named(path), Image.open(path) as image:
-        return any(tag in getattr(image, "tag_v2", ()) for tag in GEO_TAGS)

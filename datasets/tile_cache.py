@@ -20,18 +20,18 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from datasets.change_pairs import Arrays, read_sample
+from datasets.change_pairs import Arrays, size_of
+from datasets.open_pair import read_pair
 from datasets.pairs import Pair
-from datasets.raster import image_size
 from datasets.reading import Reading
 from datasets.threads import threaded
 
 log = logging.getLogger(__name__)
-HEADER, FORMAT = 4096, 1
+HEADER, FORMAT = 4096, 2
 
 
 class TileCache:
-    """cache(pair) -> before, after, mask: what `read_sample` gives, without opening the pair's files.
+    """cache(pair) -> before, after, mask: what `read_pair` gives, without opening the pair's files.
 
     Each process maps the file when it first needs a sample, so workers share the system's one copy of it in memory,
     which is given back when memory is short.
@@ -120,7 +120,7 @@ def _file_bytes(header: dict[str, Any]) -> int:
 
 def _common_size(pairs: Sequence[Pair], reading: Reading) -> tuple[int, int]:
     """(height, width) of all pairs, from their headers."""
-    sizes = threaded(lambda pair: image_size(pair.before, reading), pairs)
+    sizes = threaded(partial(size_of, reading=reading), pairs)
     first = None
     for pair, size in zip(pairs, sizes, strict=True):
         first = first or size
@@ -183,7 +183,7 @@ def _fill(path: Path, pairs: Sequence[Pair], reading: Reading, header: dict[str,
     try:
         with os.fdopen(handle, "wb") as file, bar as progress:
             file.write(json.dumps(header).encode().ljust(HEADER))
-            for arrays in threaded(partial(read_sample, reading=reading), pairs):
+            for arrays in threaded(partial(read_pair, reading=reading), pairs):
                 file.writelines(np.ascontiguousarray(array).data for array in arrays)
                 progress.update()
             file.flush()

@@ -12,12 +12,14 @@ import numpy as np
 from PIL import Image
 
 from datasets.gdal import encode_tiff
+from datasets.georeference import Content
+from datasets.open_pair import OpenPair
 from datasets.pairs import Pair
-from datasets.raster import PLAIN, WindowedImage, all_bands
-from datasets.reading import Reading
+from datasets.raster import WindowedImage, all_bands
+from datasets.reading import Reading, label_pixels
 from datasets.threads import threaded
 from utils.files import write_whole
-from utils.tiling import Edge, Window, bounding, group_windows, plan_windows
+from utils.tiling import Edge, Grid, Window, bounding, group_windows, plan_windows
 
 log = logging.getLogger(__name__)
 FOLDERS = {"before": "A", "after": "B", "label": "label"}  # of what is written
@@ -36,14 +38,25 @@ class Tiling:
 
 @dataclass(frozen=True)
 class Scene:
-    """A pair to be cut, and the plan for it."""
+    """A pair to be cut, and the plan for it.
+
+    Attributes:
+        split: that its tiles belong to.
+        pair: its files.
+        size: (height, width) of the earlier image, on whose grid all tiles lie.
+        windows: of the tiles.
+        random_access: whether several threads may share the work on it.
+        reading: of the images; more than 8-bit RGB keeps all its bands and values.
+        kinds: by role, the suffix of a tile and the value that marks no data, if the source has one.
+    """
 
     split: str
     pair: Pair
     size: tuple[int, int]
     windows: list[Window]
-    random_access: bool  # whether several threads may share the work on it
-    readings: dict[str, Reading]  # by role: more than 8-bit RGB keeps all its bands and values
+    random_access: bool
+    reading: Reading
+    kinds: dict[str, tuple[str, float | None]]
 
     @property
     def files(self) -> dict[str, Path]:
@@ -58,8 +71,8 @@ class Scene:
     def tile_files(self, window: Window) -> dict[str, str]:
         """Where the tile's images belong, by role, under the output folder."""
         return {
-            role: f"{self.split}/{FOLDERS[role]}/{self.tile_name(window)}.{'tif' if reading.bands else 'png'}"
-            for role, reading in self.readings.items()
+            role: f"{self.split}/{FOLDERS[role]}/{self.tile_name(window)}.{suffix}"
+            for role, (suffix, _) in self.kinds.items()
         }
 
 
@@ -81,7 +94,7 @@ def plan_scenes(splits: Mapping[str, Sequence[Pair]], tiling: Tiling, workers: i
         workers: threads.
 
     Raises:
-        ValueError: an image cannot be read, the images of a pair differ in size, or there is nothing to cut.
+        ValueError: an image cannot be read, the files of a pair do not show one place, or there is nothing to cut.
     """
     pairs = [(split, pair) for split, members in splits.items() for pair in members]
     scenes = list(threaded(lambda item: _plan_scene(item[0], item[1], tiling), pairs, max(1, workers)))
@@ -97,25 +110,27 @@ def plan_scenes(splits: Mapping[str, Sequence[Pair]], tiling: Tiling, workers: i
 
 
 def _plan_scene(split: str, pair: Pair, tiling: Tiling) -> Scene:
-    sizes, random_access, readings = {}, [], {}
-    for role, path in (("before", pair.before), ("after", pair.after), ("label", pair.label)):
-        if path is not None:
-            readings[role] = PLAIN if role == "label" else all_bands(path)
-            with WindowedImage(path, readings[role], grey=role == "label") as image:
-                sizes[path] = image.size
-                random_access.append(image.random_access)
-    height, width = sizes[pair.before]
-    for path, size in sizes.items():
-        if size != (height, width):
-            raise ValueError(
-                f"{path}: {size[0]} x {size[1]} pixels, but {pair.before} has {height} x {width}; "
-                f"the images of a pair must show the same place at one size"
-            )
+    reading = all_bands(pair.before)
+    with OpenPair(pair, reading) as opened:
+        images = {"before": opened.before, "after": opened.after} | ({"label": opened.label} if opened.label else {})
+        kinds = {role: _tile_kind(image, opened.grid is not None) for role, image in images.items()}
+        size, random_access = opened.size, opened.random_access
     try:
-        windows = plan_windows(height, width, tiling.tile_size, tiling.overlap, tiling.edge)
+        windows = plan_windows(size[0], size[1], tiling.tile_size, tiling.overlap, tiling.edge)
     except ValueError as error:
         raise ValueError(f"{pair.before}: {error}") from None
-    return Scene(split, pair, (height, width), windows, all(random_access), readings)
+    return Scene(split, pair, size, windows, random_access, reading, kinds)
+
+
+def _tile_kind(image: WindowedImage, placed: bool) -> tuple[str, float | None]:
+    """Suffix of an image's tiles, and the value that marks no data in them.
+
+    PNG where it keeps everything, no data as transparency; TIFF for a place on earth, and for deeper values.
+    """
+    deep = bool(image.reading.bands) and not image.label
+    deep_label = image.label and image.kind[1] != "uint8"
+    nodata = None if image.label and "float" in image.kind[1] else image.nodata
+    return ("tif", nodata) if placed or deep or deep_label else ("png", None)
 
 
 class TileCutter:
@@ -129,7 +144,6 @@ class TileCutter:
 
     def __init__(self, output: Path, tile_size: int, known: Mapping[tuple[str, str], Hashes] | None = None) -> None:
         self.output, self.tile_size, self.known = output, tile_size, known or {}
-        self._compressed: dict[Path, bool] = {}
 
     def cut(self, scenes: Sequence[Scene], workers: int = 4) -> Iterator[list[Tile]]:
         """Cut what is not there yet; the tiles of a scene, or of a part of it, at a time, in the order of the plan.
@@ -144,25 +158,23 @@ class TileCutter:
 
     def _cut_groups(self, scene: Scene, groups: Sequence[Sequence[Window]]) -> list[Tile]:
         tiles: list[Tile] = []
-        images: dict[str, WindowedImage] = {}
-        with ExitStack() as opened:
+        with ExitStack() as stack:
+            opened: OpenPair | None = None
             for group in groups:
                 kept = {window: self._kept(scene, window) for window in group}
                 missing = [window for window, hashes in kept.items() if hashes is None]
-                if missing and not images:
-                    images = {
-                        role: opened.enter_context(WindowedImage(path, scene.readings[role], grey=role == "label"))
-                        for role, path in scene.files.items()
-                    }
                 if missing:
+                    opened = opened or stack.enter_context(OpenPair(scene.pair, scene.reading))
                     area = bounding(missing)
-                    pixels = {role: image.read(area) for role, image in images.items()}
+                    contents = opened.contents(area)
                 for window, hashes in kept.items():
                     if hashes is None:
-                        parts = {role: array[window.seen_from(area).slices] for role, array in pixels.items()}
-                        if "label" in parts:
-                            parts["label"] = self._without_noise(parts["label"], images["label"])
-                        hashes = self._write(scene.tile_files(window), parts)
+                        part = window.seen_from(area).slices
+                        assert opened
+                        hashes = self._write(
+                            scene, window, {role: (values[part], None if known is None else known[part])
+                                            for role, (values, known) in contents.items()}, opened.grid,
+                        )  # fmt: skip
                     tiles.append(Tile(scene, window, hashes))
         return tiles
 
@@ -179,34 +191,34 @@ class TileCutter:
             hashes[role] = hashlib.sha256(content).hexdigest()
         return hashes if self.known.get((scene.split, scene.tile_name(window)), hashes) == hashes else None
 
-    def _without_noise(self, part: np.ndarray, label: WindowedImage) -> np.ndarray:
-        """A part of a 0/255 label in which compression left nothing above 1: alone, it would read as coded 0/1.
-
-        Compression leaves values between 1 and 255 as well; codes 0, 1 and 255 are no noise.
-        """
-        if part.max(initial=0) != 1:
-            return part
-        if label.path not in self._compressed:
-            areas = plan_windows(*label.size, tile=2048, edge="pad")
-            found = set().union(*(np.unique(label.read(area)).tolist() for area in areas))
-            self._compressed[label.path] = max(found) > 127 and not found <= {0, 1, 255}
-        return np.zeros_like(part) if self._compressed[label.path] else part
-
-    def _write(self, files: Mapping[str, str], parts: Mapping[str, np.ndarray]) -> Hashes:
+    def _write(self, scene: Scene, window: Window, parts: Mapping[str, Content], grid: Grid | None) -> Hashes:
         """Fill up, encode and write a tile's images."""
-        hashes = {}
-        for role, part in parts.items():
-            rows, columns = (self.tile_size - length for length in part.shape[:2])
-            full = np.pad(part, [(0, rows), (0, columns), (0, 0)][: part.ndim]) if rows or columns else part
-            encoded = encode_tiff(full) if files[role].endswith("tif") else _encode_png(full)
+        hashes, files = {}, scene.tile_files(window)
+        for role, (values, known) in parts.items():
+            suffix, nodata = scene.kinds[role]
+            rows, columns = self.tile_size - window.height, self.tile_size - window.width
+            pixels = label_pixels(values) if role == "label" else values
+            if rows or columns:
+                pixels = np.pad(pixels, [(0, rows), (0, columns), (0, 0)][: pixels.ndim])
+                if known is None and suffix == "tif":
+                    known = np.ones(values.shape[:2], bool)
+                known = None if known is None else np.pad(known, [(0, rows), (0, columns)])
+            if suffix == "tif":
+                encoded = encode_tiff(pixels, known, grid and grid.part(window), nodata)
+            else:
+                encoded = _encode_png(pixels, known)
             write_whole(self.output / files[role], encoded)
             hashes[role] = hashlib.sha256(encoded).hexdigest()
         return hashes
 
 
-def _encode_png(pixels: np.ndarray) -> bytes:
+def _encode_png(pixels: np.ndarray, known: np.ndarray | None) -> bytes:
+    """Grey or RGB, transparent where there is no data."""
+    image = Image.fromarray(np.ascontiguousarray(pixels))
+    if known is not None and not known.all():
+        image.putalpha(Image.fromarray(known.astype(np.uint8) * 255))
     encoded = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(pixels)).save(encoded, "PNG")
+    image.save(encoded, "PNG")
     return encoded.getvalue()
 
 

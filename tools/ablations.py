@@ -9,6 +9,7 @@ from pathlib import Path
 
 from datasets.layouts import list_images
 from datasets.raster import read_label
+from datasets.reading import MASKS
 from tools import demo
 from tools.figures.counts import PAPERS, read_published
 from utils.config import TrainConfig, parse_train_config
@@ -157,7 +158,7 @@ def draw(scenes: Path) -> None:
 
 def list_sparse(scenes: Path, split: str, share: float) -> None:
     """Write SPLIT.txt: all scenes without change, and of the others as many as make up this share of the list."""
-    changed = {path.name: bool(read_label(path).any()) for path in list_images(scenes / split / "label")}
+    changed = {path.name: bool(read_label(path, MASKS).any()) for path in list_images(scenes / split / "label")}
     without = [name for name, has in changed.items() if not has]
     wanted = round(len(without) * share / (1 - share))
     names = sorted(without + [name for name, has in changed.items() if has][:wanted])

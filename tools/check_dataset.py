@@ -15,7 +15,7 @@ from datasets.findings import Finding, count_errors, finding_lines, percent
 from datasets.measurements import choose_reading
 from datasets.pairs import Pair
 from datasets.raster import read_image, read_label
-from datasets.reading import Reading, as_rgb
+from datasets.reading import Reading, as_rgb, labels_of
 from datasets.recognition import introduction, recognise
 from utils.config import ReadConfig
 from utils.console import errors_in_one_line, show_log
@@ -81,7 +81,9 @@ def examine_all(config: CheckConfig, workers: int) -> dict[str, Examination]:
     with tqdm(total=total, unit="pair", desc="checking", dynamic_ncols=True) as progress:
         for prefix, splits in found.items():
             reading = reading_of(config, splits)
-            results |= {prefix + split.name: examine(split, workers, progress.update, reading) for split in splits}
+            for split in splits:
+                results[prefix + split.name] = result = examine(split, workers, progress.update, reading)
+                reading = result.reading  # the codes of the first split hold for the others
     return results
 
 
@@ -92,9 +94,7 @@ def reading_of(config: CheckConfig, splits: Sequence[Split]) -> Reading:
         for split in splits[:1]
         for name in split.complete
     ]
-    return choose_reading(
-        pairs, config.bands, config.scale, config.change_value, config.ignore_value, skip_unreadable=True
-    )
+    return choose_reading(pairs, config.bands, config.scale, labels_of(config), lenient=True)
 
 
 def report(root: Path, results: dict[str, Examination], findings: Sequence[Finding], about: str) -> str:

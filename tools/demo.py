@@ -13,6 +13,7 @@ import predict_batch
 import train_aux
 from datasets.pairs import Pair, find_pairs
 from datasets.raster import read_image, read_label
+from datasets.reading import MASKS
 from datasets.scenes import write_scenes
 from utils.console import errors_in_one_line, show_log
 from utils.figures import draw_grid
@@ -61,12 +62,12 @@ def show(model: str, run: Path, pairs: Sequence[Pair]) -> None:
     f1 = json.loads((maps / "metrics.json").read_text())["scores"]["f1"]
     threshold, subtraction = best_threshold(sum(map(grey_difference, pairs)))
     overview = maps / "overview.png"
-    shown = [pair for pair in pairs if read_label(pair.label).any()][:8]
+    shown = [pair for pair in pairs if read_label(pair.label, MASKS).any()][:8]
     draw_grid(
         {
             "before": [read_image(pair.before) for pair in shown],
             "after": [read_image(pair.after) for pair in shown],
-            "label": [read_label(pair.label) * 255 for pair in shown],
+            "label": [read_label(pair.label, MASKS) * 255 for pair in shown],
             "error map": [read_image(maps / "error" / f"{pair.name}.png") for pair in shown],
         },
         overview,
@@ -81,7 +82,7 @@ def show(model: str, run: Path, pairs: Sequence[Pair]) -> None:
 def grey_difference(pair: Pair) -> torch.Tensor:
     """Pixels by label and by absolute difference of the dates' mean of R, G and B, int64 (2, 256)."""
     before, after = (read_image(path).mean(-1) for path in (pair.before, pair.after))
-    levels, mask = np.abs(before - after).round().astype(np.uint8), read_label(pair.label)
+    levels, mask = np.abs(before - after).round().astype(np.uint8), read_label(pair.label, MASKS)
     return torch.from_numpy(np.stack([np.bincount(levels[mask == truth], minlength=256) for truth in (0, 1)]))
 
 

@@ -10,8 +10,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from datasets.reading import Reading
+from datasets.reading import labels_of
 from predict_batch import mask_scores
+from utils.config import label_code
 from utils.console import errors_in_one_line, show_log
 from utils.flags import given_flags, named_path, setting
 from utils.results import SCORES, Result, averaged, published_tables, read_csv, read_folder, read_published
@@ -51,8 +52,11 @@ class TableConfig:
     )
     masks: list[tuple[str, Path]] = setting(None, "folders of masks, scored against --label", parse=named_path)
     label: Path | None = setting(None, "folder of the truth for --masks", parse=Path)
-    change_value: int | None = setting(None, "label value (or palette index) that means changed", parse=int)
-    ignore_value: int | None = setting(None, "label value that means unknown: not scored", parse=int)
+    change_value: int | str | None = setting(
+        None, "label value (palette index, or colour '#rrggbb') that means changed", parse=label_code
+    )
+    ignore_value: int | str | None = setting(None, "label value that means unknown: not scored", parse=label_code)
+    change_from: int | None = setting(None, "least grey level of labels that means changed", parse=int)
     published: tuple[str, ...] | None = setting(
         None, "the papers' tables to show, as docs/papers/tables.csv calls them, or none (default: by kind)",
         parse=_words,
@@ -131,9 +135,8 @@ def mask_results(config: TableConfig) -> list[Result]:
     named = {name.partition("@")[0]: name.partition("@")[2] for name, _ in config.masks}
     if len(folders) < len(config.masks):
         raise ValueError("--masks: two folders of one name; call them NAME=DIR")
-    reading = Reading(change_value=config.change_value, ignore_value=config.ignore_value)
     results = []
-    for name, (scored, labels, values) in mask_scores(config.label, folders, reading).items():
+    for name, (scored, labels, values) in mask_scores(config.label, folders, labels_of(config)).items():
         part = "" if scored == labels else f"; only {scored} of {labels} labels have a mask"
         scores = {key: 100 * values[key] for key in SCORES}
         results.append(Result(name, named[name] or root.name, scores, notes={"": f"masks scored here{part}"}))

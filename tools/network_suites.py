@@ -15,7 +15,7 @@ from tqdm import tqdm
 from datasets.catalog import STATISTICS
 from datasets.change_pairs import ChangePairs
 from datasets.pfbs import PFBSSampler
-from datasets.raster import PLAIN
+from datasets.reading import MASKS
 from datasets.tile_cache import open_cache
 from datasets.transforms import build_augmentation
 from models import MODELS, build_model
@@ -220,8 +220,8 @@ def training(setting: Setting) -> list[Case]:
 def training_loops(setting: Setting, base: str) -> list[Case]:
     """AMFNet's loop from a cache, in float32 against the case of this name, and in bfloat16 against float32."""
     pairs, (batch, steps) = drawn_pairs(setting.folder / "scenes"), TRAINED
-    cached = open_cache(setting.folder / "train.tiles", pairs, PLAIN)
-    dataset = ChangePairs(pairs, build_augmentation("amfnet"), cached=cached)
+    cached = open_cache(setting.folder / "train.tiles", pairs, MASKS)
+    dataset = ChangePairs(pairs, build_augmentation("amfnet"), MASKS, cached)
     sampler = PFBSSampler([1] * len(pairs), positions=batch * steps)
     batches = BatchSampler(sampler, batch, drop_last=True)
     loader: DataLoader = DataLoader(dataset, None, sampler=batches, num_workers=1, persistent_workers=True)
@@ -262,7 +262,7 @@ def peak(name: str, form: str, side: int, device: torch.device, threads: int) ->
     Without keeping what is freed, which takes about twice as much.
     """
     torch.set_num_threads(threads)
-    build = plain_forms().PLAIN[name] if form == "plain" else partial(build_model, name)
+    build = plain_forms().MASKS[name] if form == "plain" else partial(build_model, name)
     network = build().eval().to(device).to(memory_format=LAYOUTS[form])
     with torch.inference_mode():
         network(*noise(1, 32, form, device))  # what libraries take once is no pair's

@@ -17,11 +17,12 @@ from torch.utils.data import BatchSampler, DataLoader
 
 import predict_batch
 from datasets.catalog import STATISTICS
-from datasets.change_pairs import ChangePairs, read_sample
+from datasets.change_pairs import ChangePairs
 from datasets.doctor import examine, survey
+from datasets.open_pair import read_pair
 from datasets.pairs import Pair, find_pairs
 from datasets.pfbs import PFBSSampler
-from datasets.raster import PLAIN
+from datasets.reading import MASKS
 from datasets.scenes import write_scenes
 from datasets.tile_cache import TileCache, open_cache
 from datasets.transforms import build_augmentation
@@ -103,12 +104,12 @@ def decode(pairs: Iterable[Pair]) -> None:
 def loading(setting: Setting) -> list[Case]:
     """One worker of the training loader, from files and from a cache, against decoding in one process."""
     pairs = drawn_pairs(setting.folder / "scenes")
-    cache = open_cache(setting.folder / "train.tiles", pairs, PLAIN)
+    cache = open_cache(setting.folder / "train.tiles", pairs, MASKS)
     names = [name for name in BATCHES if name in MODELS or not setting.brief]
 
     def load(name: str, cached: TileCache | None = None) -> Callable[[], None]:
         batches = BatchSampler(PFBSSampler([1] * len(pairs)), BATCHES[name], drop_last=False)
-        dataset = ChangePairs(pairs, build_augmentation(name), cached=cached)
+        dataset = ChangePairs(pairs, build_augmentation(name), MASKS, cached)
         loader: DataLoader = DataLoader(dataset, None, sampler=batches, num_workers=1, persistent_workers=True)
 
         def epoch() -> None:
@@ -146,7 +147,7 @@ def prediction(setting: Setting) -> list[Case]:
     pairs, listed = drawn_pairs(scenes)[:PREDICTED], scenes / "predicted.txt"
     rows = ("\t".join(p.relative_to(scenes).as_posix() for p in (x.before, x.after, x.label)) for x in pairs)
     listed.write_text("".join(f"{row}\n" for row in rows), encoding="utf-8")
-    pixels, cases = [read_sample(pair)[:2] for pair in pairs], []
+    pixels, cases = [read_pair(pair, MASKS)[:2] for pair in pairs], []
     for name in MODELS:
         path = untrained(setting.folder, name)
         predictor = ChangePredictor(path, setting.device)

@@ -44,6 +44,14 @@ def _bands(word: str) -> tuple[int, ...]:
     return bands
 
 
+def label_code(word: str) -> int | str:
+    """A label value: a number, or a colour "#rrggbb"."""
+    try:
+        return "#" + f"{int(word[1:], 16):06x}" if word.startswith("#") and len(word) == 7 else int(word)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{word!r} is neither a number nor a colour such as '#ff0000'") from None
+
+
 def _scale(word: str) -> str:
     try:
         fits = word in ("auto", "percentile") or float(word) > 0
@@ -67,8 +75,15 @@ class DataConfig:
     before_dir: str | None = setting(None, "name of the earlier images' folder, where it is no usual one", parse=str)
     after_dir: str | None = setting(None, "name of the later images' folder", parse=str)
     label_dir: str | None = setting(None, "name of the labels' folder", parse=str)
-    change_value: int | None = setting(None, "label value (or palette index) that means changed", parse=int)
-    ignore_value: int | None = setting(None, "label value that means unknown: not trained on, not scored", parse=int)
+    change_value: int | str | None = setting(
+        None, "label value (palette index, or colour '#rrggbb') that means changed", parse=label_code
+    )
+    ignore_value: int | str | None = setting(
+        None, "label value that means unknown: not trained on, not scored", parse=label_code
+    )
+    change_from: int | None = setting(
+        None, "least grey level of labels that means changed: 128 for JPEG or soft edges", parse=int
+    )
 
     @property
     def folders(self) -> dict[str, str | None]:

@@ -5,11 +5,12 @@ The pixels are read elsewhere.
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 
 TILE = 512  # side of a window in scenes that are not seen whole
+SCAN = 2048  # side of a window where a scene is looked through
 BATCH = 8  # windows at a time, if they are small
 TTA = ("flips", "rotations", "swap")  # what test-time augmentation may vary
 PRECISIONS = ("fp32", "bf16")  # of the arithmetic, the usual first
@@ -43,7 +44,7 @@ class Grid:
 
     Attributes:
         size: (height, width) in pixels.
-        crs: coordinate reference system, as WKT.
+        crs: coordinate reference system, as WKT; "" where only the transform is known.
         transform: (a, b, c, d, e, f), so that x = a * column + b * row + c and y = d * column + e * row + f are the
             coordinates of a pixel's top left corner.
     """
@@ -52,10 +53,16 @@ class Grid:
     crs: str
     transform: tuple[float, ...]
 
-    def place(self, column: float, row: float) -> tuple[float, float]:
-        """Coordinates (x, y) of a point in pixels."""
+    def place(self, column: Any, row: Any) -> tuple[Any, Any]:
+        """Coordinates (x, y) of points in pixels, numbers or arrays."""
         a, b, c, d, e, f = self.transform
         return a * column + b * row + c, d * column + e * row + f
+
+    def part(self, window: Window) -> "Grid":
+        """The grid of a window."""
+        a, b, _, d, e, _ = self.transform
+        x, y = self.place(window.left, window.top)
+        return Grid((window.height, window.width), self.crs, (a, b, x, d, e, y))
 
 
 def plan_windows(height: int, width: int, tile: int, overlap: int = 0, edge: Edge = "shift") -> list[Window]:
@@ -86,6 +93,11 @@ def plan_windows(height: int, width: int, tile: int, overlap: int = 0, edge: Edg
         raise ValueError(f"{height} x {width} pixels hold no tile of {tile}; use --edge pad, or a smaller --tile-size")
     rows, columns = (_starts(length, tile, tile - overlap, edge) for length in (height, width))
     return [Window(t, s, min(tile, height - t), min(tile, width - s)) for t in rows for s in columns]
+
+
+def scan(size: tuple[int, int]) -> list[Window]:
+    """Windows in which a whole image, (height, width), is looked through with bounded memory."""
+    return plan_windows(size[0], size[1], SCAN, edge="pad")
 
 
 def _starts(length: int, tile: int, stride: int, edge: Edge) -> list[int]:

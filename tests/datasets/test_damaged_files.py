@@ -11,6 +11,7 @@ import struct
 import warnings
 import zlib
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from unittest.mock import patch
@@ -22,8 +23,8 @@ from PIL import Image, ImageFile
 from datasets import gdal, raster
 from datasets.pair_facts import read_facts
 from datasets.pairs import Pair
-from datasets.raster import WindowedImage, image_size, load_image, read_image, read_label
-from datasets.reading import Reading
+from datasets.raster import WindowedImage, image_size, read_image, read_label
+from datasets.reading import MASKS, Reading
 from datasets.tiles import TileCutter, Tiling, plan_scenes
 from utils.tiling import Window
 
@@ -144,7 +145,7 @@ def declare(data, suffix, height, width):
 
 def read_windows(path, limit):
     limits = patch.multiple(raster, AT_ONCE=min(limit, raster.AT_ONCE), PILLOW_LIMIT=limit)
-    with limits, WindowedImage(path) as image, WindowedImage(path, grey=True) as label:
+    with limits, WindowedImage(path) as image, WindowedImage(path, label=True) as label:
         height, width = image.size
         for window in (
             Window(0, 0, min(height, 64), min(width, 64)),
@@ -158,9 +159,8 @@ def read_windows(path, limit):
 READERS = {
     "image_size": image_size,
     "read_image": lambda path: read_image(path).shape[:2],
-    "read_label": lambda path: read_label(path).shape,
+    "read_label": lambda path: read_label(path, MASKS).shape,
     "bands": lambda path: read_image(path, Reading((1,), ((0, 9000),))).shape[:2],  # through rasterio
-    "load_image": lambda path: load_image(path).size[::-1],
     "windows": lambda path: read_windows(path, raster.PILLOW_LIMIT),
     "windows through rasterio": lambda path: read_windows(path, 50),  # where it is installed
 }
@@ -178,8 +178,8 @@ def faults(path):
                 yield f"{name}: {type(error).__name__}: {error}"
     if len(set(sizes.values())) > 1:
         yield f"sizes differ: {sizes}"
-    facts = read_facts("x", {"before": path, "label": path})
-    if ("load_image" in sizes) == (path in facts.unreadable):
+    facts = read_facts("x", {"before": path, "label": path}, Reading(change_from=128))
+    if ("read_image" in sizes) == (path in facts.unreadable):
         yield f"doctor: {facts}"
 
 
@@ -272,7 +272,7 @@ def test_whatever_a_parser_raises_names_the_file(error, tmp_path, monkeypatch):
     path = tmp_path / "odd.png"
     Image.fromarray(RGB).save(path)
     monkeypatch.setattr(ImageFile.ImageFile, "load", fail)
-    for read in (read_image, read_label):
+    for read in (read_image, partial(read_label, reading=MASKS)):
         with pytest.raises(ValueError, match=r"odd\.png: .*(replace the file|cut the image into tiles)"):
             read(path)
 

@@ -10,6 +10,7 @@ from PIL import Image
 from datasets.catalog import CATALOG, KnownCounts
 from datasets.doctor import count_findings, examine, leak_findings, survey
 from datasets.findings import ERROR, KINDS, WARNING
+from datasets.label_counts import decide_alone
 from datasets.measurements import choose_reading, measure_statistics
 from datasets.pairs import Pair, find_pairs
 from datasets.reading import Reading
@@ -77,13 +78,18 @@ def test_healthy_set(root):
     np.testing.assert_allclose(summary["std"], measured["std"])
 
 
-@pytest.mark.parametrize("codes", [(0, 1), (0, 255), (0, 1, 255), (0, 100, 200), (1,), (255,)])
+@pytest.mark.parametrize("codes", [(0, 1), (0, 255), (0, 100), (1,), (255,)])
 def test_changed_is_what_the_label_reader_says(codes, tmp_path):
     fill(tmp_path, 0, count=1)
-    values = np.random.default_rng(1).choice(codes, (SIZE, SIZE)).astype(np.uint8)
+    values = np.full((SIZE, SIZE), codes[0], np.uint8)
+    values[3:9] = codes[-1]
     save(tmp_path / "label" / "0.png", values)
     ((result,), _) = check(tmp_path)
-    assert result.changed == Reading().mask(values).sum()
+    assert (
+        result.changed
+        == (values == codes[-1]).sum()
+        == decide_alone([tmp_path / "label" / "0.png"], Reading()).mask(values).sum()
+    )
 
 
 @pytest.mark.parametrize("role", ["A", "B", "label"])
@@ -118,8 +124,8 @@ def test_unreadable(damage, role, root):
 def test_sizes_in_a_pair(root):
     save(root / "val" / "label" / "0.png", square((SIZE, 16)))
     finding = only(root, "sizes in a pair", ERROR)
-    assert "before 24 x 24" in finding.what
-    assert "label 24 x 16" in finding.what
+    assert "24 x 16 pixels, but" in finding.what
+    assert "has 24 x 24: a pair differs in size" in finding.what
 
 
 @pytest.mark.parametrize(("split", "kind", "severity"),
@@ -141,45 +147,48 @@ def test_modes(root):
 
 
 @pytest.mark.parametrize("codes", [(1, 2), (0, 2), (0, 76), (0, 127)])
-def test_label_codes_that_show_no_change(codes, root):
+def test_label_codes_that_do_not_fit_together(codes, root):
+    """One label of the split is coded in another way than the others, which are 0 and 255."""
     low, high = codes
     save(root / "val" / "label" / "0.png", np.where(square() > 0, high, low).astype(np.uint8))
     finding = only(root, "label codes", ERROR)
-    assert f"{high}: 6.25 %" in finding.what
+    assert f"{high}: 2.08 %" in finding.what
+    assert "more than two; pass --change-value N" in finding.what
 
 
-def test_colour_codes_darker_than_half_grey(root):
-    """Blue on black: 29 as grey, so the reader sees no change."""
+def test_colours_are_codes_of_their_own(root):
     label = np.zeros((SIZE, SIZE, 3), np.uint8)
     label[2:8, 2:8] = (0, 0, 255)
     save(root / "val" / "label" / "0.png", label)
-    assert "29: 6.25 %" in only(root, "label codes", ERROR).what
+    assert "#0000ff: 2.08 %" in only(root, "label codes", ERROR).what
 
 
-def test_grey_labels(root):
+def test_grey_levels_need_a_flag(root):
     label = square()
     label[2, 2:8] = 90
     save(root / "val" / "label" / "0.png", label)
-    assert only(root, "grey labels", WARNING).what == "1 values besides 0 and 255 (90) in 6 of 576 pixels"
+    assert "90: 0.35 %" in only(root, "label codes", ERROR).what
+    result = examine(survey(root)[1], 1, reading=Reading(change_from=128))
+    assert result.findings == []
+    assert result.changed == 3 * 36 - 6
 
 
-def test_codes_of_either_kind_are_healthy_alone_and_suspect_together(root):
+def test_one_code_holds_for_a_split(root):
     for n in range(3):
         save(root / "val" / "label" / f"{n}.png", square(value=1))
     assert kinds(root) == []
     save(root / "val" / "label" / "0.png", square())
-    assert only(root, "mixed label codes", ERROR).where == "val"
+    assert only(root, "label codes", ERROR).where == "val"
 
 
-def test_a_code_for_unknown_is_not_guessed(root):
-    """0, 1 and 255 in one label: is 255 changed, or unknown?"""
-    label = square()
-    label[20] = 1
-    save(root / "val" / "label" / "0.png", label)
-    assert only(root, "mixed label codes", ERROR).where == "val"
-    label[21] = 90
-    save(root / "val" / "label" / "1.png", label)  # no code, so noise: no error, and both are grey
-    assert kinds(root) == ["grey labels"] * 2
+def test_the_code_of_the_first_split_holds_for_the_others(root):
+    for n in range(3):
+        save(root / "val" / "label" / f"{n}.png", square(value=1))
+    train, val, _ = survey(root)
+    reading = examine(train, 1).reading
+    assert reading.change_value == 255
+    (finding,) = examine(val, 1, reading=reading).findings
+    assert (finding.kind, "255 means changed in the first split" in finding.what) == ("label codes", True)
 
 
 @pytest.mark.parametrize(("split", "kind", "severity"),
@@ -338,10 +347,10 @@ def test_real_sets(real_data):
     _, findings = check(real_data / "levir1024", real_data / "levir")
     assert {f.kind for f in findings} == {"leak"}
     assert len(findings) == 2 * 2 * 16
-    _, findings = check(real_data / "sztaki")
-    assert [(f.kind, f.where) for f in findings] == [
-        ("grey labels", str(real_data / "sztaki" / "label" / "Tiszadob_4.bmp"))
-    ]
+    (result,), findings = check(real_data / "sztaki")
+    assert [f.kind for f in findings] == ["label codes"]
+    assert "more than two; pass" in findings[0].what
+    assert examine(result.split, 1, reading=Reading(change_from=128)).findings == []
 
 
 def test_real_odd_codes(real_data):
@@ -350,8 +359,8 @@ def test_real_odd_codes(real_data):
     files = split.files["oscd_beirut"]
     pair = Pair("oscd_beirut", files["before"], files["after"])
     findings = examine(split, 1, reading=choose_reading([pair])).findings
-    assert [f.kind for f in findings] == ["label codes", "nothing to find"]
-    result = examine(split, 1, reading=choose_reading([pair], change_value=2))
+    assert [f.kind for f in findings] == ["label codes"]
+    result = examine(split, 1, reading=choose_reading([pair], labels=Reading(change_value=2, named=True)))
     assert result.findings == []
     assert result.changed == (np.array(Image.open(files["label"])) == 2).sum()
     assert list(result.modes) == ["3 x uint16"]
@@ -366,7 +375,7 @@ def test_unknown_pixels_are_not_counted(tmp_path):
             (tmp_path / folder).mkdir(exist_ok=True)
             Image.fromarray(pixels).save(tmp_path / folder / f"{number}.png")
     (split,) = survey(tmp_path)
-    assert "mixed label codes" in {f.kind for f in examine(split, 1).findings}
+    assert "label codes" in {f.kind for f in examine(split, 1).findings}
     result = examine(split, 1, reading=Reading(ignore_value=255))
-    assert "mixed label codes" not in {f.kind for f in result.findings}
+    assert "label codes" not in {f.kind for f in result.findings}
     assert result.changed_share == 4 / 12

@@ -5,10 +5,9 @@ import pytest
 from PIL import Image
 
 from datasets import gdal
-from datasets.change_pairs import read_sample
-from datasets.open_pair import OpenPair
+from datasets.open_pair import OpenPair, read_pair
 from datasets.pairs import Pair, find_pairs
-from datasets.reading import Reading
+from datasets.reading import MASKS, Reading
 from utils.tiling import Window, plan_windows
 
 UTM = "EPSG:32636"
@@ -55,8 +54,8 @@ def test_windows_hold_the_pixels_of_the_files(name, drawn_set, tmp_path):
         for role, path in files.items():
             Image.open(getattr(first, role)).save(path)
         first = Pair("scene", **files)
-    before, after, mask = read_sample(first)
-    with OpenPair(first) as pair:
+    before, after, mask = read_pair(first, MASKS)
+    with OpenPair(first, MASKS) as pair:
         assert (pair.size, pair.grid, pair.aligned, pair.labelled) == ((64, 64), None, False, True)
         for window in plan_windows(64, 64, 24, 5):
             for read, expected in zip((*pair.read(window), pair.mask(window)), (before, after, mask), strict=True):
@@ -72,7 +71,7 @@ def test_dates_that_are_offset_are_read_on_the_grid_of_the_earlier(rasterio, sce
     codes = np.zeros((160, 200), np.uint8)
     codes[50:90, 60:100] = 255
     label = tiff(tmp_path / "label.tif", codes[10:130, 25:160], 50, 20)
-    with OpenPair(Pair("scene", before, after, label)) as pair:
+    with OpenPair(Pair("scene", before, after, label), MASKS) as pair:
         assert (pair.size, pair.aligned) == ((100, 120), True)
         for window in plan_windows(100, 120, 48, 8):
             inside = Window(window.top + 20, window.left + 30, window.height, window.width).slices
@@ -80,7 +79,7 @@ def test_dates_that_are_offset_are_read_on_the_grid_of_the_earlier(rasterio, sce
             assert np.array_equal(first, scene[inside])
             assert np.array_equal(second, scene[inside])
             assert np.array_equal(pair.mask(window), codes[inside] // 255)
-            assert pair.known(window).all()
+            assert pair.known(window) is None
 
 
 @pytest.mark.parametrize("size_of_a_pixel", [1.0, 4.0])
@@ -90,7 +89,7 @@ def test_another_resolution_is_interpolated(rasterio, scene, tmp_path, size_of_a
     resized = Image.fromarray(scene).resize((round(width / factor), round(height / factor)), Image.Resampling.BOX)
     before = tiff(tmp_path / "before.tif", scene, 0, 0)
     after = tiff(tmp_path / "after.tif", np.array(resized), 0, 0, size_of_a_pixel)
-    with OpenPair(Pair("scene", before, after)) as pair:
+    with OpenPair(Pair("scene", before, after), MASKS) as pair:
         first, second = (date.astype(int) for date in pair.read(whole(pair)))
     middle = (slice(4, -4), slice(4, -4))
     error, aside = (np.abs(first - other)[middle].mean() for other in (second, np.roll(second, 1, axis=1)))
@@ -110,7 +109,7 @@ def test_another_reference_system_is_brought_over(rasterio, scene, tmp_path):
             dst_crs="EPSG:4326", resampling=Resampling.bilinear,
         )  # fmt: skip
     after = tiff(tmp_path / "after.tif", warped.transpose(1, 2, 0), 0, 0, crs="EPSG:4326", transform=place)
-    with OpenPair(Pair("scene", before, after)) as pair:
+    with OpenPair(Pair("scene", before, after), MASKS) as pair:
         first, second = (date.astype(int) for date in pair.read(whole(pair)))
         assert pair.grid.size == (160, 200)
     assert np.abs(first - second)[8:-8, 8:-8].mean() < 4
@@ -120,7 +119,7 @@ def test_what_one_date_does_not_cover_is_unknown(rasterio, scene, tmp_path):
     before = tiff(tmp_path / "before.tif", scene, 0, 0)
     after = tiff(tmp_path / "after.tif", scene[30:, 50:], 100, 60)
     label = tiff(tmp_path / "label.tif", np.full((160, 200), 255, np.uint8), 0, 0)
-    with OpenPair(Pair("scene", before, after, label)) as pair:
+    with OpenPair(Pair("scene", before, after, label), MASKS) as pair:
         known, mask = pair.known(whole(pair)), pair.mask(whole(pair))
     expected = np.zeros((160, 200), bool)
     expected[30:, 50:] = True
@@ -147,11 +146,19 @@ def test_no_data_is_unknown(rasterio, scene, tmp_path, shape):
 
 
 def test_a_fourth_band_that_is_read_is_no_transparency(rasterio, scene, tmp_path):
-    bands = np.concatenate([scene, scene[..., :1] // 2], -1)
-    path = tiff(tmp_path / "four.tif", bands, 0, 0, photometric="RGB", alpha="YES")
-    for reading, gaps in ((Reading((4, 1, 2)), False), (Reading(), True)):
+    """Programs tag any fourth band as alpha; what holds other values than 0 and the most is none."""
+    infrared = np.concatenate([scene, scene[..., :1] // 2], -1)
+    clear = np.concatenate([scene, (scene[..., :1] > 100) * np.uint8(255)], -1)
+    for bands, reading, gaps in (
+        (infrared, Reading((4, 1, 2)), False),
+        (infrared, MASKS, False),
+        (clear, MASKS, True),
+        (clear, Reading((4,)), False),
+    ):
+        path = tiff(tmp_path / "four.tif", bands, 0, 0, photometric="RGB", alpha="YES")
         with OpenPair(Pair("scene", path, path), reading) as pair:
-            assert (pair.known(whole(pair)) is not None) == gaps
+            known = pair.known(whole(pair))
+            assert np.array_equal(known, clear[..., 3] > 0) if gaps else known is None
 
 
 def test_places_apart_and_sizes_apart_are_errors(rasterio, scene, tmp_path):
@@ -160,43 +167,32 @@ def test_places_apart_and_sizes_apart_are_errors(rasterio, scene, tmp_path):
     before = tiff(tmp_path / "before.tif", scene, 0, 0)
     far = tiff(tmp_path / "far.tif", scene, 9000, 0)
     with pytest.raises(ValueError, match=r"far.tif: lies elsewhere"):
-        OpenPair(Pair("scene", before, far))
+        OpenPair(Pair("scene", before, far), MASKS)
     site = tiff(tmp_path / "site.tif", scene, 0, 0, crs='LOCAL_CS["site", UNIT["metre", 1]]', transform=Affine.scale(2))
-    with pytest.raises(ValueError, match=r"site.tif: its reference system and that of .* do not meet"):
-        OpenPair(Pair("scene", before, site))
+    with pytest.raises(
+        ValueError, match=r"site.tif: its coordinate reference system and that of .* cannot be converted"
+    ):
+        OpenPair(Pair("scene", before, site), MASKS)
     Image.fromarray(scene[:, :100]).save(tmp_path / "half.png")
     with pytest.raises(ValueError, match=r"half.png: 160 x 100 pixels, but .*before.tif has 160 x 200"):
-        OpenPair(Pair("scene", before, tmp_path / "half.png"))
+        OpenPair(Pair("scene", before, tmp_path / "half.png"), MASKS)
     Image.fromarray(scene).save(tmp_path / "placeless.png")
-    with OpenPair(Pair("scene", before, tmp_path / "placeless.png")) as pair:
+    with OpenPair(Pair("scene", before, tmp_path / "placeless.png"), MASKS) as pair:
         assert not pair.aligned
     with pytest.raises(FileNotFoundError):
-        OpenPair(Pair("scene", before, tmp_path / "nowhere.png"))
+        OpenPair(Pair("scene", before, tmp_path / "nowhere.png"), MASKS)
 
 
 def test_a_geotiff_without_rasterio_names_what_to_install(rasterio, scene, tmp_path, monkeypatch):
     path = tiff(tmp_path / "before.tif", scene, 0, 0)
     Image.fromarray(scene).save(tmp_path / "plain.tif")
     monkeypatch.setattr(gdal, "installed", lambda: None)
-    with pytest.raises(ValueError, match=r"before.tif: lies somewhere on earth.*requirements-geo.txt"):
-        OpenPair(Pair("scene", path, path))
-    with OpenPair(Pair("scene", tmp_path / "plain.tif", tmp_path / "plain.tif")) as pair:
+    with pytest.raises(
+        ValueError, match=r"before.tif: needs rasterio, which reads where it lies on earth: .*requirements-geo.txt"
+    ):
+        OpenPair(Pair("scene", path, path), MASKS)
+    with OpenPair(Pair("scene", tmp_path / "plain.tif", tmp_path / "plain.tif"), MASKS) as pair:
         assert pair.grid is None
-
-
-@pytest.mark.parametrize(
-    ("bright", "ignore", "expected"), [(255, None, 0), (1, None, 1), (255, 255, 1)], ids=["noise", "0/1", "ignored"]
-)
-def test_how_a_label_is_coded_is_told_by_all_of_it(tmp_path, bright, ignore, expected):
-    """In one window there is nothing above 1; elsewhere there may be."""
-    values = np.zeros((40, 80), np.uint8)
-    values[5, 5], values[5, 70] = 1, bright
-    for name in ("a", "b", "label"):
-        Image.fromarray(values if name == "label" else np.zeros((40, 80, 3), np.uint8)).save(tmp_path / f"{name}.png")
-    pair = Pair("scene", tmp_path / "a.png", tmp_path / "b.png", tmp_path / "label.png")
-    with OpenPair(pair, Reading(ignore_value=ignore)) as opened:
-        assert opened.mask(Window(0, 0, 40, 40))[5, 5] == expected
-        assert opened.mask(Window(0, 40, 40, 40))[5, 30] == (255 if ignore else 1)
 
 
 def test_beirut(rasterio, real_data):

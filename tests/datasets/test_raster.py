@@ -3,13 +3,16 @@
 import io
 import struct
 import zlib
+from functools import partial
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from datasets import gdal, raster
-from datasets.raster import WindowedImage, image_size, read_image, read_label, read_label_values
+from datasets.label_counts import decide_alone
+from datasets.raster import PLAIN, WindowedImage, image_size, read_image, read_label, read_label_values
+from datasets.reading import MASKS, Reading
 from utils.tiling import Window
 
 pytestmark = pytest.mark.filterwarnings("ignore:Dataset has no geotransform")
@@ -43,7 +46,8 @@ LABELS = {
 @pytest.mark.parametrize("coding", LABELS)
 def test_every_label_coding_reads_the_same(coding, tmp_path):
     LABELS[coding](tmp_path / "label.png")
-    label = read_label(tmp_path / "label.png")
+    path = tmp_path / "label.png"
+    label = read_label(path, decide_alone([path], PLAIN))
     assert label.dtype == np.uint8
     assert np.array_equal(label, MASK)
 
@@ -53,7 +57,9 @@ def test_grey_jpeg_label_is_cut_at_128(tmp_path):
     noisy = np.clip(mask * 255 + np.random.default_rng(0).integers(-9, 10, mask.shape), 0, 255).astype(np.uint8)
     write(tmp_path / "label.jpg", noisy, quality=95)
     assert len(np.unique(np.array(Image.open(tmp_path / "label.jpg")))) > 2
-    assert np.array_equal(read_label(tmp_path / "label.jpg"), mask)
+    with pytest.raises(ValueError, match=r"1 label have the values 0: .*more than two; pass .*--change-from 128"):
+        decide_alone([tmp_path / "label.jpg"], PLAIN)
+    assert np.array_equal(read_label(tmp_path / "label.jpg", Reading(change_from=128)), mask)
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "bmp", "tif"])
@@ -110,8 +116,8 @@ DEEP = {
 def test_more_than_eight_bits_are_refused_not_cut(kind, tmp_path):
     name, make = DEEP[kind]
     make(tmp_path / name)
-    for read in (read_image, image_size, *([read_label] if "grey" not in kind else [])):
-        with pytest.raises(ValueError, match=rf"{name}.*8-bit"):
+    for read in (read_image, image_size, *([partial(read_label, reading=MASKS)] if "RGB" in kind else [])):
+        with pytest.raises(ValueError, match=rf"{name}.*8-bit (grey|colours)"):
             read(tmp_path / name)
 
 
@@ -122,7 +128,7 @@ def test_real_sixteen_bit_image_is_refused(real_data):
 
 def test_huge_declared_size_is_refused(tmp_path, monkeypatch):
     path = write(tmp_path / "huge.png", MASK)
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 200)
+    monkeypatch.setattr(raster, "PILLOW_LIMIT", 200)
     with pytest.raises(ValueError, match=r"huge\.png: too many pixels.*cut the image into tiles"):
         read_image(path)
 
@@ -157,7 +163,7 @@ def rasterio():
 def test_windows_are_parts_of_the_whole(suffix, grey, tmp_path):
     path = write(tmp_path / f"image.{suffix}", FILES["RGB"])
     whole = read_label_values(path) if grey else read_image(path)
-    with WindowedImage(path, grey=grey) as image:
+    with WindowedImage(path, label=grey) as image:
         assert image.size == (90, 130)
         assert not image.random_access
         for area in AREAS:
@@ -168,7 +174,7 @@ def test_windows_are_parts_of_the_whole(suffix, grey, tmp_path):
 def test_both_readers_give_the_same_pixels(kind, tmp_path, monkeypatch, rasterio):
     path = as_tiff(kind, tmp_path / "image.tif")
     monkeypatch.setattr(raster, "AT_ONCE", 100)
-    with WindowedImage(path) as image, WindowedImage(path, grey=True) as grey:
+    with WindowedImage(path) as image, WindowedImage(path, label=True) as grey:
         assert image.random_access
         assert image.size == grey.size == (90, 130)
         for area in AREAS:
@@ -196,7 +202,7 @@ def test_too_large_without_rasterio_names_what_to_install(limit, tmp_path, monke
 
 def test_large_and_unsuitable_is_refused(tmp_path, monkeypatch, rasterio):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)  # so that Pillow does not even tell the mode
-    with pytest.raises(ValueError, match=r"deep\.tif: 1 bands of uint16.*convert"):
+    with pytest.raises(ValueError, match=r"deep\.tif: has 1 band of uint16, .*--scale NUMBER"):
         WindowedImage(write(tmp_path / "deep.tif", np.full((90, 130), 40_000, np.uint16)))
 
 

@@ -8,7 +8,7 @@ from PIL import Image
 
 from datasets.change_pairs import ChangePairs
 from datasets.gdal import encode_tiff
-from datasets.label_counts import count_changed
+from datasets.label_counts import LabelCounts, collect, count_changed, decide, decide_alone
 from datasets.measurements import choose_reading, measure_limits, measure_statistics
 from datasets.pairs import Pair
 from datasets.raster import read_image, read_label
@@ -71,12 +71,12 @@ def test_what_is_chosen_and_said(deep, tmp_path, caplog):
     caplog.set_level("INFO")
     reading = choose_reading(deep)
     assert reading.bands == (1, 2, 3)
-    assert "images of 4 bands, uint16; read as 0 to 255 from band 1: " in caplog.text
+    assert "scaling: uint16 of 4 bands -> uint8, band 1 from " in caplog.text
     assert choose_reading(deep, bands=(4,), scale="10000").limits == ((0, 10000),)
     assert reading_from(reading.as_plain()) == reading
     assert reading_from(None) == Reading()
     flat = bands(tmp_path / "float.tif", np.ones((8, 8, 3), np.float32))
-    with pytest.raises(ValueError, match=r"float\.tif: values are float32; say --scale NUMBER"):
+    with pytest.raises(ValueError, match=r"float\.tif: values are float32; pass --scale NUMBER"):
         choose_reading([Pair("float", flat, flat)])
     many = bands(tmp_path / "many.tif", np.ones((8, 8, 13), np.uint16))
     with pytest.raises(ValueError, match=r"many\.tif: 13 bands; choose some with --bands"):
@@ -96,43 +96,51 @@ def test_grey_deep_images_have_three_equal_channels(tmp_path):
 def test_change_and_ignore_values(deep, caplog):
     caplog.set_level("INFO")
     codes = np.array(Image.open(deep[0].label))
-    mask = read_label(deep[0].label, Reading(change_value=2, ignore_value=9))
+    mask = read_label(deep[0].label, Reading(change_value=2, ignore_value=9, named=True))
     assert np.array_equal(mask, np.select([codes == 2, codes == 9], [1, IGNORE], 0))
-    counts = count_changed(deep, Reading(change_value=2, ignore_value=9))
+    counts = count_changed(deep, Reading((1,), (), 2, 9, named=True))
     assert counts[0] == (codes == 2).sum()
     known = sum((np.array(Image.open(p.label)) != 9).sum() for p in deep)
-    assert f"{100 * sum(counts) / known:.2f} % of pixels changed" in caplog.text
-    with pytest.raises(ValueError, match="no changed pixel to be seen; say --change-value N"):
-        count_changed(deep)
-    with pytest.raises(ValueError, match="no pixel has --change-value 3"):
-        count_changed(deep, Reading(change_value=3))
+    assert f"{100 * sum(counts) / known:.2f} % of pixels, in 2 pairs" in caplog.text
+    with pytest.raises(ValueError, match="values 2: .*, 1: .*, 9: .*more than two; pass --change-value N"):
+        decide(collect(deep, LabelCounts(Reading((1,)))), Reading((1,)))
+    with pytest.raises(ValueError, match="no pixel has the value 3, which means changed"):
+        count_changed(deep, Reading((1,), change_value=3, named=True))
 
 
 def test_255_is_unknown_only_when_asked(tmp_path):
     path = tmp_path / "label.png"
     codes = np.array([[0, 1, 255, 255]], np.uint8).repeat(4, 0)
     Image.fromarray(codes).save(path)
-    assert read_label(path, Reading(ignore_value=255))[0].tolist() == [0, 1, IGNORE, IGNORE]
-    assert count_changed([Pair("x", path, path, path)], Reading(ignore_value=255)) == [4]
-    with pytest.raises(ValueError, match="say --change-value 1 or 255, or --ignore-value 255"):
-        count_changed([Pair("x", path, path, path)])
+    pairs = [Pair("x", path, path, path)]
+    reading = decide(collect(pairs, LabelCounts()), Reading(ignore_value=255))
+    assert read_label(path, reading)[0].tolist() == [0, 1, IGNORE, IGNORE]
+    assert count_changed(pairs, reading) == [4]
+    with pytest.raises(ValueError, match="more than two; pass --change-value N"):
+        decide(collect(pairs, LabelCounts()), Reading())
 
 
 def test_a_palette_gives_its_colours_or_when_asked_its_indices(tmp_path):
+    path = tmp_path / "label.png"
     image = Image.fromarray(np.array([[0, 1, 2]], np.uint8)).convert("P")
     image.putpalette([255, 255, 255, 0, 0, 0, 255, 0, 0] + [0] * 759)
-    image.save(tmp_path / "label.png")
-    assert read_label(tmp_path / "label.png").tolist() == [[1, 0, 0]]
-    assert read_label(tmp_path / "label.png", Reading(change_value=2)).tolist() == [[0, 0, 1]]
+    image.save(path)
+    assert read_label(path, Reading(change_value="#ff0000", named=True)).tolist() == [[0, 0, 1]]
+    assert read_label(path, Reading(change_value="#ffffff", named=True)).tolist() == [[1, 0, 0]]
+    assert read_label(path, Reading(change_value=1, named=True)).tolist() == [[0, 1, 0]]
+    with pytest.raises(ValueError, match=r"values 0: 33\.33 %, 255: 33\.33 %, #ff0000: 33\.33 %: more than two"):
+        decide_alone([path], Reading())
 
 
 @pytest.mark.parametrize("high", [1, 255, 65535])
 @pytest.mark.parametrize("suffix", ["png", "tif"])
 def test_sixteen_bit_labels(high, suffix, tmp_path):
     path = tmp_path / f"label.{suffix}"
-    codes = np.array([[0, high], [high, 0]], np.uint16)
+    codes = np.array([[0, high, 0, 0], [high, 0, 0, 0]], np.uint16)
     Image.fromarray(codes).save(path)
-    assert read_label(path).tolist() == [[0, 1], [1, 0]]
+    reading = decide_alone([path], Reading())
+    assert reading.change_value == high
+    assert read_label(path, reading).tolist() == [[0, 1, 0, 0], [1, 0, 0, 0]]
 
 
 def test_samples_and_statistics_have_the_bands(deep):
@@ -141,7 +149,8 @@ def test_samples_and_statistics_have_the_bands(deep):
     assert sample["before"].shape == sample["after"].shape == (4, 32, 48)
     assert set(sample["mask"].unique().tolist()) == {0, 1, IGNORE}
     measured = measure_statistics(deep, reading)
-    pixels = np.concatenate([read_image(p.after, reading).reshape(-1, 4) for p in deep]) / 255
+    known = np.concatenate([np.array(Image.open(p.label)).ravel() != 9 for p in deep])
+    pixels = np.concatenate([read_image(p.after, reading).reshape(-1, 4) for p in deep])[known] / 255
     assert measured["mean"][1] == pytest.approx(pixels.mean(0).tolist(), rel=1e-12)
     assert measured["std"][1] == pytest.approx(pixels.std(0).tolist(), rel=1e-9)
 
@@ -149,7 +158,7 @@ def test_samples_and_statistics_have_the_bands(deep):
 def test_real_sentinel_pair(real_data):
     folder = real_data / "oscd_beirut"
     pair = Pair("beirut", folder / "before.tif", folder / "after.tif", folder / "label.tif")
-    reading = choose_reading([pair], change_value=2)
+    reading = choose_reading([pair], labels=Reading(change_value=2, named=True))
     sample = ChangePairs([pair], reading=reading)[0]
     assert sample["before"].shape == (3, 1180, 1070)
     assert count_changed([pair], reading)[0] == (np.array(Image.open(pair.label)) == 2).sum()

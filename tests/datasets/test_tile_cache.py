@@ -13,24 +13,24 @@ from PIL import Image
 from torch.utils.data import BatchSampler, DataLoader
 
 from datasets import tile_cache
-from datasets.change_pairs import ChangePairs, read_sample
+from datasets.change_pairs import ChangePairs
+from datasets.open_pair import read_pair
 from datasets.pairs import find_pairs
 from datasets.pfbs import PFBSSampler
-from datasets.raster import PLAIN
-from datasets.reading import Reading
+from datasets.reading import MASKS, Reading
 from datasets.tile_cache import HEADER, open_cache
 from datasets.transforms import build_augmentation
 
 
-def same(cache, pairs, reading=PLAIN):
+def same(cache, pairs, reading=MASKS):
     return all(
         np.array_equal(ours, theirs)
         for pair in pairs
-        for ours, theirs in zip(cache(pair), read_sample(pair, reading), strict=True)
+        for ours, theirs in zip(cache(pair), read_pair(pair, reading), strict=True)
     )
 
 
-@pytest.mark.parametrize("reading", [PLAIN, Reading(bands=(3, 1), limits=((20, 200), (0, 255))), Reading((2,))])
+@pytest.mark.parametrize("reading", [MASKS, Reading((3, 1), ((20, 200), (0, 255)), 255), Reading((2,), (), 255)])
 def test_gives_what_the_files_give(reading, data, tmp_path):
     if reading.bands:
         pytest.importorskip("rasterio")
@@ -45,13 +45,13 @@ def test_gives_what_the_files_give(reading, data, tmp_path):
 def test_a_cached_loader_gives_the_same_batches(start, data, tmp_path):
     """Bit by bit, under augmentation, in this process and in a spawned worker."""
     pairs = find_pairs(data, "train")
-    cache = open_cache(tmp_path / "train.tiles", pairs, PLAIN)
+    cache = open_cache(tmp_path / "train.tiles", pairs, MASKS)
     workers = {"num_workers": 1, "multiprocessing_context": start} if start else {}
 
     def batches(cached):
         augmentation = build_augmentation("open-cd", crop_size=32, time_swap=True)
         sampler = BatchSampler(PFBSSampler([1] * len(pairs), seed=1), 4, drop_last=True)
-        return list(DataLoader(ChangePairs(pairs, augmentation, cached=cached), None, sampler=sampler, **workers))
+        return list(DataLoader(ChangePairs(pairs, augmentation, MASKS, cached), None, sampler=sampler, **workers))
 
     for ours, theirs in zip(batches(cache), batches(None), strict=True):
         assert all(torch.equal(ours[key], theirs[key]) for key in ("before", "after", "mask"))
@@ -61,15 +61,15 @@ def test_a_cached_loader_gives_the_same_batches(start, data, tmp_path):
 def test_a_pair_without_label_is_ignored(data, tmp_path):
     shutil.rmtree(data / "test" / "label")
     pairs = find_pairs(data, "test", labels=False)
-    assert np.unique(open_cache(tmp_path / "test.tiles", pairs, PLAIN)(pairs[1])[2]).tolist() == [255]
+    assert np.unique(open_cache(tmp_path / "test.tiles", pairs, MASKS)(pairs[1])[2]).tolist() == [255]
 
 
 def test_is_filled_once(data, tmp_path, monkeypatch):
     pairs, path = find_pairs(data, "train"), tmp_path / "train.tiles"
-    open_cache(path, pairs, PLAIN)
-    monkeypatch.setattr(tile_cache, "read_sample", None)
+    open_cache(path, pairs, MASKS)
+    monkeypatch.setattr(tile_cache, "read_pair", None)
     written = path.stat().st_mtime_ns
-    assert same(open_cache(path, pairs, PLAIN), pairs)
+    assert same(open_cache(path, pairs, MASKS), pairs)
     assert path.stat().st_mtime_ns == written
 
 
@@ -99,16 +99,16 @@ def rename_a_pair(data):
 @pytest.mark.parametrize("change", [touch, replace_image, remove_a_pair, rename_a_pair])
 def test_changed_images_are_read_anew(change, data, tmp_path, caplog):
     path = tmp_path / "train.tiles"
-    open_cache(path, find_pairs(data, "train"), PLAIN)
+    open_cache(path, find_pairs(data, "train"), MASKS)
     change(data)
     pairs = find_pairs(data, "train")
-    assert same(open_cache(path, pairs, PLAIN), pairs)
+    assert same(open_cache(path, pairs, MASKS), pairs)
     assert "train.tiles: its images, or how they are read, have changed; made anew" in caplog.text
 
 
 def test_another_reading_is_another_cache(data, tmp_path, caplog):
     pairs, path = find_pairs(data, "train"), tmp_path / "train.tiles"
-    open_cache(path, pairs, PLAIN)
+    open_cache(path, pairs, MASKS)
     reading = Reading(change_value=0)
     assert same(open_cache(path, pairs, reading), pairs, reading)
     assert "how they are read, have changed" in caplog.text
@@ -117,9 +117,9 @@ def test_another_reading_is_another_cache(data, tmp_path, caplog):
 @pytest.mark.parametrize("torn", [lambda b: b[:-1], lambda b: b[:100], lambda b: b"", lambda b: bytes(len(b))])
 def test_torn_files_are_made_anew(torn, data, tmp_path, caplog):
     pairs, path = find_pairs(data, "train"), tmp_path / "train.tiles"
-    open_cache(path, pairs, PLAIN)
+    open_cache(path, pairs, MASKS)
     path.write_bytes(torn(path.read_bytes()))
-    assert same(open_cache(path, pairs, PLAIN), pairs)
+    assert same(open_cache(path, pairs, MASKS), pairs)
     assert "train.tiles: torn; made anew" in caplog.text
 
 
@@ -127,7 +127,7 @@ def test_nothing_is_left_of_one_that_failed(data, tmp_path):
     pairs, path = find_pairs(data, "train"), tmp_path / "cache" / "train.tiles"
     pairs[7].after.write_bytes(pairs[7].after.read_bytes()[:2000])
     with pytest.raises(ValueError, match=r"scene_0007\.png: damaged or unreadable"):
-        open_cache(path, pairs, PLAIN)
+        open_cache(path, pairs, MASKS)
     assert not list(path.parent.iterdir())
 
 
@@ -138,19 +138,20 @@ def test_what_a_killed_fill_left_is_removed_and_one_that_goes_on_is_not(data, tm
     of_another.write_bytes(b"half")
     handle, going_on = tile_cache._partial(path)
     assert not left.exists()
-    open_cache(path, pairs, PLAIN)
+    open_cache(path, pairs, MASKS)
     assert sorted(tmp_path.glob(".*")) == sorted([Path(going_on), of_another])
     os.close(handle)  # as when its process dies
     path.unlink()
-    open_cache(path, pairs, PLAIN)
+    open_cache(path, pairs, MASKS)
     assert sorted(p.name for p in tmp_path.iterdir() if p.is_file()) == [of_another.name, "train.tiles"]
 
 
 def test_one_size_only(data, tmp_path):
-    path = data / "train" / "A" / "scene_0004.png"
-    Image.open(path).resize((32, 64)).save(path)
+    for role in ("A", "B", "label"):
+        path = data / "train" / role / "scene_0004.png"
+        Image.open(path).resize((32, 64)).save(path)
     with pytest.raises(ValueError, match=r"scene_0004\.png: 64 x 32 pixels among tiles of 64 x 64; .*leave it out"):
-        open_cache(tmp_path / "cache" / "train.tiles", find_pairs(data, "train"), PLAIN)
+        open_cache(tmp_path / "cache" / "train.tiles", find_pairs(data, "train"), MASKS)
     assert not (tmp_path / "cache").exists()
 
 
@@ -160,22 +161,22 @@ def test_says_how_much_space_it_needs(data, tmp_path, monkeypatch):
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(tile_cache.shutil, "disk_usage", lambda path: usage(0, 0, bytes_ - 1))
     with pytest.raises(ValueError, match=r"train\.tiles: decoded, these tiles take 0\.0 GB, and 0\.0 GB are free"):
-        open_cache(tmp_path / "train.tiles", pairs, PLAIN)
+        open_cache(tmp_path / "train.tiles", pairs, MASKS)
     monkeypatch.setattr(tile_cache.shutil, "disk_usage", lambda path: usage(0, 0, bytes_))
-    assert open_cache(tmp_path / "train.tiles", pairs, PLAIN).path.stat().st_size == bytes_
+    assert open_cache(tmp_path / "train.tiles", pairs, MASKS).path.stat().st_size == bytes_
 
 
 def test_a_file_that_another_run_replaced_is_not_read(data, tmp_path):
     """Two data sets in one --cache: the first run must not go on with the second one's tiles."""
     path = tmp_path / "train.tiles"
     train, val = (find_pairs(data, split) for split in ("train", "val"))
-    mine = open_cache(path, train, PLAIN)
-    open_cache(path, val, PLAIN)
+    mine = open_cache(path, train, MASKS)
+    open_cache(path, val, MASKS)
     with pytest.raises(ValueError, match="changed by another run"):
         mine(train[0])
 
 
 def test_what_is_written_into_a_sample_stays_out_of_the_file(data, tmp_path):
     pairs, path = find_pairs(data, "train"), tmp_path / "train.tiles"
-    open_cache(path, pairs, PLAIN)(pairs[0])[0][:] = 7
-    assert same(open_cache(path, pairs, PLAIN), pairs)
+    open_cache(path, pairs, MASKS)(pairs[0])[0][:] = 7
+    assert same(open_cache(path, pairs, MASKS), pairs)

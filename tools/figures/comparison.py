@@ -12,11 +12,13 @@ from typing import ClassVar
 import numpy as np
 import torch
 
+from datasets.label_counts import decide_to_predict, mask_reading
 from datasets.layouts import list_images
 from datasets.measurements import choose_reading
+from datasets.open_pair import read_pair
 from datasets.pairs import Pair, find_pairs
-from datasets.raster import read_image, read_label
-from datasets.reading import Reading, as_rgb
+from datasets.raster import read_label
+from datasets.reading import Reading, as_rgb, labels_of
 from datasets.threads import threaded
 from tools.figures.grids import ROMAN, Captions, Scene, amfnet_grid, hanet_grid
 from tools.figures.paper import PAGE, known_suffix, save_sheet
@@ -99,11 +101,11 @@ def comparison(config: ComparisonConfig) -> None:
 
 def draw(config: ComparisonConfig, pairs: Sequence[Pair], masks: Mapping[str, Mapping[str, Path]]) -> None:
     """Score the methods' masks, choose scenes, and write the grid."""
-    labels = Reading(change_value=config.change_value, ignore_value=config.ignore_value)
-    judged = dict(zip([p.name for p in pairs], threaded(partial(judge, masks, labels), pairs), strict=True))
+    reading = decide_to_predict(pairs, choose_reading(pairs, config.bands, config.scale, labels_of(config)))
+    how = {name: mask_reading(list(paths.values())) for name, paths in masks.items()}
+    judged = dict(zip([p.name for p in pairs], threaded(partial(judge, masks, how, reading), pairs), strict=True))
     shown = choose_scenes(config, pairs, judged)
-    reading = choose_reading(shown, config.bands, config.scale, config.change_value, config.ignore_value)
-    scenes = [scene_of(pair, masks, reading, config) for pair in shown]
+    scenes = [scene_of(pair, masks, how, reading, config) for pair in shown]
     captions = captions_of(judged, masks, config, any((scene.maps[0] == NOT_COUNTED).any() for scene in scenes))
     save_sheet(GRIDS[config.style](scenes, captions, config.side, config.width), config.output, config.width)
     for number, pair in enumerate(shown):
@@ -158,23 +160,22 @@ def masks_in(folder: Path, pairs: Sequence[Pair]) -> dict[str, Path]:
     return found
 
 
-def read_both(path: Path, truth: np.ndarray) -> np.ndarray:
+def read_both(path: Path, how: Reading, truth: np.ndarray) -> np.ndarray:
     """A mask as bool (H, W).
 
     Raises:
         ValueError: damaged, or of another size than the label.
     """
-    changed = read_label(path) == 1
+    changed = read_label(path, how) == 1
     if changed.shape != truth.shape:
         raise ValueError(f"{path}: {changed.shape} pixels, but the label has {truth.shape}; masks are never resized")
     return changed
 
 
-def judge(masks: Mapping[str, Mapping[str, Path]], labels: Reading, pair: Pair) -> Judged:
+def judge(masks: Mapping[str, Mapping[str, Path]], how: Mapping[str, Reading], reading: Reading, pair: Pair) -> Judged:
     """Count the pixels of a pair for every method, and where they disagree."""
-    assert pair.label
-    truth = read_label(pair.label, labels)
-    found = {name: read_both(paths[pair.name], truth) for name, paths in masks.items() if pair.name in paths}
+    truth = read_pair(pair, reading)[2]
+    found = {name: read_both(paths[pair.name], how[name], truth) for name, paths in masks.items() if pair.name in paths}
     counts = {name: count_pixels(torch.from_numpy(m), torch.from_numpy(truth)) for name, m in found.items()}
     votes = np.sum(list(found.values()), axis=0) if found else np.zeros(truth.shape)
     share = votes / max(len(found), 1)
@@ -205,21 +206,24 @@ def choose_scenes(config: ComparisonConfig, pairs: Sequence[Pair], judged: Mappi
     return by_name(pairs, sorted(order, key=lambda name: (order[name], name))[:count])
 
 
-def scene_of(pair: Pair, masks: Mapping[str, Mapping[str, Path]], reading: Reading, config: ComparisonConfig) -> Scene:
+def scene_of(
+    pair: Pair,
+    masks: Mapping[str, Mapping[str, Path]],
+    how: Mapping[str, Reading],
+    reading: Reading,
+    config: ComparisonConfig,
+) -> Scene:
     """The pictures of a pair."""
-    assert pair.label
-    truth = read_label(pair.label, reading)
-    dates = tuple(as_rgb(read_image(path, reading)) for path in (pair.before, pair.after))
-    if wrong := [image.shape[:2] for image in dates if image.shape[:2] != truth.shape]:
-        raise ValueError(f"{pair.name}: an image has {wrong[0]} pixels, its label {truth.shape}")
+    before, after, truth = read_pair(pair, reading)
+    dates = as_rgb(before), as_rgb(after)
     palette = PALETTES[config.palette or config.style]
-    found = {name: read_both(paths[pair.name], truth) for name, paths in masks.items() if pair.name in paths}
+    found = {name: read_both(paths[pair.name], how[name], truth) for name, paths in masks.items() if pair.name in paths}
     maps = [error_map(found[name], truth, palette) if name in found else None for name in masks]
     zoom = config.zoom and config.style == "hanet"
     box = dict(config.boxes or ()).get(pair.name) or (worst_window(truth, list(found.values())) if zoom else None)
     if box and (box.top + box.height > truth.shape[0] or box.left + box.width > truth.shape[1]):
         raise ValueError(f"--boxes {pair.name}: reaches beyond the scene's {truth.shape[1]} x {truth.shape[0]} pixels")
-    return Scene((dates[0], dates[1]), [label_picture(truth), *maps], box)
+    return Scene(dates, [label_picture(truth), *maps], box)
 
 
 def worst_window(truth: np.ndarray, found: Sequence[np.ndarray]) -> Window:

@@ -4,16 +4,17 @@ import csv
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 
-from datasets.label_counts import count_changed
+from datasets.label_counts import count_changed, decide_to_predict
 from datasets.pairs import find_pairs
 from datasets.pfbs import PFBSSampler
-from datasets.reading import Reading
+from datasets.raster import all_bands
+from datasets.reading import labels_of
 from tools.figures.paper import COLUMN, PAGE, chart, known_suffix
 from utils.config import DataConfig
 from utils.flags import at_least, named_path, setting
@@ -144,7 +145,8 @@ def changed_pixels(config: PfbsConfig) -> Sequence[int]:
     """Changed pixels of each training image; of the paper's example, 1 of those with change."""
     if config.data_root:
         pairs = find_pairs(config.data_root, "train", folders=config.folders)
-        return count_changed(pairs, Reading(change_value=config.change_value, ignore_value=config.ignore_value))
+        reading = replace(labels_of(config), bands=all_bands(pairs[0].before).bands)
+        return count_changed(pairs, decide_to_predict(pairs, reading))
     (row,) = read_published(PAPERS / "hanet_fig3.csv")
     return [1] * int(row["foreground"]) + [0] * (int(row["images"]) - int(row["foreground"]))
 

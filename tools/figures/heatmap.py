@@ -16,10 +16,11 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from datasets.label_counts import decide_alone
 from datasets.open_pair import OpenPair
 from datasets.pairs import Pair, find_pairs
 from datasets.raster import read_label
-from datasets.reading import Reading, as_rgb
+from datasets.reading import as_rgb, labels_of
 from predict_batch import how_to_read
 from tools.figures.grids import Sheet
 from tools.figures.paper import PAGE, known_suffix, save_sheet
@@ -121,7 +122,7 @@ def pairs_to_show(config: HeatmapConfig) -> list[Pair]:
     pairs = find_pairs(config.data_root, config.split, labels=False, folders=config.folders)
     if config.scenes:
         return by_name(pairs, config.scenes)
-    reading = Reading(change_value=config.change_value, ignore_value=config.ignore_value)
+    reading = decide_alone([pair.label for pair in pairs if pair.label], labels_of(config))
     changed = (pair for pair in pairs if pair.label and (read_label(pair.label, reading) == 1).any())
     if found := list(islice(changed, SHOWN)):
         return found

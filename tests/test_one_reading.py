@@ -1,0 +1,202 @@
+"""One reading of a pair: on random grids, of all types and kinds of no data, maps and counts are plain NumPy's."""
+
+import json
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+import predict_batch
+from datasets.measurements import choose_reading, measure_limits, measure_statistics
+from datasets.open_pair import OpenPair, read_pair
+from datasets.pairs import Pair
+from datasets.reading import MASKS, Reading
+from tests.pixelwise import pixelwise_network
+from utils.tiling import Window, plan_windows
+
+rasterio = pytest.importorskip("rasterio")
+pytestmark = pytest.mark.filterwarnings("ignore")
+HEIGHT, WIDTH, MARGIN = 24, 32, 16  # of the earlier date, and of the ground around it
+TYPES = ("uint8", "uint16", "int16", "int32", "uint32", "float32", "float64")
+TURNS = {  # how pixels lie: seen from the north, the south, or turned by a quarter
+    "north-up": lambda x: x, "south-up": lambda x: x[::-1], "turned": lambda x: np.rot90(x),
+}  # fmt: skip
+METRES = 10.0
+ANY_TYPE = st.sampled_from(TYPES)
+
+
+@dataclass
+class Ground:
+    """What there is on the ground, a pixel of the earlier date each: grey levels of both dates, known, truth."""
+
+    before: np.ndarray
+    after: np.ndarray
+    known: np.ndarray
+    truth: np.ndarray
+
+
+def even(draw, most):
+    return 2 * draw(st.integers(0, most // 2))
+
+
+def rectangle(draw, shape):
+    """Even corners, so that a grid of double pixels shows it as it is."""
+    top, left = even(draw, shape[0] - 8), even(draw, shape[1] - 8)
+    return slice(top, top + 4 + even(draw, 8)), slice(left, left + 4 + even(draw, 12))
+
+
+@st.composite
+def grounds(draw):
+    shape = HEIGHT + 2 * MARGIN, WIDTH + 2 * MARGIN
+    before = np.full(shape, 80.0)
+    before[rectangle(draw, shape)] = 100
+    after, known, truth = before.copy(), np.ones(shape, bool), np.zeros(shape, bool)
+    after[rectangle(draw, shape)] += 90
+    known[rectangle(draw, shape)] = False
+    truth[rectangle(draw, shape)] = True
+    return Ground(before, after, known, truth)
+
+
+@st.composite
+def windows(draw):
+    """A part of the ground with even corners that shares pixels with the earlier date."""
+    top, left = even(draw, MARGIN + 8), even(draw, MARGIN + 8)
+    bottom, right = MARGIN + 8 + even(draw, MARGIN + HEIGHT - 8), MARGIN + 8 + even(draw, MARGIN + WIDTH - 8)
+    return slice(top, bottom), slice(left, right)
+
+
+def place_of(part, pixel, turn):
+    """Transform of a part of the ground in pixels of that many metres, as an array turned in this way has it."""
+    from rasterio.transform import Affine
+
+    top, left = 4_000_000 - METRES * part[0].start, 500_000 + METRES * part[1].start
+    if turn == "north-up":
+        return Affine(pixel, 0, left, 0, -pixel, top)
+    if turn == "south-up":
+        return Affine(pixel, 0, left, 0, pixel, 4_000_000 - METRES * part[0].stop)
+    return Affine(0, -pixel, 500_000 + METRES * part[1].stop, -pixel, 0, top)  # rot90: first row is the eastern edge
+
+
+def write(path, ground, levels, part, factor, turn, kind, gaps):
+    """A date or label as a GeoTIFF: part of the ground, resampled by a factor, turned, with its own kind of no data."""
+    values, known = levels[part], ground.known[part]
+    if factor == 2:  # pixels of 20 m
+        values, known = values[::2, ::2], known[::2, ::2]
+    if factor == 0.5:
+        values, known = (np.kron(x, np.ones((2, 2), x.dtype)) for x in (values, known))
+    values, known = np.ascontiguousarray(TURNS[turn](values)).astype(kind), np.ascontiguousarray(TURNS[turn](known))
+    bands = np.stack([values] * 3)
+    fill = {"tag": 7, "NaN": np.nan, "inf": np.inf}.get(gaps)
+    if fill is not None:
+        bands[:, ~known] = fill
+    if gaps == "alpha":
+        bands = np.concatenate([bands, (known * np.iinfo(kind).max).astype(kind)[None]])
+    profile = {"nodata": 7} if gaps == "tag" else {}
+    profile |= {"photometric": "RGB", "alpha": "YES"} if gaps == "alpha" else {"photometric": "RGB"}
+    count, height, width = bands.shape
+    with (
+        rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True),
+        rasterio.open(
+            path, "w", driver="GTiff", count=count, height=height, width=width, dtype=kind, crs="EPSG:32633",
+            transform=place_of(part, METRES * factor, turn), **profile,
+        ) as dataset,
+    ):  # fmt: skip
+        dataset.write(bands)
+        if gaps == "mask":
+            dataset.write_mask(known)
+    return path
+
+
+def kinds_of_gaps(kind):
+    return ["none", "tag", "mask", *(["NaN", "inf"] if "float" in kind else []), *(["alpha"] if "uint" in kind else [])]
+
+
+@st.composite
+def cases(draw, kinds=ANY_TYPE):
+    kind = draw(kinds)
+    return {
+        "ground": draw(grounds()), "part": draw(windows()), "factor": draw(st.sampled_from([1, 1, 0.5, 2])),
+        "turn": draw(st.sampled_from(list(TURNS))), "kind": kind, "gaps": draw(st.sampled_from(kinds_of_gaps(kind))),
+    }  # fmt: skip
+
+
+HERE = slice(MARGIN, MARGIN + HEIGHT), slice(MARGIN, MARGIN + WIDTH)
+
+
+def make(folder, case):
+    """The pair's files, and by plain NumPy: where it is changed, known at both dates, and truly changed."""
+    ground, part = case["ground"], case["part"]
+    folder.mkdir(parents=True, exist_ok=True)
+    before = write(folder / "before.tif", ground, ground.before, HERE, 1, "north-up", case["kind"], "none")
+    rest = part, case["factor"], case["turn"], case["kind"], case["gaps"]
+    after = write(folder / "after.tif", ground, ground.after, *rest)
+    Image.fromarray((ground.truth[HERE] * 255).astype(np.uint8)).save(folder / "label.png")
+    seen = np.zeros_like(ground.known)
+    seen[part] = True if case["gaps"] == "none" else ground.known[part]
+    changed = (ground.after != ground.before) & seen
+    return Pair("scene", before, after, folder / "label.png"), changed[HERE], seen[HERE], ground.truth[HERE]
+
+
+def reading_of(kind):
+    return MASKS if kind == "uint8" else Reading((1, 2, 3), ((0, 255),) * 3, 255)
+
+
+@settings(max_examples=60, derandomize=True)
+@given(case=cases())
+def test_what_is_read_is_what_lies_there(case, tmp_path_factory):
+    pair, changed, known, truth = make(tmp_path_factory.mktemp("pair"), case)
+    with OpenPair(pair, reading_of(case["kind"])) as opened:
+        found, unknown, mask = (np.zeros((HEIGHT, WIDTH), t) for t in (bool, bool, np.uint8))
+        for window in plan_windows(HEIGHT, WIDTH, 20, 3):
+            first, second = (date.astype(int) for date in opened.read(window))
+            data = opened.known(window)
+            unknown[window.slices] = False if data is None else ~data
+            found[window.slices] = np.abs(second - first).max(-1) > 32
+            mask[window.slices] = opened.mask(window)
+    assert np.array_equal(unknown, ~known)
+    assert np.array_equal(found & ~unknown, changed)
+    assert np.array_equal(mask, np.where(known, truth, 255))
+    samples = read_pair(pair, reading_of(case["kind"]))
+    assert np.array_equal(samples[2], mask)
+
+
+@pytest.mark.parametrize("kind", TYPES)
+@settings(max_examples=2, derandomize=True)
+@given(data=st.data())
+def test_maps_and_scores_are_those_of_numpy(kind, data, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("case")
+    pair, changed, known, truth = make(folder / "in", data.draw(cases(st.just(kind))))
+    reading = None if kind == "uint8" else reading_of(kind).as_plain()
+    network = pixelwise_network(folder / "network.onnx", reading)
+    files = ["--before", str(pair.before), "--after", str(pair.after), "--label", str(pair.label)]
+    predict_batch.main(["--checkpoint", str(network), *files, "--output", str(folder / "out"), "--no-report"])
+    with rasterio.open(folder / "out" / "geo" / "in.tif") as dataset:
+        drawn = dataset.read(1)
+    assert np.array_equal(drawn, np.where(known, changed * 255, 127))
+    pixels = json.loads((folder / "out" / "metrics.json").read_text())["pixels"]
+    expected = {
+        "tn": ~truth & ~changed, "fp": ~truth & changed, "fn": truth & ~changed, "tp": truth & changed,
+    }  # fmt: skip
+    assert pixels == {name: int((where & known).sum()) for name, where in expected.items()}
+
+
+@settings(max_examples=25, derandomize=True)
+@given(case=cases(st.sampled_from(["uint8", "uint16", "int16"])))
+def test_limits_and_statistics_are_of_pixels_that_count(case, tmp_path_factory):
+    pair, _, known, _ = make(tmp_path_factory.mktemp("pair"), case)
+    if not known.any():
+        return
+    with OpenPair(pair, Reading((1,), (), 255)) as opened:
+        window = Window(0, 0, HEIGHT, WIDTH)
+        dates = opened.read(window)
+        assert opened.counted(window) is None or np.array_equal(opened.counted(window), known)
+    values = np.concatenate([date[..., 0][known] for date in dates])
+    (limits,) = measure_limits([pair], Reading((1,), (), 255))
+    low, high = np.quantile(values, [0.02, 0.98], method="inverted_cdf")
+    assert limits == (low, max(high, low + 1))
+    if case["kind"] == "uint8":
+        measured = measure_statistics([pair], choose_reading([pair], labels=MASKS))
+        assert [row[0] for row in measured["mean"]] == pytest.approx([d[..., 0][known].mean() / 255 for d in dates])
