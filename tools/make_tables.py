@@ -6,9 +6,13 @@ the epoch was chosen) is read from the files and said in footnotes.
 """
 
 import argparse
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+
+if __name__ == "__main__":  # python path/to/tools/make_tables.py works from any folder
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from datasets.reading import Reading
 from predict_batch import mask_scores
