@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -41,7 +41,7 @@ from utils.pipeline import first_batch
 from utils.predict_config import PredictConfig, parse_predict_config
 from utils.predictor import ChangePredictor
 from utils.previews import shrunk
-from utils.records import Records
+from utils.records import ImageSet, Records, image_set
 from utils.report import SIDE
 from utils.run_log import score_table, write_csv
 from utils.runtime import pick_device
@@ -253,7 +253,7 @@ def score_masks(config: PredictConfig) -> int:
         raise ValueError("--masks: two folders of one name; call them NAME=DIR")
     reading = Reading(change_value=config.change_value, ignore_value=config.ignore_value)
     found = mask_scores(config.label, dict(config.masks), reading, config.num_workers or 1)
-    table = {name: values for name, (_, _, values) in found.items()}
+    table = {name: scored.values for name, scored in found.items()}
     log.info("%s", score_table(table, SCORES))
     if config.output:
         config.output.mkdir(parents=True, exist_ok=True)
@@ -262,10 +262,16 @@ def score_masks(config: PredictConfig) -> int:
     return 0
 
 
-def mask_scores(
-    label: Path, folders: Mapping[str, Path], reading: Reading, workers: int = 1
-) -> dict[str, tuple[int, int, dict[str, float]]]:
-    """For each folder of masks: how many have a label, how many labels there are, and the scores over all pixels.
+class ScoredMasks(NamedTuple):
+    """Scores of a folder of masks over all pixels, the images that they are of, and the number of labels."""
+
+    values: dict[str, float]
+    images: ImageSet
+    labels: int
+
+
+def mask_scores(label: Path, folders: Mapping[str, Path], reading: Reading, workers: int = 1) -> dict[str, ScoredMasks]:
+    """Score folders of masks against the labels of the same names.
 
     Raises:
         ValueError: no mask that has a label, or sizes that differ.
@@ -286,8 +292,9 @@ def mask_scores(
             raise ValueError(f"{folder}: no mask is called like a label of {label}")
         if len(both) < len(labels):
             log.warning("%s: masks of %d of %d labels; only these are scored", name, len(both), len(labels))
-        counts = torch.stack(list(threaded(counts_of, both, workers))).sum(0)
-        found[name] = (len(both), len(labels), scores(counts))
+        counts = list(threaded(counts_of, both, workers))
+        images = image_set((path.stem, *each.sum(1).tolist()) for (path, _), each in zip(both, counts, strict=True))
+        found[name] = ScoredMasks(scores(torch.stack(counts).sum(0)), images, len(labels))
     return found
 
 

@@ -137,10 +137,12 @@ def mask_results(config: TableConfig) -> list[Result]:
         raise ValueError("--masks: two folders of one name; call them NAME=DIR")
     reading = Reading(change_value=config.change_value, ignore_value=config.ignore_value)
     results = []
-    for name, (scored, labels, values) in mask_scores(config.label, folders, reading).items():
+    for name, found in mask_scores(config.label, folders, reading).items():
+        scored, labels = found.images.pairs, found.labels
         part = "" if scored == labels else f"; only {scored} of {labels} labels have a mask"
-        scores = {key: 100 * values[key] for key in SCORES}
-        results.append(Result(name, named[name] or root.name, scores, notes={"": f"masks scored here{part}"}))
+        scores = {key: 100 * found.values[key] for key in SCORES}
+        notes = {"": f"masks scored here{part}"}
+        results.append(Result(name, named[name] or root.name, scores, notes=notes, images=found.images))
     return results
 
 
