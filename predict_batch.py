@@ -202,6 +202,7 @@ def protocol_of(
         "checkpoint_sha256": hashlib.sha256(config.checkpoint.read_bytes()).hexdigest(),
         **{name: about.get(name) for name in ("model", "recipe", "epoch", "selected_on")},
         "images": str(config.before or config.data_root),
+        "after": str(config.after) if config.before else None,
         "split": images_of(config, pairs),
         "pairs": len(pairs),
         "data": fingerprint(pairs),
