@@ -13,7 +13,7 @@ import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -40,7 +40,7 @@ from utils.pipeline import first_batch
 from utils.predict_config import PredictConfig, parse_predict_config
 from utils.predictor import ChangePredictor
 from utils.previews import shrunk
-from utils.records import Records
+from utils.records import ImageSet, Records, image_set
 from utils.report import SIDE
 from utils.run_log import score_table, write_csv
 from utils.runtime import pick_device
@@ -198,6 +198,7 @@ def protocol_of(
         "checkpoint_sha256": hashlib.sha256(config.checkpoint.read_bytes()).hexdigest(),
         **{name: about.get(name) for name in ("model", "recipe", "epoch", "selected_on")},
         "images": str(config.before or config.data_root),
+        "after": str(config.after) if config.before else None,
         "split": images_of(config, pairs),
         "pairs": len(pairs),
         "data": fingerprint(pairs),
@@ -248,7 +249,7 @@ def score_masks(config: PredictConfig) -> int:
     if len(dict(config.masks)) < len(config.masks):
         raise ValueError("--masks: two folders of one name; call them NAME=DIR")
     found = mask_scores(config.label, dict(config.masks), labels_of(config), config.num_workers or 1)
-    table = {name: values for name, (_, _, values) in found.items()}
+    table = {name: scored.values for name, scored in found.items()}
     log.info("%s", score_table(table, SCORES))
     if config.output:
         config.output.mkdir(parents=True, exist_ok=True)
@@ -257,10 +258,16 @@ def score_masks(config: PredictConfig) -> int:
     return 0
 
 
-def mask_scores(
-    label: Path, folders: Mapping[str, Path], reading: Reading, workers: int = 1
-) -> dict[str, tuple[int, int, dict[str, float]]]:
-    """For each folder of masks: how many have a label, how many labels there are, and the scores over all pixels.
+class ScoredMasks(NamedTuple):
+    """Scores of a folder of masks over all pixels, the images that they are of, and the number of labels."""
+
+    values: dict[str, float]
+    images: ImageSet
+    labels: int
+
+
+def mask_scores(label: Path, folders: Mapping[str, Path], reading: Reading, workers: int = 1) -> dict[str, ScoredMasks]:
+    """Score folders of masks against the labels of the same names.
 
     Raises:
         ValueError: no mask that has a label, or sizes that differ.
@@ -283,8 +290,9 @@ def mask_scores(
         if len(both) < len(labels):
             log.warning("%s: masks of %d of %d labels; only these are scored", name, len(both), len(labels))
         how = mask_reading([path for path, _ in both])
-        counts = torch.stack(list(threaded(partial(counts_of, how=how), both, workers))).sum(0)
-        found[name] = (len(both), len(labels), scores(counts))
+        counts = list(threaded(partial(counts_of, how=how), both, workers))
+        images = image_set((path.stem, *each.sum(1).tolist()) for (path, _), each in zip(both, counts, strict=True))
+        found[name] = ScoredMasks(scores(torch.stack(counts).sum(0)), images, len(labels))
     return found
 
 

@@ -6,6 +6,7 @@ from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
 
 from datasets.raster import SUFFIXES
+from utils.console import nearest
 
 FOLDERS = {  # names in use by public sets, any case; the first found wins
     "before": ("a", "time1", "image1", "t1", "im1", "before", "pre"),
@@ -59,9 +60,7 @@ def list_split(root: Path, split: str, labels: bool = True, folders: Names | Non
     if root.is_file():
         return _in_table(root, root.parent, labels)
     if not root.is_dir():
-        siblings = [p.name for p in root.parent.iterdir()] if root.parent.is_dir() else []
-        hint = nearest(root.name, siblings)
-        raise FileNotFoundError(f"{root}: no such folder{hint}; --data-root takes the folder of a data set")
+        raise FileNotFoundError(f"{_no_such_folder(root)}; --data-root takes the folder of a data set")
     given = {role: name for role, name in (folders or {}).items() if name}
     anywhere = any(Path(name).is_absolute() for name in given.values())
     inner, listed = None if anywhere else _child(root, SPLITS.get(split, (split,))), _list_of(root, split)
@@ -102,8 +101,16 @@ def list_images(folder: Path) -> list[Path]:
         FileNotFoundError: no such folder.
     """
     if not folder.is_dir():
-        raise FileNotFoundError(f"{folder}: no such folder")
+        raise FileNotFoundError(_no_such_folder(folder))
     return [p for p in sorted(folder.iterdir()) if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")]
+
+
+def _no_such_folder(folder: Path) -> str:
+    """The message for a folder that is not there, with the name nearest to the first part of it that is not."""
+    hint = ""
+    if missing := next((path for path in (folder, *folder.parents) if path.parent.is_dir()), None):
+        hint = nearest(missing.name, (path.name for path in missing.parent.iterdir()), 0.6)  # BTI is 0.67 near to BIT
+    return f"{folder}: no such folder{hint}"
 
 
 def in_folders(folders: Mapping[str, Path], names: Iterable[str] | None = None, how: str = "") -> SplitFiles:
@@ -221,9 +228,3 @@ def _closest(names: Sequence[str], folders: Sequence[Path]) -> str | None:
     by_name = {path.name.lower(): path.name for path in folders}
     matches = (get_close_matches(name, by_name, 1, 0.7) for name in names if len(name) > 2)
     return next((by_name[match[0]] for match in matches if match), None)
-
-
-def nearest(name: str, names: Iterable[str]) -> str:
-    """A hint at the most similar of some names, if any is."""
-    matches = get_close_matches(name, list(names), 1, 0.8)
-    return f" (nearest: {matches[0]!r})" if matches else ""

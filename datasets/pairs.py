@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from datasets.layouts import Names, SplitFiles, in_folders, list_images, list_split, nearest
+from datasets.layouts import Names, SplitFiles, in_folders, list_images, list_split
 from datasets.raster import SUFFIXES
+from utils.console import nearest
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +64,7 @@ def complete_pairs(found: SplitFiles) -> list[Pair]:
     for role, place in found.places.items():
         lacking = [name for name, files in found.files.items() if role not in files]
         if lacking:
-            hint = nearest(lacking[0], (path.stem for path in list_images(place)) if place.is_dir() else ())
+            hint = nearest(lacking[0], (path.stem for path in list_images(place)) if place.is_dir() else (), 0.8)
             raise ValueError(
                 f"{place}: {len(lacking)} of {len(found.files)} names have no {role} image, first "
                 f"{lacking[0]!r}{hint}; add the files or remove their partners"

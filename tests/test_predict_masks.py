@@ -48,6 +48,7 @@ def test_masks_are_scored_as_they_were_predicted(checkpoint, drawn_set, tmp_path
         (["A={label}", "A={label}"], "--masks: two folders of one name"),
         (["{root}"], "no mask is called like a label of"),
         (["{wrong}"], "mask and label differ in size, 32 x 64 and 64 x 64"),
+        (["BTI={wrong}s"], "wrongs: no such folder (nearest: 'wrong')"),
     ],
 )
 def test_masks_that_cannot_be_scored(masks, says, data, tmp_path, capsys):

@@ -11,11 +11,12 @@ ROOT = Path(__file__).parents[1]
 ROOMS = ("datasets", "models", "utils", "tools")
 MAY_IMPORT = {  # of ours, besides itself
     "models": (),
-    "datasets": ("utils.tiling", "utils.change_map", "utils.files"),
+    "datasets": ("utils.tiling", "utils.change_map", "utils.files", "utils.console"),
     "utils": (),
     "tools": ("datasets", "models", "utils", "train_aux", "predict_batch"),
     "utils/checkpoint.py": ("models",),
     "utils/deploy.py": ("models",),
+    "utils/config.py": ("models",),
 }
 
 
@@ -64,6 +65,27 @@ def test_only_the_benchmark_takes_from_the_tests_and_when_it_runs(path):
     assert not taken or path == ROOT / "tools" / "network_suites.py"
     top = ast.parse(path.read_text(encoding="utf-8")).body
     assert [node for node in top if isinstance(node, ast.ImportFrom) and str(node.module).startswith("tests")] == []
+
+
+def starts(path):
+    return 'if __name__ == "__main__"' in path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("path", [path for path in sources() if starts(path)], ids=lambda p: p.stem)
+def test_a_tool_starts_from_any_folder(path, tmp_path, monkeypatch):
+    """It finds the project before it imports any of it."""
+    top = ast.parse(path.read_text(encoding="utf-8")).body
+    first = next(node for node in top if isinstance(node, ast.If) or str(getattr(node, "module", "")).startswith(ROOMS))
+    assert isinstance(first, ast.If)
+    monkeypatch.setattr(sys, "path", [])
+    exec(compile(ast.unparse(first), "", "exec"), {"__name__": "__main__", "__file__": path, "sys": sys, "Path": Path})
+    assert sys.path == [str(ROOT)]
+
+
+def test_a_tool_runs_by_its_path(tmp_path):
+    command = [sys.executable, ROOT / "tools" / "check_dataset.py", "--data-rot", "x"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.stderr.splitlines()[-1].endswith("--data-rot: no such flag (nearest: '--data-root')")
 
 
 def test_importing_has_no_effect_and_nothing_slow(tmp_path):

@@ -78,6 +78,7 @@ def test_prediction_without_labels(runs, drawn_set, tmp_path):
     assert len(list((tmp_path / "out" / "mask").iterdir())) == 4
     assert not (tmp_path / "out" / "error").exists()
     assert json.loads((tmp_path / "out" / "metrics.json").read_text())["scores"] == {}
+    assert '"title":"Changes from A to B"' in (tmp_path / "out" / "report.html").read_text()
     assert (tmp_path / "out" / "per_image.csv").read_text().startswith("name,changed_share\n")
 
 

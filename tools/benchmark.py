@@ -22,12 +22,16 @@ from typing import Any
 
 import torch
 
+if __name__ == "__main__":  # python path/to/tools/benchmark.py works from any folder
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 from tools import network_suites, suites
 from tools.benchmark_tables import compared, headlines, markdown, read_results, table
 from tools.figures.bars import draw_ratios
 from tools.figures.paper import known_suffix
 from tools.suites import Case, Setting
 from utils.console import errors_in_one_line
+from utils.flags import Parser
 from utils.memory import forget_peak, keep_freed_memory
 from utils.run_folder import git_commit
 from utils.run_log import write_text
@@ -194,7 +198,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """The flags; wrong ones leave with exit code 2."""
-    parser = argparse.ArgumentParser(prog="python -m tools.benchmark", description=__doc__, allow_abbrev=False)
+    parser = Parser(prog="python -m tools.benchmark", description=__doc__)
     parser.add_argument("suites", nargs="*", metavar="SUITE", help=f"{', '.join(SUITES)} (default: all)")
     parser.add_argument("--short", action="store_true", help=f"in minutes: the main cases of {', '.join(BRIEF)}")
     parser.add_argument("--rounds", type=int, metavar="N", help=f"(default: {ROUNDS}; with --short 3 at most)")

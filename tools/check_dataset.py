@@ -10,6 +10,9 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+if __name__ == "__main__":  # python path/to/tools/check_dataset.py works from any folder
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 from datasets.doctor import Examination, Split, count_findings, examine, leak_findings, survey
 from datasets.findings import Finding, count_errors, finding_lines, percent
 from datasets.measurements import choose_reading

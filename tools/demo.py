@@ -1,13 +1,16 @@
 """The demo: draws scenes, trains a network on them on any machine, predicts the test split, shows what came out."""
 
-import argparse
 import json
 import logging
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
+
+if __name__ == "__main__":  # python path/to/tools/demo.py works from any folder
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import predict_batch
 import train_aux
@@ -17,6 +20,7 @@ from datasets.reading import MASKS
 from datasets.scenes import write_scenes
 from utils.console import errors_in_one_line, show_log
 from utils.figures import draw_grid
+from utils.flags import Parser
 from utils.metrics import best_threshold
 
 log = logging.getLogger("demo")
@@ -29,7 +33,7 @@ FLAGS = {  # the papers' recipes are made for thousands of tiles and an encoder 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the demo; scenes that are already drawn are used again."""
-    parser = argparse.ArgumentParser(prog="python -m tools.demo", description=__doc__)
+    parser = Parser(prog="python -m tools.demo", description=__doc__)
     parser.add_argument("--model", choices=FLAGS, default="amfnet", help="network to train")
     parser.add_argument("--data", type=Path, default=Path("demo/scenes"), help="folder of the drawn scenes")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")

@@ -4,6 +4,7 @@ import json
 import logging
 import math
 import shlex
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
+
+if __name__ == "__main__":  # python path/to/tools/export_onnx.py works from any folder
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from datasets.scenes import draw_scene
 from utils.checkpoint import load_checkpoint

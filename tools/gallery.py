@@ -1,15 +1,19 @@
 """Redraws docs/figures.md: runs the page's commands in their order, after the demo where that has not run."""
 
-import argparse
 import importlib
 import logging
 import re
 import shlex
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+if __name__ == "__main__":  # python path/to/tools/gallery.py works from any folder
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 from tools import demo
 from utils.console import errors_in_one_line, show_log
+from utils.flags import Parser
 
 log = logging.getLogger("gallery")
 PAGE = Path("docs") / "figures.md"
@@ -18,7 +22,7 @@ COMMAND = re.compile(r"^python -m (tools\.\w+) (.+)$", re.M)
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Draw every figure of the page; to be called from the project's folder."""
-    parser = argparse.ArgumentParser(prog="python -m tools.gallery", description=__doc__)
+    parser = Parser(prog="python -m tools.gallery", description=__doc__)
     parser.add_argument("--page", type=Path, default=PAGE, help="the page whose commands are run")
     args = parser.parse_args(argv)
     show_log()

@@ -3,9 +3,13 @@
 import hashlib
 import logging
 import shlex
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+if __name__ == "__main__":  # python path/to/tools/import_weights.py works from any folder
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from datasets.catalog import CATALOG, GENERIC, STATISTICS, Statistics
 from models.official import AMFNET_VARIANTS, behind, from_official

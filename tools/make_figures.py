@@ -3,7 +3,11 @@
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NoReturn
+
+if __name__ == "__main__":  # python path/to/tools/make_figures.py works from any folder
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tools.figures.architecture import ArchitectureConfig, architecture
 from tools.figures.comparison import ComparisonConfig, comparison
@@ -11,7 +15,7 @@ from tools.figures.counts import BalanceConfig, PfbsConfig, balance, pfbs
 from tools.figures.heatmap import HeatmapConfig, heatmap
 from tools.figures.runs import CurvesConfig, PrecisionRecallConfig, curves, precision_recall_figure
 from utils.console import errors_in_one_line, show_log
-from utils.flags import given_flags
+from utils.flags import Parser, given_flags
 
 PROGRAM = "python -m tools.make_figures"
 FIGURES: dict[str, tuple[type, Callable]] = {
@@ -41,14 +45,14 @@ def main(argv: Sequence[str] | None = None) -> None:
 def refuse(words: Sequence[str]) -> NoReturn:
     """Leave with the list of figures, for --help, or with what is wrong with the first word."""
     lines = [f"  {name:<18}{str(draw.__doc__).splitlines()[0]}" for name, (_, draw) in FIGURES.items()]
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog=PROGRAM,
         description=__doc__,
         epilog="figures:\n" + "\n".join(lines) + f"\n\n{PROGRAM} FIGURE --help shows a figure's flags.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("figure", choices=FIGURES, metavar="FIGURE", help="which figure")
-    parser.parse_args(words)
+    parser.parse_args([word for word in words if word in ("-h", "--help") or not word.startswith("-")])
     raise AssertionError("no figure was named, so the parser should have left")
 
 

@@ -6,9 +6,13 @@ the epoch was chosen) is read from the files and said in footnotes.
 """
 
 import argparse
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+
+if __name__ == "__main__":  # python path/to/tools/make_tables.py works from any folder
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from datasets.reading import labels_of
 from predict_batch import mask_scores
@@ -136,10 +140,12 @@ def mask_results(config: TableConfig) -> list[Result]:
     if len(folders) < len(config.masks):
         raise ValueError("--masks: two folders of one name; call them NAME=DIR")
     results = []
-    for name, (scored, labels, values) in mask_scores(config.label, folders, labels_of(config)).items():
+    for name, found in mask_scores(config.label, folders, labels_of(config)).items():
+        scored, labels = found.images.pairs, found.labels
         part = "" if scored == labels else f"; only {scored} of {labels} labels have a mask"
-        scores = {key: 100 * values[key] for key in SCORES}
-        results.append(Result(name, named[name] or root.name, scores, notes={"": f"masks scored here{part}"}))
+        scores = {key: 100 * found.values[key] for key in SCORES}
+        notes = {"": f"masks scored here{part}"}
+        results.append(Result(name, named[name] or root.name, scores, notes=notes, images=found.images))
     return results
 
 

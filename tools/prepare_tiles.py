@@ -4,6 +4,7 @@ import argparse
 import logging
 import os
 import shlex
+import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -12,6 +13,9 @@ from pathlib import Path
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+if __name__ == "__main__":  # python path/to/tools/prepare_tiles.py works from any folder
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 from datasets.catalog import CATALOG
 from datasets.layouts import SPLITS, has_split
 from datasets.pairs import Pair, find_pairs
@@ -19,6 +23,7 @@ from datasets.recognition import count_remark, introduce, known_pairs, recognise
 from datasets.tile_records import plan_of, refuse_source, start_output, write_manifest
 from datasets.tiles import Tile, TileCutter, Tiling, plan_scenes
 from utils.console import errors_in_one_line, show_log
+from utils.flags import Parser
 from utils.tiling import EDGES
 
 log = logging.getLogger("prepare_tiles")
@@ -33,17 +38,16 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    """Flags -> settings; words join by - or _."""
-    parser = argparse.ArgumentParser(
+    """The flags; wrong ones leave with exit code 2."""
+    parser = Parser(
         prog="python -m tools.prepare_tiles",
         description=__doc__,
         epilog="The same command goes on with a run that was stopped. Tiles have no georeference: names and "
         "manifest.csv tell which pixels of the source they are.",
-        allow_abbrev=False,
     )
 
     def flag(name: str, text: str, **options: object) -> None:
-        parser.add_argument(*dict.fromkeys((f"--{name}", f"--{name.replace('-', '_')}")), help=text, **options)
+        parser.add_argument(f"--{name}", help=text, **options)
 
     flag(
         "data-root", "data set to cut: {train,val,test}/{A,B,label}, A,B,label and list/*.txt, or A,B,label", type=Path

@@ -8,6 +8,7 @@ and a table of modules.
 import math
 import platform
 import statistics
+import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -17,6 +18,9 @@ from pathlib import Path
 
 import torch
 from torch import nn
+
+if __name__ == "__main__":  # python path/to/tools/profile_networks.py works from any folder
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from models import MODELS, build_model
 from utils.config import network_option

@@ -18,6 +18,9 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+if __name__ == "__main__":  # python path/to/tools/run_ablation.py works from any folder
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 import predict_batch
 import train_aux
 from datasets.pairs import find_pairs
@@ -26,6 +29,7 @@ from tools.figures.paper import COLOURS, COLUMN, chart
 from tools.make_tables import TableConfig, collect
 from utils.config import FREE_ON_RESUME, DataConfig, TrainConfig, plain_config
 from utils.console import errors_in_one_line, show_log
+from utils.flags import Parser
 from utils.predict_config import PredictConfig
 from utils.run_folder import changed_settings
 from utils.run_log import write_text
@@ -41,12 +45,11 @@ MARKER = "ablation.json"  # what the folder was made with
 def main(argv: Sequence[str] | None = None) -> None:
     """Run a table; an expected error is one line on stderr and exit code 2."""
     words = list(sys.argv[1:] if argv is None else argv)
-    parser = argparse.ArgumentParser(
-        prog=PROGRAM, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(prog=PROGRAM, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("table", nargs="?", choices=TABLES, metavar="TABLE", help=", ".join(TABLES))
     parser.add_argument("--list", action="store_true", help="show the tables with their rows, and leave")
-    asked = parser.parse_args([word for word in words if word in ("-h", "--help")] or words[:1])
+    first = [word for word in words[:1] if word == "--list" or not word.startswith("-")]
+    asked = parser.parse_args([word for word in words if word in ("-h", "--help")] or first)
     if asked.list:
         sys.stdout.write(listing())
         return

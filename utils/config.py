@@ -99,7 +99,7 @@ class BandConfig(DataConfig):
     scale: str = setting(
         "auto",
         "values to 0..255: percentile (2nd to 98th of all pixels), a number (what becomes 255), or auto: 8 bits as "
-        "they are, percentile for more",
+        "they are; deeper values by percentile when training, by the checkpoint's limits when predicting",
         parse=_scale,
     )
 
@@ -206,8 +206,9 @@ def parse_train_config(argv: Sequence[str] | None) -> TrainConfig:
     given = given_flags(TrainConfig, about, argv, epilog, by_recipe=by_recipe)
     if "config" in given:
         given = {**read_config(given["config"]), **given}
-    recipe = given.setdefault("recipe", given.get("model", TrainConfig.recipe))
-    config = TrainConfig(**{**choose(RECIPES, recipe, "--recipe"), **given})
+    if "recipe" not in given:
+        given["recipe"] = recipe_of(given.get("model", TrainConfig.model))
+    config = TrainConfig(**{**choose(RECIPES, given["recipe"], "--recipe"), **given})
     at_least(
         config, epochs=1, batch_size=1, num_workers=0, seed=0, fixed_epochs=0, linear_epochs=0, lr=0, weight_decay=0,
         warmup_steps=0, epoch_steps=0, accumulate=1, seeds=1, save_minutes=0, ema=0, crop_size=0,
@@ -223,6 +224,20 @@ def parse_train_config(argv: Sequence[str] | None) -> TrainConfig:
     if config.pfbs_released and config.pfbs_pool_only:
         raise ValueError("--pfbs-released says how to fill an epoch that --pfbs-pool-only cuts short: give one of them")
     return config
+
+
+def recipe_of(model: str) -> str:
+    """The recipe that is named after a network.
+
+    Raises:
+        ValueError: no network has this name, or no recipe has it.
+    """
+    if model in RECIPES:
+        return model
+    from models import MODELS  # imports PyTorch, which takes seconds: only an error needs it
+
+    choose(MODELS, model, "--model")
+    raise ValueError(f"no recipe is named after --model {model}; pass one, for example --recipe hanet")
 
 
 def recipe_table() -> str:

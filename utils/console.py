@@ -3,8 +3,9 @@
 import logging
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from difflib import get_close_matches
 from typing import TypeVar
 
 Choice = TypeVar("Choice")
@@ -14,11 +15,17 @@ def choose(table: Mapping[str, Choice], name: str, flag: str) -> Choice:
     """Look a flag's word up in a table.
 
     Raises:
-        ValueError: it is not there; the message lists what is.
+        ValueError: it is not there; the message lists what is and names the nearest.
     """
     if name not in table:
-        raise ValueError(f"{flag} {name}: not known; choose one of {', '.join(table)}")
+        raise ValueError(f"{flag} {name}: not known; choose one of {', '.join(table)}{nearest(name, table)}")
     return table[name]
+
+
+def nearest(name: str, names: Iterable[str], cutoff: float = 0.7) -> str:
+    """A hint at the most similar of some names; empty if none reaches `cutoff` (1: equal)."""
+    matches = get_close_matches(name, list(names), 1, cutoff)
+    return f" (nearest: {matches[0]!r})" if matches else ""
 
 
 def show_log(quiet: bool = False) -> None:

@@ -1,17 +1,38 @@
 """Settings as frozen dataclasses, and their command-line flags made from the fields, so that a name exists once."""
 
 import argparse
+import itertools
+import re
 import sys
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import Field, field, fields
 from pathlib import Path
 from typing import Any
 
+from utils.console import nearest
+
 SEVERAL = {  # settings that take several words
     "model_options": "KEY=VALUE", "masks": "NAME=DIR", "methods": "NAME=PATH", "runs": "NAME=DIR", "found": "NAME=FILE",
     "checkpoints": "NAME=FILE", "scenes": "SCENE", "pick": "WORD", "boxes": "SCENE=LEFT,TOP,SIDE",
 }  # fmt: skip
 ALIASES = {"data_root": "dataroot", "epochs": "max_epochs", "output": "output_folder"}
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser of flags in full, words joined by - or _ (--batch_size); its error names the flag nearest to a typo."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(allow_abbrev=False, **options)
+
+    def parse_args(self, words: Sequence[str] | None = None) -> argparse.Namespace:  # type: ignore[override]
+        """The flags of a command line; None: this process's."""
+        words = [_dashed(word) for word in (sys.argv[1:] if words is None else words)]
+        known = self._option_string_actions
+        for word in itertools.takewhile(lambda word: word != "--", words):
+            flag = word.partition("=")[0]
+            if re.match("--?[A-Za-z]{2}", flag) and " " not in flag and flag not in known:
+                self.error(f"{flag}: no such flag{nearest(flag, known)}")
+        return super().parse_args(words)
 
 
 def setting(
@@ -31,7 +52,7 @@ def given_flags(
     positional: Collection[str] = (),
     prog: str | None = None,
 ) -> dict[str, Any]:
-    """The flags given, and no others, so that something else can fill the rest; words join by - or _ (--batch_size).
+    """The flags given, and no others, so that something else can fill the rest.
 
     Args:
         settings: a dataclass of `setting` fields.
@@ -43,14 +64,12 @@ def given_flags(
         positional: settings that are typed without a flag, and must be given.
         prog: what was typed to get here; None: the script's name.
     """
-    formatter = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog=prog,
         description=description,
         epilog=epilog,
-        formatter_class=formatter,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         argument_default=argparse.SUPPRESS,
-        allow_abbrev=False,
     )
     for each in fields(settings):
         if each.name in positional:
@@ -72,8 +91,7 @@ def given_flags(
         if each.name in SEVERAL:
             options |= {"nargs": "+", "metavar": SEVERAL[each.name], "action": "extend"}
         parser.add_argument(*spellings, **options)
-    words = sys.argv[1:] if argv is None else argv
-    given = vars(parser.parse_args([_dashed(word) for word in words]))
+    given = vars(parser.parse_args(argv))
     if "model_options" in given:
         given["model_options"] = dict(given["model_options"])
     return given

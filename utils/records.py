@@ -4,11 +4,12 @@ A record is written last, so a pair that has one is done: a run that goes on ski
 reads all of them, no matter which process made them.
 """
 
+import hashlib
 import json
 import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -126,6 +127,19 @@ def total_counts(rows: Iterable[Mapping[str, Any]]) -> Tensor | None:
     """The pixels of all rows together, int64 (2, 2); None without labels."""
     counted = [[row[name] for name in COUNTS] for row in rows if "tp" in row]
     return torch.tensor(counted, dtype=torch.int64).sum(0).view(2, 2) if counted else None
+
+
+class ImageSet(NamedTuple):
+    """The images that scores were computed on: number of pairs (0: unknown), and a digest of them and their labels."""
+
+    pairs: int = 0
+    digest: str = ""
+
+
+def image_set(labels: Iterable[tuple[str, int, int]]) -> ImageSet:
+    """The set of scored images, identified by the name of each and the unchanged and changed pixels of its label."""
+    ordered = sorted(labels)
+    return ImageSet(len(ordered), hashlib.sha256(repr(ordered).encode()).hexdigest()[:16])
 
 
 def sparse(levels: Tensor) -> dict[str, list[int]]:

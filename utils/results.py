@@ -13,6 +13,7 @@ from typing import Any
 from utils.checkpoint import Checkpoint, load_checkpoint, network_from
 from utils.config import FREE_ON_RESUME
 from utils.cost import count_macs, count_parameters
+from utils.records import ImageSet, image_set
 
 SCORES = {"f1": "F1", "precision": "Pre.", "recall": "Rec.", "oa": "OA", "iou": "IoU"}  # in the papers' order
 PROTOCOL = {
@@ -39,6 +40,7 @@ class Result:
         settings: of an ablation, in the names of flags and of the network's options.
         protocol: by the keys of PROTOCOL; what is missing is not stated.
         notes: footnotes by score; those under "" are of the whole row.
+        images: what the scores were computed on; only rows of equal images are ranked together.
     """
 
     name: str
@@ -51,6 +53,7 @@ class Result:
     settings: Mapping[str, str] = field(default_factory=dict)
     protocol: Mapping[str, str] = field(default_factory=dict)
     notes: Mapping[str, str] = field(default_factory=dict)
+    images: ImageSet = ImageSet()
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:
@@ -127,7 +130,8 @@ def _of_run(name: str, data: str, folder: Path, content: Mapping[str, Any]) -> R
     best = load_checkpoint(folder / "best.pt")
     protocol = {"split": chosen, "window": "whole images", "threshold": "0.5", "selection": chosen}
     data = data or Path(best["config"]["data_root"]).name
-    return _with_network(Result(name, data, scores, protocol=protocol), best)
+    images = ImageSet(digest=f"{chosen} of {best.get('data', folder)}")
+    return _with_network(Result(name, data, scores, protocol=protocol, images=images), best)
 
 
 def _of_prediction(name: str, data: str, folder: Path, content: Mapping[str, Any]) -> Result:
@@ -145,9 +149,15 @@ def _of_prediction(name: str, data: str, folder: Path, content: Mapping[str, Any
     ]
     notes = {"": "; ".join(filter(None, told))} if any(told) else {}
     data = data or Path(about["images"]).name
-    result = Result(name, data, _percent(content["scores"]), protocol=protocol, notes=notes)
+    result = Result(name, data, _percent(content["scores"]), protocol=protocol, notes=notes, images=_images_of(folder))
     best = _checkpoint_of(folder, about)
     return _with_network(result, best) if best else result
+
+
+def _images_of(folder: Path) -> ImageSet:
+    """The images of a prediction that were scored."""
+    rows = [row for row in read_csv(folder / "per_image.csv") if row.get("tp")]
+    return image_set((row["name"], int(row["tn"]) + int(row["fp"]), int(row["fn"]) + int(row["tp"])) for row in rows)
 
 
 def _checkpoint_of(folder: Path, about: Mapping[str, Any]) -> Checkpoint | None:
@@ -194,4 +204,6 @@ def averaged(results: Sequence[Result]) -> Result:
     told[f"mean ± standard deviation of {len(results)} runs"] = None
     protocol = {key: " or ".join(dict.fromkeys(e.protocol.get(key, "?") for e in results)) for key in first.protocol}
     notes = {**first.notes, "": "; ".join(told)}
-    return replace(first, scores=means, deviations=deviations, protocol=protocol, notes=notes)
+    sets = sorted({each.images for each in results})
+    images = sets[0] if len(sets) == 1 else ImageSet(digest=str(sets))  # each seed held out pairs of its own
+    return replace(first, scores=means, deviations=deviations, protocol=protocol, notes=notes, images=images)

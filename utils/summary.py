@@ -98,11 +98,19 @@ def write_page(
         log.info("no report.html: it shows masks (--save mask,...), and at most %d pairs", REPORT_PAIRS)
         return
     content = json.loads((settings.output / "metrics.json").read_text(encoding="utf-8"))
-    images, split = Path(content["protocol"]["images"]).name, content["protocol"]["split"]
-    title = "Changes in " + ", ".join(dict.fromkeys((images, split)))
     rows = {name: {k: v for k, v in whole[name]["row"].items() if k != "name"} for name in sorted(whole)}
     shown = (ReportPair(name, row, thumbnails[name]) for name, row in rows.items())
     curve = {name: v.numpy() for name, v in precision_recall(total_levels(whole.values(), LEVELS)).items()}
-    about = {**content, "title": title, "legend": PALETTES[settings.palette].legend()}
+    about = {**content, "title": title_of(content["protocol"]), "legend": PALETTES[settings.palette].legend()}
     write_report(settings.output / "report.html", shown, about, curve | {"threshold": np.arange(1, LEVELS) / LEVELS})
     log.info("report, to open in a browser: %s", settings.output / "report.html")
+
+
+def title_of(protocol: Mapping[str, Any]) -> str:
+    """The title of a report: the data set and its split, or both dates of --before and --after."""
+    before = Path(protocol["images"]).resolve()
+    if not protocol["after"]:
+        return "Changes in " + ", ".join(dict.fromkeys((before.name, protocol["split"])))
+    after = Path(protocol["after"]).resolve()
+    parts = 1 if before.name != after.name else 2  # 2012/scene.tif and 2016/scene.tif
+    return "Changes from {} to {}".format(*("/".join(path.parts[-parts:]) for path in (before, after)))

@@ -19,6 +19,7 @@ TEX |= {">": r"\textgreater{}", "±": r"$\pm$"} | {each: "\\" + each for each in
 TEX_RANKS = ("{}", r"\textcolor{{red}}{{{}}}", r"\textcolor{{blue}}{{{}}}", r"\textbf{{{}}}")
 HTML_RANKS = ("{}", '<span style="color:#f00">{}</span>', '<span style="color:#00f">{}</span>', "<b>{}</b>")
 RANKED = "Best of a column red, second blue, third bold."
+RANKED_PARTS = "Best of a column red, second blue, third bold; only rows between the same two rules are compared."
 PAGE = """<!DOCTYPE html>
 <html lang="en"><meta charset="utf-8"><title>Tables</title>
 <style>
@@ -26,7 +27,7 @@ body {{ font: 14px sans-serif; margin: 2em }} table {{ border-collapse: collapse
 th, td {{ padding: .2em .7em; text-align: right }} th:first-child, td:first-child {{ text-align: left }}
 thead tr:last-child th {{ border-bottom: 1px solid }} .group {{ text-align: center; border-bottom: 1px solid #999 }}
 p {{ margin: .3em 0; max-width: 60em }} caption {{ text-align: left; font-weight: bold; padding: .5em 0 }}
-sup {{ line-height: 0 }}
+sup {{ line-height: 0 }} .part td {{ border-top: 1px solid }}
 </style>
 {}</html>
 """
@@ -105,9 +106,10 @@ def latex(table: Table) -> str:
         spans = [rf"\multicolumn{{{span}}}{{c}}{{{escaped(name)}}}" for name, span in groups]
         lines.append(" & ".join(spans) + r" \\")
     lines += [" & ".join(map(escaped, table.header)) + r" \\", r"\midrule"]
-    lines += [" & ".join(row) + r" \\" for row in rows]
+    for place, row in enumerate(rows):
+        lines += [r"\midrule"] * (place in table.parts) + [" & ".join(row) + r" \\"]
     below = [rf"\textsuperscript{{{place}}} {escaped(note)}." for place, note in enumerate(table.notes, 1)]
-    below += [f"{escaped(text)}." for text in table.remarks] + [RANKED] * _has_ranks(table)
+    below += [f"{escaped(text)}." for text in table.remarks] + _ranking(table)
     lines += [r"\bottomrule", r"\end{tabular}"]
     lines += ["", r"\raggedright " + "\n".join(below)] if below else []
     return "% wants \\usepackage{booktabs,xcolor}\n" + "\n".join([*lines, r"\end{table*}"]) + "\n"
@@ -129,10 +131,10 @@ def webpage(table: Table) -> str:
     top = "".join(f'<th colspan="{span}"{" class=group" if name else ""}>{name}</th>' for name, span in groups)
     head = "".join(f"<th>{html.escape(title)}</th>" for title in table.header)
     rows = ["".join(f"<td>{_html(cell)}</td>" for cell in row) for row in table.rows]
-    body = "\n".join(f"<tr>{row}</tr>" for row in rows)
+    body = "\n".join(f"<tr{' class=part' * (n in table.parts)}>{row}</tr>" for n, row in enumerate(rows))
     above = f"<tr>{top}</tr>\n" if len(groups) > 1 else ""
     below = [f"<p><sup>{place}</sup> {html.escape(note)}</p>" for place, note in enumerate(table.notes, 1)]
-    below += [f"<p>{html.escape(text)}</p>" for text in [*table.remarks, *[RANKED] * _has_ranks(table)]]
+    below += [f"<p>{html.escape(text)}</p>" for text in [*table.remarks, *_ranking(table)]]
     caption = f"<caption>{html.escape(table.title)}</caption>"
     whole = f"<table>{caption}\n<thead>\n{above}<tr>{head}</tr>\n</thead>\n<tbody>\n{body}\n</tbody></table>\n"
     return whole + "".join(f"{line}\n" for line in below)
@@ -143,8 +145,10 @@ def _html(cell: Cell) -> str:
     return HTML_RANKS[cell.rank].format(html.escape(cell.text or "-")) + marks
 
 
-def _has_ranks(table: Table) -> bool:
-    return any(cell.rank for row in table.rows for cell in row)
+def _ranking(table: Table) -> list[str]:
+    """What the colours mean, if there are any."""
+    ranked = any(cell.rank for row in table.rows for cell in row)
+    return [RANKED_PARTS if table.parts else RANKED] if ranked else []
 
 
 FORMATS: dict[str, Callable[[Table], str]] = {

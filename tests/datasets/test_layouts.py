@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from datasets.layouts import list_images
 from datasets.pairs import find_pairs
 
 
@@ -90,6 +91,14 @@ def test_folders_of_any_name(tmp_path):
         find_pairs(tmp_path, "test", folders=names | {"after": "images/2021"})
 
 
+@pytest.mark.parametrize(("given", "meant"), [("masks/BTI", "BIT"), ("mask/BIT", "masks"), ("masks/SNUNet", "")])
+def test_a_folder_that_is_not_there_names_the_nearest(given, meant, tmp_path):
+    (tmp_path / "masks" / "BIT").mkdir(parents=True)
+    with pytest.raises(FileNotFoundError) as error:
+        list_images(tmp_path / given)
+    assert str(error.value) == f"{tmp_path / given}: no such folder" + (f" (nearest: {meant!r})" if meant else "")
+
+
 def test_what_may_have_been_meant_is_named(tmp_path):
     for folder in ("A", "B", "lable"):
         fill(tmp_path / "LEVIR-CD" / "train" / folder, "train_1.png", "train_2.png")
@@ -98,7 +107,7 @@ def test_what_may_have_been_meant_is_named(tmp_path):
         FileNotFoundError, match="no folder for label .* there is A, B, lable; perhaps --label-dir lable"
     ):
         find_pairs(root, "train")
-    with pytest.raises(FileNotFoundError, match=r"LEVIR_CD: no such folder \(nearest: 'LEVIR-CD'\)"):
+    with pytest.raises(FileNotFoundError, match=r"LEVIR_CD: no such folder \(nearest: 'LEVIR-CD'\); --data-root takes"):
         find_pairs(tmp_path / "LEVIR_CD", "train")
     with pytest.raises(FileNotFoundError, match="perhaps --data-root .*LEVIR-CD"):
         find_pairs(tmp_path, "train")

@@ -27,7 +27,7 @@ def test_every_figure_says_its_flags_and_wants_an_output(name, capsys):
     assert "--output" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("words", [[], ["heat"]])
+@pytest.mark.parametrize("words", [[], ["heat"], ["--output", "x.svg"]])
 def test_no_figure(words, capsys):
     with pytest.raises(SystemExit) as left:
         main(words)

@@ -63,8 +63,28 @@ def test_masks_of_others(tmp_path, capsys):
     make("comparison", "--masks", *masks, "--label", tmp_path / "CDD" / "test" / "label", "--published", "none")
     said = capsys.readouterr().out
     assert "| Method | CDD F1 | CDD Pre. | CDD Rec. | CDD OA | CDD IoU |" in said
-    assert "| half ¹ | 66.67 | 100.00 | 50.00 | 75.00 | 50.00 |" in said
-    assert "¹ masks scored here; only 1 of 2 labels have a mask" in said
+    assert "| half ²,³ | 66.67 | 100.00 | 50.00 | 75.00 | 50.00 |" in said
+    assert "² masks scored here; only 1 of 2 labels have a mask" in said
+    assert "³ not ranked: scored on 1 pair of CDD, other rows on 2" in said
+
+
+def test_masks_and_predictions_of_the_same_images_are_ranked_together(best, tmp_path):  # noqa: F811
+    """A label of 800 unchanged and 200 changed pixels, as that of the prediction."""
+    pixels = np.zeros((25, 40), np.uint8)
+    pixels[:5] = 255
+    for name in ("label", "mask"):
+        (tmp_path / name).mkdir()
+        Image.fromarray(pixels).save(tmp_path / name / "a.png")
+    flags = ["--runs", f"Ours@X={predicted(tmp_path / 'out', best)}", "--masks", f"Theirs@X={tmp_path / 'mask'}"]
+    flags += ["--label", tmp_path / "label", "--published", "none", "--output"]
+    make("comparison", *flags, tmp_path / "t.html")
+    assert '<span style="color:#00f">66.67</span>' in (tmp_path / "t.html").read_text(encoding="utf-8")
+    pixels[5] = 255
+    Image.fromarray(pixels).save(tmp_path / "label" / "a.png")
+    make("comparison", *flags, tmp_path / "t.html")
+    text = (tmp_path / "t.html").read_text(encoding="utf-8")
+    assert "color:#" not in text.partition("<table>")[2]
+    assert "not ranked: scored on other images or labels of X than other rows" in text
 
 
 def test_masks_of_nine_methods(real_data, tmp_path):
@@ -76,6 +96,9 @@ def test_masks_of_nine_methods(real_data, tmp_path):
     assert re.search(r"^BIT.*\\textcolor\{red\}\{93\.87\}", text, re.M)
     assert re.search(r"^CGNet.*\\textcolor\{blue\}\{93\.25\}", text, re.M)
     assert re.search(r"^FC-Siam-conc.*\\textbf\{92\.48\}", text, re.M)
+    (row,) = re.findall(r"^STANet.*", text, re.M)  # with the best recall of all
+    assert "95.54" in row and "color" not in row and "bf" not in row
+    assert "not ranked: scored on 6 pairs of LEVIR-CD, other rows on 7" in text
 
 
 def test_every_kind_shows_the_papers_own(capsys):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from models import MODELS
 from utils.config import LOSS_NAMES, TrainConfig, config_as_toml, parse_train_config, plain_config
 from utils.losses import LOSSES
 from utils.maps import PLACED, PNGS
@@ -92,7 +93,9 @@ def test_network_options_are_plain_values():
     ("argv", "message"),
     [
         (["--recipe", "unet"], "--recipe unet: not known; choose one of amfnet, amfnet-levir, "),
-        (["--model", "unet"], "--recipe unet: not known"),
+        (["--model", "unet"], "--model unet: not known; choose one of amfnet, hanet$"),
+        (["--model", "hannet"], r"--model hannet: not known; .* \(nearest: 'hanet'\)"),
+        (["--recipe", "hanet-levirr"], r"--recipe hanet-levirr: .* \(nearest: 'hanet-levir'\)"),
         (["--batch-size", "0"], "--batch-size 0: must be at least 1"),
         (["--lr", "-1"], "--lr -1.0: must be at least 0"),
         (["--seed", "-1"], "--seed -1: must be at least 0"),
@@ -103,6 +106,15 @@ def test_network_options_are_plain_values():
 def test_wrong_values(argv, message):
     with pytest.raises(ValueError, match=message):
         parse_train_config(argv)
+
+
+def test_a_network_without_a_recipe_of_its_name(monkeypatch):
+    monkeypatch.setitem(MODELS, "fcdiff", type("FCDiff", (), {}))
+    message = "no recipe is named after --model fcdiff; pass one, for example --recipe hanet"
+    with pytest.raises(ValueError, match=message):
+        parse_train_config(["--model", "fcdiff"])
+    config = parse_train_config(["--model", "fcdiff", "--recipe", "hanet"])
+    assert (config.model, config.recipe, config.lr) == ("fcdiff", "hanet", 5e-4)
 
 
 @pytest.mark.parametrize(

@@ -38,3 +38,8 @@ def test_traceback_on_demand(monkeypatch):
 def test_unknown_word_lists_the_known():
     with pytest.raises(ValueError, match="--loss huber: not known; choose one of a, b"):
         choose({"a": 1, "b": 2}, "huber", "--loss")
+
+
+def test_a_misspelt_word_names_the_nearest():
+    with pytest.raises(ValueError, match=r"--loss hybird: not known; choose one of bce, hybrid \(nearest: 'hybrid'\)$"):
+        choose({"bce": 1, "hybrid": 2}, "hybird", "--loss")

@@ -140,6 +140,47 @@ def test_opens_with_scores_settings_and_charts(report, visit):
     assert page.locator("#warning").is_hidden()
 
 
+def test_labelled_and_predicted_pairs_are_counted_apart(report, tmp_path, visit):
+    """Of the five, "quiet" and "noisy" have no change in their labels, and "quiet" has none predicted."""
+    said = visit(report).locator("#lead")
+    expect(said).to_contain_text("5 pairs, 3 labelled with change, 4 predicted with change.")
+    plain = [
+        ReportPair(name, {"changed_share": share}, lambda: images(wrong=False))
+        for name, share in (("a", 0), ("b", 0.5))
+    ]
+    write_report(tmp_path / "report.html", plain, {})
+    said = visit(tmp_path / "report.html").locator("#lead")
+    expect(said).to_have_text("2 pairs, 1 predicted with change. Without labels there are no scores.")
+
+
+LONG = "S2A_MSIL2A_20210715T082601_N0301_R021_T36RYV_20210715T112233_" + "0512_1024_" * 8
+CUT = """(selector) => [...document.querySelectorAll(selector)].filter((element) => {
+    const inner = document.createRange();
+    inner.selectNodeContents(element);
+    const [text, box] = [inner.getBoundingClientRect(), element.closest('details, dialog, li').getBoundingClientRect()];
+    return text.left < box.left || text.right > box.right || text.top < box.top || text.bottom > box.bottom
+        || element.scrollWidth > element.clientWidth + 1 || element.scrollHeight > element.clientHeight + 1;
+}).map((element) => element.textContent)"""
+
+
+@pytest.mark.parametrize(("width", "opened"), [(1280, True), (390, False)])
+def test_long_settings_and_names_are_not_cut(width, opened, tmp_path, visit):
+    """On a phone the settings are folded, since they are a screen long."""
+    protocol = {"checkpoint": f"runs/{LONG}/best.pt", "reading": {"bands": [], "scale": None, "low": [0, 1]}}
+    protocol |= {f"setting {number}": "value" for number in range(20)}
+    write_report(tmp_path / "report.html", [ReportPair(LONG, {"changed_share": 0.5}, images)], {"protocol": protocol})
+    page = visit(tmp_path / "report.html", width)
+    assert page.evaluate("document.querySelector('#settings').open") == opened
+    page.evaluate("document.querySelector('#settings').open = true")
+    assert page.locator("#settings dd:visible").all_text_contents()[:2] == [
+        f"runs/{LONG}/best.pt", "bands –, scale –, low 0, 1",
+    ]  # fmt: skip
+    assert page.evaluate(CUT, "#settings dl, #settings dt, #settings dd, #list .name") == []
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    page.locator("#list .name").click()
+    assert page.evaluate(CUT, "#single-name") == []
+
+
 def test_a_hostile_name_is_text(report, visit):
     page = visit(report)
     assert page.get_by_role("button", name=HOSTILE, exact=True).text_content() == HOSTILE

@@ -9,7 +9,7 @@ import torch
 from models import build_model
 from utils.checkpoint import save_checkpoint
 from utils.metrics import scores
-from utils.records import image_row
+from utils.records import ImageSet, image_row, image_set
 from utils.results import Result, averaged, read_folder
 from utils.summary import write_summary
 
@@ -55,6 +55,7 @@ def test_a_prediction(best, tmp_path):
     assert found.parameters == parameters / 1e6
     assert 0.1 < found.flops < 1
     assert (found.published, found.notes) == ("", {})
+    assert found.images == image_set([("a", 800, 200)]) == (1, found.images.digest)
 
 
 def test_what_flatters_is_noted(best, tmp_path):
@@ -126,6 +127,14 @@ def test_runs_are_averaged():
     assert mean.notes == {"": "mean ± standard deviation of 2 runs"}
     assert mean.protocol == {"threshold": "0.5 or 0.4"}
     assert averaged(runs[:1]) is runs[0]
+
+
+def test_runs_of_other_images_keep_a_set_of_their_own():
+    sets = (ImageSet(3, "a"), ImageSet(3, "b"))
+    runs = [Result("a", "s", {"f1": 80}, images=images) for images in sets]
+    assert averaged(runs).images not in sets
+    assert averaged(runs).images == averaged(runs[::-1]).images
+    assert averaged([runs[0], runs[0]]).images == sets[0]
 
 
 def test_runs_of_other_settings_have_no_mean():

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from utils.records import ImageSet
 from utils.results import SCORES, Result, published_tables, read_csv, read_published
 from utils.table_text import as_text, escaped, format_of
 from utils.tables import Table, build_table
@@ -37,6 +38,38 @@ def test_ranks_follow_the_printed_numbers():
     ]  # fmt: skip
     assert table.notes == ("cannot be",)
     assert column(table, "F1")[-1].marks == (1,)
+
+
+def test_only_rows_of_the_same_images_are_ranked_together():
+    """Published rows by themselves, and ours by most of them; one of other images stands last, with no rank."""
+    all_pairs, some_pairs = ImageSet(7, "a"), ImageSet(6, "b")
+    results = [
+        result("paper 1", 80.0, published="Table I"),
+        result("paper 2", 70.0, published="Table I"),
+        result("some", 99.0, images=some_pairs),
+        result("one", 90.0, images=all_pairs),
+        result("two", 91.0, images=all_pairs),
+    ]
+    table = build_table(results, "comparison", "T")
+    assert [(row[0].text, row[1].rank) for row in table.rows] == [
+        ("paper 1", 1), ("paper 2", 2), ("one", 2), ("two", 1), ("some", 0),
+    ]  # fmt: skip
+    assert table.parts == (2, 4)
+    assert table.notes[table.rows[-1][0].marks[0] - 1] == "not ranked: scored on 6 pairs of WHU-CD, other rows on 7"
+    assert "Rows that are not published: scored on 7 pairs of WHU-CD" in table.remarks
+    text = {form: as_text([table], form) for form in ("tex", "html")}
+    assert text["tex"].count("\\midrule") == 3
+    assert text["html"].count("<tr class=part>") == 2
+    assert all("only rows between the same two rules are compared" in each for each in text.values())
+
+
+def test_a_row_that_is_alone_has_no_rank():
+    results = [result("paper", 80.0, published="Table I"), result("ours", 90.0, images=ImageSet(7, "a"))]
+    assert [cell.rank for cell in column(build_table(results, "comparison", "T"), "F1")] == [0, 0]
+    others = [result("one", 80.0, images=ImageSet(7, "a")), result("two", 90.0, images=ImageSet(7, "b"))]
+    table = build_table(others, "comparison", "T")
+    assert [cell.rank for cell in column(table, "F1")] == [0, 0]
+    assert table.notes == ("not ranked: scored on other images or labels of WHU-CD than other rows",)
 
 
 def test_columns_are_in_the_papers_order_and_empty_ones_are_left_out():

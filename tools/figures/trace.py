@@ -1,6 +1,7 @@
 """What feeds what in a network, found by sending tensors without values through it."""
 
 import copy
+import inspect
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -56,17 +57,19 @@ def trace(network: nn.Module, channels: int = 3) -> list[Box]:
     the size and have no convolution, are none; a module of which only the weights are used is one.
 
     Args:
-        network: (before, after, auxiliary) -> list of logits; it is not changed.
+        network: (before, after) -> list of logits; with an argument `auxiliary`, all outputs are drawn. It is not
+            changed.
         channels: bands of an image.
     """
     network = copy.deepcopy(network).to_empty(device="cpu").eval()  # for the hooks, and whatever its weights are
     side = SIDE * int(network.size_divisor)
+    options = {"auxiliary": True} if "auxiliary" in inspect.signature(network.forward).parameters else {}
     flow = _Flow(network, side)
     with torch.no_grad(), FakeTensorMode(allow_non_fake_inputs=True):
         before, after = (torch.empty(1, channels, side, side) for _ in range(2))
         flow.put("before, after", "", [], [before, after], role="input")
         with flow:
-            outputs = network(before, after, auxiliary=True)
+            outputs = network(before, after, **options)
     for number, logits in enumerate(outputs):
         name = f"auxiliary {number}" if number else "logits"
         flow.put(name, "", [flow.origins[id(logits)]], [logits], role="output")

@@ -211,7 +211,7 @@ function show(place) {
 }
 
 function numbersOf(pair) {
-  const numbers = [["changed", percent(pair.changed_share)]];
+  const numbers = [["predicted change", percent(pair.changed_share)]];
   for (const key of ["f1", "iou", "precision", "recall"]) {
     if (key in pair) numbers.push([SCORES[key], empty(pair) ? "0/0" : percent(pair[key])]);
   }

@@ -25,11 +25,13 @@ function make(tag, attributes = {}, ...children) {
 
 function showSummary() {
   $("title").textContent = document.title = data.title ?? "Change report";
-  const changed = pairs.filter((pair) => pair.changed_share > 0).length;
+  const predicted = grouped(pairs.filter((pair) => pair.changed_share > 0).length);
+  const labelled = grouped(pairs.filter((pair) => pair.tp + pair.fn > 0).length);
+  const counts = scored ? `${labelled} labelled with change, ${predicted} predicted` : `${predicted} predicted`;
   const how = scored
     ? "Scores are of the changed class, all pixels of all pairs counted together."
     : "Without labels there are no scores.";
-  $("lead").textContent = `${many(pairs.length, "pair")}, ${grouped(changed)} with change. ${how}`;
+  $("lead").textContent = `${many(pairs.length, "pair")}, ${counts} with change. ${how}`;
   $("warning").hidden = data.protocol?.selected_on !== "test";
   const tile = (label, value, kind = "") =>
     make("div", { class: kind }, make("dt", {}, label), make("dd", {}, percent(value)));
@@ -37,18 +39,21 @@ function showSummary() {
     if (key in scores) $("tiles").append(tile(label, scores[key], key === "f1" ? "main" : ""));
   }
   const share = pairs.reduce((sum, pair) => sum + pair.changed_share, 0) / Math.max(pairs.length, 1);
-  $("tiles").append(tile("Mean change", share));
+  $("tiles").append(tile("Predicted change", share));
 }
 
 function showSettings() {
+  const named = (settings) => Object.entries(settings).map(([key, value]) => [key.replaceAll("_", " "), said(value)]);
   const said = (value) => {
     if (value === null || typeof value !== "object") return String(value ?? "–");
-    return Array.isArray(value) ? value.join(", ") : JSON.stringify(value);
+    const parts = Array.isArray(value) ? value.map(said) : named(value).map(([key, text]) => `${key} ${text}`);
+    return parts.join(", ") || "–";
   };
-  const rows = Object.entries(data.protocol ?? {}).map(([key, value]) => [key.replaceAll("_", " "), said(value)]);
+  const rows = named(data.protocol ?? {});
   for (const [key, label] of Object.entries(OTHERS)) if (key in scores) rows.push([label, percent(scores[key])]);
   $("settings").hidden = rows.length === 0;
-  for (const [key, value] of rows) $("settings-list").append(make("dt", {}, key), make("dd", {}, value));
+  $("settings").open = innerWidth > 640; // on a phone they are a screen long
+  $("settings-list").append(...rows.map(([key, value]) => make("div", {}, make("dt", {}, key), make("dd", {}, value))));
 }
 
 function drawHistogram() {
@@ -59,7 +64,7 @@ function drawHistogram() {
     counts[share > 0 ? 1 + limits.filter((limit) => share >= limit).length : 0] += 1;
   }
   const words = names.map((name, i) => `${name}: ${grouped(counts[i])}`);
-  const label = `Pairs by changed share in percent. ${words.join("; ")}`;
+  const label = `Pairs by predicted change in percent. ${words.join("; ")}`;
   const svg = make("svg", { viewBox: "0 0 400 252", role: "img", "aria-label": label });
   const write = (x, y, text) => svg.append(make("text", { x, y, "text-anchor": "middle" }, text));
   names.forEach((name, i) => {
@@ -71,7 +76,7 @@ function drawHistogram() {
     write(x + 22, 228, name);
   });
   svg.append(make("line", { class: "grid", x1: 0, x2: 400, y1: 210.5, y2: 210.5 }));
-  write(200, 249, "changed pixels of a pair (%)");
+  write(200, 249, "pixels of a pair predicted as changed (%)");
   $("histogram").append(svg);
 }
 

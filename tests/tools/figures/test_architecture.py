@@ -8,9 +8,12 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from torch import nn
+from torch.nn import functional as F
 
+from models import MODELS
 from tests.scripts import fails
-from tools.figures.architecture import Drawing, arrange, broken, draw
+from tools.figures.architecture import ArchitectureConfig, Drawing, architecture, arrange, broken, draw
 from tools.figures.paper import PAGE, STYLE
 from tools.figures.trace import blank_network, trace
 from tools.make_figures import main
@@ -105,6 +108,30 @@ def test_other_backbone_other_drawing_and_no_bfam_no_box(tmp_path):
     assert "BFAM" not in found and "BFM" in found
     assert re.search(r'id="backbone\.layer1 to bfms\.0"', text)
     assert [b.kind for b in trace(blank_network("amfnet")) if "layer3" in b.name] == ["6 BasicBlock"]
+
+
+class Difference(nn.Module):
+    """A network of two dates and no further argument."""
+
+    size_divisor = 2
+
+    def __init__(self, width=8):
+        super().__init__()
+        self.encoder = nn.Sequential(nn.Conv2d(3, width, 3, stride=2, padding=1), nn.ReLU())
+        self.head = nn.Conv2d(width, 2, 1)
+
+    def forward(self, before, after):
+        difference = (self.encoder(before) - self.encoder(after)).abs()
+        return [F.interpolate(self.head(difference), scale_factor=2.0)]
+
+
+def test_a_network_of_two_dates_alone(tmp_path, monkeypatch):
+    monkeypatch.setitem(MODELS, "difference", Difference)
+    path = tmp_path / "a.svg"
+    architecture(ArchitectureConfig(model="difference", model_options={"width": 4}, output=path))
+    text = path.read_text(encoding="utf-8")
+    assert {"encoder", "Conv2d", "4 ch, 1/2", "head", "2 ch, 1/2", "logits"} <= set(written(text))
+    assert all(f'id="{arrow}"' in text for arrow in ("before, after to encoder", "head to logits"))
 
 
 def test_lines_break_where_one_would():
