@@ -209,7 +209,7 @@ def decide(facts: Mapping[Path, LabelFacts], reading: Reading) -> Reading:
     if not reading.decided:
         problem = _ambiguity(codes)
         if problem:
-            raise ValueError(f"{_where(facts)} have the values {shares(codes)}: {problem}")
+            raise ValueError(f"{_where(facts)} of values {shares(codes)}: {problem}")
         change = next((code for code in codes if code), 255)
         by_colour = change >= COLOUR or any(each.palette for each in facts.values())
         reading = replace(reading, change_value=_colour_name(change) if by_colour else change)
@@ -225,7 +225,7 @@ def decide_split(facts: Mapping[Path, LabelFacts], reading: Reading) -> Reading:
     """
     codes = total_codes(facts.values(), reading)
     if reading.decided and (problem := _misfit(codes, reading)):
-        raise ValueError(f"{_where(facts)} have the values {shares(codes)}: {problem}")
+        raise ValueError(f"{_where(facts)} of values {shares(codes)}: {problem}")
     return decide(facts, reading)
 
 

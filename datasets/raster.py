@@ -2,9 +2,11 @@
 
 import os
 import re
+from collections.abc import Iterator
 from contextlib import closing
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -33,6 +35,7 @@ DEEP_GREY = ("I;16", "I;16L", "I;16B", "I")  # 16 bits, in one channel: taken as
 AT_ONCE = 2**22  # pixels that are always decoded at once: 2048 x 2048
 PLAIN = Reading()
 ORIENTATION = 274
+SUBFILE, MASK = 254, 4  # tag of a TIFF's images, and its bit that says mask
 # tags of a TIFF that only rasterio understands: where it lies, no data, further bands
 GEO_TAGS, OTHER_TAGS = (33550, 33922, 34264), (42113, 338)
 WORLD = {".tif": "tfw", ".tiff": "tfw", ".png": "pgw", ".jpg": "jgw", ".jpeg": "jgw", ".bmp": "bpw", ".jp2": "j2w"}
@@ -290,8 +293,9 @@ def _only_rasterio_knows(file: PillowFile) -> list[str]:
         found += ["its nodata value or further band"] * any(tag in tags for tag in OTHER_TAGS)
         found += ["its labels of more than 8 bits"] * (file.deep and gdal.installed() is not None)
         found += ["deep values of which 0 is white"] * (tags.get(262) == 0 and file.deep)
-        if getattr(file._image, "n_frames", 1) > 1:  # pages, overviews or a mask
-            found += ["its mask"] * (_has_mask(file._image) or gdal.installed() is not None)
+        if file._image.tag_v2.next:  # type: ignore[attr-defined]  # further pages, overviews or a mask
+            masks = any(int(each.get(SUBFILE, 0)) & MASK for each in _directories(path))
+            found += ["its mask"] * (masks or gdal.installed() is not None)
     if suffix in JPEG_2000 and (gdal.installed() or _boxes_of_place(path)):
         found.append("where it lies on earth")
     beside = _sidecars(path.parent, path.parent.stat().st_mtime_ns)
@@ -312,14 +316,20 @@ def _sidecars(folder: Path, changed: int) -> frozenset[str]:
     return frozenset(name for name in os.listdir(folder) if SIDECAR.search(name))  # noqa: PTH208, half the time
 
 
-def _has_mask(image: Image.Image) -> bool:
-    """Whether a TIFF holds a mask beside its pixels."""
-    found = False
-    for frame in range(1, image.n_frames):  # type: ignore[attr-defined]
-        image.seek(frame)
-        found |= bool(image.tag_v2.get(254, 0) & 4)  # type: ignore[attr-defined]
-    image.seek(0)
-    return found
+def _directories(path: Path) -> Iterator[Any]:
+    """The tags of each image in a TIFF, also of one whose pixels Pillow does not read."""
+    from PIL.TiffImagePlugin import ImageFileDirectory_v2
+
+    with named(path), path.open("rb") as file:
+        head = file.read(8)
+        directory = ImageFileDirectory_v2(head + file.read(8) if head[2:4] in (b"\x2b\0", b"\0\x2b") else head)
+        seen, place = set[int](), directory.next
+        while place and place not in seen:
+            seen.add(place)
+            file.seek(place)
+            directory.load(file)
+            yield directory
+            place = directory.next
 
 
 def _boxes_of_place(path: Path) -> bool:
@@ -332,7 +342,7 @@ def _boxes_of_place(path: Path) -> bool:
 def _orientation(file: GdalFile) -> int:
     """EXIF orientation, or TIFF tag 274, which GDAL does not apply."""
     if file.dataset.driver == "GTiff":
-        return _tiff_orientation(file.path)
+        return int(next(_directories(file.path)).get(ORIENTATION, 1))
     if "EXIF_Orientation" in (tags := file.dataset.tags()):
         return int(tags["EXIF_Orientation"])
     try:
@@ -340,18 +350,6 @@ def _orientation(file: GdalFile) -> int:
             return int(image.getexif().get(ORIENTATION, 1)) if "exif" in image.info else 1
     except (*BOMBS, OSError, SyntaxError):
         return 1
-
-
-def _tiff_orientation(path: Path) -> int:
-    """Tag 274, also of a TIFF whose pixels Pillow does not read."""
-    from PIL.TiffImagePlugin import ImageFileDirectory_v2
-
-    with named(path), path.open("rb") as file:
-        head = file.read(8)
-        directory = ImageFileDirectory_v2(head + file.read(8) if head[2:4] in (b"\x2b\0", b"\0\x2b") else head)
-        file.seek(directory.next)
-        directory.load(file)
-        return int(directory.get(ORIENTATION, 1))
 
 
 def image_size(path: Path, reading: Reading = PLAIN, label: bool = False) -> tuple[int, int]:

@@ -15,6 +15,7 @@ from datasets.open_pair import OpenPair, read_pair
 from datasets.pairs import Pair
 from datasets.reading import MASKS, Reading
 from tests.pixelwise import pixelwise_network
+from tests.scripts import predict, train
 from utils.tiling import Window, plan_windows
 
 rasterio = pytest.importorskip("rasterio")
@@ -200,3 +201,34 @@ def test_limits_and_statistics_are_of_pixels_that_count(case, tmp_path_factory):
     if case["kind"] == "uint8":
         measured = measure_statistics([pair], choose_reading([pair], labels=MASKS))
         assert [row[0] for row in measured["mean"]] == pytest.approx([d[..., 0][known].mean() / 255 for d in dates])
+
+
+def test_training_scores_what_prediction_scores(tmp_path):
+    """The same files and weights, the later date on another grid and with gaps: equal scores, of known pixels alone."""
+    place = {"kind": "uint8", "turn": "south-up", "gaps": "mask", "factor": 1}
+    part = slice(MARGIN - 4, MARGIN + HEIGHT - 6), slice(MARGIN + 4, MARGIN + WIDTH + 8)
+    rng, unknown = np.random.default_rng(0), 0
+    for split, count in (("train", 4), ("val", 3)):
+        for number in range(count):
+            shape = HEIGHT + 2 * MARGIN, WIDTH + 2 * MARGIN
+            before = rng.integers(60, 120, shape).astype(float)
+            truth = np.zeros(shape, bool)
+            truth[MARGIN + 4 : MARGIN + 14, MARGIN + 6 : MARGIN + 26] = True
+            known = rng.random(shape) < 0.9
+            ground = Ground(before, before + 90 * truth, known, truth)
+            pair, _, seen, _ = make(tmp_path / "pair", {"ground": ground, "part": part, **place})
+            unknown += int((~seen).sum()) if split == "val" else 0
+            for role, path in (("A", pair.before), ("B", pair.after), ("label", pair.label)):
+                target = tmp_path / "data" / split / role / f"{number}{path.suffix}"
+                target.parent.mkdir(parents=True, exist_ok=True)
+                path.replace(target)
+    train(tmp_path / "data", tmp_path / "run", "--epoch-steps", "3", epochs=1)
+    predict(
+        "--checkpoint", tmp_path / "run" / "best.pt", "--data-root", tmp_path / "data", "--split", "val",
+        "--output", tmp_path / "maps", "--no-report",
+    )  # fmt: skip
+    trained = json.loads((tmp_path / "run" / "metrics.json").read_text())["at_0.5"]
+    predicted = json.loads((tmp_path / "maps" / "metrics.json").read_text())
+    assert sum(predicted["pixels"].values()) == 3 * HEIGHT * WIDTH - unknown
+    assert unknown > 0
+    assert trained == predicted["scores"]

@@ -57,7 +57,7 @@ def test_grey_jpeg_label_is_cut_at_128(tmp_path):
     noisy = np.clip(mask * 255 + np.random.default_rng(0).integers(-9, 10, mask.shape), 0, 255).astype(np.uint8)
     write(tmp_path / "label.jpg", noisy, quality=95)
     assert len(np.unique(np.array(Image.open(tmp_path / "label.jpg")))) > 2
-    with pytest.raises(ValueError, match=r"1 label have the values 0: .*more than two; pass .*--change-from 128"):
+    with pytest.raises(ValueError, match=r"1 label of values 0: .*more than two; pass .*--change-from 128"):
         decide_alone([tmp_path / "label.jpg"], PLAIN)
     assert np.array_equal(read_label(tmp_path / "label.jpg", Reading(change_from=128)), mask)
 
