@@ -23,9 +23,18 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from datasets.label_counts import refuse_other_codes
 from datasets.layouts import FOLDERS, has_split, list_images
+from datasets.lists import nfc
 from datasets.measurements import overruled
 from datasets.open_pair import OpenPair
-from datasets.pairs import Pair, find_pairs, fingerprint, image_fingerprint, match_pairs, refuse_inside
+from datasets.pairs import (
+    Pair,
+    find_pairs,
+    fingerprint,
+    image_fingerprint,
+    match_pairs,
+    refuse_broken_links,
+    refuse_inside,
+)
 from datasets.raster import WindowedImage, read_label
 from datasets.reading import Reading, as_rgb, reading_from
 from datasets.threads import threaded
@@ -220,7 +229,17 @@ def job_of(pairs: Sequence[Pair], reading: Reading, settings: MapSettings, go_on
     """The job of a pair, done already if its record says so and the run goes on."""
     pair = pairs[number]
     done = go_on and Records(settings.output).done(pair.name, pair.stamp)
-    return MapJob(pair.name, partial(OpenPair, pair, reading), settings, done, pair.stamp)
+    return MapJob(pair.name, partial(open_pair, pair, reading), settings, done, pair.stamp)
+
+
+def open_pair(pair: Pair, reading: Reading) -> OpenPair:
+    """Open a pair; see `OpenPair`.
+
+    Raises:
+        ValueError: also a broken link.
+    """
+    refuse_broken_links(pair)
+    return OpenPair(pair, reading)
 
 
 def write_legend(settings: MapSettings) -> None:
@@ -270,7 +289,7 @@ def mask_scores(
     Raises:
         ValueError: no mask that has a label, or sizes that differ.
     """
-    labels = {path.stem: path for path in list_images(label)}
+    labels = {nfc(path.stem): path for path in list_images(label)}
 
     def counts_of(paths: tuple[Path, Path]) -> torch.Tensor:
         changed, truth = read_label(paths[0]) == 1, read_label(paths[1], reading)
@@ -281,7 +300,7 @@ def mask_scores(
 
     found = {}
     for name, folder in folders.items():
-        both = [(path, labels[path.stem]) for path in list_images(folder) if path.stem in labels]
+        both = [(path, labels[nfc(path.stem)]) for path in list_images(folder) if nfc(path.stem) in labels]
         if not both:
             raise ValueError(f"{folder}: no mask is called like a label of {label}")
         if len(both) < len(labels):
