@@ -22,9 +22,18 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from datasets.label_counts import decide_alone, decide_to_predict, mask_reading
 from datasets.layouts import FOLDERS, has_split, list_images
+from datasets.lists import nfc
 from datasets.measurements import overruled
 from datasets.open_pair import OpenPair
-from datasets.pairs import Pair, find_pairs, fingerprint, image_fingerprint, match_pairs, refuse_inside
+from datasets.pairs import (
+    Pair,
+    find_pairs,
+    fingerprint,
+    image_fingerprint,
+    match_pairs,
+    refuse_broken_links,
+    refuse_inside,
+)
 from datasets.raster import WindowedImage, read_label
 from datasets.reading import MASKS, Reading, as_rgb, labels_of, reading_from, with_codes
 from datasets.threads import threaded
@@ -217,7 +226,17 @@ def job_of(pairs: Sequence[Pair], reading: Reading, settings: MapSettings, go_on
     """The job of a pair, done already if its record says so and the run goes on."""
     pair = pairs[number]
     done = go_on and Records(settings.output).done(pair.name, pair.stamp)
-    return MapJob(pair.name, partial(OpenPair, pair, reading), settings, done, pair.stamp)
+    return MapJob(pair.name, partial(open_pair, pair, reading), settings, done, pair.stamp)
+
+
+def open_pair(pair: Pair, reading: Reading) -> OpenPair:
+    """Open a pair; see `OpenPair`.
+
+    Raises:
+        ValueError: also a broken link.
+    """
+    refuse_broken_links(pair)
+    return OpenPair(pair, reading)
 
 
 def write_legend(settings: MapSettings) -> None:
@@ -272,7 +291,7 @@ def mask_scores(label: Path, folders: Mapping[str, Path], reading: Reading, work
     Raises:
         ValueError: no mask that has a label, or sizes that differ.
     """
-    labels = {path.stem: path for path in list_images(label)}
+    labels = {nfc(path.stem): path for path in list_images(label)}
     reading = decide_alone(list(labels.values()), reading)
 
     def counts_of(paths: tuple[Path, Path], how: Reading) -> torch.Tensor:
@@ -284,7 +303,7 @@ def mask_scores(label: Path, folders: Mapping[str, Path], reading: Reading, work
 
     found = {}
     for name, folder in folders.items():
-        both = [(path, labels[path.stem]) for path in list_images(folder) if path.stem in labels]
+        both = [(path, labels[nfc(path.stem)]) for path in list_images(folder) if nfc(path.stem) in labels]
         if not both:
             raise ValueError(f"{folder}: no mask is called like a label of {label}")
         if len(both) < len(labels):

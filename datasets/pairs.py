@@ -2,11 +2,13 @@
 
 import hashlib
 import logging
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from datasets.layouts import Names, SplitFiles, in_folders, list_images, list_split
+from datasets.hints import list_advice, misnamed_pair
+from datasets.layouts import FOLDERS, Names, SplitFiles, in_folders, list_images, list_split
 from datasets.raster import SUFFIXES
 from utils.console import nearest
 
@@ -25,8 +27,8 @@ class Pair:
     @property
     def stamp(self) -> str:
         """Names, sizes and times of change of its files: another stamp, another pair."""
-        files = [(path.name, path.stat()) for path in (self.before, self.after, self.label) if path]
-        return " ".join(f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in files)
+        files = [(path.name, _stat(path)) for path in (self.before, self.after, self.label) if path]
+        return " ".join(f"{name} {stat.st_size} {stat.st_mtime_ns}" if stat else name for name, stat in files)
 
 
 def find_pairs(root: Path, split: str, labels: bool = True, folders: Names | None = None) -> list[Pair]:
@@ -34,23 +36,30 @@ def find_pairs(root: Path, split: str, labels: bool = True, folders: Names | Non
 
     Raises:
         FileNotFoundError: no such folder or split.
-        ValueError: a date or label is missing for some name, or there is no image.
+        ValueError: a date or label is missing for some name, or there is no image; where there must be labels, also
+            a broken link.
     """
     found = list_split(root, split, labels, folders)
     pairs = complete_pairs(found)
+    if labels:
+        for pair in pairs:
+            refuse_broken_links(pair)
     log.info("%s: %d pairs of %s", split, len(pairs), found.how)
     return pairs
 
 
 def match_pairs(before: Path, after: Path, label: Path | None = None) -> list[Pair]:
-    """Match the images of two or three folders by file stem, sorted by name.
+    """Match the images of two or three folders by file stem, sorted by name; the label folder may be empty.
 
     Raises:
         FileNotFoundError: a folder does not exist.
         ValueError: orphans, two files of one stem, or nothing at all.
     """
     folders = {"before": before, "after": after} | ({"label": label} if label else {})
-    return complete_pairs(in_folders(folders))
+    found = in_folders(folders, labels=False, how=", ".join(map(str, folders.values())))
+    pairs = complete_pairs(found)
+    log.info("%d pairs of %s", len(pairs), found.how)
+    return pairs
 
 
 def complete_pairs(found: SplitFiles) -> list[Pair]:
@@ -61,17 +70,40 @@ def complete_pairs(found: SplitFiles) -> list[Pair]:
     """
     for path, other in found.doubles:
         raise ValueError(f"{path}: a second file for the name {path.stem!r}, besides {other.name}")
+    if found.unknown:
+        raise ValueError(found.unknown)
     for role, place in found.places.items():
         lacking = [name for name, files in found.files.items() if role not in files]
         if lacking:
-            hint = nearest(lacking[0], (path.stem for path in list_images(place)) if place.is_dir() else (), 0.8)
             raise ValueError(
-                f"{place}: {len(lacking)} of {len(found.files)} names have no {role} image, first "
-                f"{lacking[0]!r}{hint}; add the files or remove their partners"
+                f"{place}: {len(lacking)} of {len(found.files)} names have no {role} image, first {lacking[0]!r}"
+                f"{_what_to_do(found.places, role, lacking[0])}"
             )
     if not found.files:
-        raise ValueError(f"{found.places['before']}: no images here ({', '.join(SUFFIXES)})")
+        place = found.places["before"]
+        inner = next((path for path in sorted(place.iterdir()) if path.is_dir() and list_images(path)), None)
+        hint = f"; those in {inner} must lie in the folder itself" if inner else ""
+        raise ValueError(f"{place}: no images here ({', '.join(SUFFIXES)}){hint}")
     return [Pair(name, files["before"], files["after"], files.get("label")) for name, files in found.files.items()]
+
+
+def _what_to_do(places: Mapping[str, Path], role: str, name: str) -> str:
+    """What to do about a name that has no file in the folder of a role."""
+    images = {role: list_images(place) for role, place in places.items()}
+    if pair := misnamed_pair(images, FOLDERS):
+        return f"; {list_advice(pair)}"
+    return f"{nearest(name, (path.stem for path in images[role]), 0.8)}; add the files or remove their partners"
+
+
+def refuse_broken_links(pair: Pair) -> None:
+    """Name a broken link; opening it would only say that there is no such file.
+
+    Raises:
+        ValueError: a file of the pair is a link to nothing.
+    """
+    for path in (pair.before, pair.after, pair.label):
+        if path and path.is_symlink() and not path.exists():
+            raise ValueError(f"{path}: broken link to {path.readlink()}; mend the link, or remove the pair")
 
 
 def refuse_inside(output: Path, pairs: Sequence[Pair], flag: str = "--output") -> None:
@@ -86,12 +118,21 @@ def refuse_inside(output: Path, pairs: Sequence[Pair], flag: str = "--output") -
             raise ValueError(f"{flag} {output}: would write among the images of {folder}; name a folder outside")
 
 
+def _stat(path: Path) -> os.stat_result | None:
+    """Size and time of a file; None where it cannot be reached."""
+    try:
+        return path.stat()
+    except OSError:
+        return None
+
+
 def fingerprint(pairs: Sequence[Pair]) -> str:
     """A short hash of names and file sizes: tells two data sets apart without reading them."""
     digest = hashlib.sha256()
     for pair in pairs:
         for path in (pair.before, pair.after, pair.label):
-            digest.update(f"{pair.name} {path.stat().st_size if path else 0}\n".encode())
+            stat = _stat(path) if path else None
+            digest.update(f"{pair.name} {stat.st_size if stat else 0}\n".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()[:16]
 
 

@@ -43,6 +43,18 @@ def test_missing_label(split, data, tmp_path, capsys):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_broken_links_and_empty_label_folders(split, data, tmp_path, capsys):
+    link = data / split / "B" / "scene_0001.png"
+    link.unlink()
+    link.symlink_to(tmp_path / "gone.png")
+    fails(lambda: train(data, tmp_path / "run"), capsys, f"{link}: broken link to {tmp_path / 'gone.png'}")
+    for path in (data / split / "label").iterdir():
+        path.unlink()
+    fails(lambda: train(data, tmp_path / "run"), capsys, f"{data / split / 'label'}: no images in the label folder")
+    assert not (tmp_path / "run").exists()
+
+
 def test_labels_in_a_code_that_is_not_understood(data, tmp_path, capsys):
     for path in data.rglob("label/*.png"):
         Image.fromarray(np.array(Image.open(path)) // 255 + 1).save(path)

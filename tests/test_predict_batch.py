@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from PIL import Image
 
 from datasets.pairs import find_pairs
 from datasets.raster import read_image, read_label
-from tests.scripts import pixels, predict
+from tests.scripts import contents, pixels, predict
 from utils.change_map import PALETTES, error_map, overlay
 from utils.predictor import ChangePredictor
 
@@ -123,6 +124,62 @@ def test_a_bad_pair_is_reported_and_the_rest_is_done(checkpoint, data, tmp_path,
     assert [row["name"] for row in rows] == ["scene_0000", "scene_0002"]
     assert sum(metrics["pixels"].values()) == 2 * 64 * 64
     assert not list((tmp_path / "out").rglob(".*"))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows limits whole paths to 260 characters")
+def test_names_and_links_end_no_run(checkpoint, data, tmp_path, capsys):
+    """A name of 255 bytes gets its maps, and a broken link fails alone."""
+    names = {"scene_0001.png": "x" * 251 + ".png", "scene_0002.png": "y" * 251 + ".bmp", "scene_0003.png": "z.png"}
+    for folder in ("A", "B", "label"):
+        for old, new in names.items():
+            (data / "test" / folder / old).rename(data / "test" / folder / new)
+    link, out = data / "test" / "B" / "z.png", tmp_path / "out"
+    link.unlink()
+    link.symlink_to(tmp_path / "gone.png")
+    flags = ("--checkpoint", checkpoint, "--data-root", data, "--output", out)
+    predict(*flags, code=1)
+    said = capsys.readouterr().err
+    assert f"z: {link}: broken link to {tmp_path / 'gone.png'}; mend the link" in said
+    assert "error: 1 of 4 pairs could not be predicted, first z: " in said
+    assert {path.name for path in (out / "mask").iterdir()} == {
+        "scene_0000.png",
+        "x" * 251 + ".png",
+        "y" * 251 + ".png",
+    }
+    assert not list(out.rglob(".*"))
+    before = contents(out / "mask")
+    shutil.rmtree(out / "mask")
+    predict(*flags, "--skip-existing", code=1)  # the records of long names are found again
+    assert contents(out / "mask") == before
+
+
+def test_names_that_are_no_text_get_their_maps(checkpoint, data, tmp_path):
+    """Archives from Windows hold names in other encodings than UTF-8."""
+    name = b"\xb3\xc7\xca\xd0".decode("utf-8", "surrogateescape")
+    try:
+        for folder in ("A", "B", "label"):
+            (data / "test" / folder / "scene_0001.png").rename(data / "test" / folder / f"{name}.png")
+    except OSError:
+        pytest.skip("this file system takes names in UTF-8 alone")
+    predict("--checkpoint", checkpoint, "--data-root", data, "--output", tmp_path / "out")
+    assert (tmp_path / "out" / "mask" / f"{name}.png").is_file()
+    rows = list(csv.DictReader((tmp_path / "out" / "per_image.csv").open(encoding="utf-8")))
+    assert [row["name"] for row in rows][-1] == name.encode("ascii", "backslashreplace").decode()
+
+
+def test_a_map_whose_name_is_too_long_fails_alone(tmp_path, checkpoint, drawn_set, capsys):
+    (first, second, *_) = find_pairs(drawn_set, "test")
+    lines = []
+    for pair, folder in ((first, "a" * 130), (second, "b")):  # of one stem, so that folders are part of the names
+        (tmp_path / folder / ("c" * 130)).mkdir(parents=True)
+        for role in ("before", "after"):
+            shutil.copy(getattr(pair, role), tmp_path / folder / ("c" * 130) / f"{role}.png")
+        lines.append(f"{folder}/{'c' * 130}/before.png {folder}/{'c' * 130}/after.png\n")
+    (tmp_path / "pairs.txt").write_text("".join(lines))
+    predict("--checkpoint", checkpoint, "--data-root", tmp_path / "pairs.txt", "--output", tmp_path / "out", code=1)
+    assert "error: 1 of 2 pairs could not be predicted, first aaa" in (said := capsys.readouterr().err)
+    assert "the name is too long for this file system; rename the source" in said
+    assert [path.name for path in (tmp_path / "out" / "mask").iterdir()] == [f"b_{'c' * 130}_before.png"]
 
 
 def test_when_no_pair_can_be_done_there_is_no_summary(checkpoint, data, tmp_path, capsys):

@@ -23,9 +23,10 @@ def choose(table: Mapping[str, Choice], name: str, flag: str) -> Choice:
 
 
 def nearest(name: str, names: Iterable[str], cutoff: float = 0.7) -> str:
-    """A hint at the most similar of some names; empty if none reaches `cutoff` (1: equal)."""
-    matches = get_close_matches(name, list(names), 1, cutoff)
-    return f" (nearest: {matches[0]!r})" if matches else ""
+    """A hint at the most similar of some names, in any case; empty if none reaches `cutoff` (1: equal)."""
+    by_small = {other.lower(): other for other in names}
+    matches = get_close_matches(name.lower(), by_small, 1, cutoff)
+    return f" (nearest: {by_small[matches[0]]!r})" if matches else ""
 
 
 def show_log(quiet: bool = False) -> None:

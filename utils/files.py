@@ -1,18 +1,48 @@
 """Files that appear whole or not at all; the standard library alone, so that datasets may use it too."""
 
+import errno
+import hashlib
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+LONG = 100  # bytes; file systems take names of 143 to 255
+TOO_LONG_ON_WINDOWS = (123, 206)  # error codes
+
+
+def short_name(name: str) -> str:
+    """The name, or its hash where a few more characters could be too many for the file system."""
+    content = os.fsencode(name)
+    return name if len(content) <= LONG else hashlib.sha256(content).hexdigest()[:32]
+
 
 def partial_of(path: Path) -> Path:
     """Where a file is written before it gets its name; what a killed run leaves there, the next one overwrites."""
-    return path.with_name(f".{path.stem}.partial{path.suffix}")
+    return path.with_name(f".{short_name(path.stem)}.partial{path.suffix}")
+
+
+def refuse_too_long(path: Path) -> None:
+    """Make sure, before anything is written, that the file system takes a name.
+
+    Raises:
+        ValueError: the name is too long.
+    """
+    try:
+        path.lstat()
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG or getattr(error, "winerror", None) in TOO_LONG_ON_WINDOWS:
+            raise ValueError(f"{path}: the name is too long for this file system; rename the source") from error
 
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path`, renamed to it when the block ends well and removed when it does not."""
+    """A temporary path beside `path`, renamed to it when the block ends well and removed when it does not.
+
+    Raises:
+        ValueError: the file system does not take so long a name.
+    """
+    refuse_too_long(path)
     partial = partial_of(path)
     try:
         partial.touch()

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from utils.change_map import PALETTES, change_map, error_map, overlay
-from utils.files import written_whole
+from utils.files import partial_of, written_whole
 from utils.geo import NO_DATA, GeoTiff, write_polygons
 from utils.metrics import LEVELS, count_levels, count_pixels
 from utils.png_stream import PngStream
@@ -91,6 +91,7 @@ class PairMaps:
             gaps: whether there may be pixels without data.
 
         Raises:
+            ValueError: the file system does not take so long a name.
             OSError: a file cannot be written.
         """
         self._scene, self._settings, self._stack = scene, settings, ExitStack()
@@ -110,7 +111,7 @@ class PairMaps:
                 if kind in PNGS:
                     self._pngs[kind] = PngStream(self._partial[kind], scene.size, *PNGS[kind])
             if "polygons" in kinds and "geo" not in kinds:  # they are taken from a map in its place
-                self._partial["geo"] = settings.output / "polygons" / f".{name}.tif"
+                self._partial["geo"] = partial_of(settings.output / "polygons" / f"{name}.tif")
                 stack.callback(self._partial["geo"].unlink, missing_ok=True)
             for kind, (one, nodata, dtype) in TIFFS.items():
                 if scene.grid and kind in self._partial:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from utils.files import short_name
 from utils.metrics import scores
 from utils.run_log import write_text
 from utils.tiling import BACKENDS, PRECISIONS
@@ -67,7 +68,7 @@ class Records:
         if go_on:
             for name, stamp in stamps.items():
                 if not self.done(name, stamp):
-                    (self.folder / f"{name}.json").unlink(missing_ok=True)
+                    self._path(name).unlink(missing_ok=True)
         else:
             self.end()
             shutil.rmtree(self.folder)
@@ -96,15 +97,19 @@ class Records:
 
     def write(self, name: str, content: Mapping[str, Any]) -> None:
         """Keep what came of a pair: `row`, `files` (paths under the output folder) and facts, or `error`."""
-        write_text(self.folder / f"{name}.json", json.dumps(content) + "\n")
+        write_text(self._path(name), json.dumps(content) + "\n")
 
     def read(self, name: str) -> dict[str, Any] | None:
         """What came of a pair; None if nothing has yet."""
         try:
-            content = json.loads((self.folder / f"{name}.json").read_text(encoding="utf-8"))
+            content = json.loads(self._path(name).read_text(encoding="utf-8"))
         except (FileNotFoundError, ValueError):
             return None
         return content if isinstance(content, dict) else None
+
+    def _path(self, name: str) -> Path:
+        """The record of a pair."""
+        return self.folder / f"{short_name(name)}.json"
 
     def done(self, name: str, stamp: str) -> bool:
         """Whether a pair was predicted from images and label of this stamp, and all its files are there."""

@@ -1,5 +1,7 @@
 """Arrangements beyond split folders: lists of paths, single pairs, folders of any name; and hints on failure."""
 
+import re
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -41,29 +43,125 @@ def test_a_text_file_as_the_data_set(tmp_path):
     pairs.write_text("a/x y.png\tb/x y.png\tc/x y.png\nb/x y.png\tb/z.png\tc/x y.png\n" * 2)
     assert [p.name for p in find_pairs(pairs, "train")] == ["a_x y", "b_x y"]  # one stem, two folders
     pairs.write_text("a/x y.png\tb/x y.png\tc/x y.png\na/x y.png\tb/z.png\tc/x y.png\n")
-    with pytest.raises(ValueError, match=r"pairs\.txt: a/x y\.png is in two pairs"):
+    with pytest.raises(ValueError, match=r"pairs\.txt, line 2: .*a/x y\.png is in two pairs"):
         find_pairs(pairs, "train")
     pairs.write_text("a/x y.png\tb/x y.png\n")
     assert find_pairs(pairs, "test", labels=False)[0].label is None
     with pytest.raises(ValueError, match="every line must name the files before, after and label"):
         find_pairs(pairs, "train")
-    pairs.write_text("a/x y.png\tb/gone.png\tc/x y.png\n")
-    with pytest.raises(ValueError, match=r"pairs\.txt: 1 of 1 names have no after image, first 'x y'"):
+    pairs.write_text("a/x y.png\tb/Z.png\tc/x y.png\n")
+    with pytest.raises(ValueError, match=r"pairs\.txt, line 1: .*b/Z\.png does not exist \(nearest: 'z\.png'\); mend"):
         find_pairs(pairs, "train")
 
 
-@pytest.mark.parametrize("name", ["../secret.png", "/etc/hostname", "A/../../x.png", "..\\secret.png", "C:\\x.png"])
+@pytest.mark.parametrize("name", ["../secret.png", "A/../../x.png", "..\\secret.png"])
 def test_listed_names_stay_in_the_root(name, tmp_path):
     for folder in ("A", "B", "label"):
         fill(tmp_path / "set" / folder, "1.png")
     fill(tmp_path, "secret.png", "x.png")
     listed = tmp_path / "set" / "train.txt"
     listed.write_text(f"1.png\n{name}\n")
-    with pytest.raises(ValueError, match=r"train\.txt: .* leaves the data set's folder"):
+    with pytest.raises(ValueError, match=r"train\.txt, line 2: .* leaves the data set's folder"):
         find_pairs(tmp_path / "set", "train")
     listed.write_text(f"A/1.png B/1.png label/1.png\nA/1.png {name} label/1.png\n")
-    with pytest.raises(ValueError, match=r"train\.txt: .* leaves the data set's folder"):
+    with pytest.raises(ValueError, match=r"train\.txt, line 2: .* leaves the data set's folder"):
         find_pairs(tmp_path / "set", "train")
+
+
+def test_absolute_paths_must_exist(tmp_path):
+    for folder in ("A", "B", "label", "elsewhere"):
+        fill(tmp_path / "set" / folder, "1.png")
+    fill(tmp_path, "other.png")
+    listed, root = tmp_path / "set" / "train.txt", tmp_path / "set"
+    for name in (root / "A" / "1.png", root / "label" / "1.png"):
+        listed.write_text(f"{name}\n")
+        assert [pair.name for pair in find_pairs(root, "train")] == ["1"]
+    for name in (root / "elsewhere" / "1.png", "elsewhere/1.png", "/nowhere/A/1.png", "C:\\A\\1.png"):
+        listed.write_text(f"1.png\n{name}\n")
+        with pytest.raises(ValueError, match=r"train\.txt, line 2: .* names no image of A/B/label \("):
+            find_pairs(root, "train")
+    listed.write_text(f"A/1.png {tmp_path / 'other.png'} label/1.png\n")
+    assert find_pairs(root, "train")[0].after == tmp_path / "other.png"
+    for name in ("/nowhere/1.png", "C:\\x.png"):
+        listed.write_text(f"A/1.png B/1.png label/1.png\nA/1.png {name} label/1.png\n")
+        with pytest.raises(ValueError, match=r"train\.txt, line 2: .* does not exist; mend the path"):
+            find_pairs(root, "train")
+
+
+@pytest.fixture
+def listed(tmp_path):
+    """A data set, and what a list in it names."""
+    for folder in ("A", "B", "label"):
+        fill(tmp_path / folder, "img 1.png", "img 2.png", "img.png", "#1.png", "p1.png", "a,b.png", "Zu\u0308rich.png")
+
+    def names(*lines, path="list/train.txt"):
+        (tmp_path / "list").mkdir(exist_ok=True)
+        (tmp_path / path).write_bytes("\n".join(lines).encode())
+        return [pair.name for pair in find_pairs(tmp_path, "train")]
+
+    return names
+
+
+@pytest.mark.parametrize(
+    ("line", "name"),
+    [("img 1.png", "img 1"), ("img 1", "img 1"), ('"img 1.png"', "img 1"), ("'img 1.png'", "img 1"),
+     ("img 1.png\t0", "img 1"), ("img 1.png, 0", "img 1"), ("p1.png 0", "p1"), ("p1.png p1.png p1.png", "p1"),
+     ("p1.jpg", "p1"), ("B\\p1.png", "p1"), ("./p1.png", "p1"), ("data/A/p1.png", "p1"), ("  p1.png\t", "p1"),
+     ("a,b.png", "a,b"), ("#1.png", "#1"), ("Z\u00fcrich.png", "Zu\u0308rich"),
+     ("A/p1.png B/img 1.png".replace(" ", "\t", 1), "p1"), ("A/p1.png, B/p1.png, label/p1.png", "p1"),
+     ("A/a,b.png B/p1.png label/p1.png", "a,b"), ('"A/img 1.png" "B/img 1.png" "label/img 1.png"', "img 1"),
+     ("A\\img 1.png\tB\\p1.png\tlabel\\p1.png", "img 1"),
+     ("A/Z\u00fcrich.png B/Z\u00fcrich.png label/Zu\u0308rich.png", "Zu\u0308rich")],
+)  # fmt: skip
+def test_the_whole_line_is_a_name_before_its_columns_are(line, name, listed, tmp_path):
+    if line.count("/") + line.count("\\") == 2:  # no labels
+        (tmp_path / "list").mkdir()
+        (tmp_path / "list" / "train.txt").write_text(line)
+        assert [pair.name for pair in find_pairs(tmp_path, "train", labels=False)] == [name]
+    else:
+        assert listed("# a comment of many words", line, "", line) == [name]
+
+
+def test_a_list_of_paths_without_any_file_is_one_of_paths(tmp_path):
+    fill(tmp_path / "images", "1.png")
+    (tmp_path / "train.txt").write_text("imagery/1.png imagery/2.png truth/1.png\n")
+    with pytest.raises(ValueError, match=r"train\.txt, line 1: .*1\.png does not exist"):
+        find_pairs(tmp_path, "train")
+
+
+def test_names_that_only_some_file_systems_tell_apart(tmp_path):
+    for folder in ("a", "b", "c"):
+        fill(tmp_path / folder, "Tile.png" if folder == "a" else "tile.png")
+    (tmp_path / "pairs.txt").write_text("a/Tile.png c/tile.png\nb/tile.png c/tile.png\n")
+    assert [pair.name for pair in find_pairs(tmp_path / "pairs.txt", "test", labels=False)] == ["a_Tile", "b_tile"]
+
+
+@pytest.mark.parametrize("path", ["list/train.TXT", "Train.txt", "list/TRAIN.txt"])
+def test_lists_are_found_in_any_case(path, listed):
+    assert listed("p1.png", path=path) == ["p1"]
+
+
+@pytest.mark.parametrize(
+    ("lines", "says"),
+    [(("p1.png", "img 3.png"), "line 2: 'img 3.png' names no image of A/B/label (nearest: 'img 2')"),
+     (("img 3",), "line 1: 'img 3' names no image of A/B/label (nearest: 'img 2')"),
+     (("p1.png img.png",), "line 1: 'p1.png img.png' is no image, and its columns are different ones"),
+     (("p1.png;img.png",), "line 1: 'p1.png;img.png' names no image of A/B/label (there is '#1')"),
+     (("image", "p1.png"), "line 1: 'image' names no image of A/B/label (there is '#1'); mend or remove the line"),
+     (("name,label", "p1.png,1"), "line 1: 'name,label' names no image"),
+     (("P1.PNG",), "line 1: 'P1.PNG' names no image of A/B/label (nearest: 'p1')"),
+     (("A/img 1.png B/img 1.png label/img 1.png",), "line 1: 6 columns, but a line names at most before, after and"),
+     (("p1.png\t\t1",), "line 1: column 2 is empty"),
+     (("A/p1.png\tB/p1.png\tlabel/p1.png", "A/p1.png\t\tlabel/p1.png"), "line 2: column 2 is empty"),
+     (("A/p1.png\tB/p1.png\tlabel/p1.png", "\tB/p1.png\tlabel/p1.png"), "line 2: column 1 is empty"),
+     (("A/p1.png\tB/p1.png\tlabel/p1.png", "A/img.png\tB/img.png\t"), "columns here: 2, in the first line: 3"),
+     (("before,after,label", "A/p1.png,B/p1.png,label/p1.png"), "line 1: {}/before does not exist"),
+     (("A/p2.png B/p2.png label/p2.png",), "line 1: 'A/p2.png B/p2.png label/p2.png' names no image"),
+     ((" ",), "the list is empty"), (("# nothing",), "the list is empty")],
+)  # fmt: skip
+def test_lines_that_name_no_pair_are_named(lines, says, listed, tmp_path):
+    with pytest.raises(ValueError, match=re.escape(says.format(tmp_path))):
+        listed(*lines)
 
 
 def test_a_folder_of_one_pair(tmp_path):
@@ -117,3 +215,33 @@ def test_what_may_have_been_meant_is_named(tmp_path):
         ValueError, match=r"A: 1 of 3 names have no before image, first 'train_02' \(nearest: 'train_2'"
     ):
         find_pairs(root, "train")
+
+
+def test_names_that_differ_by_a_date_get_the_line_of_a_list(tmp_path):
+    fill(tmp_path / "set" / "A", "city_2018.png", "port_2018.png")
+    fill(tmp_path / "set" / "B", "city_2024.png", "port_2024.png")
+    fill(tmp_path / "set" / "label", "city.png", "port.png")
+    with pytest.raises(ValueError, match="names differ by a date or a word") as raised:
+        find_pairs(tmp_path / "set", "train")
+    line = "A/city_2018.png B/city_2024.png label/city.png"
+    assert repr(line) in str(raised.value)
+    (tmp_path / "set" / "pairs.txt").write_text(line)
+    assert [pair.name for pair in find_pairs(tmp_path / "set" / "pairs.txt", "train")] == ["city_2018"]
+    flat = ("old town-2024-07-01.tif", "old town-2018-06.tif", "old town.tif")
+    fill(tmp_path / "flat", *(name.replace("tif", "png") for name in flat))
+    with pytest.raises(FileNotFoundError, match=re.escape("'old town-2018-06.png, old town-2024-07-01.png, old town.")):
+        find_pairs(tmp_path / "flat", "train")
+    fill(tmp_path / "words", "7_pre.png", "7_post.png", "8_pre.png")
+    with pytest.raises(FileNotFoundError, match="'7_pre.png 7_post.png'"):
+        find_pairs(tmp_path / "words", "test", labels=False)
+    for folder in ("x_2024", "x_2018", "label"):
+        fill(tmp_path / "folders" / folder, "1.png")
+    with pytest.raises(FileNotFoundError, match="perhaps --before-dir x_2018 --after-dir x_2024"):
+        find_pairs(tmp_path / "folders", "test")
+
+
+def test_names_that_are_only_missing_get_no_line_of_a_list(tmp_path):
+    fill(tmp_path / "A", "x_2018_0000.png", "x_2018_0256.png")
+    fill(tmp_path / "B", "x_2018_0000.png")
+    with pytest.raises(ValueError, match="first 'x_2018_0256'; add the files or remove their partners"):
+        find_pairs(tmp_path, "test", labels=False)

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from datasets.layouts import has_split
-from datasets.pairs import find_pairs, fingerprint, match_pairs
+from datasets.pairs import find_pairs, fingerprint, image_fingerprint, match_pairs
 
 
 def fill(folder, names, value=0):
@@ -46,7 +46,7 @@ def test_list_files(tmp_path):
     with pytest.raises(FileNotFoundError, match="no split 'val'; there is train, test"):
         find_pairs(tmp_path, "val")
     (tmp_path / "list" / "val.txt").write_text("7.png\n")
-    with pytest.raises(ValueError, match="first '7'"):
+    with pytest.raises(ValueError, match=r"val\.txt, line 1: '7\.png' names no image of A/B/label"):
         find_pairs(tmp_path, "val")
 
 
@@ -84,6 +84,48 @@ def test_orphans_are_named(gap, tmp_path):
     (tmp_path / gap / "b.png").unlink()
     with pytest.raises(ValueError, match=rf"{gap}: 1 of 3 names have no .* image, first 'b'"):
         find_pairs(tmp_path, "test", labels=False)
+
+
+def test_names_in_different_forms_of_unicode_belong_together(tmp_path):
+    """macOS keeps accents apart (NFD), others do not (NFC)."""
+    apart, together = "Zu\u0308rich.png", "Z\u00fcrich.png"
+    for folder, name in (("A", apart), ("B", together), ("label", together)):
+        fill(tmp_path / folder, [name])
+    (pair,) = find_pairs(tmp_path, "test")
+    assert pair.name == apart.removesuffix(".png")
+    assert (pair.before.name, pair.after.name, pair.label.name) == (apart, together, together)
+
+
+def test_an_empty_label_folder_is_no_labels(tmp_path, caplog):
+    make(tmp_path, label=None)
+    (tmp_path / "label").mkdir()
+    (tmp_path / "label" / "a.npy").touch()
+    with caplog.at_level("INFO"):
+        assert [p.label for p in find_pairs(tmp_path, "test", labels=False)] == [None, None]
+        assert [p.label for p in match_pairs(*(tmp_path / name for name in ("A", "B", "label")))] == [None, None]
+    assert sum("label: no images in the label folder" in message for message in caplog.messages) == 2
+    with pytest.raises(ValueError, match=r"label: no images in the label folder \(\.png, .*; add the labels"):
+        find_pairs(tmp_path, "test")
+
+
+def test_broken_links_are_pairs_that_training_refuses(tmp_path):
+    make(tmp_path)
+    (tmp_path / "B" / "a.png").unlink()
+    (tmp_path / "B" / "a.png").symlink_to(tmp_path / "gone.png")
+    pairs = find_pairs(tmp_path, "test", labels=False)
+    assert [pair.name for pair in pairs] == ["a", "b"]
+    assert "a.png" in pairs[0].stamp
+    assert fingerprint(pairs) != image_fingerprint(pairs)
+    with pytest.raises(ValueError, match=r"B/a\.png: broken link to .*gone\.png; mend the link"):
+        find_pairs(tmp_path, "test")
+    (tmp_path / "test.txt").write_text("A/a.png B/a.png label/a.png\n")  # in a list, too
+    assert [pair.name for pair in find_pairs(tmp_path, "test", labels=False)] == ["a"]
+
+
+def test_images_in_inner_folders_are_pointed_at(tmp_path):
+    make(tmp_path, "A/city", "B/city", "label/city")
+    with pytest.raises(ValueError, match=r"A: no images here .*; those in .*A/city must lie in the folder itself"):
+        find_pairs(tmp_path, "test")
 
 
 def test_two_files_of_one_name(tmp_path):

@@ -1,10 +1,11 @@
 """Files appear whole or not at all, and nothing is left beside them."""
 
+import os
 from pathlib import Path
 
 import pytest
 
-from utils.files import clear_partial, partial_of, written_whole
+from utils.files import clear_partial, partial_of, short_name, written_whole
 
 
 def test_file_appears_whole_or_not_at_all(tmp_path):
@@ -51,3 +52,30 @@ def test_what_killed_processes_left_is_cleared(tmp_path):
     (tmp_path / ".hidden").touch()
     clear_partial(tmp_path)
     assert sorted(p.name for p in tmp_path.iterdir()) == [".hidden", "a.txt", "b"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows limits whole paths to 260 characters")
+@pytest.mark.parametrize("name", ["x" * 251 + ".png", "\u57ce" * 83 + ".tif", "x" * 139 + ".png"])
+def test_a_name_as_long_as_the_file_system_takes(name, tmp_path):
+    path = tmp_path / name
+    with written_whole(path) as partial:
+        partial.write_text("new")
+        assert len(partial.name.encode()) <= len(name.encode())
+        assert partial.suffix == path.suffix
+    assert path.read_text() == "new"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_longer_name_is_refused_before_anything_is_written(tmp_path):
+    with (
+        pytest.raises(ValueError, match="the name is too long for this file system"),
+        written_whole(tmp_path / ("x" * 252 + ".png")),
+    ):
+        raise AssertionError
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_long_names_have_short_ones_of_their_own():
+    assert short_name("scene_1") == "scene_1"
+    assert len({short_name("x" * 200 + end) for end in "abc"}) == 3
+    assert len(short_name("x" * 200)) == 32
