@@ -16,6 +16,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -126,17 +127,14 @@ def train_on(device: torch.device, config: TrainConfig) -> dict[str, float]:
     a_step = config.batch_size // distributed.ranks()
     steps = [sampler.draws(epoch) // a_step for epoch in range(config.epochs)]
     learner = build_learner(config, network, data.statistics, device, steps)
-    run = Run(folder, config, about_run(config, data), learner)
+    run = Run(folder, config, about_run(config, data), learner, texts={COUNTS: data.label_counts.as_text()})
     unfinished = run.start(last)
-    if distributed.rank() == 0:
-        write_text(folder / COUNTS, data.label_counts.as_text())
     with Stopping() as stopping, progress_bar(config, steps, len(run.history), unfinished) as progress:
         trainer = Trainer(run, validation_loader(data, config, device), stopping, progress)
         for number in range(len(run.history), config.epochs):
             epoch, unfinished = unfinished or Epoch(number, steps[number]), None
             progress.set_description(f"epoch {number + 1}/{config.epochs}")
-            sampler.set_epoch(number, skip=epoch.step * a_step)
-            trainer.train(loader, epoch)
+            trainer.train(partial(batches_from, loader, sampler, a_step, number), epoch)
             run.end_epoch(trainer.validate(epoch, sampler.pool_size(number)))
         scores = trainer.finish()
     if distributed.rank() == 0:
@@ -154,6 +152,12 @@ def progress_bar(config: TrainConfig, steps: Sequence[int], epochs: int, unfinis
         logging_redirect_tqdm(),
     ):
         yield progress
+
+
+def batches_from(loader: DataLoader, sampler: PFBSSampler, a_step: int, epoch: int, step: int) -> DataLoader:
+    """The loader, which then gives the batches of an epoch from a step on; a step takes `a_step` draws."""
+    sampler.set_epoch(epoch, skip=step * a_step)
+    return loader
 
 
 def load_backbone(network: nn.Module, config: TrainConfig) -> None:

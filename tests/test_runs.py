@@ -5,6 +5,7 @@ import json
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -153,6 +154,59 @@ def test_a_loss_that_is_no_number_keeps_the_batch(drawn_set, tmp_path, monkeypat
     (part,) = torch.load(tmp_path / "run" / "diverged.pt", weights_only=True)
     assert all(name in line for name in part["name"])
     assert part["before"].shape == (4, 3, 64, 64)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_the_batch_that_is_kept_is_the_one_that_diverged(workers, drawn_set, tmp_path, monkeypatch, capsys):
+    """It is read again, augmented alike; what was saved before holds no weight that is not finite."""
+    step, made = Learner.step, []
+
+    def poisoned(self, parts):
+        made.append([{**part, "before": part["before"].clone()} for part in parts])
+        if len(made) == 3:
+            next(self.network.parameters()).data.fill_(float("nan"))
+        return step(self, parts)
+
+    monkeypatch.setattr(Learner, "step", poisoned)
+    flags = ("--accumulate", 2, "--batch-size", 2, "--save-minutes", 1e-9, "--num-workers", workers)
+    fails(lambda: train(drawn_set, tmp_path / "run", *flags), capsys, "no finite number from step 3")
+    kept = torch.load(tmp_path / "run" / "diverged.pt", weights_only=True)
+    assert [part["name"] for part in kept] == [part["name"] for part in made[2]]
+    assert all(torch.equal(one["before"], two["before"]) for one, two in zip(kept, made[2], strict=True))
+    last = torch.load(tmp_path / "run" / "last.pt", weights_only=True)
+    assert last["unfinished"]["step"] == 2
+    assert all(value.isfinite().all() for value in last["weights"].values())
+
+
+def test_nothing_is_written_before_the_first_step_is_done(drawn_set, tmp_path, monkeypatch, capsys):
+    step = Learner.step
+
+    def seen(self, parts):
+        assert not (tmp_path / "run").exists()
+        found = step(self, parts)
+        assert not (tmp_path / "run").exists()
+        os.kill(os.getpid(), signal.SIGTERM)
+        return found
+
+    monkeypatch.setattr(Learner, "step", seen)
+    with pytest.raises(SystemExit):
+        train(drawn_set, tmp_path / "run")
+    names = {path.name for path in (tmp_path / "run").iterdir()}
+    assert names == {"config.toml", "label_counts.json", "last.pt"}
+
+
+def test_a_signal_before_the_first_step(drawn_set, tmp_path, monkeypatch, capsys):
+    def early(config, steps, done, unfinished):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return progress_bar(config, steps, done, unfinished)
+
+    progress_bar = train_aux.progress_bar
+    monkeypatch.setattr(train_aux, "progress_bar", early)
+    with pytest.raises(SystemExit) as left:
+        train(drawn_set, tmp_path / "run")
+    assert left.value.code == 128 + signal.SIGTERM
+    assert "stopped by SIGTERM before the first step was done; nothing is written" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_file_that_vanishes_loses_no_step(drawn_set, tmp_path, monkeypatch, capsys):

@@ -81,6 +81,8 @@ class Run:
         about: what all its checkpoints say besides weights: model, options, statistics, reading, data, selected_on.
         learner: what is trained.
         history: one row an epoch, the columns of log.csv.
+        texts: files of the folder that are known before the first step, by name.
+        begun: whether the folder holds this run.
     """
 
     folder: Path
@@ -88,6 +90,8 @@ class Run:
     about: Checkpoint
     learner: Learner
     history: list[Row] = field(default_factory=list)
+    texts: Mapping[str, str] = field(default_factory=dict)
+    begun: bool = False
 
     @property
     def command(self) -> str:
@@ -96,23 +100,32 @@ class Run:
         return f"python train_aux.py --config {settings} --output {folder} --resume"
 
     def start(self, last: Checkpoint | None) -> Epoch | None:
-        """Make the folder, or put everything back to where last.pt left it.
-
-        A run to be overwritten loses nothing before its first epoch.
+        """Put everything back to where last.pt left it; a new run writes nothing before its first step is done.
 
         Returns:
             the epoch that the run was stopped in, if it was.
         """
-        unfinished = self._restore(last) if last else None
+        if last is None:
+            return None
+        unfinished = self._restore(last)
+        self.begin()
+        if self.history and distributed.rank() == 0:
+            write_run_log(self.folder, self.history)
+        return unfinished
+
+    def begin(self) -> None:
+        """Make the folder this run's, with its settings; once it is, do nothing."""
+        if self.begun:
+            return
         if distributed.rank() == 0:
             self.folder.mkdir(parents=True, exist_ok=True)
             clear_partial(self.folder)
             (self.folder / "metrics.json").unlink(missing_ok=True)
             origin = {"data": self.about["data"], "commit": git_commit(), **library_versions()}
-            write_text(self.folder / "config.toml", config_as_toml(self.config, **origin))
-            if self.history:
-                write_run_log(self.folder, self.history)
-        return unfinished
+            texts = {"config.toml": config_as_toml(self.config, **origin), **self.texts}
+            for name, text in texts.items():
+                write_text(self.folder / name, text)
+        self.begun = True
 
     def _restore(self, last: Checkpoint) -> Epoch | None:
         learner = self.learner
@@ -132,13 +145,20 @@ class Run:
         return unfinished
 
     def save_last(self, unfinished: Epoch | None = None) -> None:
-        """Write last.pt: after an epoch, or in the middle of one; every process must call it."""
+        """Write last.pt: after an epoch, or in the middle of one; every process must call it.
+
+        Nothing is written before the first step, or once the loss is not finite: last.pt stays as it was.
+        """
         learner, middle = self.learner, None
+        if not self.begun:
+            return
         if unfinished:
             sums = {name: getattr(unfinished, name).clone() for name in ("counts", "losses")}
             pairs = torch.tensor(unfinished.pairs, device=learner.device)
             middle = {**vars(unfinished), "pairs": int(distributed.summed(pairs))}
             middle |= {name: distributed.summed(value).cpu() for name, value in sums.items()}
+            if not middle["losses"].isfinite().all():
+                return
         if distributed.rank():
             return
         states = {
