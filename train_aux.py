@@ -43,7 +43,7 @@ from utils.checkpoint import Checkpoint
 from utils.config import TrainConfig, parse_train_config, recipe_table
 from utils.console import choose, errors_in_one_line, show_log
 from utils.engine import Epoch
-from utils.run_folder import Run, folder_of, load_resumable, run_folder
+from utils.run_folder import Run, load_resumable, run_folder
 from utils.run_log import score_table, write_text
 from utils.runtime import make_deterministic, pick_device, seed_everything, tiny_is_zero
 from utils.survival import Stopping
@@ -86,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def train_seeds(config: TrainConfig) -> None:
     """Train the same with several seeds, each in a folder of its own, and report mean and deviation."""
-    folder = folder_of(config)
+    folder = config.folder
     seeds = range(config.seed, config.seed + config.seeds)
     results = {f"seed {s}": train(replace(config, seed=s, seeds=1, output=folder / f"seed-{s}")) for s in seeds}
     columns = {name: [scores[name] for scores in results.values()] for name in LOGGED}

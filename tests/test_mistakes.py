@@ -54,7 +54,7 @@ def test_checkpoint_of_the_other_network(runs, drawn_set, tmp_path, capsys):
     shutil.copytree(runs / "hanet", tmp_path / "run")
     before = (tmp_path / "run" / "last.pt").read_bytes()
     call = lambda: train(drawn_set, tmp_path / "run", "--resume", recipe="amfnet")  # noqa: E731
-    fails(call, capsys, "last.pt", "model: hanet there, amfnet here")
+    fails(call, capsys, "last.pt", "model: hanet there, amfnet here", f"or --resume --output {tmp_path / 'run'} alone")
     assert (tmp_path / "run" / "last.pt").read_bytes() == before
 
 

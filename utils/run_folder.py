@@ -26,18 +26,13 @@ Row = dict[str, Any]  # a line of log.csv
 RESUMABLE = {"config", "data", "optimizer", "scaler", "history", "ema", "unfinished"}
 
 
-def folder_of(config: TrainConfig) -> Path:
-    """The folder a config's run goes into."""
-    return config.output or Path("checkpoints") / f"{config.data_root.resolve().name}-{config.recipe}"
-
-
 def run_folder(config: TrainConfig) -> Path:
     """The folder of this run; an existing run in it is never touched unasked.
 
     Raises:
         ValueError: it holds a run, and neither --resume nor --overwrite is given.
     """
-    folder = folder_of(config)
+    folder = config.folder
     exists = (folder / "last.pt").is_file()
     if config.resume and not exists:
         log.warning("%s: no last.pt yet, so this starts with the first epoch", folder)
@@ -61,7 +56,10 @@ def load_resumable(folder: Path, config: TrainConfig) -> Checkpoint | None:
     if not last.keys() >= RESUMABLE:
         raise ValueError(f"{path}: not the last.pt of a run (best.pt cannot be resumed); start again with --overwrite")
     if changes := changed_settings(last["config"], plain_config(config)):
-        raise ValueError(f"{path}: made with other settings ({changes}); give the same ones, or another --output")
+        raise ValueError(
+            f"{path}: made with other settings ({changes}); give the same ones, or --resume --output {folder} alone, "
+            f"which takes those of the run; another --output starts a new run"
+        )
     return last
 
 
