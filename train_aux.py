@@ -45,7 +45,7 @@ from utils.console import choose, errors_in_one_line, show_log
 from utils.engine import Epoch
 from utils.run_folder import Run, load_resumable, run_folder
 from utils.run_log import score_table, write_text
-from utils.runtime import make_deterministic, pick_device, seed_everything, tiny_is_zero
+from utils.runtime import algorithms, pick_device, seed_everything, tiny_is_zero
 from utils.survival import Stopping
 from utils.training import LOGGED, Trainer, build_learner, zero_heads
 
@@ -104,15 +104,12 @@ def train(config: TrainConfig) -> dict[str, float]:
         Scores, on the split that chose it, of the best.pt that the run's folder then holds.
     """
     device = distributed.join(pick_device(config.device))
-    with tiny_is_zero(device):
+    with algorithms(config.deterministic), tiny_is_zero(device):
         return train_on(device, config)
 
 
 def train_on(device: torch.device, config: TrainConfig) -> dict[str, float]:
     """As `train`, on this device."""
-    torch.backends.cudnn.benchmark = not config.deterministic
-    if config.deterministic:
-        make_deterministic()
     folder = run_folder(config)
     last = load_resumable(folder, config)
     seed_everything(config.seed)

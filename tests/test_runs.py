@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -133,6 +134,15 @@ def test_the_tuned_threshold_is_reported_beside_the_plain_one(drawn_set, tmp_pat
     found = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert found["protocol"]["threshold"] == best["tuned_threshold"]
     assert found["scores"]["f1"] == pytest.approx(metrics["at_tuned"]["f1"], abs=1e-9)
+
+
+def test_a_call_leaves_the_process_as_it_was(checkpoint, drawn_set, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
+    before = list(warnings.filters)
+    fails(lambda: train(drawn_set, tmp_path / "run", "--batch-size", 13), capsys, "no batch of 13")
+    predict("--checkpoint", checkpoint, "--data-root", drawn_set, "--output", tmp_path / "out", "--no-report")
+    assert not torch.backends.cudnn.benchmark
+    assert warnings.filters == before
 
 
 def test_list_of_recipes(capsys):
