@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -45,6 +46,35 @@ def test_average_of_the_weights_is_chosen_and_shown_beside_them(drawn_set, tmp_p
         average = last["ema"]["weights"]
         assert all(torch.equal(best["weights"][name], value) for name, value in average.items())
     assert not torch.equal(last["weights"]["head.weight"], last["ema"]["weights"]["head.weight"])
+
+
+def stored(content):
+    """Bytes of all tensors of a checkpoint, with what lies around a view."""
+    if isinstance(content, torch.Tensor):
+        return content.untyped_storage().nbytes()
+    parts = content.values() if isinstance(content, dict) else content if isinstance(content, list | tuple) else ()
+    return sum(map(stored, parts))
+
+
+def test_a_run_folder_takes_what_it_says(drawn_set, tmp_path, capsys):
+    """last.pt has the weights, their average and the optimizer's two moments once each."""
+    train(drawn_set, tmp_path / "run", "--ema", 0.9, epochs=1)
+    last = torch.load(tmp_path / "run" / "last.pt", weights_only=True)
+    assert stored(last) == pytest.approx(4 * stored(last["weights"]), rel=0.02)
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("run folder: ")]
+    total, *parts = (float(word) for word in re.findall(r"[\d.]+(?= MB)", line))
+    sizes = {path.name: path.stat().st_size / 1e6 for path in (tmp_path / "run").iterdir() if path.is_file()}
+    assert parts == [round(sizes[name], 1) for name in ("last.pt", "best.pt")]
+    assert sum(parts) - 0.1 <= total < sum(parts) + 0.5 < sum(sizes.values())
+
+
+def test_an_f1_of_0_is_warned_of_once(drawn_set, tmp_path, capsys):
+    train(drawn_set, tmp_path / "run", "--lr", 1e-12, "--zero-heads", epochs=2)
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("val F1 is 0 ")]
+    assert line.startswith("val F1 is 0 after epoch 1, although training saw ")
+    assert f"python -m tools.check_dataset --data-root {drawn_set}" in line
+    with (tmp_path / "run" / "log.csv").open() as file:
+        assert [float(row["val_f1"]) for row in csv.DictReader(file)] == [0, 0]
 
 
 def test_what_it_prints_can_be_typed_though_a_folder_has_a_blank(drawn_set, tmp_path, capsys):

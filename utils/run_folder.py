@@ -181,6 +181,15 @@ class Run:
                 write_run_log(self.folder, self.history)
             except OSError as error:  # a log that is open elsewhere must not end the run
                 log.warning("the logs of epoch %d could not be written: %s", len(self.history), error)
+            if len(self.history) == 1:
+                self._log_size()
+
+    def _log_size(self) -> None:
+        """Log how much the folder takes; best.pt and its second name, where that is a hard link, count once."""
+        found = {path: path.stat() for path in self.folder.rglob("*") if path.is_file()}
+        total = sum({stat.st_ino or path: stat.st_size for path, stat in found.items()}.values())
+        last, best = (found[self.folder / name].st_size for name in ("last.pt", "best.pt"))
+        log.info("run folder: %.1f MB (last.pt %.1f MB, best.pt %.1f MB)", total / 1e6, last / 1e6, best / 1e6)
 
     def _content(self, weights: Mapping[str, torch.Tensor]) -> Checkpoint:
         epoch = {"epoch": len(self.history), "scores": self.history[-1] if self.history else {}}

@@ -1,6 +1,7 @@
 """One run from its first step to its result: what a step needs, what ends an epoch early, and what is scored."""
 
 import logging
+import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -171,7 +172,8 @@ class Trainer:
         learner = self.run.learner
         pairs = int(distributed.summed(torch.tensor(epoch.pairs, device=learner.device)))
         losses = (distributed.summed(epoch.losses.clone()) / pairs).tolist()
-        train_scores = scores(distributed.summed(epoch.counts.clone()))
+        train_counts = distributed.summed(epoch.counts.clone())
+        train_scores = scores(train_counts)
         row: Row = {"epoch": epoch.number + 1, "lr": learner.optimizer.param_groups[0]["lr"], "pool": pool}
         row |= {"train_loss": losses[0], **{f"train_loss_aux{i}": x for i, x in enumerate(losses[1:], start=1)}}
         row |= {f"train_{name}": train_scores[name] for name in LOGGED}
@@ -192,7 +194,18 @@ class Trainer:
         percent = ", ".join(f"{name} {100 * row[f'val_{name}']:.2f}" for name in LOGGED)
         losses_said = f"loss {row['train_loss']:.4f}, val loss {row['val_loss']:.4f}"
         log.info("epoch %d: %s, val %s, %.1f s", row["epoch"], losses_said, percent, epoch.seconds)
+        self._warn_of_no_match(row, int(train_counts[1].sum()))
         return row
+
+    def _warn_of_no_match(self, row: Row, changed: int) -> None:
+        """Warn at the first epoch whose val F1 is 0 although training saw `changed` pixels of change."""
+        if row["val_f1"] > 0 or not changed or any(earlier["val_f1"] == 0 for earlier in self.run.history):
+            return
+        log.warning(
+            "val F1 is 0 after epoch %d, although training saw %d changed pixels. A first epoch may end so. "
+            "If it stays, check the labels (python -m tools.check_dataset --data-root %s) or raise --lr",
+            *(row["epoch"], changed, shlex.quote(str(self.run.config.data_root))),
+        )
 
     def evaluate(self, network: nn.Module, levels: bool = False) -> Evaluation:
         """Score a network on the validation split, the same one on all processes."""
