@@ -179,10 +179,10 @@ class Run:
         if distributed.rank() == 0:
             try:
                 write_run_log(self.folder, self.history)
+                if len(self.history) == 1:
+                    self._log_size()
             except OSError as error:  # a log that is open elsewhere must not end the run
                 log.warning("the logs of epoch %d could not be written: %s", len(self.history), error)
-            if len(self.history) == 1:
-                self._log_size()
 
     def _log_size(self) -> None:
         """Log how much the folder takes; best.pt and its second name, where that is a hard link, count once."""

@@ -51,10 +51,8 @@ def algorithms(deterministic: bool) -> Iterator[None]:
     """Within the block, have torch compute the same bits in every run on the same device, or choose what is fastest."""
     cudnn, workspace = torch.backends.cudnn, os.environ.get(WORKSPACE)
     before = cudnn.benchmark, cudnn.deterministic
-    wanted, warn_only = (
-        torch.are_deterministic_algorithms_enabled(),
-        torch.is_deterministic_algorithms_warn_only_enabled(),
-    )
+    wanted = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
     try:
         cudnn.benchmark = not deterministic
         if deterministic:

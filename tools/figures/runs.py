@@ -18,10 +18,8 @@ from utils.records import FOLDER, total_levels
 
 SCORES = {"loss": "loss (main head)", "precision": "precision (%)", "recall": "recall (%)", "f1": "F1 (%)"}
 SPLITS = {"train": "--", "val": "-"}
-SHORT, SMOOTHING = (
-    20,
-    0.6,
-)  # a run of fewer epochs is not smoothed: its bold lines would lag behind by some points of F1
+SMOOTHING = 0.6
+SHORT = 20  # a run of fewer epochs is not smoothed: its bold lines would lag behind by several points of F1
 
 
 @dataclass(frozen=True)
