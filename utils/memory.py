@@ -1,7 +1,7 @@
 """This process and its memory: whether freed memory is kept, and the most it held."""
 
 import ctypes
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -15,23 +15,31 @@ DEFAULTS = {TRIM_THRESHOLD: 128 * 1024, MMAP_MAX: 65536}
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
+def keep_freed_memory() -> bool:
+    """Have glibc keep freed memory for the rest of the process, so that a forward pass does not fault new pages in.
+
+    Returns:
+        Whether this C library can do so; others are left as they are.
+    """
+    return _set_malloc({MMAP_MAX: 0, TRIM_THRESHOLD: -1})
+
+
 @contextmanager
 def freed_memory_kept(wanted: bool = True) -> Iterator[bool]:
-    """Within the block, have glibc keep freed memory, so that a forward pass does not fault new pages in.
+    """As `keep_freed_memory`, but within the block alone.
 
-    It holds for the whole process, so call it from scripts only. Afterwards glibc's defaults are back, without their
-    adjustment to the sizes in use, and what was kept is returned to the system.
+    Afterwards glibc's defaults are back, without their adjustment to the sizes in use, and what was kept is returned to
+    the system.
 
     Yields:
         Whether memory is kept: it is wanted, and this C library can do so.
     """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if wanted and STATUS.exists() else None
+    kept = wanted and keep_freed_memory()
     try:
-        yield bool(mallopt and mallopt(MMAP_MAX, 0) and mallopt(TRIM_THRESHOLD, -1))
+        yield kept
     finally:
-        if mallopt:
-            for parameter, value in DEFAULTS.items():
-                mallopt(parameter, value)
+        if kept:
+            _set_malloc(DEFAULTS)
             _trim()
 
 
@@ -60,6 +68,13 @@ def forget_peak() -> None:
     _trim()
     with suppress(OSError):  # not Linux, or not allowed: the peak is that of the process
         CLEAR.write_text("5")
+
+
+def _set_malloc(values: Mapping[int, int]) -> bool:
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if STATUS.exists() else None
+    if mallopt is None:
+        return False
+    return all(mallopt(parameter, value) for parameter, value in values.items())
 
 
 def _trim() -> None:
