@@ -9,6 +9,7 @@ import errno
 import pickle
 import platform
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import torch
@@ -64,6 +65,6 @@ def network_from(content: Checkpoint) -> nn.Module:
         network.load_state_dict(content["weights"])
     except RuntimeError as error:
         raise ValueError(
-            f"weights and options of this checkpoint do not fit: {' '.join(str(error).split())}"
+            f"weights and options of this checkpoint do not fit: {shorten(str(error), 200, placeholder=' ...')}"
         ) from error
     return network.eval()

@@ -1,9 +1,11 @@
 """One run from its first step to its result: what a step needs, what ends an epoch early, and what is scored."""
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import shlex
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice
 from typing import NoReturn
 
 import torch
@@ -17,6 +19,7 @@ from utils.config import TrainConfig
 from utils.ema import EMA
 from utils.engine import LOG_EVERY, Batch, DivergedError, Epoch, Evaluation, Learner, evaluate, train_one_epoch
 from utils.figures import draw_precision_recall
+from utils.files import written_whole
 from utils.input_scaling import scaling_from
 from utils.losses import LOSSES, DeepSupervisionLoss
 from utils.metrics import LEVELS, best_threshold, precision_recall, scores
@@ -104,8 +107,12 @@ class Trainer:
     stopping: Stopping
     progress: tqdm = field(default_factory=partial(tqdm, disable=True))
 
-    def train(self, loader: Iterable[Batch], epoch: Epoch) -> None:
+    def train(self, batches: Callable[[int], Iterable[Batch]], epoch: Epoch) -> None:
         """Train the rest of an epoch.
+
+        Args:
+            batches: gives the epoch's batches from a step on, always the same ones.
+            epoch: how far it is.
 
         Raises:
             SystemExit: a signal asked to stop; 128 + its number.
@@ -114,6 +121,8 @@ class Trainer:
         every, device = Every(self.run.config.save_minutes), self.run.learner.device
 
         def pause() -> bool:
+            if epoch.step:
+                self.run.begin()
             if distributed.ranks() > 1 and epoch.step % LOG_EVERY:
                 return False  # all processes have to agree, which costs
             if distributed.any_rank(every.due(), device):
@@ -122,10 +131,13 @@ class Trainer:
 
         try:
             if not pause():
-                train_one_epoch(self.run.learner, loader, epoch, self.progress, pause)
+                train_one_epoch(self.run.learner, batches(epoch.step), epoch, self.progress, pause)
         except DivergedError as error:
-            kept = self.run.folder / "diverged.pt"
-            torch.save(error.batch, kept)
+            rank, parts = distributed.rank(), islice(batches(error.step), self.run.learner.parts)
+            kept = self.run.folder / (f"diverged-{rank}.pt" if rank else "diverged.pt")
+            kept.parent.mkdir(parents=True, exist_ok=True)  # of several processes, only the first one's exists already
+            with written_whole(kept) as path:
+                torch.save(list(parts), path)
             raise ValueError(f"{error}; the batch is kept in {kept}") from error
         except (OSError, ValueError):
             if distributed.ranks() == 1:  # the others would wait
@@ -146,6 +158,9 @@ class Trainer:
             self.run.save_last(epoch)
         number = self.stopping.received
         self.progress.close()  # or it would be drawn again below the command
+        if not self.run.begun:
+            log.info("stopped by %s before the first step was done; nothing is written", number.name)
+            raise SystemExit(128 + number)
         log.info("stopped by %s; all that was trained is kept. To go on:\n  %s", number.name, self.run.command)
         raise SystemExit(128 + number)
 
@@ -157,7 +172,8 @@ class Trainer:
         learner = self.run.learner
         pairs = int(distributed.summed(torch.tensor(epoch.pairs, device=learner.device)))
         losses = (distributed.summed(epoch.losses.clone()) / pairs).tolist()
-        train_scores = scores(distributed.summed(epoch.counts.clone()))
+        train_counts = distributed.summed(epoch.counts.clone())
+        train_scores = scores(train_counts)
         row: Row = {"epoch": epoch.number + 1, "lr": learner.optimizer.param_groups[0]["lr"], "pool": pool}
         row |= {"train_loss": losses[0], **{f"train_loss_aux{i}": x for i, x in enumerate(losses[1:], start=1)}}
         row |= {f"train_{name}": train_scores[name] for name in LOGGED}
@@ -178,7 +194,18 @@ class Trainer:
         percent = ", ".join(f"{name} {100 * row[f'val_{name}']:.2f}" for name in LOGGED)
         losses_said = f"loss {row['train_loss']:.4f}, val loss {row['val_loss']:.4f}"
         log.info("epoch %d: %s, val %s, %.1f s", row["epoch"], losses_said, percent, epoch.seconds)
+        self._warn_of_no_match(row, int(train_counts[1].sum()))
         return row
+
+    def _warn_of_no_match(self, row: Row, changed: int) -> None:
+        """Warn at the first epoch whose val F1 is 0 although training saw `changed` pixels of change."""
+        if row["val_f1"] > 0 or not changed or any(earlier["val_f1"] == 0 for earlier in self.run.history):
+            return
+        log.warning(
+            "val F1 is 0 after epoch %d, although training saw %d changed pixels. A first epoch may end so. "
+            "If it stays, check the labels (python -m tools.check_dataset --data-root %s) or raise --lr",
+            *(row["epoch"], changed, shlex.quote(str(self.run.config.data_root))),
+        )
 
     def evaluate(self, network: nn.Module, levels: bool = False) -> Evaluation:
         """Score a network on the validation split, the same one on all processes."""
