@@ -58,7 +58,7 @@ log = logging.getLogger("predict")
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the script; an expected error is one line on stderr and exit code 2, a bad pair among others exit code 1."""
     share = Share.of_torchrun()
-    with errors_in_one_line("interrupted; the same command with --skip-existing goes on"):
+    with errors_in_one_line("interrupted; the same command with --skip-existing (not --overwrite) goes on"):
         show_log(quiet=share.rank > 0)
         config = parse_predict_config(argv)
         failed = score_masks(config) if config.masks else predict(config, share)

@@ -11,7 +11,7 @@ from utils.records import Records, image_row, sparse
 from utils.tiling import Cover, Window
 
 log = logging.getLogger(__name__)
-PARTS = np.s_[::16, ::16], np.s_[:]  # of a window: the first mostly tells, and sooner
+FEW = np.s_[::16, ::16]  # pixels of a window, which mostly tell enough
 
 
 class DateCheck:
@@ -28,15 +28,15 @@ class DateCheck:
         """Look at both dates of a window."""
         before, after = dates
         if not self._different:
-            if not all(np.array_equal(before[part], after[part]) for part in PARTS):
+            if not (np.array_equal(before[FEW], after[FEW]) and np.array_equal(before, after)):
                 self._different = True
             elif before.min() < before.max():  # not only the border of a mosaic
                 self._equal = True
         for role, image in zip(self._values, dates, strict=True):
             seen = self._values[role]
             if seen is not None:
-                found = all(len(_grey_values(image[part])) for part in PARTS) and seen | _grey_values(image)
-                self._values[role] = found if found and len(found) <= 2 else None
+                found = _grey_values(image) if _grey_values(image[FEW]) else set()
+                self._values[role] = seen | found if found and len(seen | found) <= 2 else None
 
     def remarks(self) -> list[str]:
         """What is wrong, in words; nothing if the dates look like two images."""
