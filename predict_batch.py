@@ -10,8 +10,10 @@ if __name__ == "__main__":  # --help and wrong flags are answered before PyTorch
 
 import hashlib
 import logging
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import partial
+from itertools import combinations
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,6 +38,7 @@ from datasets.pairs import (
 )
 from datasets.raster import WindowedImage, read_label
 from datasets.reading import MASKS, Reading, as_rgb, labels_of, reading_from, with_codes
+from datasets.scenes import is_drawn
 from datasets.threads import threaded
 from utils.change_map import OVERLAY, PALETTES, draw_legend
 from utils.config import BandConfig
@@ -63,7 +66,7 @@ log = logging.getLogger("predict")
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the script; an expected error is one line on stderr and exit code 2, a bad pair among others exit code 1."""
     share = Share.of_torchrun()
-    with errors_in_one_line("interrupted; the same command with --skip-existing goes on"):
+    with errors_in_one_line("interrupted; the same command with --skip-existing (not --overwrite) goes on"):
         show_log(quiet=share.rank > 0)
         config = parse_predict_config(argv)
         failed = score_masks(config) if config.masks else predict(config, share)
@@ -80,16 +83,20 @@ def predict(config: PredictConfig, share: Share) -> int:
 def predict_all(config: PredictConfig, share: Share) -> int:
     """As `predict`, with memory as it is."""
     pairs = pairs_to_predict(config)
+    output = config.output or config.checkpoint.parent / f"predict-{images_of(config, pairs)}"
+    records = Records(output)
+    if share.rank == 0 and not (config.skip_existing or config.overwrite):
+        records.refuse_to_replace()
     predictor = ChangePredictor(
         config.checkpoint, share.device(pick_device(config.device)), config.tile_size, config.overlap,
         config.batch_size, config.tta, config.precision, config.backend,
     )  # fmt: skip
     reading = how_to_read(config, predictor, pairs)
-    output = config.output or config.checkpoint.parent / f"predict-{images_of(config, pairs)}"
     refuse_among_images(output, pairs, config)
+    warn_of_drawn_scenes(predictor.about, pairs)
     predictor.threshold = predictor.choose_threshold(config.threshold)
     settings = MapSettings(output, config.save, predictor.threshold, config.min_area, config.palette)
-    records, size, count = Records(output), config.batch_size or BATCH, len(pairs)
+    size, count = config.batch_size or BATCH, len(pairs)
     make_job = partial(job_of, pairs, reading, settings, config.skip_existing)
     if share.rank == 0:
         if predictor.undecided:
@@ -116,6 +123,7 @@ def finish(
     records.end()
     found = {pair.name: records.read(pair.name) or {"error": "left no record"} for pair in pairs}
     whole = {name: content for name, content in found.items() if "row" in content}
+    log_remarks(whole)
     failed = {name: content["error"] for name, content in found.items() if "error" in content}
     if whole:
         write_summary(output, whole, failed, protocol)
@@ -127,6 +135,25 @@ def finish(
         name, error = next(iter(failed.items()))
         log.error("error: %d of %d pairs could not be predicted, first %s: %s", len(failed), len(pairs), name, error)
     return len(failed)
+
+
+def log_remarks(whole: Mapping[str, Mapping[str, Any]]) -> None:
+    """Log what is wrong with pairs, each remark once, from their records."""
+    named: dict[str, list[str]] = defaultdict(list)
+    for name, content in whole.items():
+        for remark in content.get("remarks", ()):
+            named[remark].append(name)
+    for remark, (first, *others) in named.items():
+        log.warning("%s%s: %s", first, f" and {len(others)} more pairs" if others else "", remark)
+
+
+def warn_of_drawn_scenes(about: Mapping[str, Any], pairs: Sequence[Pair]) -> None:
+    """Warn if the checkpoint knows only drawn scenes, and the images are others."""
+    if about.get("drawn_scenes") and not is_drawn(pairs[0].before):
+        log.warning(
+            "this checkpoint was trained on the demo's drawn scenes: its maps of real images mean little; train on "
+            "tiles of your own, or import the authors' weights (python -m tools.import_weights)"
+        )
 
 
 def settle_backend(predictor: ChangePredictor, records: Records, go_on: bool, jobs: Iterable[MapJob]) -> None:
@@ -162,6 +189,9 @@ def pairs_to_predict(config: PredictConfig) -> list[Pair]:
         raise FileNotFoundError(f"{missing[0]}: no such file or folder")
     if len({path.is_dir() for path in given}) > 1:
         raise ValueError("--before, --after and --label take either one image each or one folder each")
+    for one, other in combinations([role for role in ("before", "after", "label") if getattr(config, role)], 2):
+        if getattr(config, one).samefile(path := getattr(config, other)):
+            log.warning("--%s %s: also given as --%s", other, path, one)
     before, after, label = config.before, config.after, config.label
     assert before and after
     if before.is_dir():

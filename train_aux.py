@@ -35,6 +35,7 @@ from datasets.pairs import Pair, find_pairs, fingerprint, image_fingerprint, ref
 from datasets.pfbs import PFBSSampler
 from datasets.reading import Reading, labels_of, reading_from
 from datasets.recognition import introduce, recognise, set_statistics
+from datasets.scenes import is_drawn
 from datasets.tile_cache import TileCache, open_cache
 from datasets.transforms import build_augmentation
 from models import build_model
@@ -299,6 +300,7 @@ def about_run(config: TrainConfig, data: Data) -> Checkpoint:
         "selected_on": data.selected_on,
         "data": data.fingerprint,
         "trained_on": data.trained_on,
+        "drawn_scenes": is_drawn(data.train[0].before),
     }
 
 

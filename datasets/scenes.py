@@ -11,9 +11,12 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from datasets.scene_drawing import photograph, render
 from datasets.scene_plan import PAD, SCALE, footprints, plan_scene
+
+MARK = "a drawn scene, no photograph"  # in the comment of every file
 
 
 def draw_scene(seed: int | Sequence[int], size: int = 256) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -47,6 +50,8 @@ def write_scenes(root: Path, counts: Mapping[str, int], size: int = 256, seed: i
     for folder in (Path(root) / split for split in counts):
         if folder.exists():
             raise FileExistsError(f"{folder} already exists: delete it, or draw to another folder")
+    about = PngInfo()
+    about.add_text("Comment", MARK)
     for split, count in counts.items():
         partial = Path(root) / f".{split}.partial"
         shutil.rmtree(partial, ignore_errors=True)  # left by a run that was killed
@@ -56,7 +61,16 @@ def write_scenes(root: Path, counts: Mapping[str, int], size: int = 256, seed: i
             for index in range(count):
                 images = draw_scene([seed, index, *split.encode()], size)
                 for name, image in zip(("A", "B", "label"), images, strict=True):
-                    Image.fromarray(image).save(partial / name / f"scene_{index:04d}.png")
+                    Image.fromarray(image).save(partial / name / f"scene_{index:04d}.png", pnginfo=about)
             partial.rename(Path(root) / split)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
+
+
+def is_drawn(path: Path) -> bool:
+    """Return True if `write_scenes` wrote this file."""
+    try:
+        with path.open("rb") as file:
+            return MARK.encode() in file.read(256)  # the comment follows the header
+    except OSError:  # whoever reads the image says so
+        return False

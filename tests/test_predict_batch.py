@@ -8,12 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from datasets.pairs import find_pairs
 from datasets.raster import read_image, read_label
 from tests.scripts import contents, pixels, predict
 from utils.change_map import PALETTES, error_map, overlay
+from utils.checkpoint import save_checkpoint
 from utils.predictor import ChangePredictor
 
 ROOT = Path(__file__).parents[1]
@@ -203,3 +205,62 @@ def test_small_regions_are_left_out(checkpoint, drawn_set, tmp_path):
         sizes = np.bincount(labels.ravel(), minlength=count + 1)
         assert np.array_equal(large, every & (sizes >= 40)[labels])
     assert masks[40].sum() < masks[0].sum()
+
+
+def run_of(checkpoint, folder, **about):
+    """A checkpoint with more in it."""
+    save_checkpoint(folder / "best.pt", {**torch.load(checkpoint, weights_only=True), **about})
+    return folder / "best.pt"
+
+
+def test_a_demo_checkpoint_on_other_images_is_told(checkpoint, data, tmp_path, capsys):
+    """Of drawn scenes nothing is said, and nothing of a checkpoint that does not know what it was trained on."""
+    real = Path(shutil.copytree(data, tmp_path / "real"))
+    for path in real.rglob("*.png"):
+        Image.open(path).save(path)  # without the mark
+    demo, said = run_of(checkpoint, tmp_path, drawn_scenes=True), "trained on the demo's drawn scenes"
+    for number, (path, images, told) in enumerate([(demo, real, 1), (demo, data, 0), (checkpoint, real, 0)]):
+        predict("--checkpoint", path, "--data-root", images, "--output", tmp_path / str(number), "--no-report")
+        assert capsys.readouterr().err.count(said) == told
+
+
+def test_identical_dates_are_told_once(checkpoint, data, tmp_path, capsys):
+    """Not of a pair that only has no content, as at the border of a mosaic."""
+    test = data / "test"
+    for number in (1, 3):
+        shutil.copy(test / "A" / f"scene_000{number}.png", test / "B" / f"scene_000{number}.png")
+    for folder in ("A", "B"):
+        Image.new("RGB", (64, 64)).save(test / folder / "scene_0002.png")
+    flags = ("--checkpoint", checkpoint, "--data-root", data, "--tile-size", 32, "--output", tmp_path / "out")
+    for more in ((), ("--skip-existing",)):
+        predict(*flags, "--no-report", *more)
+        said = capsys.readouterr().err
+        assert said.count("both dates are the same image") == 1
+        assert "scene_0001 and 1 more pairs: both dates are the same image" in said
+
+
+def test_a_label_in_place_of_a_date_is_told(checkpoint, data, tmp_path, capsys):
+    test = data / "test"
+    flags = ("--checkpoint", checkpoint, "--before", test / "A", "--tile-size", 32, "--no-report")
+    predict(*flags, "--after", test / "label", "--output", tmp_path / "out")
+    said = capsys.readouterr().err
+    assert said.count("the after image has only the values 0 and 255, as a label has; check the files") == 1
+    assert "the before image" not in said
+    assert "also given as" not in said
+    predict(*flags, "--after", test / "B", "--output", tmp_path / "right")
+    assert "as a label has" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("roles", "says"),
+    [
+        (("A", "A", "label"), "--after {A}: also given as --before"),
+        (("A", "B", "B"), "--label {B}: also given as --after"),
+    ],
+)
+def test_one_file_in_two_roles_is_told(roles, says, checkpoint, drawn_set, tmp_path, capsys):
+    paths = {role: drawn_set / "test" / role / "scene_0000.png" for role in ("A", "B", "label")}
+    before, after, label = (paths[role] for role in roles)
+    files = ("--before", before, "--after", after, "--label", label, "--change-value", 1)
+    predict("--checkpoint", checkpoint, *files, "--output", tmp_path / "out", "--no-report")
+    assert capsys.readouterr().err.count(says.format(**paths)) == 1

@@ -19,22 +19,20 @@ from datasets.raster import read_image, read_label
 from models import MODELS
 from tests.scripts import contents, pixels, predict
 from tests.utils.test_predictor import steps_at_and_off_borders
-from utils import pipeline
+from utils import maps, pipeline
 from utils.change_map import NOT_COUNTED
 from utils.checkpoint import save_checkpoint
 from utils.predictor import ChangePredictor
 
 
-def geotiff(path, pixels_of, left=0.0, nodata=None, size_of_a_pixel=2.0):
+def geotiff(path, pixels_of, left=0.0, nodata=None, size_of_a_pixel=2.0, crs="EPSG:32636"):
     import rasterio
     from rasterio.transform import Affine
 
     bands = pixels_of.transpose(2, 0, 1)
     place = Affine(size_of_a_pixel, 0, 500000 + left, 0, -size_of_a_pixel, 4000000)
     profile = {"count": len(bands), "height": bands.shape[1], "width": bands.shape[2], "dtype": bands.dtype}
-    with rasterio.open(
-        path, "w", driver="GTiff", crs="EPSG:32636", transform=place, nodata=nodata, **profile
-    ) as dataset:
+    with rasterio.open(path, "w", driver="GTiff", crs=crs, transform=place, nodata=nodata, **profile) as dataset:
         dataset.write(bands)
 
 
@@ -84,6 +82,49 @@ def test_polygons_without_the_map_they_are_taken_from(checkpoint, drawn_set, tmp
     assert left == {"polygons/town.geojson"}
 
 
+def test_a_local_reference_system_has_maps_but_no_polygons(checkpoint, drawn_set, tmp_path, capsys):
+    """As of a building site: nothing leads from there to longitude and latitude."""
+    rasterio = pytest.importorskip("rasterio")
+    local = 'LOCAL_CS["Site", UNIT["metre", 1], AXIS["E", EAST], AXIS["N", NORTH]]'
+    pairs = find_pairs(drawn_set, "test")[:2]
+    for pair in pairs:
+        for role in ("before", "after"):
+            (tmp_path / role).mkdir(exist_ok=True)
+            geotiff(tmp_path / role / f"{pair.name}.tif", read_image(getattr(pair, role)), crs=local)
+    files = ("--before", tmp_path / "before", "--after", tmp_path / "after", "--output", tmp_path / "out")
+    predict("--checkpoint", checkpoint, *files, "--save", "mask,geo,polygons", "--no-report")
+    said = "scene_0000 and 1 more pairs: no polygons, since the reference system has no way to longitude and latitude"
+    assert capsys.readouterr().err.count(said) == 1
+    out = tmp_path / "out"
+    assert {path.stem for path in (out / "mask").iterdir()} == {pair.name for pair in pairs}
+    assert not (out / "polygons").exists()
+    with rasterio.open(out / "geo" / "scene_0000.tif") as drawn:
+        assert drawn.crs.to_wkt().startswith("LOCAL_CS")
+        assert np.array_equal(drawn.read(1), pixels(out / "mask" / "scene_0000.png"))
+    predict("--checkpoint", checkpoint, *files, "--save", "mask,geo,polygons", "--no-report", "--skip-existing")
+
+
+def test_where_polygons_cannot_be_placed_the_other_maps_are_kept(checkpoint, drawn_set, tmp_path, monkeypatch, capsys):
+    pytest.importorskip("rasterio")
+
+    def nowhere(path, *args):
+        path.write_text("half")
+        raise ValueError("they lie nowhere")
+
+    monkeypatch.setattr(maps, "write_polygons", nowhere)
+    (pair, *_) = find_pairs(drawn_set, "test")
+    (tmp_path / "town").mkdir()
+    for role in ("before", "after"):
+        geotiff(tmp_path / "town" / f"{role}.tif", read_image(getattr(pair, role)))
+    files = ("--before", tmp_path / "town" / "before.tif", "--after", tmp_path / "town" / "after.tif")
+    predict("--checkpoint", checkpoint, *files, "--output", tmp_path / "out", "--save", "mask,polygons")
+    assert "town: no polygons, since they lie nowhere" in capsys.readouterr().err
+    assert [path for path in contents(tmp_path / "out") if path.split("/")[0] in ("mask", "polygons")] == [
+        "mask/town.png"
+    ]
+    assert json.loads((tmp_path / "out" / "records" / "town.json").read_text())["files"] == ["mask/town.png"]
+
+
 def test_pixels_without_data_are_not_scored(checkpoint, drawn_set, tmp_path):
     pytest.importorskip("rasterio")
     (pair, *_) = find_pairs(drawn_set, "test")
@@ -107,7 +148,7 @@ def test_images_of_other_depth_than_those_trained_on_are_told(checkpoint, drawn_
     flags = ("--checkpoint", tmp_path / "deep.pt", "--data-root", drawn_set, "--output", tmp_path / "out")
     predict(*flags)
     assert "scene_0000.png has 8 bits, but this network was trained on values up to 4000" in capsys.readouterr().err
-    predict(*flags, "--scale", 255)
+    predict(*flags, "--scale", 255, "--overwrite")
     assert "has 8 bits, but" not in capsys.readouterr().err
     predict("--checkpoint", checkpoint, "--data-root", drawn_set, "--output", tmp_path / "plain", "--no-report")
     assert contents(tmp_path / "out" / "mask") == contents(tmp_path / "plain" / "mask")
@@ -124,10 +165,10 @@ def test_bands_and_scale_overrule_no_more_than_themselves(checkpoint, drawn_set,
         geotiff(tmp_path / f"{role}.tif", read_image(getattr(pair, role)).astype(np.uint16) * 10)
     files = ("--before", tmp_path / "before.tif", "--after", tmp_path / "after.tif", "--no-report")
     for flags, bands, limit in ((("--scale", 2550), [3, 2, 1], 2550), (("--bands", "1,2,3"), [1, 2, 3], 4000)):
-        predict("--checkpoint", tmp_path / "deep.pt", *files, "--output", tmp_path / "out", *flags)
+        predict("--checkpoint", tmp_path / "deep.pt", *files, "--output", tmp_path / "out", "--overwrite", *flags)
         used = json.loads((tmp_path / "out" / "metrics.json").read_text())["protocol"]["reading"]
         assert (used["bands"], used["limits"]) == (bands, [[0, limit]] * 3)
-    predict("--checkpoint", checkpoint, *files, "--output", tmp_path / "out", code=1)
+    predict("--checkpoint", checkpoint, *files, "--output", tmp_path / "plain", code=1)
     assert "3 bands of uint16 are not 8-bit grey or RGB; say --bands and --scale" in capsys.readouterr().err
 
 

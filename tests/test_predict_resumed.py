@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import predict_batch
-from tests.scripts import contents, predict
+from tests.scripts import contents, fails, predict
 from tests.utils.test_report import read_report
 from utils.predictor import ChangePredictor
 
@@ -42,10 +42,50 @@ def test_going_on_with_other_settings_is_refused(checkpoint, drawn_set, tmp_path
     predict(*flags)
     before = contents(tmp_path / "out")
     predict(*flags, "--skip-existing", "--threshold", 0.7, code=2)
-    assert "holds maps predicted with other settings (threshold: 0.5 there, 0.7 here)" in capsys.readouterr().err
+    assert "holds maps predicted with other settings (threshold: 0.5 there, 0.7 here); pass --overwrite in place" in (
+        capsys.readouterr().err
+    )
     assert contents(tmp_path / "out") == before
-    predict(*flags, "--threshold", 0.7)
-    assert contents(tmp_path / "out") != before
+
+
+@pytest.mark.parametrize("threshold", [0.5, 0.7])
+def test_maps_of_an_earlier_prediction_are_not_replaced_without_a_word(
+    threshold, checkpoint, data, tmp_path, capsys
+):  # fmt: skip
+    """Whether the settings are the same or not; with --overwrite nothing of it is left."""
+    out = tmp_path / "out"
+    flags = ("--checkpoint", checkpoint, "--data-root", data, "--output", out)
+    predict(*flags)
+    before = contents(out)
+    line = fails(lambda: predict(*flags, "--threshold", threshold, code=None), capsys, "--skip-existing", "--overwrite")
+    assert f"{out}: holds the maps of an earlier prediction ({checkpoint} on {data}, threshold 0.5)" in line
+    assert contents(out) == before
+    for folder in ("A", "B", "label"):
+        (data / "test" / folder / "scene_0003.png").unlink()
+    predict(*flags, "--threshold", threshold, "--save", "mask", "--overwrite")
+    assert {path for path in contents(out) if path.startswith(("mask/", "error/"))} == {
+        f"mask/scene_000{number}.png" for number in range(3)
+    }
+    assert json.loads((out / "metrics.json").read_text())["protocol"]["threshold"] == threshold
+    assert not (out / "records" / "scene_0003.json").exists()
+
+
+def test_overwrite_and_skip_existing_are_opposites(capsys):
+    predict("--overwrite", "--skip-existing", code=2)
+    assert "--skip-existing goes on with a prediction and --overwrite starts it again" in capsys.readouterr().err
+
+
+def test_where_no_map_was_made_nothing_has_to_be_said(checkpoint, data, tmp_path):
+    """All pairs were bad, and are mended."""
+    flags = ("--checkpoint", checkpoint, "--data-root", data, "--output", tmp_path / "out")
+    kept = {path: path.read_bytes() for path in (data / "test" / "B").iterdir()}
+    for path, content in kept.items():
+        path.write_bytes(content[:1000])
+    predict(*flags, code=1)
+    for path, content in kept.items():
+        path.write_bytes(content)
+    predict(*flags)
+    assert len(list((tmp_path / "out" / "mask").iterdir())) == 4
 
 
 def test_a_pair_that_failed_is_tried_again(checkpoint, data, tmp_path):
@@ -104,7 +144,7 @@ def test_a_new_run_forgets_the_old_summary(checkpoint, data, tmp_path, monkeypat
         raise KeyboardInterrupt
 
     monkeypatch.setattr(ChangePredictor, "probability", interrupted)
-    predict(*flags, code=130)
+    predict(*flags, "--overwrite", code=130)
     assert not (tmp_path / "out" / "metrics.json").exists()
     assert not (tmp_path / "out" / "per_image.csv").exists()
 

@@ -151,6 +151,7 @@ def test_the_tuned_threshold_is_reported_beside_the_plain_one(drawn_set, tmp_pat
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     best = torch.load(tmp_path / "run" / "best.pt", weights_only=True)
     assert best["tuned_threshold"] == metrics["tuned_threshold"]
+    assert best["drawn_scenes"] is True
     assert best["threshold"] == 0.5
     assert metrics["at_tuned"]["f1"] >= metrics["at_0.5"]["f1"] == pytest.approx(best["scores"]["val_f1"])
     assert (tmp_path / "run" / "precision_recall.png").is_file()

@@ -60,7 +60,7 @@ def test_report_of_a_prediction(runs, drawn_set, tmp_path):
     assert [(pair["name"], pair["fp"]) for pair in data["pairs"]] == [(row["name"], int(row["fp"])) for row in rows]
     assert page.count('<script type="text/plain" id="pixels-') == len(rows) == 4
     assert data["curve"]["recall"] == sorted(data["curve"]["recall"], reverse=True)
-    predict(*flags, "--no-report")
+    predict(*flags, "--no-report", "--overwrite")
     assert not (tmp_path / "out" / "report.html").exists()  # that of an earlier prediction
 
 
@@ -158,7 +158,7 @@ def test_maps_of_an_earlier_prediction_are_mentioned(runs, drawn_set, data, tmp_
     assert "earlier prediction" not in capsys.readouterr().err
     for folder in ("A", "B", "label"):
         (data / "test" / folder / "scene_0000.png").unlink()
-    predict(*flags, data)
+    predict(*flags, data, "--skip-existing")
     assert "also holds 1 maps of an earlier prediction, first scene_0000.png" in capsys.readouterr().err
 
 

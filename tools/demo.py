@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     run = run_folder(args.model)
     shared = ["--data-root", str(args.data), "--device", args.device]
     train_aux.main([*shared, "--recipe", args.model, "--output", str(run), "--overwrite", *FLAGS[args.model].split()])
-    predict_batch.main([*shared, "--checkpoint", str(run / "best.pt")])
+    predict_batch.main([*shared, "--checkpoint", str(run / "best.pt"), "--overwrite"])
     show(args.model, run, find_pairs(args.data, "test"))
 
 

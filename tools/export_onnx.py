@@ -28,7 +28,7 @@ from utils.torch_network import TorchNetwork
 log = logging.getLogger("export")
 KEPT = (  # what of a checkpoint travels in the metadata
     "model", "options", "statistics", "reading", "threshold", "tuned_threshold", "recipe", "epoch", "scores",
-    "selected_on", "data", "imported", "versions",
+    "selected_on", "data", "drawn_scenes", "imported", "versions",
 )  # fmt: skip
 
 

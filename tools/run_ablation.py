@@ -149,7 +149,7 @@ def train_and_score(config: TrainConfig) -> Path:
         data = {each.name: getattr(config, each.name) for each in fields(DataConfig)}
         settings = PredictConfig(
             **data, checkpoint=run / "best.pt", output=scores, save=(), report=False, device=config.device,
-            num_workers=config.num_workers,
+            num_workers=config.num_workers, overwrite=True,
         )  # fmt: skip
         if failed := predict_batch.predict(settings, Share.of_torchrun()):
             (scores / "metrics.json").unlink(missing_ok=True)

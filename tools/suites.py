@@ -158,7 +158,7 @@ def prediction(setting: Setting) -> list[Case]:
                 predictor.probability(*batch).cpu()
 
         flags = ["--checkpoint", str(path), "--data-root", str(listed), "--output", str(setting.folder / name)]
-        run = partial(predict_batch.main, [*flags, "--device", str(setting.device)])
+        run = partial(predict_batch.main, [*flags, "--device", str(setting.device), "--overwrite"])
         cases.append(Case(f"network, {name}", network, len(pairs), f"network, {name}"))
         cases.append(Case(f"files, {name}", run, len(pairs), f"network, {name}"))
     return cases
@@ -186,7 +186,7 @@ def startup(setting: Setting) -> list[Case]:
     if not scenes.exists():
         write_scenes(scenes, {"test": 1}, size=256)
     flags = ["--checkpoint", untrained(setting.folder, "amfnet"), "--data-root", scenes, "--split", "test"]
-    flags += ["--output", setting.folder / "first", "--device", setting.device, "--backend", "torch"]
+    flags += ["--output", setting.folder / "first", "--device", setting.device, "--backend", "torch", "--overwrite"]
     help_text, first_map = "predict_batch.py --help", "first map of one 256 pair, amfnet"
     return [
         Case(help_text, partial(script, "--help"), 1, help_text, unit="s"),

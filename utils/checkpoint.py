@@ -1,8 +1,8 @@
 """Checkpoints: plain dicts of tensors and primitives, written whole, that say all a prediction needs.
 
 A file holds `model`, `options`, `weights`, `statistics`, `reading` (bands, limits, label codes), `threshold`,
-`recipe`, `config`, `scores`, `epoch`, `data` (a fingerprint), `selected_on` and `versions`; last.pt also `optimizer`,
-`scaler` and `history`.
+`recipe`, `config`, `scores`, `epoch`, `data` (a fingerprint), `selected_on`, `drawn_scenes` (whether it was trained on
+those of the demo) and `versions`; last.pt also `optimizer`, `scaler` and `history`.
 """
 
 import errno

@@ -1,10 +1,11 @@
 """Rewrites a trained network for prediction: the same function, to rounding, in fewer and smaller steps.
 
 What is here pays only where nothing is learned any more, so models/ keeps the networks as they were published. Every
-rewrite is composed in float64 and rounded once; tests hold each against the network it came from.
+rewrite is composed in float64, compared with the network it came from on a random input, and rounded once.
 """
 
 import copy
+import logging
 from typing import cast
 
 import torch
@@ -15,43 +16,92 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from models.amfnet import AMFNet
 from models.hanet import AxialAttention, ConvBlock, HANet, sum_of_taps
 
+log = logging.getLogger(__name__)
+TOLERANCE = 1e-6  # of the largest logit in float64; the rewrites differ by less than 1e-10
+RESNET = "torchvision.models.resnet"  # loaded only where an AMFNet is built, since its import is slow
+
 
 @torch.no_grad()
-def prepare_for_inference(network: nn.Module) -> nn.Module:
-    """A copy of a network that predicts sooner: equal to rounding, in evaluation mode, not to be trained.
+def prepare_for_inference(network: nn.Module, channels: int = 3) -> nn.Module:
+    """Return a faster copy of a network, equal to rounding, in evaluation mode, not to be trained.
 
-    Modules keep their names and what they give, but for those that do some of what follows: HANet's `stem`, with the
-    first block's first convolution, and `reduce`, with the head; AMFNet's `up1`, with the head's first convolution.
+    Where the rewritten network gives other logits on a random input, the copy is not rewritten, and a warning says so.
+    Modules keep their names and outputs except: HANet's `stem` holds the first block's first convolution, `reduce`
+    holds the head, and AMFNet's `up1` holds the head's first convolution.
 
     Args:
-        network: of models/, in float32 or float64, on the CPU; it stays as it is.
+        network: with a `size_divisor`, in float32 or float64, on the CPU; it stays as it is.
+        channels: of a date.
     """
-    dtype = next(network.parameters()).dtype
     prepared = copy.deepcopy(network).eval().double()
-    fold_batch_norms(prepared)
-    if isinstance(prepared, HANet):
-        rewrite_hanet(prepared)
-    elif isinstance(prepared, AMFNet) and prepared.up1:
-        prepared.up1.insert(-1, prepared.head[0])  # below the upsampling, with which a 1 x 1 convolution commutes
-        prepared.head[0] = nn.Identity()
-    return prepared.to(dtype).eval().requires_grad_(False)  # also what is new in it
+    dates = _random_pair(channels, cast(int, network.size_divisor))
+    expected = _logits(prepared, dates)
+    _rewrite(prepared)
+    if not _equal(_logits(prepared, dates), expected):
+        log.warning(
+            "%s: rewriting it for prediction changes its logits, so it predicts as it is, which is slower",
+            type(network).__name__,
+        )
+        prepared = copy.deepcopy(network).eval()
+    return prepared.to(next(network.parameters()).dtype).requires_grad_(False)
+
+
+def _rewrite(network: nn.Module) -> None:
+    """Rewrite a network, in float64, in place."""
+    fold_batch_norms(network)
+    if isinstance(network, HANet):
+        rewrite_hanet(network)
+    elif isinstance(network, AMFNet) and network.up1:
+        network.up1.insert(-1, network.head[0])  # below the upsampling, with which a 1 x 1 convolution commutes
+        network.head[0] = nn.Identity()
+    network.eval()  # also what is new in it
+
+
+def _random_pair(channels: int, side: int) -> tuple[Tensor, Tensor]:
+    """Two dates in float64, (1, channels, side, 2 * side); nothing else draws differently for it."""
+    generator = torch.Generator().manual_seed(0)
+    before, after = torch.rand(2, 1, channels, side, 2 * side, dtype=torch.float64, generator=generator)
+    return before, after
+
+
+def _logits(network: nn.Module, dates: tuple[Tensor, Tensor]) -> list[Tensor]:
+    """What a network gives; nothing where it fails."""
+    try:
+        return cast(list[Tensor], network(*dates))
+    except Exception as error:  # in float64, or whatever the rewriting broke
+        log.debug("%s fails on a random input: %s", type(network).__name__, error)
+        return []
+
+
+def _equal(found: list[Tensor], expected: list[Tensor]) -> bool:
+    """Whether two networks gave the same logits, to rounding; those of one that diverged are NaN in both."""
+    if not found or len(found) != len(expected):
+        return False
+    limit = TOLERANCE * max(y.abs().nan_to_num().max().item() for y in expected)
+    return all(torch.allclose(*both, rtol=0, atol=limit, equal_nan=True) for both in zip(found, expected, strict=True))
 
 
 def fold_batch_norms(network: nn.Module) -> None:
-    """Multiply every batch normalisation that follows a convolution, and nothing else does, into its weights."""
+    """Multiply batch normalisations into the convolutions before them, in modules whose order of calls is known."""
     for module in list(network.modules()):
         children = dict(module.named_children())
-        if isinstance(module, nn.Sequential):
-            behind = dict(zip(children, list(children)[1:], strict=False))
-        else:  # conv1 and bn1, as in a ResNet
-            behind = {name: name.replace("conv", "bn") for name in children}
-        for name, conv in children.items():
-            if isinstance(module, ConvBlock) and name == "conv1":
-                continue  # its shortcut leaves between the two
-            norm = children.get(behind.get(name, ""))
+        for name, behind in _normalised(module):
+            conv, norm = children.get(name), children.get(behind)
             if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
                 module.add_module(name, fuse_conv_bn_eval(conv, norm))
-                module.add_module(behind[name], nn.Identity())
+                module.add_module(behind, nn.Identity())
+
+
+def _normalised(module: nn.Module) -> list[tuple[str, str]]:
+    """Names of a module's children of which the second takes all that the first gives, and nothing else does."""
+    if isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward:
+        names = list(dict(module.named_children()))
+        return list(zip(names, names[1:], strict=False))
+    if type(module) is ConvBlock:
+        return [("conv2", "bn2")]  # its shortcut leaves between conv1 and bn1
+    if type(module).__module__ == RESNET:
+        return [(f"conv{n}", f"bn{n}") for n in (1, 2, 3)]
+    return []
 
 
 def rewrite_hanet(network: HANet) -> None:

@@ -4,6 +4,7 @@ Needs rasterio (requirements-geo.txt), imported when something is written; only 
 """
 
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
@@ -11,13 +12,15 @@ from typing import Any
 
 import numpy as np
 
+from utils.antimeridian import Ring, cut, signed_area
 from utils.tiling import Grid
 
 NO_DATA = 127  # in a map of 0 and 255
 BLOCK = 256  # pixels, side of a GeoTIFF's tile
 AT_ONCE = 1000  # polygons whose corners are transformed together
 CACHE = 64 * 2**20  # bytes of blocks on their way to the file; GDAL would take 5 % of the machine's memory
-Ring = np.ndarray  # float (n, 2), columns and rows of pixel corners; the first point is also the last
+NOWHERE = "its reference system gives no longitude and latitude for a part of the scene"
+STEPS = 8  # into which the longest edge of a scene at 180 degrees is divided, so that no step goes half round the globe
 
 
 def _gdal() -> Any:
@@ -91,28 +94,38 @@ class GeoTiff:
             self._dataset.close()
 
 
+def leads_to_wgs84(grid: Grid) -> bool:
+    """Return True if the scene's middle has a longitude and latitude in WGS84; local reference systems have none."""
+    from rasterio.crs import CRS
+
+    try:
+        crs = CRS.from_wkt(grid.crs)
+        if not (crs.is_geographic or crs.is_projected):
+            return False  # without the line that GDAL would log
+        _degrees(grid, np.array([grid.size[::-1]]) / 2)
+    except ValueError:  # also of text that is no reference system
+        return False
+    return True
+
+
 def write_polygons(
     path: Path, change_map: Path, grid: Grid, regions: Mapping[tuple[int, int], tuple[int, float]]
 ) -> None:
     """Write the changed regions of a map as GeoJSON (RFC 7946), longitude and latitude in WGS84.
 
-    Outlines follow the pixels, with a point only where they turn. Areas are those on the WGS84 ellipsoid, measured in
-    a Lambert azimuthal equal-area projection around the scene's middle.
+    Outlines follow the pixels, with a point only where they turn. A region across 180 degrees of longitude is cut there
+    into a MultiPolygon. Areas are those on the WGS84 ellipsoid, measured in a Lambert azimuthal equal-area projection
+    around the scene's middle.
 
     Args:
         path: the file.
         change_map: a GeoTIFF of 0, 255 and perhaps NO_DATA.
-        grid: where it lies.
+        grid: where it lies; it leads to WGS84.
         regions: first pixel (row, column) of each region to its number of pixels and mean probability.
 
     Raises:
-        ValueError: the map's reference system has no way to WGS84.
+        ValueError: a region has no place in WGS84.
     """
-    from rasterio.crs import CRS
-
-    crs = CRS.from_wkt(grid.crs)
-    if not (crs.is_geographic or crs.is_projected):
-        raise ValueError("polygons need a reference system that leads to WGS84; leave them out of --save")
     with path.open("w", encoding="utf-8") as file:
         file.write('{"type": "FeatureCollection", "features": [')
         for number, feature in enumerate(_features(change_map, grid, regions), 1):
@@ -126,36 +139,86 @@ def _features(
     change_map: Path, grid: Grid, regions: Mapping[tuple[int, int], tuple[int, float]]
 ) -> Iterator[dict[str, Any]]:
     from rasterio.crs import CRS
-    from rasterio.warp import transform
 
-    source = CRS.from_wkt(grid.crs)
-    (longitude,), (latitude,) = transform(
-        source, "EPSG:4326", *([v] for v in grid.place(*np.array(grid.size[::-1]) / 2))
-    )
+    ((longitude, latitude),) = _degrees(grid, np.array([grid.size[::-1]]) / 2)
     equal_area = CRS.from_proj4(f"+proj=laea +lat_0={latitude} +lon_0={longitude} +datum=WGS84 +units=m")
-    outlines = _outlines(change_map, grid)
+    crosses, outlines = _crosses(grid), _outlines(change_map, grid)
     while polygons := list(islice(outlines, AT_ONCE)):
+        first = [_first_pixel(polygon[0]) for polygon in polygons]
+        if crosses:
+            polygons = [[_in_steps(ring, max(grid.size) / STEPS) for ring in polygon] for polygon in polygons]
         corners = np.concatenate([ring for polygon in polygons for ring in polygon])
-        places = grid.place(*corners.T)
-        degrees, metres = (np.stack(transform(source, crs, *places), -1) for crs in ("EPSG:4326", equal_area))
+        degrees, metres = _degrees(grid, corners), _transformed(grid, corners, equal_area)
         end = 0
-        for polygon in polygons:
-            coordinates, area = [], 0.0
+        for pixel, polygon in zip(first, polygons, strict=True):
+            rings, area = [], 0.0
             for order, ring in enumerate(polygon):
                 part = slice(end, end := end + len(ring))
-                signed = _signed_area(metres[part])
+                signed = signed_area(metres[part])
                 area += abs(signed) if order == 0 else -abs(signed)
                 # the outline counterclockwise, holes clockwise
-                points = degrees[part] if (signed > 0) == (order == 0) else degrees[part][::-1]
-                coordinates.append(points.round(8).tolist())
-            pixels, mean = regions[_first_pixel(polygon[0])]
+                rings.append(degrees[part] if (signed > 0) == (order == 0) else degrees[part][::-1])
+            pixels, mean = regions[pixel]
             properties = {"area_m2": round(area, 2), "mean_probability": round(mean, 4), "pixels": pixels}
-            geometry = {"type": "Polygon", "coordinates": coordinates}
+            geometry = _geometry(cut(rings) if crosses else [rings])
             yield {"type": "Feature", "properties": properties, "geometry": geometry}
 
 
+def _geometry(polygons: list[list[Ring]]) -> dict[str, Any]:
+    """One polygon, or several, as GeoJSON."""
+    coordinates = [[ring.round(8).tolist() for ring in polygon] for polygon in polygons]
+    if len(coordinates) == 1:
+        return {"type": "Polygon", "coordinates": coordinates[0]}
+    return {"type": "MultiPolygon", "coordinates": coordinates}
+
+
+def _transformed(grid: Grid, corners: np.ndarray, crs: Any) -> np.ndarray:
+    """Columns and rows (n, 2) -> coordinates in another reference system, (n, 2).
+
+    Raises:
+        ValueError: there are none for some of them, as beyond the edge of a map of the whole earth.
+    """
+    from rasterio.crs import CRS
+    from rasterio.warp import transform
+
+    try:
+        found = np.stack(transform(CRS.from_wkt(grid.crs), crs, *grid.place(*corners.T)), -1)
+    except Exception as error:  # GDAL's errors have no base of their own
+        raise ValueError(NOWHERE) from error
+    if not np.isfinite(found).all():
+        raise ValueError(NOWHERE)
+    return found
+
+
+def _degrees(grid: Grid, corners: np.ndarray) -> np.ndarray:
+    """Columns and rows (n, 2) -> longitude and latitude in WGS84, (n, 2)."""
+    return _transformed(grid, corners, "EPSG:4326")
+
+
+def _crosses(grid: Grid) -> bool:
+    """Whether a scene may reach across 180 degrees of longitude, as one with a pole in it does."""
+    height, width = grid.size
+    border = np.array([(0, 0), (width, 0), (width, height), (0, height), (0, 0)], float)
+    try:
+        longitude = _degrees(grid, _in_steps(border, max(grid.size) / 64))[:, 0]
+    except ValueError:  # the border lies beyond the edge of a map of the whole earth
+        return True
+    around = np.unwrap(longitude, period=360)
+    return bool(around.min() < -180 or around.max() > 180)
+
+
+def _in_steps(ring: Ring, most: float) -> Ring:
+    """A ring with points added, so that no step is longer than `most`."""
+    lengths = np.abs(np.diff(ring, axis=0)).max(1)
+    parts = [
+        np.linspace(one, other, math.ceil(length / most), endpoint=False)
+        for one, other, length in zip(ring, ring[1:], lengths, strict=False)
+    ]
+    return np.concatenate([*parts, ring[-1:]])
+
+
 def _outlines(change_map: Path, grid: Grid) -> Iterator[list[Ring]]:
-    """Every changed region: its outline, then its holes."""
+    """Every changed region: its outline, then its holes, as columns and rows of pixel corners."""
     import rasterio
     from rasterio.features import shapes
 
@@ -173,9 +236,3 @@ def _first_pixel(outline: Ring) -> tuple[int, int]:
     """Row and column of the leftmost pixel in the top row."""
     row = outline[:, 1].min()
     return int(row), int(outline[outline[:, 1] == row, 0].min())
-
-
-def _signed_area(ring: Ring) -> float:
-    """Positive if it runs counterclockwise."""
-    x, y = (ring - ring[0]).T  # near 0, where rounding is small
-    return float((x[:-1] * y[1:] - x[1:] * y[:-1]).sum() / 2)

@@ -11,6 +11,52 @@ from utils.records import Records, image_row, sparse
 from utils.tiling import Cover, Window
 
 log = logging.getLogger(__name__)
+FEW = np.s_[::16, ::16]  # pixels of a window, which mostly tell enough
+
+
+class DateCheck:
+    """Sees the windows of a pair as they are read, and tells afterwards what is wrong with its dates.
+
+    Threads may share it. As soon as a date is seen to be an image like any other, no more of it is looked at.
+    """
+
+    def __init__(self) -> None:
+        self._equal = self._different = False
+        self._values: dict[str, set[int] | None] = {"before": set(), "after": set()}  # None: no label
+
+    def see(self, dates: Dates) -> None:
+        """Look at both dates of a window."""
+        before, after = dates
+        if not self._different:
+            if not (np.array_equal(before[FEW], after[FEW]) and np.array_equal(before, after)):
+                self._different = True
+            elif before.min() < before.max():  # not only the border of a mosaic
+                self._equal = True
+        for role, image in zip(self._values, dates, strict=True):
+            seen = self._values[role]
+            if seen is not None:
+                found = _grey_values(image) if _grey_values(image[FEW]) else set()
+                self._values[role] = seen | found if found and len(seen | found) <= 2 else None
+
+    def remarks(self) -> list[str]:
+        """What is wrong, in words; nothing if the dates look like two images."""
+        said = []
+        if self._equal and not self._different:
+            said.append("both dates are the same image, so nothing can change; check --before and --after")
+        for role, values in self._values.items():
+            if values and len(values) == 2:
+                low, high = sorted(values)
+                said.append(f"the {role} image has only the values {low} and {high}, as a label has; check the files")
+        return said
+
+
+def _grey_values(image: np.ndarray) -> set[int]:
+    """The values of an image whose channels are equal and that has one or two of them; none of any other image."""
+    low, high = image.min(), image.max()
+    grey = image[..., :1]
+    if ((grey != low) & (grey != high)).any() or (image != grey).any():
+        return set()
+    return {int(low), int(high)}
 
 
 class MapJob:
@@ -34,6 +80,7 @@ class MapJob:
         self._scene: Scene | None = None
         self._maps: PairMaps | None = None
         self._windows = ""
+        self._check = DateCheck()
 
     @property
     def scene(self) -> Scene:
@@ -53,7 +100,9 @@ class MapJob:
 
     def read(self, window: Window) -> Dates:
         """Both dates of a window."""
-        return self.scene.read(window)
+        dates = self.scene.read(window)
+        self._check.see(dates)
+        return dates
 
     def write(self, top: int, probability: np.ndarray) -> None:
         """Draw the next rows."""
@@ -71,6 +120,11 @@ class MapJob:
         row = image_row(self.name, maps.changed, maps.known, maps.counts if self.scene.labelled else None)
         facts: dict[str, object] = {"size": self.scene.size, "windows": self._windows, "aligned": self.scene.aligned}
         facts["stamp"] = self.stamp
+        remarks = self._check.remarks()
+        if maps.no_polygons:
+            remarks.append(f"no polygons, since {maps.no_polygons}")
+        if remarks:
+            facts["remarks"] = remarks
         if self.scene.labelled:
             facts["levels"] = sparse(maps.levels)
         self.records.write(self.name, {"row": row, **facts, "files": list(maps.files.values())})

@@ -10,7 +10,7 @@ import torch
 
 from utils.change_map import PALETTES, change_map, error_map, overlay
 from utils.files import partial_of, written_whole
-from utils.geo import NO_DATA, GeoTiff, write_polygons
+from utils.geo import NO_DATA, GeoTiff, leads_to_wgs84, write_polygons
 from utils.metrics import LEVELS, count_levels, count_pixels
 from utils.png_stream import PngStream
 from utils.predictor import Dates
@@ -79,6 +79,7 @@ class PairMaps:
         changed: number of changed pixels.
         known: number of pixels with data.
         levels: pixels by truth and probability, int64 (2, LEVELS), for a precision-recall curve.
+        no_polygons: why there are none though they were asked for; empty otherwise.
     """
 
     def __init__(self, name: str, scene: Scene, settings: MapSettings, gaps: bool) -> None:
@@ -98,6 +99,10 @@ class PairMaps:
         self.counts, self.changed, self.known = torch.zeros(2, 2, dtype=torch.int64), 0, 0
         self.levels = torch.zeros(2, LEVELS, dtype=torch.int64)
         kinds = [k for k in settings.save if (scene.labelled or k != "error") and (scene.grid or k not in PLACED)]
+        self.no_polygons = ""
+        if scene.grid and "polygons" in kinds and not leads_to_wgs84(scene.grid):
+            self.no_polygons = "the reference system has no way to longitude and latitude"
+            kinds.remove("polygons")
         self.files = {kind: f"{kind}/{name}.{PLACED.get(kind, 'png')}" for kind in kinds}
         self._filter = AreaFilter(settings.min_area)
         self._pngs: dict[str, PngStream] = {}
@@ -106,7 +111,8 @@ class PairMaps:
         for kind in kinds:
             (settings.output / kind).mkdir(parents=True, exist_ok=True)
         with ExitStack() as stack:
-            self._partial = {k: stack.enter_context(written_whole(settings.output / p)) for k, p in self.files.items()}
+            whole = {kind: path for kind, path in self.files.items() if kind != "polygons"}
+            self._partial = {k: stack.enter_context(written_whole(settings.output / p)) for k, p in whole.items()}
             for kind in kinds:
                 if kind in PNGS:
                     self._pngs[kind] = PngStream(self._partial[kind], scene.size, *PNGS[kind])
@@ -165,7 +171,6 @@ class PairMaps:
         """End all files and give them their names.
 
         Raises:
-            ValueError: polygons cannot be placed in WGS84.
             OSError: a file cannot be written.
         """
         for png in self._pngs.values():
@@ -173,7 +178,12 @@ class PairMaps:
         for tiff in self._tiffs.values():
             tiff.close()
         if self._regions and self._scene.grid:
-            write_polygons(self._partial["polygons"], self._partial["geo"], self._scene.grid, self._regions.regions())
+            try:
+                with written_whole(self._settings.output / self.files["polygons"]) as partial:
+                    write_polygons(partial, self._partial["geo"], self._scene.grid, self._regions.regions())
+            except ValueError as error:  # no reason to go without the other maps
+                self.no_polygons = str(error)
+                del self.files["polygons"]
         self._stack.close()
 
     def abandon(self) -> None:

@@ -78,6 +78,7 @@ class PredictConfig(BandConfig):
     )
     report: bool = setting(True, "write report.html, a page that shows every pair with its map")
     skip_existing: bool = setting(False, "go on: leave out pairs whose maps are there")
+    overwrite: bool = setting(False, "remove the maps of an earlier prediction from the output folder, and start again")
     masks: list[tuple[str, Path]] = setting(
         None, "score folders of masks against --label, without a network", parse=named_path
     )
@@ -95,6 +96,8 @@ def parse_predict_config(argv: Sequence[str] | None) -> PredictConfig:
     config = PredictConfig(**given)
     bounds = {"batch_size": 1, "num_workers": 0, "min_area": 0, "tile_size": 0, "overlap": 0}
     at_least(config, **{name: bound for name, bound in bounds.items() if getattr(config, name) is not None})
+    if config.skip_existing and config.overwrite:
+        raise ValueError("--skip-existing goes on with a prediction and --overwrite starts it again: give one of them")
     if config.masks:
         if config.label is None or given.keys() & {"before", "after", "data_root", "split", "checkpoint"}:
             raise ValueError("--masks goes with --label, the folder of the truth, and wants neither network nor images")

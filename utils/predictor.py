@@ -54,7 +54,7 @@ class ChangePredictor:
         """Load the network.
 
         Args:
-            checkpoint: best.pt of a run, or a .onnx file that tools/export_onnx.py made of one.
+            checkpoint: best.pt of a run, the run's folder, or a .onnx file that tools/export_onnx.py made of one.
             device: auto, cpu, cuda or cuda:N.
             tile_size: side of a window; 0: every scene whole; None: scenes up to AT_ONCE pixels whole, others by TILE.
             overlap: pixels that windows share; None: a quarter of their side.
@@ -70,6 +70,7 @@ class ChangePredictor:
             ValueError: it is none, or windows, views, precision or backend are not as this network takes them.
         """
         path, where = Path(checkpoint), pick_device(device) if isinstance(device, str) else device
+        path = path / "best.pt" if path.is_dir() else path
         self.model = open_network(path, where, precision, backend)
         self.undecided, self._opened = backend == "auto", (path, where, precision)
         self.about = self.model.about

@@ -34,13 +34,34 @@ class Records:
     def __init__(self, output: Path) -> None:
         self.output, self.folder = output, output / FOLDER
 
+    def refuse_to_replace(self) -> None:
+        """Keep the maps of an earlier prediction, unless the user says what becomes of them.
+
+        Raises:
+            ValueError: the folder holds maps.
+        """
+        names = (path.stem for path in self.folder.glob("*.json"))
+        if any("row" in (self.read(name) or {}) for name in names):
+            raise ValueError(
+                f"{self.output}: holds the maps of an earlier prediction{self._told()}; pass --skip-existing to go on "
+                f"with it, --overwrite to replace it, or --output for another folder"
+            )
+
+    def _told(self) -> str:
+        """What made the maps that are there, for a message."""
+        try:
+            there = json.loads((self.output / "protocol.json").read_text(encoding="utf-8"))
+            return f" ({there['checkpoint']} on {there['images']}, threshold {there['threshold']:g})"
+        except (OSError, ValueError, LookupError, TypeError):
+            return ""
+
     def begin(self, protocol: Mapping[str, Any], stamps: Mapping[str, str], go_on: bool) -> None:
         """Make the folder ready, and keep the settings in it.
 
         Args:
             protocol: settings of this run.
             stamps: of its pairs by name; see `done`.
-            go_on: whether to keep what is there of them and whole; without that everything is forgotten.
+            go_on: whether to keep what is there of them and whole; without that, all maps on record are removed.
 
         Raises:
             ValueError: to go on, the settings would have to be those of what is there; or something else is there.
@@ -60,8 +81,8 @@ class Records:
             ]
             if changed:
                 raise ValueError(
-                    f"{self.output}: holds maps predicted with other settings ({'; '.join(changed)}); say --output "
-                    f"for another folder, or leave out --skip-existing to draw all anew"
+                    f"{self.output}: holds maps predicted with other settings ({'; '.join(changed)}); pass "
+                    f"--overwrite in place of --skip-existing to replace them, or --output for another folder"
                 )
         for name in SUMMARY:  # of maps that are now drawn
             (self.output / name).unlink(missing_ok=True)
@@ -71,9 +92,16 @@ class Records:
                     self._path(name).unlink(missing_ok=True)
         else:
             self.end()
-            shutil.rmtree(self.folder)
-            self.folder.mkdir()
+            self._forget()
         write_text(kept, json.dumps(here, indent=1) + "\n")
+
+    def _forget(self) -> None:
+        """Remove all records with their maps, which the new ones may not all replace."""
+        for path in self.folder.glob("*.json"):
+            content = self.read(path.stem) or {}
+            for file in content.get("files", ()):
+                (self.output / file).unlink(missing_ok=True)
+            path.unlink()
 
     def backend(self) -> str | None:
         """What ran the network for what is there; None if nothing is."""

@@ -133,4 +133,5 @@ def first_line(error: BaseException) -> str:
 
 def seed_everything(*key: int) -> None:
     """Seed torch's draws (weights, dropout) from numbers such as (seed, epoch)."""
-    torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1))
+    state = int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0])  # NumPy 1 shifts no uint64 by an int
+    torch.manual_seed(state >> 1)

@@ -19,6 +19,7 @@ from utils.runtimes import AT_ONCE, OnnxRuntime, OpenVino, imported
 from utils.winograd import use_winograd
 
 log = logging.getLogger(__name__)
+ALIKE = 0.1  # of the logits' norm; bf16 moves random networks by up to 0.02
 Network = Callable[[Tensor, Tensor], list[Tensor]]
 
 
@@ -39,9 +40,11 @@ class TorchNetwork(nn.Module):
     ) -> None:
         super().__init__()
         self.device = torch.device("cpu") if backend in ("onnxruntime", "openvino") else device
-        network = prepare_for_inference(network_from(content)).to(self.device).to(memory_format=torch.channels_last)
         self.scaling = scaling_from(content["statistics"]).to(self.device)
-        self.channels, self.size_divisor = self.scaling.mean.shape[1], cast(int, network.size_divisor)
+        self.channels = self.scaling.mean.shape[1]
+        network = prepare_for_inference(network_from(content), self.channels)
+        network = network.to(self.device).to(memory_format=torch.channels_last)
+        self.size_divisor = cast(int, network.size_divisor)
         self.about: dict[str, Any] = {name: value for name, value in content.items() if name != "weights"}
         self.exact = network if precision == "bf16" else None
         self.network: nn.Module
@@ -59,8 +62,8 @@ class TorchNetwork(nn.Module):
 
     @property
     def backend(self) -> str:
-        """What computes: torch also where compiling failed."""
-        if isinstance(self.network, InRuntime):
+        """What computes: torch also where compiling failed, or a runtime disagreed."""
+        if isinstance(self.network, InRuntime) and self.network.agrees is not False:
             return "openvino" if isinstance(self.network.run, OpenVino) else "onnxruntime"
         return "compile" if isinstance(self.network, Compiled) and self.network.compiled is not None else "torch"
 
@@ -91,19 +94,29 @@ class InRuntime(nn.Module):
     """A network by onnxruntime or OpenVINO, in as many parts as that has the memory for.
 
     What is too large for it altogether is left to PyTorch, so that scenes are seen by the same windows either way.
+
+    Attributes:
+        agrees: whether the runtime gives the logits of PyTorch for the first image; None before that. If it does not,
+            PyTorch computes everything.
     """
 
     def __init__(self, network: nn.Module, run: OnnxRuntime | OpenVino) -> None:
         super().__init__()
-        self.network, self.run = network, run
+        self.network, self.run, self.agrees = cast(Network, network), run, cast(bool | None, None)
 
     def forward(self, before: Tensor, after: Tensor) -> list[Tensor]:
         """float32 (B, C, H, W) twice -> float32 logits of the main head."""
         fit = self.run.at_once // before[0, 0].numel()
-        if not fit:
-            return cast(Network, self.network)(before, after)
+        if not fit or self.agrees is False:
+            return self.network(before, after)
         parts = zip(before.split(fit), after.split(fit), strict=True)
-        return [torch.cat([self.run(*part) for part in parts])]
+        logits = torch.cat([self.run(*part) for part in parts])
+        if self.agrees is None:
+            self.agrees = alike(logits[:1], self.network(before[:1], after[:1])[0])
+            if not self.agrees:
+                log.warning("%s gives other logits than PyTorch, so PyTorch predicts", type(self.run).__name__)
+                return self.network(before, after)
+        return [logits]
 
 
 def _by_onnxruntime(network: nn.Module, channels: int, device: torch.device) -> OnnxRuntime:
@@ -119,7 +132,7 @@ class Compiled(nn.Module):
     """A network by torch.compile, once a size of images; where that fails, the network as it is, with a warning.
 
     A batch smaller than one of its size before is filled up, or it would be compiled anew. After eight sizes PyTorch
-    compiles no more, and runs the others as they are.
+    compiles no more, and runs the others as they are. The first image of every size is compared with the network's.
     """
 
     def __init__(self, network: nn.Module, device: torch.device) -> None:
@@ -136,9 +149,12 @@ class Compiled(nn.Module):
         if self.compiled is None:
             return cast(Network, self.network)(before, after)
         shape, count = before.shape[1:], len(before)
+        first = shape not in self._largest
         size = max(count, self._largest.pop(shape, 0))  # forgotten if memory runs out: fewer are tried then
         try:
             logits = self.compiled(_filled(before, size), _filled(after, size))
+            if first and not alike(logits[0][:1], cast(Network, self.network)(before[:1], after[:1])[0]):
+                raise ValueError("its logits are other than PyTorch's")
         except Exception as error:  # compilers fail in many ways
             if is_out_of_memory(error):
                 raise
@@ -147,6 +163,11 @@ class Compiled(nn.Module):
             return cast(Network, self.network)(before, after)
         self._largest[shape] = size
         return [y[:count] for y in logits]
+
+
+def alike(found: Tensor, expected: Tensor) -> bool:
+    """Whether logits differ by no more than rounding can explain."""
+    return bool((found - expected).norm() <= ALIKE * expected.norm())
 
 
 def _filled(images: Tensor, size: int) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from datasets import scene_drawing, scene_plan, scenes
-from datasets.scenes import draw_scene, write_scenes
+from datasets.scenes import draw_scene, is_drawn, write_scenes
 from utils.metrics import best_threshold
 
 ROOT = Path(__file__).parents[2]
@@ -99,6 +99,15 @@ def test_splits_on_disk(tmp_path):
     write_scenes(tmp_path / "again", {"val": 1}, size=64)
     again = np.asarray(Image.open(tmp_path / "again" / "val" / "A" / "scene_0000.png"))
     assert np.array_equal(again, firsts[1]), "a split's scenes depend on the other splits"
+
+
+def test_drawn_files_are_known_as_such(tmp_path):
+    write_scenes(tmp_path, {"val": 1}, size=64)
+    for folder in ("A", "B", "label"):
+        assert is_drawn(tmp_path / "val" / folder / "scene_0000.png")
+    Image.fromarray(draw_scene(0, 64)[0]).save(tmp_path / "other.png")
+    assert not is_drawn(tmp_path / "other.png")
+    assert not is_drawn(tmp_path / "nowhere.png")
 
 
 def test_existing_split_is_refused_before_drawing(tmp_path):

@@ -42,7 +42,7 @@ def random(*shape, seed=3):
 @torch.no_grad()
 def test_equal_in_float64_at_several_sizes(case):
     network = trained(case).double()
-    prepared = prepare_for_inference(network)
+    prepared = prepare_for_inference(network, len(pair(case=case)[0][0]))
     for height, width, batch in ((network.size_divisor, network.size_divisor, 1), (64, 32, 2), (32, 96, 1)):
         dates = [x.double() for x in pair(height, width, batch, case=case)]
         for found, expected in zip(prepared(*dates, True), network(*dates, True), strict=True):
@@ -66,7 +66,7 @@ def test_the_given_network_stays_as_it_was(case):
     network, dates = trained(case).train(), pair(case=case)
     modules = {name: type(module) for name, module in network.named_modules()}
     state = {name: value.clone() for name, value in network.state_dict().items()}
-    prepared = prepare_for_inference(network)
+    prepared = prepare_for_inference(network, len(dates[0][0]))
     assert {name: type(module) for name, module in network.named_modules()} == modules
     assert all(torch.equal(value, state[name]) for name, value in network.state_dict().items())
     assert all(module.training for module in network.modules())
@@ -81,7 +81,7 @@ def test_the_given_network_stays_as_it_was(case):
 
 @pytest.mark.parametrize("case", CASES)
 def test_only_normalisations_behind_a_shortcut_stay(case):
-    prepared = prepare_for_inference(build(case))
+    prepared = prepare_for_inference(build(case), len(pair(case=case)[0][0]))
     left = [name for name, module in prepared.named_modules() if isinstance(module, nn.BatchNorm2d)]
     assert left == [f"blocks.{n}.bn1" for n in range(4) if case.startswith("hanet")]
 
@@ -96,6 +96,75 @@ def test_a_shortcut_before_a_normalisation_is_seen():
     deploy.fold_batch_norms(block)
     assert relative(block.eval()(x), expected) < 1e-12
     assert isinstance(block.bn2, nn.Identity)
+
+
+class BnFirst(nn.Module):
+    """A network with the usual names in another order: bn, relu, conv."""
+
+    size_divisor = 8
+
+    def __init__(self):
+        super().__init__()
+        self.conv1, self.bn1 = nn.Conv2d(3, 3, 3, padding=1), nn.BatchNorm2d(3)
+        self.tail = nn.Sequential(nn.Conv2d(3, 2, 1), nn.BatchNorm2d(2))
+        with torch.no_grad():
+            for norm in (self.bn1, self.tail[1]):
+                norm.running_mean.fill_(0.4)
+                norm.running_var.fill_(0.3)
+
+    def forward(self, before, after):
+        features = [self.conv1(F.relu(self.bn1(date))) for date in (before, after)]
+        return [self.tail(features[0] - features[1])]
+
+
+class Skipping(nn.Sequential):
+    """A Sequential that calls its modules otherwise."""
+
+    def forward(self, x):
+        return x + self[1](self[0](x))[:, :3] - self[0](x)
+
+
+@torch.no_grad()
+def test_a_network_of_another_order_predicts_as_it_was(caplog):
+    """Only what is called in a known order is folded."""
+    torch.manual_seed(0)
+    network, dates = BnFirst().eval(), pair()
+    expected, prepared = network(*dates)[0], prepare_for_inference(network)
+    assert relative(prepared(*dates)[0], expected) < 1e-6
+    assert isinstance(prepared.bn1, nn.BatchNorm2d)
+    assert isinstance(prepared.tail[1], nn.Identity)
+    assert caplog.messages == []
+    skipping = Skipping(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3))
+    deploy.fold_batch_norms(skipping)
+    assert isinstance(skipping[1], nn.BatchNorm2d)
+
+
+@pytest.mark.parametrize("broken", ["other numbers", "an error"])
+@torch.no_grad()
+def test_a_rewriting_that_changes_the_logits_is_not_used(broken, monkeypatch, caplog):
+    """As of a network that is called like a known one and computes something else."""
+
+    class Other(type(build("hanet"))):
+        def fuse(self, scales):
+            return super().fuse(scales) * self.reduce.weight.abs().sum()
+
+    network, dates = trained("hanet"), pair()
+    network.__class__ = Other
+    if broken == "an error":
+        monkeypatch.setattr(deploy, "rewrite_hanet", lambda network: network.add_module("reduce", nn.Identity()))
+    expected, prepared = network(*dates)[0], prepare_for_inference(network)
+    assert torch.equal(prepared(*dates)[0], expected)
+    assert not any(parameter.requires_grad for parameter in prepared.parameters())
+    (said,) = caplog.messages
+    assert said.startswith("Other: rewriting it for prediction changes its logits")
+
+
+@torch.no_grad()
+def test_a_network_that_diverged_is_rewritten_all_the_same(caplog):
+    network = trained("hanet")
+    network.reduce.bias.fill_(torch.nan)
+    assert prepare_for_inference(network)(*pair())[0].isnan().all()
+    assert caplog.messages == []
 
 
 @pytest.mark.parametrize("size", [(4, 4), (8, 5), (24, 40)])

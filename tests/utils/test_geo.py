@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from utils.geo import NO_DATA, GeoTiff, write_polygons
+from utils.geo import NO_DATA, GeoTiff, leads_to_wgs84, write_polygons
 from utils.regions import RegionTable, Strip
 from utils.tiling import Grid
 
@@ -16,7 +16,7 @@ pytest.importorskip("rasterio")
 import rasterio
 from rasterio.crs import CRS
 from rasterio.features import rasterize
-from rasterio.warp import transform_geom
+from rasterio.warp import transform, transform_geom
 
 PLACES = {  # reference system, transform and square metres of a pixel on the ellipsoid, as told by others
     # scale 0.9996 at the central meridian; a pixel of 2 m x 2 m in the projection is larger on the ground
@@ -144,8 +144,130 @@ def test_no_data_is_no_polygon(tmp_path):
     assert json.loads((tmp_path / "map.geojson").read_text())["features"] == []
 
 
-def test_a_place_that_is_nowhere_on_earth(tmp_path):
-    grid = Grid((8, 8), 'LOCAL_CS["site", UNIT["metre", 1]]', (1.0, 0.0, 0.0, 0.0, -1.0, 0.0))
-    write_map(tmp_path / "map.tif", grid, np.full((8, 8), 255, np.uint8))
-    with pytest.raises(ValueError, match="polygons need a reference system that leads to WGS84"):
-        write_polygons(tmp_path / "map.geojson", tmp_path / "map.tif", grid, {(0, 0): (64, 1.0)})
+def fiji(shift):
+    """64 x 64 pixels of 10 m, `shift` pixels of them west of 180 degrees, in Fiji's own projection."""
+    (x,), (y,) = transform("EPSG:4326", "EPSG:3460", [180.0], [-17.0])
+    return Grid((64, 64), CRS.from_epsg(3460).to_wkt(), (10.0, 0.0, x - 10 * shift, 0.0, -10.0, y + 320))
+
+
+def features_on(folder, grid, changed):
+    table = RegionTable()
+    table.add(Strip(0, np.full(changed.shape, 0.75, np.float32), changed))
+    write_map(folder / "map.tif", grid, changed.astype(np.uint8) * 255)
+    write_polygons(folder / "map.geojson", folder / "map.tif", grid, table.regions())
+    return json.loads((folder / "map.geojson").read_text())["features"]
+
+
+def polygons_in(feature):
+    geometry = feature["geometry"]
+    return geometry["coordinates"] if geometry["type"] == "MultiPolygon" else [geometry["coordinates"]]
+
+
+def signed_degrees(ring):
+    x, y = (np.array(ring) - ring[0]).T
+    return ((x[:-1] * y[1:] - x[1:] * y[:-1]).sum()) / 2
+
+
+def test_a_polygon_across_180_degrees_is_cut_there(tmp_path):
+    """RFC 7946, 3.1.9; the parts meet at the line, and have the area of the whole."""
+    changed = np.zeros((64, 64), bool)
+    changed[20:40, 20:44] = True
+    changed[25:30, 30:34] = False  # a hole across the line
+    changed[22:24, 40:42] = False  # a hole east of it
+    changed[50:54, 2:6] = changed[50:54, 58:62] = True  # one region on either side
+    features = features_on(tmp_path, fiji(32), changed)
+    assert [f["geometry"]["type"] for f in features] == ["MultiPolygon", "Polygon", "Polygon"]
+    (west, east) = sorted(polygons_in(features[0]), key=lambda polygon: -polygon[0][0][0])
+    for polygon, low, high, rings in ((west, 179.9, 180, 1), (east, -180, -179.9, 2)):
+        assert len(polygon) == rings
+        x, _ = np.array(polygon[0]).T
+        assert low < x.max() <= high
+        assert low <= x.min() < high
+        assert np.isin([180.0, -180.0], x).sum() == 1
+        assert all(ring[0] == ring[-1] for ring in polygon)
+        assert [signed_degrees(ring) > 0 for ring in polygon] == [True, False][:rings]
+    pixels = 20 * 24 - 5 * 4 - 2 * 2
+    assert features[0]["properties"]["pixels"] == pixels
+    assert features[0]["properties"]["area_m2"] == pytest.approx(100 * pixels, rel=1e-3)
+    degrees = sum(abs(signed_degrees(polygon[0])) for polygon in (west, east)) - abs(signed_degrees(east[1]))
+    metres = 110659 * 111320 * np.cos(np.radians(17))  # of a degree each way at 17 degrees south
+    assert degrees * metres == pytest.approx(100 * pixels, rel=5e-3)
+
+
+@pytest.mark.parametrize("shift", [0, 13, 20, 32, 44, 64])
+def test_cut_polygons_cover_the_map(tmp_path, shift):
+    """Moved to continuous longitudes and drawn onto the grid, they give every pixel."""
+    grid, changed = fiji(shift), blobs(64, 64, seed=shift)
+    features = features_on(tmp_path, grid, changed)
+    shapes = []
+    for feature in features:
+        for polygon in polygons_in(feature):
+            assert np.abs([x for ring in polygon for x, _ in ring]).max() <= 180
+            assert signed_degrees(polygon[0]) > 0
+            moved = [[(x + 360 * (x < 0), y) for x, y in ring] for ring in polygon]
+            places = [np.stack(transform("EPSG:4326", "EPSG:3460", *np.array(ring).T), 1).tolist() for ring in moved]
+            shapes.append({"type": "Polygon", "coordinates": places})
+    drawn = rasterize(shapes, grid.size, transform=rasterio.Affine(*grid.transform)) == 1
+    assert np.array_equal(drawn, changed)
+    assert sum(f["properties"]["area_m2"] for f in features) == pytest.approx(100 * changed.sum(), rel=1e-3)
+
+
+def test_a_grid_of_degrees_beyond_180(tmp_path):
+    """As of 0 to 360 degrees; an edge may be longer than half round the globe."""
+    changed = np.zeros((18, 36), bool)
+    changed[2:4, 5:30] = changed[10, 20:22] = True
+    grid = Grid((18, 36), CRS.from_epsg(4326).to_wkt(), (10.0, 0.0, 0.0, 0.0, -10.0, 90.0))
+    across, beyond = features_on(tmp_path, grid, changed)
+    boxes = sorted((*np.min(polygon[0], 0), *np.max(polygon[0], 0)) for polygon in polygons_in(across))
+    assert boxes == [(-180, 50, -60, 70), (50, 50, 180, 70)]
+    (polygon,) = polygons_in(beyond)
+    assert (*np.min(polygon[0], 0), *np.max(polygon[0], 0)) == (-160, -20, -140, -10)
+
+
+def test_polygons_around_a_pole(tmp_path):
+    """One that holds the pole reaches 90 degrees on both sides of the line; a ring around it is cut once."""
+    grid = Grid((40, 40), CRS.from_epsg(3413).to_wkt(), (1e4, 0.0, -203e3, 0.0, -1e4, 203e3))
+    changed = np.zeros((40, 40), bool)
+    changed[4:36, 4:36] = True
+    changed[10:30, 10:30] = False
+    changed[16:25, 17:26] = True
+    around, at_pole = sorted(features_on(tmp_path, grid, changed), key=lambda f: -f["properties"]["pixels"])
+    for feature in (around, at_pole):
+        (polygon,) = polygons_in(feature)
+        x, y = np.array(polygon[0]).T
+        assert len(polygon) == 1
+        assert (x.min(), x.max()) == (-180, 180)
+        assert signed_degrees(polygon[0]) > 0
+        assert (y.max() == 90) == (feature is at_pole)
+
+
+def test_what_only_touches_180_degrees_stays_whole(tmp_path):
+    changed = np.zeros((4, 8), bool)
+    changed[1:3, 2:4] = changed[1:3, 6:8] = True
+    grid = Grid((4, 8), CRS.from_epsg(4326).to_wkt(), (1.0, 0.0, 176.0, 0.0, -1.0, 2.0))
+    touching, beyond = features_on(tmp_path, grid, changed)
+    for feature, west, east in ((touching, 178, 180), (beyond, -178, -176)):
+        assert feature["geometry"]["type"] == "Polygon"
+        x = np.array(feature["geometry"]["coordinates"][0])[:, 0]
+        assert (x.min(), x.max()) == (west, east)
+
+
+@pytest.mark.parametrize("crs", ['LOCAL_CS["site", UNIT["metre", 1]]', "", "no reference system"])
+def test_a_place_that_is_nowhere_on_earth(crs):
+    assert not leads_to_wgs84(Grid((8, 8), crs, (1.0, 0.0, 0.0, 0.0, -1.0, 0.0)))
+    assert all(leads_to_wgs84(grid_at(place, (8, 8))) for place in PLACES)
+    mercator = Grid((8, 8), CRS.from_epsg(3857).to_wkt(), (1e9, 0.0, 0.0, 0.0, -1.0, 0.0))
+    assert leads_to_wgs84(mercator)
+
+
+def test_a_map_of_the_whole_earth(tmp_path):
+    """Its corners belong to no place: a region there is refused, others are as ever."""
+    grid = Grid((8, 16), CRS.from_user_input("ESRI:54009").to_wkt(), (2.3e6, 0.0, -18.4e6, 0.0, -2.3e6, 9.2e6))
+    changed = np.zeros((8, 16), bool)
+    changed[3, 9:11] = True
+    (feature,) = features_on(tmp_path, grid, changed)
+    assert feature["geometry"]["type"] == "Polygon"
+    changed[0, 0] = True
+    assert leads_to_wgs84(grid)
+    with pytest.raises(ValueError, match="gives no longitude and latitude for a part of the scene"):
+        features_on(tmp_path, grid, changed)

@@ -31,6 +31,14 @@ def test_one_window_is_whole_image_inference_to_the_bit(checkpoint):
     assert probability.std() > 0.1
 
 
+def test_a_run_folder_stands_for_its_best_checkpoint(checkpoint, tmp_path):
+    before, after = images(32, 32)
+    found = ChangePredictor(str(checkpoint.parent), "cpu")(before, after)
+    assert np.array_equal(found, ChangePredictor(checkpoint, "cpu")(before, after))
+    with pytest.raises(FileNotFoundError, match=r"best\.pt: no such checkpoint"):
+        ChangePredictor(tmp_path, "cpu")
+
+
 @pytest.mark.parametrize(("tuned", "told"), [(0.001, True), (0.25, False), (0.995, True)])
 def test_a_tuned_threshold_at_the_edge_is_told(tuned, told, checkpoint, tmp_path, caplog):
     content = torch.load(checkpoint, weights_only=True)

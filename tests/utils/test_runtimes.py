@@ -156,19 +156,52 @@ def test_onnxruntime_tells_nobody(tmp_path):
     assert not list(tmp_path.rglob("*")), "a database of what it was used for"
 
 
+class Limited:
+    """A runtime that takes two images of 16 x 16 at once, and computes what it is told."""
+
+    at_once = 2 * 16 * 16
+
+    def __init__(self, compute):
+        self.compute, self.seen = compute, []
+
+    def __call__(self, before, after):
+        self.seen.append(len(before))
+        return self.compute(before, after)
+
+
+def difference(before, after):
+    return before - after
+
+
 def test_what_is_too_large_for_a_runtime_comes_in_parts_or_to_pytorch():
-    class Limited:
-        at_once, seen = 2 * 16 * 16, ()
+    by_pytorch = []
 
-        def __call__(self, before, after):
-            self.seen += (len(before),)
-            return before - after
+    def plain(before, after):
+        by_pytorch.append(tuple(before.shape))
+        return [difference(before, after)]
 
-    network = InRuntime(lambda before, after: ["PyTorch"], limited := Limited())
-    dates = torch.rand(2, 5, 3, 16, 16).unbind()
-    assert torch.equal(network(*dates)[0], dates[0] - dates[1])
-    assert limited.seen == (2, 2, 1)
-    assert network(*torch.rand(2, 1, 3, 32, 32).unbind()) == ["PyTorch"]
+    network = InRuntime(plain, limited := Limited(difference))
+    for _ in range(2):
+        dates = torch.rand(2, 5, 3, 16, 16).unbind()
+        assert torch.equal(network(*dates)[0], dates[0] - dates[1])
+    assert limited.seen == 2 * [2, 2, 1]
+    assert by_pytorch == [(1, 3, 16, 16)]  # to compare the first image, once
+    large = torch.rand(2, 1, 3, 32, 32).unbind()
+    assert torch.equal(network(*large)[0], large[0] - large[1])
+    assert by_pytorch[1:] == [(1, 3, 32, 32)]
+
+
+@pytest.mark.parametrize("wrong", [1.2, torch.nan])
+def test_a_runtime_that_computes_something_else_is_left_out(wrong, caplog):
+    network = InRuntime(
+        lambda before, after: [difference(before, after)], limited := Limited(lambda a, b: wrong * (a - b))
+    )
+    for _ in range(2):
+        dates = torch.rand(2, 3, 3, 16, 16).unbind()
+        assert torch.equal(network(*dates)[0], dates[0] - dates[1])
+    assert limited.seen == [2, 1]
+    assert caplog.messages == ["Limited gives other logits than PyTorch, so PyTorch predicts"]
+    assert network.agrees is False
 
 
 def test_prediction_by_openvino_says_so_and_goes_on_by_it_alone(checkpoint, drawn_set, tmp_path, capsys):

@@ -92,6 +92,15 @@ def test_smaller_batches_are_filled_up_and_memory_may_run_out(checkpoint, monkey
     assert predictor.model.backend == "compile"
 
 
+def test_what_is_compiled_to_something_else_is_left_out(checkpoint, monkeypatch, caplog):
+    monkeypatch.setattr(torch, "compile", lambda network, **options: lambda *dates: [1.2 * network(*dates)[0]])
+    predictor, plain = ChangePredictor(checkpoint, "cpu", backend="compile"), ChangePredictor(checkpoint, "cpu")
+    assert torch.equal(predictor.probability(*batch(2)), plain.probability(*batch(2)))
+    (said,) = caplog.messages
+    assert "prediction goes on without (its logits are other than PyTorch's)" in said
+    assert predictor.turned_out() == {"backend": "torch"}
+
+
 class Small(nn.Module):
     """What compiling has to do with in a network: convolutions, frozen weights, two dates, a list."""
 
