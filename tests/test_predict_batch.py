@@ -59,7 +59,7 @@ def test_sizes_and_windows_in_one_run(checkpoint, data, tmp_path):
     for number, size in enumerate([(100, 70), (64, 64), (33, 150), (9, 20)]):
         for folder in ("A", "B", "label"):
             path = data / "test" / folder / f"scene_000{number}.png"
-            Image.open(path).resize(size).save(path)
+            Image.open(path).resize(size, Image.Resampling.NEAREST).save(path)
     out = tmp_path / "out"
     flags = ("--tile-size", 64, "--overlap", 16, "--save", "probability16", "--min-area", 5)
     predict("--checkpoint", checkpoint, "--data-root", data, "--output", out, *flags)

@@ -146,10 +146,11 @@ def test_images_of_other_depth_than_those_trained_on_are_told(checkpoint, drawn_
     reading = {"bands": [1, 2, 3], "limits": [[0.0, 4000.0]] * 3, "change_value": None, "ignore_value": None}
     save_checkpoint(tmp_path / "deep.pt", {**content, "reading": reading})
     flags = ("--checkpoint", tmp_path / "deep.pt", "--data-root", drawn_set, "--output", tmp_path / "out")
-    predict(*flags)
-    assert "scene_0000.png has 8 bits, but this network was trained on values up to 4000" in capsys.readouterr().err
+    predict(*flags, code=1)
+    said = capsys.readouterr().err
+    assert "scene_0000.png: has uint8 pixels of " in said
+    assert "but 4000 is to become 255; pass --scale NUMBER" in said
     predict(*flags, "--scale", 255, "--overwrite")
-    assert "has 8 bits, but" not in capsys.readouterr().err
     predict("--checkpoint", checkpoint, "--data-root", drawn_set, "--output", tmp_path / "plain", "--no-report")
     assert contents(tmp_path / "out" / "mask") == contents(tmp_path / "plain" / "mask")
 
@@ -169,7 +170,9 @@ def test_bands_and_scale_overrule_no_more_than_themselves(checkpoint, drawn_set,
         used = json.loads((tmp_path / "out" / "metrics.json").read_text())["protocol"]["reading"]
         assert (used["bands"], used["limits"]) == (bands, [[0, limit]] * 3)
     predict("--checkpoint", checkpoint, *files, "--output", tmp_path / "plain", code=1)
-    assert "3 bands of uint16 are not 8-bit grey or RGB; say --bands and --scale" in capsys.readouterr().err
+    assert (
+        "has 3 bands of uint16, but is to be read as 8-bit grey or RGB; pass --scale NUMBER" in capsys.readouterr().err
+    )
 
 
 def recoded(drawn_set, folder, codes):
@@ -183,8 +186,8 @@ def recoded(drawn_set, folder, codes):
 @pytest.mark.parametrize(
     ("trained", "codes", "says"),
     [
-        ((2, None), (255, 0), "labels of values 0, 255: no pixel has --change-value 2, as the checkpoint has it"),
-        ((None, None), (3, 1), "labels of values 1, 3: no changed pixel to be seen"),
+        ((2, None), (255, 0), "no pixel has the value 2, which means changed"),
+        ((None, None), (3, 1), "none of them is 0, which means unchanged"),
     ],
 )
 def test_labels_of_other_codes_than_those_trained_on(trained, codes, says, checkpoint, drawn_set, tmp_path, capsys):
@@ -195,7 +198,7 @@ def test_labels_of_other_codes_than_those_trained_on(trained, codes, says, check
     flags = ("--checkpoint", tmp_path / "coded.pt", "--data-root", data, "--output", tmp_path / "out", "--no-report")
     predict(*flags, code=2)
     assert says in (said := capsys.readouterr().err)
-    assert "say --change-value" in said
+    assert "pass --change-value N" in said
     assert not (tmp_path / "out").exists()
     predict(*flags, "--change-value", codes[0])
     found = json.loads((tmp_path / "out" / "metrics.json").read_text())["pixels"]

@@ -145,7 +145,7 @@ def test_labels_coded_0_and_1_train_alike(runs, data, tmp_path):
 def test_validation_labels_without_change(data, tmp_path, capsys):
     for path in (data / "val" / "label").iterdir():
         Image.fromarray(np.zeros((64, 64), np.uint8)).save(path)
-    fails(lambda: train(data, tmp_path / "run"), capsys, str(data / "val" / "label"), "no changed pixel")
+    fails(lambda: train(data, tmp_path / "run"), capsys, str(data / "val" / "label"), "no pixel is changed")
     assert not (tmp_path / "run").exists()
 
 
@@ -155,7 +155,7 @@ def test_labels_are_counted_once_for_all_starts(runs, drawn_set, tmp_path, monke
     (folder / "label_counts.json").write_text("damaged")
     train(drawn_set, folder, "--resume")
     assert (folder / "label_counts.json").read_bytes() == kept
-    monkeypatch.setattr(label_counts, "read_label_values", None)
+    monkeypatch.setattr(label_counts, "label_facts", None)
     train(drawn_set, folder, "--overwrite", epochs=1)
     assert (folder / "label_counts.json").read_bytes() == kept
 

@@ -50,7 +50,7 @@ class GeoTiff:
         self._waiting: list[np.ndarray] = []  # rows that do not fill a row of tiles yet
         with _gdal():
             self._dataset = rasterio.open(
-                path, "w", driver="GTiff", dtype=dtype, count=1, height=height, width=width, crs=grid.crs,
+                path, "w", driver="GTiff", dtype=dtype, count=1, height=height, width=width, crs=grid.crs or None,
                 transform=rasterio.Affine(*grid.transform), nodata=nodata, tiled=True, blockxsize=BLOCK,
                 blockysize=BLOCK, compress="deflate", bigtiff="if_safer",
             )  # fmt: skip
