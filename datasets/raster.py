@@ -298,9 +298,12 @@ def _only_rasterio_knows(file: PillowFile) -> list[str]:
             found += ["its mask"] * (masks or gdal.installed() is not None)
     if suffix in JPEG_2000 and (gdal.installed() or _boxes_of_place(path)):
         found.append("where it lies on earth")
-    beside = _sidecars(path.parent, path.parent.stat().st_mtime_ns)
+    folder = os.fspath(path).rpartition(os.sep)[0] or "."
+    beside = _sidecars(folder, os.stat(folder).st_mtime_ns)  # noqa: PTH116, in a path that is taken three times a pair
+    if not beside:
+        return found
     worlds = {WORLD.get(suffix, "wld"), f"{suffix[1:]}w", "wld"}
-    if beside and any(f"{path.stem}.{end}" in beside for end in (*worlds, *map(str.upper, worlds))):
+    if any(f"{path.stem}.{end}" in beside for end in (*worlds, *map(str.upper, worlds))):
         found.append("its world file")
     if f"{path.name}.msk" in beside:
         found.append("its mask")
@@ -311,7 +314,7 @@ def _only_rasterio_knows(file: PillowFile) -> list[str]:
 
 
 @lru_cache(64)
-def _sidecars(folder: Path, changed: int) -> frozenset[str]:
+def _sidecars(folder: str, changed: int) -> frozenset[str]:
     """Names of a folder's world files, masks and .aux.xml files; listed again when the folder has changed."""
     return frozenset(name for name in os.listdir(folder) if SIDECAR.search(name))  # noqa: PTH208, half the time
 
