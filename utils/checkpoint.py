@@ -28,7 +28,7 @@ def save_checkpoint(path: Path, content: Checkpoint) -> None:
         try:
             torch.save({**content, "versions": versions}, partial)
         except RuntimeError as error:  # how torch says that the disk is full
-            raise OSError(errno.ENOSPC, "could not be written: is the disk full?", str(path)) from error
+            raise OSError(errno.ENOSPC, "could not be written; the disk may be full", str(path)) from error
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
