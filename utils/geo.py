@@ -118,7 +118,8 @@ class GeoTiff:
 def _all_there(path: Path, overviews: int) -> bool:
     """Return True if every tile of a GeoTIFF and of its overviews can be read.
 
-    GDAL does not report what it cannot write when it closes a file; such tiles are damaged, or have no place in the file.
+    When GDAL closes a file, it does not report what it cannot write: such tiles are damaged, or have no place in the
+    file.
     """
     import rasterio
     from rasterio.errors import RasterioIOError

@@ -139,8 +139,6 @@ class Run:
             pairs = torch.tensor(unfinished.pairs, device=learner.device)
             middle = {**vars(unfinished), "pairs": int(distributed.summed(pairs))}
             middle |= {name: distributed.summed(value).cpu() for name, value in sums.items()}
-        if distributed.rank():
-            return
         states = {
             "optimizer": learner.optimizer.state_dict(),
             "scaler": learner.scaler.state_dict(),
@@ -148,21 +146,27 @@ class Run:
             "history": list(self.history),
             "unfinished": middle,
         }
-        save_checkpoint(self.folder / "last.pt", self._content(weights_of(learner.network)) | states)
+        content = self._content(weights_of(learner.network)) | states
+        distributed.by_first(lambda: save_checkpoint(self.folder / "last.pt", content))
 
     def end_epoch(self, row: Row) -> None:
         """Take an epoch's row in and write its files; the logs come after last.pt, which can redraw them."""
         self.history.append(row)
-        if distributed.rank() == 0 and all(row["val_f1"] > earlier["val_f1"] for earlier in self.history[:-1]):
-            network = self.learner.ema.network if self.learner.ema else self.learner.network
-            save_checkpoint(self.folder / "best.pt", self._content(weights_of(network)))
-            link_best(self.folder, row)
+        if all(row["val_f1"] > earlier["val_f1"] for earlier in self.history[:-1]):
+            distributed.by_first(self._save_best)
         self.save_last()
-        if distributed.rank() == 0:
-            try:
-                write_run_log(self.folder, self.history)
-            except OSError as error:  # a log that is open elsewhere must not end the run
-                log.warning("the logs of epoch %d could not be written: %s", len(self.history), error)
+        distributed.by_first(self._write_logs)
+
+    def _save_best(self) -> None:
+        network = self.learner.ema.network if self.learner.ema else self.learner.network
+        save_checkpoint(self.folder / "best.pt", self._content(weights_of(network)))
+        link_best(self.folder, self.history[-1])
+
+    def _write_logs(self) -> None:
+        try:
+            write_run_log(self.folder, self.history)
+        except OSError as error:  # a log that is open elsewhere must not end the run
+            log.warning("the logs of epoch %d could not be written: %s", len(self.history), error)
 
     def _content(self, weights: Mapping[str, torch.Tensor]) -> Checkpoint:
         epoch = {"epoch": len(self.history), "scores": self.history[-1] if self.history else {}}
