@@ -3,8 +3,9 @@
 
 if __name__ == "__main__":  # --help and wrong flags are answered before PyTorch is imported, which takes seconds
     from utils.config import parse_train_config
-    from utils.console import errors_in_one_line
+    from utils.console import errors_in_one_line, interrupts_in_one_line
 
+    interrupts_in_one_line()
     with errors_in_one_line():
         parse_train_config(None)
 

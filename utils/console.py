@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from types import TracebackType
 from typing import TypeVar
 
 FULL = (errno.ENOSPC, errno.EDQUOT)  # a disk, or what of it a user may take
@@ -45,6 +46,19 @@ def errors_in_one_line(on_interrupt: str = "interrupted") -> Iterator[None]:
     except KeyboardInterrupt:
         sys.stderr.write(f"\n{on_interrupt}\n")
         raise SystemExit(130) from None
+
+
+def interrupts_in_one_line() -> None:
+    """Make Ctrl-C one line outside of `errors_in_one_line` too: a script calls it before its imports, which take long."""
+    usual = sys.excepthook
+
+    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if issubclass(kind, KeyboardInterrupt):
+            sys.stderr.write("\ninterrupted\n")
+        else:
+            usual(kind, error, trace)
+
+    sys.excepthook = hook
 
 
 def _message(error: Exception) -> str:

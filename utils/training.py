@@ -158,7 +158,7 @@ class Trainer:
         except Stopped:
             self._leave(epoch)
         except NotLoaded as error:
-            if epoch:
+            if epoch and epoch.step:
                 self.run.save_last(epoch)
             problem = loader_trouble(error.reason)
             if not problem:
