@@ -49,7 +49,7 @@ def errors_in_one_line(on_interrupt: str = "interrupted") -> Iterator[None]:
 
 
 def interrupts_in_one_line() -> None:
-    """Make Ctrl-C one line outside of `errors_in_one_line` too: a script calls it before its imports, which take long."""
+    """Make Ctrl-C one line outside of `errors_in_one_line` too, such as while a script imports PyTorch."""
     usual = sys.excepthook
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

@@ -1,5 +1,6 @@
 """Files that appear whole or not at all; the standard library alone, so that datasets may use it too."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,8 +13,8 @@ def partial_of(path: Path) -> Path:
 
 def final_of(partial: Path) -> Path:
     """The file that a `partial_of` becomes; any other path itself."""
-    hidden = partial.stem.startswith(".") and partial.stem.endswith(".partial")
-    return partial.with_name(partial.stem[1:].removesuffix(".partial") + partial.suffix) if hidden else partial
+    hidden = re.fullmatch(r"\.(.+)\.partial(\.[^.]+)?", partial.name)
+    return partial.with_name(hidden[1] + (hidden[2] or "")) if hidden else partial
 
 
 @contextmanager
