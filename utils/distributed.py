@@ -1,13 +1,16 @@
 """One process or many: what torchrun says, sums over ranks, and an end for all when one of them dies."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch import distributed as dist
+
+from utils.runtime import first_line
 
 TIMEOUT = timedelta(seconds=50)  # how long ranks wait for each other in a step: a dead one ends the run in a minute
 PATIENCE = timedelta(hours=2)  # how long they wait while data are read, a cache is filled, or a checkpoint is written
@@ -56,10 +59,25 @@ def steps_group() -> Any:
     return _groups.get("steps")
 
 
+def lost(error: BaseException) -> ValueError:
+    """The error to end with when a collective failed."""
+    return ValueError(f"another process of this run died or hangs ({first_line(error)}); --resume goes on")
+
+
+@contextmanager
+def _others_alive() -> Iterator[None]:
+    """Raise `lost` if a collective of the block fails."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise lost(error) from error
+
+
 def summed(value: Tensor) -> Tensor:
     """The sum over all ranks, in place."""
     if dist.is_initialized():
-        dist.all_reduce(value, group=steps_group())
+        with _others_alive():
+            dist.all_reduce(value, group=steps_group())
     return value
 
 
@@ -73,7 +91,8 @@ def highest(*values: int, patient: bool = False) -> list[int]:
     if not dist.is_initialized():
         return list(values)
     found = torch.tensor(values)
-    dist.all_reduce(found, dist.ReduceOp.MAX, group=None if patient else _groups["agree"])
+    with _others_alive():
+        dist.all_reduce(found, dist.ReduceOp.MAX, group=None if patient else _groups["agree"])
     return found.tolist()
 
 
@@ -122,8 +141,9 @@ def _by_some(task: Callable[[], Result], mine: bool) -> Result | None:
 def same_buffers(network: nn.Module) -> None:
     """Give all ranks the first one's running statistics, so that they evaluate one and the same network."""
     if dist.is_initialized():
-        for buffer in network.buffers():
-            dist.broadcast(buffer, 0, group=steps_group())
+        with _others_alive():
+            for buffer in network.buffers():
+                dist.broadcast(buffer, 0, group=steps_group())
 
 
 def is_later_rank() -> bool:

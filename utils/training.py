@@ -25,7 +25,7 @@ from utils.losses import LOSSES, DeepSupervisionLoss
 from utils.metrics import LEVELS, best_threshold, precision_recall, scores
 from utils.run_folder import Row, Run
 from utils.run_log import score_table, write_csv
-from utils.runtime import amp_type, compiled, first_line, is_out_of_memory, peak_memory
+from utils.runtime import amp_type, compiled, is_out_of_memory, peak_memory
 from utils.schedules import learning_rate
 from utils.survival import Every, Stopping, loader_trouble
 from utils.winograd import use_winograd
@@ -288,5 +288,5 @@ def explained(error: BaseException, config: TrainConfig) -> str:
         half = max(1, config.batch_size // 2)
         return f"out of memory at --batch-size {config.batch_size}: use {same}--batch-size {half}, or --amp"
     if distributed.ranks() > 1:
-        return f"another process of this run died or hangs ({first_line(error)}); --resume goes on"
+        return str(distributed.lost(error))
     return ""
