@@ -36,7 +36,7 @@ from utils.console import errors_in_one_line, show_log
 from utils.files import written_whole
 from utils.map_jobs import MapJob
 from utils.maps import MapSettings
-from utils.memory import keep_freed_memory, peak_used
+from utils.memory import freed_memory_kept, peak_used
 from utils.metrics import SCORES, count_pixels, scores
 from utils.pipeline import first_batch
 from utils.predict_config import PredictConfig, parse_predict_config
@@ -66,8 +66,12 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def predict(config: PredictConfig, share: Share) -> int:
     """Write every pair's maps, per_image.csv, metrics.json and report.html; returns how many pairs failed."""
-    if config.keep_memory:
-        keep_freed_memory()
+    with freed_memory_kept(config.keep_memory):
+        return predict_all(config, share)
+
+
+def predict_all(config: PredictConfig, share: Share) -> int:
+    """As `predict`, with memory as it is."""
     pairs = pairs_to_predict(config)
     predictor = ChangePredictor(
         config.checkpoint, share.device(pick_device(config.device)), config.tile_size, config.overlap,

@@ -17,6 +17,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,9 +45,9 @@ from utils.checkpoint import Checkpoint
 from utils.config import TrainConfig, parse_train_config, recipe_table
 from utils.console import choose, errors_in_one_line, show_log
 from utils.engine import Epoch
-from utils.run_folder import Run, folder_of, load_resumable, run_folder
+from utils.run_folder import Run, load_resumable, run_folder
 from utils.run_log import score_table, write_text
-from utils.runtime import make_deterministic, pick_device, seed_everything, tiny_is_zero
+from utils.runtime import algorithms, pick_device, seed_everything, tiny_is_zero
 from utils.survival import Stopping, ignore_interrupt, starting_workers
 from utils.training import LOGGED, Trainer, build_learner, zero_heads
 
@@ -87,7 +88,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def train_seeds(config: TrainConfig) -> None:
     """Train the same with several seeds, each in a folder of its own, and report mean and deviation."""
-    folder = folder_of(config)
+    folder = config.folder
     seeds = range(config.seed, config.seed + config.seeds)
     results = {f"seed {s}": train(replace(config, seed=s, seeds=1, output=folder / f"seed-{s}")) for s in seeds}
     columns = {name: [scores[name] for scores in results.values()] for name in LOGGED}
@@ -105,15 +106,12 @@ def train(config: TrainConfig) -> dict[str, float]:
         Scores, on the split that chose it, of the best.pt that the run's folder then holds.
     """
     device = distributed.join(pick_device(config.device))
-    with tiny_is_zero(device):
+    with algorithms(config.deterministic), tiny_is_zero(device):
         return train_on(device, config)
 
 
 def train_on(device: torch.device, config: TrainConfig) -> dict[str, float]:
     """As `train`, on this device."""
-    torch.backends.cudnn.benchmark = not config.deterministic
-    if config.deterministic:
-        make_deterministic()
     folder = run_folder(config)
     last = load_resumable(folder, config)
     seed_everything(config.seed)
@@ -128,17 +126,14 @@ def train_on(device: torch.device, config: TrainConfig) -> dict[str, float]:
     a_step = config.batch_size // distributed.ranks()
     steps = [sampler.draws(epoch) // a_step for epoch in range(config.epochs)]
     learner = build_learner(config, network, data.statistics, device, steps)
-    run = Run(folder, config, about_run(config, data), learner)
+    run = Run(folder, config, about_run(config, data), learner, texts={COUNTS: data.label_counts.as_text()})
     unfinished = run.start(last)
-    if distributed.rank() == 0:
-        write_text(folder / COUNTS, data.label_counts.as_text())
     with Stopping() as stopping, progress_bar(config, steps, len(run.history), unfinished) as progress:
         trainer = Trainer(run, validation_loader(data, config, device), stopping, progress)
         for number in range(len(run.history), config.epochs):
             epoch, unfinished = unfinished or Epoch(number, steps[number]), None
             progress.set_description(f"epoch {number + 1}/{config.epochs}")
-            sampler.set_epoch(number, skip=epoch.step * a_step)
-            trainer.train(loader, epoch)
+            trainer.train(partial(batches_from, loader, sampler, a_step, number), epoch)
             run.end_epoch(trainer.validate(epoch, sampler.pool_size(number)))
         scores = trainer.finish()
     if distributed.rank() == 0:
@@ -156,6 +151,12 @@ def progress_bar(config: TrainConfig, steps: Sequence[int], epochs: int, unfinis
         logging_redirect_tqdm(),
     ):
         yield progress
+
+
+def batches_from(loader: DataLoader, sampler: PFBSSampler, a_step: int, epoch: int, step: int) -> DataLoader:
+    """The loader, which then gives the batches of an epoch from a step on; a step takes `a_step` draws."""
+    sampler.set_epoch(epoch, skip=step * a_step)
+    return loader
 
 
 def load_backbone(network: nn.Module, config: TrainConfig) -> None:

@@ -8,6 +8,7 @@ features, and three side outputs are supervised, not two.
 import math
 import pickle
 from pathlib import Path
+from textwrap import shorten
 
 import torch
 from torch import Tensor, nn
@@ -281,6 +282,11 @@ class AMFNet(nn.Module):
         try:
             if source != "imagenet":
                 state = torch.load(source, map_location="cpu", weights_only=True)
+            if {"model", "weights", "statistics"} <= state.keys():
+                raise ValueError(
+                    f"--backbone-weights {source}: a checkpoint of this project and no encoder; pass imagenet, none or "
+                    f"a torchvision {self.backbone_name} file. --resume continues a run"
+                )
             state = {key: value for key, value in state.items() if not key.startswith("fc.")}
             bands = self.backbone.conv1.in_channels
             if bands != 3:
@@ -288,7 +294,8 @@ class AMFNet(nn.Module):
                 state["conv1.weight"] = mean.repeat(1, bands, 1, 1) * (3 / bands)
             self.backbone.load_state_dict(state)
         except (RuntimeError, AttributeError, EOFError, LookupError, pickle.UnpicklingError) as error:
-            problem = " ".join(str(error).split())
+            pickled = isinstance(error, pickle.UnpicklingError)  # a message of PyTorch's about its own flags
+            problem = "a pickled network, or damaged" if pickled else shorten(str(error), 200, placeholder=" ...")
             raise ValueError(
                 f"--backbone-weights {source}: not a {self.backbone_name} state dict: {problem}"
             ) from error

@@ -4,11 +4,13 @@ import csv
 import json
 import multiprocessing
 import os
+import re
 import shlex
 import shutil
 import signal
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -46,6 +48,35 @@ def test_average_of_the_weights_is_chosen_and_shown_beside_them(drawn_set, tmp_p
         average = last["ema"]["weights"]
         assert all(torch.equal(best["weights"][name], value) for name, value in average.items())
     assert not torch.equal(last["weights"]["head.weight"], last["ema"]["weights"]["head.weight"])
+
+
+def stored(content):
+    """Bytes of all tensors of a checkpoint, with what lies around a view."""
+    if isinstance(content, torch.Tensor):
+        return content.untyped_storage().nbytes()
+    parts = content.values() if isinstance(content, dict) else content if isinstance(content, list | tuple) else ()
+    return sum(map(stored, parts))
+
+
+def test_a_run_folder_takes_what_it_says(drawn_set, tmp_path, capsys):
+    """last.pt has the weights, their average and the optimizer's two moments once each."""
+    train(drawn_set, tmp_path / "run", "--ema", 0.9, epochs=1)
+    last = torch.load(tmp_path / "run" / "last.pt", weights_only=True)
+    assert stored(last) == pytest.approx(4 * stored(last["weights"]), rel=0.02)
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("run folder: ")]
+    total, *parts = (float(word) for word in re.findall(r"[\d.]+(?= MB)", line))
+    sizes = {path.name: path.stat().st_size / 1e6 for path in (tmp_path / "run").iterdir() if path.is_file()}
+    assert parts == [round(sizes[name], 1) for name in ("last.pt", "best.pt")]
+    assert sum(parts) - 0.1 <= total < sum(parts) + 0.5 < sum(sizes.values())
+
+
+def test_an_f1_of_0_is_warned_of_once(drawn_set, tmp_path, capsys):
+    train(drawn_set, tmp_path / "run", "--lr", 1e-12, "--zero-heads", epochs=2)
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("val F1 is 0 ")]
+    assert line.startswith("val F1 is 0 after epoch 1, although training saw ")
+    assert f"python -m tools.check_dataset --data-root {drawn_set}" in line
+    with (tmp_path / "run" / "log.csv").open() as file:
+        assert [float(row["val_f1"]) for row in csv.DictReader(file)] == [0, 0]
 
 
 def test_what_it_prints_can_be_typed_though_a_folder_has_a_blank(drawn_set, tmp_path, capsys):
@@ -137,6 +168,15 @@ def test_the_tuned_threshold_is_reported_beside_the_plain_one(drawn_set, tmp_pat
     assert found["scores"]["f1"] == pytest.approx(metrics["at_tuned"]["f1"], abs=1e-9)
 
 
+def test_a_call_leaves_the_process_as_it_was(checkpoint, drawn_set, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
+    before = list(warnings.filters)
+    fails(lambda: train(drawn_set, tmp_path / "run", "--batch-size", 13), capsys, "no batch of 13")
+    predict("--checkpoint", checkpoint, "--data-root", drawn_set, "--output", tmp_path / "out", "--no-report")
+    assert not torch.backends.cudnn.benchmark
+    assert warnings.filters == before
+
+
 def test_list_of_recipes(capsys):
     train_aux.main(["--list-recipes"])
     lines = capsys.readouterr().out.splitlines()
@@ -158,6 +198,59 @@ def test_a_loss_that_is_no_number_keeps_the_batch(drawn_set, tmp_path, monkeypat
     assert part["before"].shape == (4, 3, 64, 64)
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_the_batch_that_is_kept_is_the_one_that_diverged(workers, drawn_set, tmp_path, monkeypatch, capsys):
+    """It is read again, augmented alike; what was saved before holds no weight that is not finite."""
+    step, made = Learner.step, []
+
+    def poisoned(self, parts):
+        made.append([{**part, "before": part["before"].clone()} for part in parts])
+        if len(made) == 3:
+            next(self.network.parameters()).data.fill_(float("nan"))
+        return step(self, parts)
+
+    monkeypatch.setattr(Learner, "step", poisoned)
+    flags = ("--accumulate", 2, "--batch-size", 2, "--save-minutes", 1e-9, "--num-workers", workers)
+    fails(lambda: train(drawn_set, tmp_path / "run", *flags), capsys, "no finite number from step 3")
+    kept = torch.load(tmp_path / "run" / "diverged.pt", weights_only=True)
+    assert [part["name"] for part in kept] == [part["name"] for part in made[2]]
+    assert all(torch.equal(one["before"], two["before"]) for one, two in zip(kept, made[2], strict=True))
+    last = torch.load(tmp_path / "run" / "last.pt", weights_only=True)
+    assert last["unfinished"]["step"] == 2
+    assert all(value.isfinite().all() for value in last["weights"].values())
+
+
+def test_nothing_is_written_before_the_first_step_is_done(drawn_set, tmp_path, monkeypatch, capsys):
+    step = Learner.step
+
+    def seen(self, parts):
+        assert not (tmp_path / "run").exists()
+        found = step(self, parts)
+        assert not (tmp_path / "run").exists()
+        os.kill(os.getpid(), signal.SIGTERM)
+        return found
+
+    monkeypatch.setattr(Learner, "step", seen)
+    with pytest.raises(SystemExit):
+        train(drawn_set, tmp_path / "run")
+    names = {path.name for path in (tmp_path / "run").iterdir()}
+    assert names == {"config.toml", "label_counts.json", "last.pt"}
+
+
+def test_a_signal_before_the_first_step(drawn_set, tmp_path, monkeypatch, capsys):
+    def early(config, steps, done, unfinished):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return progress_bar(config, steps, done, unfinished)
+
+    progress_bar = train_aux.progress_bar
+    monkeypatch.setattr(train_aux, "progress_bar", early)
+    with pytest.raises(SystemExit) as left:
+        train(drawn_set, tmp_path / "run")
+    assert left.value.code == 128 + signal.SIGTERM
+    assert "stopped by SIGTERM before the first step was done; nothing is written" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_file_that_vanishes_loses_no_step(drawn_set, tmp_path, monkeypatch, capsys):
     """The steps before it are in last.pt, and the run goes on once it is back."""
     data = shutil.copytree(drawn_set, tmp_path / "data")
@@ -175,6 +268,22 @@ def test_a_file_that_vanishes_loses_no_step(drawn_set, tmp_path, monkeypatch, ca
     (tmp_path / "away.png").rename(victim)
     train(data, tmp_path / "run", "--resume", epochs=3)
     assert len(made) == 9
+
+
+def test_a_loss_that_is_no_number_is_told_though_the_disk_is_full(drawn_set, tmp_path, monkeypatch, capsys):
+    step = Learner.step
+
+    def poisoned(self, parts):
+        next(self.network.parameters()).data.fill_(float("nan"))
+        return step(self, parts)
+
+    def full(content, path):
+        raise RuntimeError("[enforce fail at inline_container.cc:664] . unexpected pos 64 vs 0")
+
+    monkeypatch.setattr(Learner, "step", poisoned)
+    monkeypatch.setattr(checkpoint.torch, "save", full)
+    words = ("no finite number from step 1", f"could not be kept in {tmp_path / 'run' / 'diverged.pt'}")
+    fails(lambda: train(drawn_set, tmp_path / "run"), capsys, *words)
 
 
 def fails_to_load(patch, number, error, before=lambda: None):

@@ -163,7 +163,7 @@ def test_labels_are_counted_once_for_all_starts(runs, drawn_set, tmp_path, monke
 def test_finished_run_resumes_to_its_result(runs, drawn_set, tmp_path, capsys):
     shutil.copytree(runs / "hanet", tmp_path / "run")
     before = (tmp_path / "run" / "last.pt").read_bytes()
-    train(drawn_set, tmp_path / "run", "--resume")
+    train_aux.main(["--resume", "--output", str(tmp_path / "run")])  # its settings are in its folder
     assert "threshold 0.5" in capsys.readouterr().err
     assert (tmp_path / "run" / "last.pt").read_bytes() == before
 

@@ -28,7 +28,7 @@ from tools.figures.bars import draw_ratios
 from tools.figures.paper import known_suffix
 from tools.suites import Case, Setting
 from utils.console import errors_in_one_line
-from utils.memory import forget_peak, keep_freed_memory
+from utils.memory import forget_peak, freed_memory_kept
 from utils.run_folder import git_commit
 from utils.run_log import write_text
 from utils.runtime import pick_device
@@ -149,10 +149,9 @@ def measure(names: Sequence[str], rounds: int | None, device: torch.device, brie
         brief: only the cases of `--short`.
     """
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
-    kept = keep_freed_memory()
-    sys.stdout.write(f"freed memory is {'kept' if kept else 'given back as the platform does'}, on all sides\n\n")
     results: dict[str, Any] = {}
-    with tempfile.TemporaryDirectory() as folder:
+    with freed_memory_kept() as kept, tempfile.TemporaryDirectory() as folder:
+        sys.stdout.write(f"freed memory is {'kept' if kept else 'given back as the platform does'}, on all sides\n\n")
         for name in names:
             cases = SUITES[name](Setting(Path(folder), device, brief))
             timed, usual = all(case.unit != "MB" for case in cases), BRIEF.get(name, ROUNDS) if brief else ROUNDS

@@ -9,6 +9,7 @@ import errno
 import pickle
 import platform
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import torch
@@ -24,9 +25,18 @@ _IMPORT = "weights of the networks' authors become one by: python -m tools.impor
 def save_checkpoint(path: Path, content: Checkpoint) -> None:
     """Write a checkpoint, stamped with versions; a crash midway leaves the old file."""
     versions = {"python": platform.python_version(), "torch": str(torch.__version__)}
+    save_whole(path, {**content, "versions": versions})
+
+
+def save_whole(path: Path, content: object) -> None:
+    """Write what torch.save can, whole or not at all.
+
+    Raises:
+        OSError: it cannot be written; the error names the file.
+    """
     with written_whole(path) as partial:
         try:
-            torch.save({**content, "versions": versions}, partial)
+            torch.save(content, partial)
         except RuntimeError as error:  # how torch says that the disk is full
             raise OSError(errno.ENOSPC, "could not be written; the disk may be full", str(path)) from error
 
@@ -64,6 +74,6 @@ def network_from(content: Checkpoint) -> nn.Module:
         network.load_state_dict(content["weights"])
     except RuntimeError as error:
         raise ValueError(
-            f"weights and options of this checkpoint do not fit: {' '.join(str(error).split())}"
+            f"weights and options of this checkpoint do not fit: {shorten(str(error), 200, placeholder=' ...')}"
         ) from error
     return network.eval()

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
@@ -46,7 +47,7 @@ def _bands(word: str) -> tuple[int, ...]:
 
 def _scale(word: str) -> str:
     try:
-        fits = word in ("auto", "percentile") or float(word) > 0
+        fits = word in ("auto", "percentile") or 0 < float(word) < math.inf
     except ValueError:
         fits = False
     if not fits:
@@ -159,8 +160,13 @@ class TrainConfig(ReadConfig):
     seeds: int = setting(1, "runs with so many seeds, from --seed on, each in a folder of its own; reports the mean")
     cache: Path | None = setting(None, "folder for decoded tiles, read in place of the files from then on", parse=Path)
     save_minutes: float = setting(15.0, "write last.pt also every so many minutes within an epoch; 0: never")
-    resume: bool = setting(False, "go on from last.pt in the run folder")
+    resume: bool = setting(False, "continue from last.pt in the run folder, by default with the settings of that run")
     overwrite: bool = setting(False, "start again in a run folder that holds a run")
+
+    @property
+    def folder(self) -> Path:
+        """The run folder."""
+        return self.output or Path("checkpoints") / f"{self.data_root.resolve().name}-{self.recipe}"
 
     @property
     def network_options(self) -> dict[str, object]:
@@ -183,12 +189,17 @@ FREE_ON_RESUME = {
 def parse_train_config(argv: Sequence[str] | None) -> TrainConfig:
     """Flags -> settings; the recipe, by default the network's own, fills what neither they nor --config say.
 
+    With --resume, the run's own config.toml is the --config, unless a flag names another, a recipe or a network.
+
     Raises:
         ValueError: an unknown recipe or network, a number out of range, or two flags that contradict each other.
     """
     by_recipe = set().union(*RECIPES.values())
     about, epilog = "Train a change-detection network on pairs of images.", f"recipes: {', '.join(RECIPES)}"
     given = given_flags(TrainConfig, about, argv, epilog, by_recipe=by_recipe)
+    if given.get("resume") and not given.keys() & {"config", "recipe", "model"}:
+        settings = TrainConfig(**given).folder / "config.toml"
+        given |= {"config": settings} if settings.is_file() else {}
     if "config" in given:
         given = {**read_config(given["config"]), **given}
     recipe = given.setdefault("recipe", given.get("model", TrainConfig.recipe))
@@ -197,6 +208,9 @@ def parse_train_config(argv: Sequence[str] | None) -> TrainConfig:
         config, epochs=1, batch_size=1, num_workers=0, seed=0, fixed_epochs=0, linear_epochs=0, lr=0, weight_decay=0,
         warmup_steps=0, epoch_steps=0, accumulate=1, seeds=1, save_minutes=0, ema=0, crop_size=0,
     )  # fmt: skip
+    weights = () if isinstance(config.aux_weights, str) else config.aux_weights
+    if not all(0 <= weight < math.inf for weight in weights):
+        raise ValueError(f"--aux-weights {','.join(map(str, weights))}: must be finite numbers of at least 0")
     if config.ema >= 1:
         raise ValueError(f"--ema {config.ema}: must be below 1, such as 0.999")
     if not 0 <= config.drawn <= 1:

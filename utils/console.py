@@ -4,6 +4,7 @@ import errno
 import logging
 import os
 import sys
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import TracebackType
@@ -33,10 +34,14 @@ def show_log(quiet: bool = False) -> None:
 def errors_in_one_line(on_interrupt: str = "interrupted") -> Iterator[None]:
     """Turn an expected error (bad input, a file that cannot be read or written) into one line and exit code 2.
 
-    Set CHANGE_DETECTION_TRACEBACK=1 to see where it came from. Ctrl-C leaves with 130.
+    Set CHANGE_DETECTION_TRACEBACK=1 to see where it came from. Ctrl-C leaves with 130. Filters of warnings that are set
+    within the block end with it.
     """
     try:
-        yield
+        with warnings.catch_warnings():
+            # rasterio's, which says it of most public data sets; its reader may have been told so before this block
+            warnings.filterwarnings("ignore", "Dataset has no geotransform")
+            yield
     except Exception as error:
         message = _message(error)
         if not message or os.environ.get("CHANGE_DETECTION_TRACEBACK"):

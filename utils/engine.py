@@ -3,10 +3,10 @@
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,7 @@ from utils.runtime import seed_everything
 
 LOG_EVERY = 10  # steps between two looks at the loss, each of which waits for the device
 Batch = Mapping[str, Any]
+Result = TypeVar("Result")
 
 
 @dataclass
@@ -118,15 +119,14 @@ class DivergedError(ValueError):
     """The loss is no finite number any more.
 
     Attributes:
-        batch: the parts of the first batch of which this is so.
+        step: of the epoch, from 0: the first one whose loss is not finite.
     """
 
-    def __init__(self, step: int, batch: list[Batch]) -> None:
-        self.batch = batch
-        names = ", ".join(name for part in batch for name in part["name"])
+    def __init__(self, step: int, names: Sequence[str]) -> None:
+        self.step = step
         super().__init__(
-            f"the loss is no finite number from step {step + 1} of this epoch on, with the pairs {names}: lower --lr, "
-            f"leave --amp out, or look at these pairs"
+            f"the loss is no finite number from step {step + 1} of this epoch on, with the pairs {', '.join(names)}: "
+            f"lower --lr, leave --amp out, or look at these pairs"
         )
 
 
@@ -159,15 +159,16 @@ def train_one_epoch(
     learner.network.train()
     epoch.counts, epoch.losses = epoch.counts.to(learner.device), epoch.losses.to(learner.device)
     batches = iter(loader)
-    recent: deque[tuple[int, list[Batch]]] = deque(maxlen=LOG_EVERY)
+    names: deque[list[str]] = deque(maxlen=LOG_EVERY)  # of the last steps' pairs; their batches are not kept
     bad = torch.full((), -1, device=learner.device)
     started = time.perf_counter() - epoch.seconds
     while not epoch.done:
         for group in learner.optimizer.param_groups:
             group["lr"] = learner.rate(epoch)
         seed_everything(learner.seed, epoch.number, epoch.step, distributed.rank())
-        recent.append((epoch.step, _next(batches, learner.parts)))
-        counts, losses, pairs = learner.step(recent[-1][1])
+        parts = [next(batches) for _ in range(learner.parts)]
+        names.append([name for part in parts for name in part["name"]])
+        counts, losses, pairs = learner.step(parts)
         epoch.counts, epoch.losses = epoch.counts + counts, epoch.losses + losses
         bad = torch.where((bad < 0) & ~losses.sum().isfinite(), epoch.step, bad)
         epoch.step += 1
@@ -177,14 +178,10 @@ def train_one_epoch(
         stop = pause()
         if epoch.step % LOG_EVERY == 1 or epoch.done or stop:
             if (first := int(bad.item())) >= 0:
-                raise DivergedError(first, dict(recent)[first])
+                raise DivergedError(first, names[first - epoch.step])
             progress.set_postfix(loss=f"{losses.flatten()[0].item() / pairs:.3f}", refresh=False)
         if stop:
             return
-
-
-def _next(batches: Iterator[Batch], parts: int) -> list[Batch]:
-    return [next(batches) for _ in range(parts)]
 
 
 @dataclass
@@ -221,36 +218,42 @@ def evaluate(
     histogram = torch.zeros(2, LEVELS, dtype=torch.int64, device=device)
     loss_and_pairs = torch.zeros(2, dtype=torch.float64, device=device)
 
-    def count(before: Tensor, after: Tensor, mask: Tensor) -> None:
-        nonlocal counts, histogram, loss_and_pairs
+    def measured(before: Tensor, after: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
         with torch.autocast(device.type, dtype=amp_type, enabled=amp_type is not None):
             logits = network(*scaling(before, after))[0].float()
         loss = loss_function([logits], mask)[1][0] * len(mask)
-        counts += count_pixels(changed_pixels(logits), mask)
-        loss_and_pairs += torch.stack([loss, torch.full_like(loss, len(mask))])
-        if levels:
-            histogram += count_levels(logits.softmax(1)[:, 1], mask)
+        found = count_pixels(changed_pixels(logits), mask), torch.stack([loss, torch.full_like(loss, len(mask))])
+        return (*found, count_levels(logits.softmax(1)[:, 1], mask)) if levels else found
 
+    sums = counts, loss_and_pairs, histogram
     for batch in loader:
-        in_halves(count, *to_device(batch, device))
-    total, pairs = distributed.summed(loss_and_pairs).tolist()
-    counts, histogram = distributed.summed(counts), distributed.summed(histogram)
-    return Evaluation(counts, total / pairs if pairs else math.nan, histogram if levels else None)
+        for found in in_halves(measured, *to_device(batch, device)):
+            for total, part in zip(sums, found, strict=False):  # without levels there are two
+                total += part
+    counts, loss_and_pairs, histogram = map(distributed.summed, sums)
+    loss, pairs = loss_and_pairs.tolist()
+    return Evaluation(counts, loss / pairs if pairs else math.nan, histogram if levels else None)
 
 
-def in_halves(function: Callable[..., None], *tensors: Tensor) -> None:
-    """Call a function of a batch; out of memory, of its halves.
+def in_halves(function: Callable[..., Result], *tensors: Tensor) -> list[Result]:
+    """Call a function of a batch; if memory runs out, call it for each half instead.
+
+    Args:
+        function: takes the tensors. What a call did before memory ran out is done again, so it must only return values.
+        tensors: of one length.
+
+    Returns:
+        What the function returned for each part, in order.
 
     Raises:
         torch.OutOfMemoryError: one pair alone does not fit.
     """
     try:
-        function(*tensors)
-        return
+        return [function(*tensors)]
     except torch.OutOfMemoryError:
         if len(tensors[0]) == 1:
             raise
     torch.cuda.empty_cache()
     half = len(tensors[0]) // 2
-    in_halves(function, *(x[:half] for x in tensors))
-    in_halves(function, *(x[half:] for x in tensors))
+    parts = [x[:half] for x in tensors], [x[half:] for x in tensors]
+    return [result for part in parts for result in in_halves(function, *part)]

@@ -49,6 +49,8 @@ def draw_curves(rows: Sequence[Mapping[str, float]], path: Path, note: str = "")
         axes.set_ylim(0, 100 if scale == 100 else None)
         axes.grid(alpha=0.25)
         axes.xaxis.get_major_locator().set_params(integer=True)
+    if len(rows) == 1:
+        figure.axes[0].set_xticks(epochs)  # of all panels; else there would be fractions of an epoch
     best = max(rows, key=lambda row: row["val_f1"])
     f1 = next(axes for axes in figure.axes if axes.get_title() == PANELS["f1"])
     f1.axvline(best["epoch"], color=SERIES["val"], alpha=0.35, linestyle="--")

@@ -1,6 +1,7 @@
 """Settings as frozen dataclasses, and their command-line flags made from the fields, so that a name exists once."""
 
 import argparse
+import math
 import sys
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import Field, field, fields
@@ -100,7 +101,9 @@ def _dashed(word: str) -> str:
 
 
 def at_least(config: object, **bounds: float) -> None:
-    """Raise ValueError unless settings reach these bounds."""
+    """Raise ValueError unless settings are finite numbers that reach these bounds."""
     for name, bound in bounds.items():
-        if getattr(config, name) < bound:
-            raise ValueError(f"--{name.replace('_', '-')} {getattr(config, name)}: must be at least {bound}")
+        value = getattr(config, name)
+        if not bound <= value < math.inf:  # false for nan, too
+            limit = f"at least {bound}" if value < bound else "a finite number"
+            raise ValueError(f"--{name.replace('_', '-')} {value}: must be {limit}")

@@ -99,7 +99,8 @@ class DeepSupervisionLoss(nn.Module):
         if len(parts) == 1:
             return parts[0], values
         if isinstance(self.weights, str):
-            return torch.stack(parts) @ (values[0] / values), values
+            # a loss of 0, as of a batch in which every pixel is ignored, cannot be scaled and adds nothing
+            return torch.stack(parts) @ torch.where(values == 0, 0, values[0] / values), values
         if len(parts) != len(self.weights):
             raise ValueError(f"{len(parts)} outputs need {len(parts)} loss weights, got {tuple(self.weights)}")
         # plain numbers: a tensor of weights made here would wait for the device

@@ -26,18 +26,13 @@ Row = dict[str, Any]  # a line of log.csv
 RESUMABLE = {"config", "data", "optimizer", "scaler", "history", "ema", "unfinished"}
 
 
-def folder_of(config: TrainConfig) -> Path:
-    """The folder a config's run goes into."""
-    return config.output or Path("checkpoints") / f"{config.data_root.resolve().name}-{config.recipe}"
-
-
 def run_folder(config: TrainConfig) -> Path:
     """The folder of this run; an existing run in it is never touched unasked.
 
     Raises:
         ValueError: it holds a run, and neither --resume nor --overwrite is given.
     """
-    folder = folder_of(config)
+    folder = config.folder
     exists = (folder / "last.pt").is_file()
     if config.resume and not exists:
         log.warning("%s: no last.pt yet, so this starts with the first epoch", folder)
@@ -61,7 +56,10 @@ def load_resumable(folder: Path, config: TrainConfig) -> Checkpoint | None:
     if not last.keys() >= RESUMABLE:
         raise ValueError(f"{path}: not the last.pt of a run (best.pt cannot be resumed); start again with --overwrite")
     if changes := changed_settings(last["config"], plain_config(config)):
-        raise ValueError(f"{path}: made with other settings ({changes}); give the same ones, or another --output")
+        raise ValueError(
+            f"{path}: made with other settings ({changes}); give the same ones, or --resume --output {folder} alone, "
+            f"which takes those of the run; another --output starts a new run"
+        )
     return last
 
 
@@ -81,6 +79,8 @@ class Run:
         about: what all its checkpoints say besides weights: model, options, statistics, reading, data, selected_on.
         learner: what is trained.
         history: one row an epoch, the columns of log.csv.
+        texts: files of the folder that are known before the first step, by name.
+        begun: whether the folder holds this run.
     """
 
     folder: Path
@@ -88,6 +88,8 @@ class Run:
     about: Checkpoint
     learner: Learner
     history: list[Row] = field(default_factory=list)
+    texts: Mapping[str, str] = field(default_factory=dict)
+    begun: bool = False
 
     @property
     def command(self) -> str:
@@ -96,23 +98,34 @@ class Run:
         return f"python train_aux.py --config {settings} --output {folder} --resume"
 
     def start(self, last: Checkpoint | None) -> Epoch | None:
-        """Make the folder, or put everything back to where last.pt left it.
-
-        A run to be overwritten loses nothing before its first epoch.
+        """Put everything back to where last.pt left it; a new run writes nothing before its first step is done.
 
         Returns:
             the epoch that the run was stopped in, if it was.
         """
-        unfinished = self._restore(last) if last else None
-        if distributed.rank() == 0:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            clear_partial(self.folder)
-            (self.folder / "metrics.json").unlink(missing_ok=True)
-            origin = {"data": self.about["data"], "commit": git_commit(), **library_versions()}
-            write_text(self.folder / "config.toml", config_as_toml(self.config, **origin))
-            if self.history:
-                write_run_log(self.folder, self.history)
+        if last is None:
+            return None
+        unfinished = self._restore(last)
+        self.begin()
+        if self.history and distributed.rank() == 0:
+            write_run_log(self.folder, self.history)
         return unfinished
+
+    def begin(self) -> None:
+        """Make the folder this run's, with its settings; once it is, do nothing."""
+        if self.begun:
+            return
+        distributed.by_first(self._write_settings)
+        self.begun = True
+
+    def _write_settings(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        clear_partial(self.folder)
+        (self.folder / "metrics.json").unlink(missing_ok=True)
+        origin = {"data": self.about["data"], "commit": git_commit(), **library_versions()}
+        texts = {"config.toml": config_as_toml(self.config, **origin), **self.texts}
+        for name, text in texts.items():
+            write_text(self.folder / name, text)
 
     def _restore(self, last: Checkpoint) -> Epoch | None:
         learner = self.learner
@@ -132,13 +145,20 @@ class Run:
         return unfinished
 
     def save_last(self, unfinished: Epoch | None = None) -> None:
-        """Write last.pt: after an epoch, or in the middle of one; every process must call it."""
+        """Write last.pt: after an epoch, or in the middle of one; every process must call it.
+
+        Nothing is written before the first step, or once the loss is not finite: last.pt stays as it was.
+        """
         learner, middle = self.learner, None
+        if not self.begun:
+            return
         if unfinished:
             sums = {name: getattr(unfinished, name).clone() for name in ("counts", "losses")}
             pairs = torch.tensor(unfinished.pairs, device=learner.device)
             middle = {**vars(unfinished), "pairs": int(distributed.summed(pairs))}
             middle |= {name: distributed.summed(value).cpu() for name, value in sums.items()}
+            if not middle["losses"].isfinite().all():
+                return
         states = {
             "optimizer": learner.optimizer.state_dict(),
             "scaler": learner.scaler.state_dict(),
@@ -165,8 +185,17 @@ class Run:
     def _write_logs(self) -> None:
         try:
             write_run_log(self.folder, self.history)
+            if len(self.history) == 1:
+                self._log_size()
         except OSError as error:  # a log that is open elsewhere must not end the run
             log.warning("the logs of epoch %d could not be written: %s", len(self.history), error)
+
+    def _log_size(self) -> None:
+        """Log how much the folder takes; best.pt and its second name, where that is a hard link, count once."""
+        found = {path: path.stat() for path in self.folder.rglob("*") if path.is_file()}
+        total = sum({stat.st_ino or path: stat.st_size for path, stat in found.items()}.values())
+        last, best = (found[self.folder / name].st_size for name in ("last.pt", "best.pt"))
+        log.info("run folder: %.1f MB (last.pt %.1f MB, best.pt %.1f MB)", total / 1e6, last / 1e6, best / 1e6)
 
     def _content(self, weights: Mapping[str, torch.Tensor]) -> Checkpoint:
         epoch = {"epoch": len(self.history), "scores": self.history[-1] if self.history else {}}

@@ -1,12 +1,14 @@
 """What every script needs of the machine: a device, seeds, memory, a compiler."""
 
 import copy
+import ctypes
 import logging
 import math
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import cast
 
 import numpy as np
@@ -14,6 +16,8 @@ import torch
 from torch import nn
 
 log = logging.getLogger(__name__)
+WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"  # read when CUDA's matrix library starts
+PAUSE_HARD = 2  # omp_pause_hard of OpenMP 5.0's omp.h
 
 
 def pick_device(name: str = "auto") -> torch.device:
@@ -42,26 +46,51 @@ def amp_type(device: torch.device, name: str = "auto") -> torch.dtype:
     return torch.bfloat16
 
 
-def make_deterministic() -> None:
-    """Ask torch for the same bits in every run on the same device."""
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA's matrix library starts
-    torch.use_deterministic_algorithms(True)
-    torch.backends.cudnn.deterministic = True
+@contextmanager
+def algorithms(deterministic: bool) -> Iterator[None]:
+    """Within the block, have torch compute the same bits in every run on the same device, or choose what is fastest."""
+    cudnn, workspace = torch.backends.cudnn, os.environ.get(WORKSPACE)
+    before = cudnn.benchmark, cudnn.deterministic
+    wanted = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    try:
+        cudnn.benchmark = not deterministic
+        if deterministic:
+            os.environ.setdefault(WORKSPACE, ":4096:8")
+            torch.use_deterministic_algorithms(True)
+            cudnn.deterministic = True
+        yield
+    finally:
+        cudnn.benchmark, cudnn.deterministic = before
+        if deterministic:
+            torch.use_deterministic_algorithms(wanted, warn_only=warn_only)
+            if workspace is None:
+                os.environ.pop(WORKSPACE, None)
 
 
 @contextmanager
 def tiny_is_zero(device: torch.device) -> Iterator[None]:
     """On a CPU, let float32 numbers below 1e-38 count as 0: over these it takes many times as long as over others.
 
-    HANet's training meets enough of them to be slowed down. To be entered before PyTorch starts its threads, which take
-    the setting over.
+    HANet's training meets enough of them to be slowed down.
     """
+    before = (torch.tensor(1e-39) * 0.5).item() == 0
     known = device.type == "cpu" and torch.set_flush_denormal(True)
     try:
+        if known:
+            _renew_threads()
         yield
     finally:
         if known:
-            torch.set_flush_denormal(False)
+            torch.set_flush_denormal(before)
+            _renew_threads()
+
+
+def _renew_threads() -> None:
+    """End PyTorch's idle threads, where they are libgomp's: new ones take this thread's setting of denormals over."""
+    for path in (Path(torch.__file__).parent / "lib").glob("libgomp*"):
+        with suppress(OSError, AttributeError):  # libgomp before 9 cannot
+            ctypes.CDLL(str(path)).omp_pause_resource_all(PAUSE_HARD)
 
 
 def compiled(network: nn.Module, channels: int, device: torch.device, half: torch.dtype | None) -> nn.Module:

@@ -1,12 +1,13 @@
 """One run from its first step to its result: what a step needs, what ends an epoch early, and what is scored."""
 
 import logging
+import shlex
 import signal
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import chain
+from itertools import chain, islice
 from typing import NoReturn
 
 import torch
@@ -15,7 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from utils import distributed
-from utils.checkpoint import load_checkpoint, network_from
+from utils.checkpoint import load_checkpoint, network_from, save_whole
 from utils.config import TrainConfig
 from utils.ema import EMA
 from utils.engine import Batch, DivergedError, Epoch, Evaluation, Learner, evaluate, train_one_epoch
@@ -120,8 +121,12 @@ class Trainer:
     stopping: Stopping
     progress: tqdm = field(default_factory=partial(tqdm, disable=True))
 
-    def train(self, loader: Iterable[Batch], epoch: Epoch) -> None:
+    def train(self, batches: Callable[[int], Iterable[Batch]], epoch: Epoch) -> None:
         """Train the rest of an epoch.
+
+        Args:
+            batches: gives the epoch's batches from a step on, always the same ones.
+            epoch: how far it is.
 
         Raises:
             SystemExit: a signal asked to stop; 128 + its number.
@@ -130,6 +135,8 @@ class Trainer:
         every = Every(self.run.config.save_minutes)
 
         def pause() -> bool:
+            if epoch.step:
+                self.run.begin()
             due, number = distributed.highest(int(every.due()), self.stopping.number)
             if due:
                 self.run.save_last(epoch)
@@ -138,14 +145,24 @@ class Trainer:
         with self._explaining(epoch):
             try:
                 if not pause():
-                    batches = self._together(loader, stoppable=False)
-                    train_one_epoch(self.run.learner, batches, epoch, self.progress, pause)
+                    together = self._together(batches(epoch.step), stoppable=False)
+                    train_one_epoch(self.run.learner, together, epoch, self.progress, pause)
             except DivergedError as error:
-                kept = self.run.folder / "diverged.pt"
-                torch.save(error.batch, kept)
-                raise ValueError(f"{error}; the batch is kept in {kept}") from error
+                parts = islice(batches(error.step), self.run.learner.parts)
+                raise ValueError(f"{error}; {self._keep_batch(list(parts))}") from error
         if not epoch.done:
             self._leave(epoch)
+
+    def _keep_batch(self, parts: list[Batch]) -> str:
+        """Write diverged.pt, each process its own; say where it is, or why it is not there."""
+        rank = distributed.rank()
+        kept = self.run.folder / (f"diverged-{rank}.pt" if rank else "diverged.pt")
+        try:
+            kept.parent.mkdir(parents=True, exist_ok=True)  # of several processes, only the first one's exists already
+            save_whole(kept, parts)
+        except OSError as error:
+            return f"the batch could not be kept in {kept} ({error.strerror})"
+        return f"the batch is kept in {kept}"
 
     @contextmanager
     def _explaining(self, epoch: Epoch | None = None) -> Iterator[None]:
@@ -178,6 +195,9 @@ class Trainer:
         if epoch:
             self.run.save_last(epoch)
         self.progress.close()  # or it would be drawn again below the command
+        if not self.run.begun:
+            log.info("stopped by %s before the first step was done; nothing is written", number.name)
+            raise SystemExit(128 + number)
         log.info("stopped by %s; all that was trained is kept. To go on:\n  %s", number.name, self.run.command)
         raise SystemExit(128 + number)
 
@@ -189,7 +209,8 @@ class Trainer:
         learner = self.run.learner
         pairs = int(distributed.summed(torch.tensor(epoch.pairs, device=learner.device)))
         losses = (distributed.summed(epoch.losses.clone()) / pairs).tolist()
-        train_scores = scores(distributed.summed(epoch.counts.clone()))
+        train_counts = distributed.summed(epoch.counts.clone())
+        train_scores = scores(train_counts)
         row: Row = {"epoch": epoch.number + 1, "lr": learner.optimizer.param_groups[0]["lr"], "pool": pool}
         row |= {"train_loss": losses[0], **{f"train_loss_aux{i}": x for i, x in enumerate(losses[1:], start=1)}}
         row |= {f"train_{name}": train_scores[name] for name in LOGGED}
@@ -208,7 +229,18 @@ class Trainer:
         percent = ", ".join(f"{name} {100 * row[f'val_{name}']:.2f}" for name in LOGGED)
         losses_said = f"loss {row['train_loss']:.4f}, val loss {row['val_loss']:.4f}"
         log.info("epoch %d: %s, val %s, %.1f s", row["epoch"], losses_said, percent, epoch.seconds)
+        self._warn_of_no_match(row, int(train_counts[1].sum()))
         return row
+
+    def _warn_of_no_match(self, row: Row, changed: int) -> None:
+        """Warn at the first epoch whose val F1 is 0 although training saw `changed` pixels of change."""
+        if row["val_f1"] > 0 or not changed or any(earlier["val_f1"] == 0 for earlier in self.run.history):
+            return
+        log.warning(
+            "val F1 is 0 after epoch %d, although training saw %d changed pixels. A first epoch may end so. "
+            "If it stays, check the labels (python -m tools.check_dataset --data-root %s) or raise --lr",
+            *(row["epoch"], changed, shlex.quote(str(self.run.config.data_root))),
+        )
 
     def evaluate(self, network: nn.Module, levels: bool = False) -> Evaluation:
         """Score a network on the validation split, the same one on all processes."""

@@ -218,6 +218,22 @@ def test_backbone_weights_from_a_file(tmp_path):
         network.load_backbone(str(tmp_path / "page.pth"))
     with pytest.raises(FileNotFoundError, match="no such file"):
         network.load_backbone(str(tmp_path / "none.pth"))
+    torch.save(network, tmp_path / "pickled.pth")
+    with pytest.raises(ValueError, match="not a resnet18 state dict: a pickled network, or damaged"):
+        network.load_backbone(str(tmp_path / "pickled.pth"))
+
+
+def test_a_whole_network_is_no_encoder(tmp_path):
+    """One line says so; it does not list the keys of either."""
+    network = build("amfnet full")
+    about = {"model": "amfnet", "options": {}, "statistics": {}}
+    torch.save({**about, "weights": network.state_dict()}, tmp_path / "best.pt")
+    with pytest.raises(ValueError, match=r"best\.pt: a checkpoint of this project and no encoder; pass imagenet, none"):
+        network.load_backbone(str(tmp_path / "best.pt"))
+    torch.save(network.state_dict(), tmp_path / "state.pth")
+    with pytest.raises(ValueError, match="not a resnet18 state dict: .*Missing key") as caught:
+        network.load_backbone(str(tmp_path / "state.pth"))
+    assert len(str(caught.value)) < 350 + len(str(tmp_path))
 
 
 def test_imagenet_stem_for_other_bands(tmp_path):

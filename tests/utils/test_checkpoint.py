@@ -67,6 +67,13 @@ def test_bad_files_are_named(kind, tmp_path, capsys):
     assert "ran" not in capsys.readouterr().out
 
 
+def test_weights_of_another_network_are_told_in_a_line():
+    saved = content()[1]
+    with pytest.raises(ValueError, match="weights and options of this checkpoint do not fit: .*conv1.weight") as caught:
+        network_from({**saved, "model": "amfnet", "options": {}})
+    assert len(str(caught.value)) < 300
+
+
 def test_crash_while_writing_keeps_the_old_file(tmp_path, monkeypatch):
     path = tmp_path / "last.pt"
     save_checkpoint(path, content()[1])

@@ -9,6 +9,7 @@ from utils.config import LOSS_NAMES, TrainConfig, config_as_toml, parse_train_co
 from utils.losses import LOSSES
 from utils.maps import PLACED, PNGS
 from utils.predict_config import KINDS, parse_predict_config
+from utils.run_folder import changed_settings
 
 
 def test_precedence_is_default_recipe_flag():
@@ -96,6 +97,13 @@ def test_network_options_are_plain_values():
         (["--batch-size", "0"], "--batch-size 0: must be at least 1"),
         (["--lr", "-1"], "--lr -1.0: must be at least 0"),
         (["--seed", "-1"], "--seed -1: must be at least 0"),
+        *((["--lr", word], f"--lr {word}: must be a finite number") for word in ("nan", "inf")),
+        (["--ema", "nan"], "--ema nan: must be a finite number"),
+        (["--weight-decay", "nan"], "--weight-decay nan: must be a finite number"),
+        (["--save-minutes", "inf"], "--save-minutes inf: must be a finite number"),
+        (["--drawn", "nan"], "--drawn nan: a probability"),
+        (["--aux-weights", "0.5,nan,0.3"], "--aux-weights 0.5,nan,0.3: must be finite numbers of at least 0"),
+        (["--aux-weights", "0.5,-1"], "--aux-weights 0.5,-1.0: must be finite numbers of at least 0"),
         (["--resume", "--overwrite"], "give one of them"),
         (["--pfbs-released", "--pfbs-pool-only"], "give one of them"),
     ],
@@ -106,7 +114,14 @@ def test_wrong_values(argv, message):
 
 
 @pytest.mark.parametrize(
-    "argv", [["--loss", "l2"], ["--model-options", "iam"], ["--aux-weights", "a,b"], ["--epoch", "3"]]
+    "argv",
+    [
+        ["--loss", "l2"],
+        ["--model-options", "iam"],
+        ["--aux-weights", "a,b"],
+        ["--epoch", "3"],
+        *(["--scale", word] for word in ("nan", "inf", "0")),
+    ],
 )
 def test_wrong_flags_leave_with_2(argv, capsys):
     with pytest.raises(SystemExit) as left:
@@ -116,6 +131,23 @@ def test_wrong_flags_leave_with_2(argv, capsys):
     assert argv[0] in last
     assert "_option" not in last
     assert "_weights" not in last
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_resumed_run_brings_its_own_settings(named, tmp_path, monkeypatch):
+    """Also in the folder that a run gets unasked; a flag still goes before them."""
+    monkeypatch.chdir(tmp_path)
+    words = ["--output", "run"] if named else ["--data-root", "set"]
+    recipe = "hanet" if named else "amfnet"
+    made = parse_train_config([*words, "--recipe", recipe, "--lr", "0.003", "--ema", "0.9", "--data-root", "set"])
+    assert made.folder == Path("run" if named else "checkpoints/set-amfnet")
+    made.folder.mkdir(parents=True)
+    (made.folder / "config.toml").write_text(config_as_toml(made))
+    assert not changed_settings(plain_config(made), plain_config(parse_train_config([*words, "--resume"])))
+    other = parse_train_config([*words, "--resume", "--lr", "0.1", "--num-workers", "7"])
+    assert (other.recipe, other.ema, other.lr, other.num_workers) == (recipe, 0.9, 0.1, 7)
+    for flags in (["--resume", "--recipe", "amfnet-gz"], ["--resume", "--model", "hanet"], ["--overwrite"], []):
+        assert parse_train_config([*words, *flags]).ema == 0
 
 
 def test_a_network_brings_its_own_recipe():

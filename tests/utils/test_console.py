@@ -2,6 +2,7 @@
 
 import errno
 import sys
+import warnings
 
 import pytest
 import torch
@@ -60,6 +61,14 @@ def test_traceback_on_demand(monkeypatch):
     monkeypatch.setenv("CHANGE_DETECTION_TRACEBACK", "1")
     with pytest.raises(ValueError, match="broken"), errors_in_one_line():
         raise ValueError("broken")
+
+
+def test_filters_of_warnings_end_with_the_script():
+    before = list(warnings.filters)
+    with pytest.raises(SystemExit), errors_in_one_line():
+        warnings.simplefilter("ignore", ResourceWarning)
+        raise ValueError("broken")
+    assert warnings.filters == before
 
 
 def test_unknown_word_lists_the_known():

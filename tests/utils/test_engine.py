@@ -1,10 +1,14 @@
 """The loop: parts of a batch add up, memory that runs out is met with halves, a loss that is no number is named."""
 
+import weakref
+from functools import partial
+
 import pytest
 import torch
 from torch import nn
 from tqdm import tqdm
 
+from utils import engine
 from utils.engine import LOG_EVERY, DivergedError, Epoch, Learner, evaluate, in_halves, to_device, train_one_epoch
 from utils.input_scaling import scaling_from
 from utils.losses import LOSSES, DeepSupervisionLoss
@@ -113,12 +117,48 @@ def test_out_of_memory_is_met_with_halves():
     in_halves(greedy, torch.arange(7), torch.arange(7))
     assert [i for part in seen for i in part] == list(range(7))
     assert max(map(len, seen)) == 2
+    assert in_halves(lambda x: x.sum().item(), torch.arange(7)) == [21]
 
     def never(x):
         raise torch.OutOfMemoryError("no memory")
 
     with pytest.raises(torch.OutOfMemoryError):
         in_halves(never, torch.arange(3))
+
+
+@pytest.mark.parametrize("late", ["scaling", "changed_pixels", "count_pixels", "count_levels"])
+def test_memory_that_runs_out_late_counts_nothing_twice(late, monkeypatch):
+    """Whatever of a batch of 4 was done before, its halves give each pixel once."""
+    subject, many = learner(), list(batches(3))
+    call = lambda: evaluate(subject.network, many, subject.loss, subject.scaling, subject.device, levels=True)  # noqa: E731
+    expected = call()
+
+    def greedy(function, tensor, *others):
+        if len(tensor) > 2:
+            raise torch.OutOfMemoryError("no memory")
+        return function(tensor, *others)
+
+    owner = subject if late == "scaling" else engine
+    monkeypatch.setattr(owner, late, partial(greedy, getattr(owner, late)))
+    found = call()
+    assert found.counts.tolist() == expected.counts.tolist()
+    assert found.levels.tolist() == expected.levels.tolist()
+    assert found.loss == pytest.approx(expected.loss)
+
+
+def test_batches_are_not_kept():
+    """While a batch is read, only the one before it is still in memory."""
+    seen = []
+
+    def watched():
+        for batch in batches(2 * LOG_EVERY):
+            assert [ref() is None for ref in seen[:-1]] == [True] * len(seen[:-1])
+            seen.append(weakref.ref(batch["before"]))
+            yield batch
+            del batch
+
+    train_one_epoch(learner(), watched(), Epoch(0, 2 * LOG_EVERY), tqdm(disable=True))
+    assert len(seen) == 2 * LOG_EVERY
 
 
 def test_levels_hold_every_threshold():

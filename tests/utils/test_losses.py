@@ -99,6 +99,23 @@ def test_balanced_value_and_gradient(case):
     assert torch.allclose(outputs[1].grad, plain * parts[0] / parts[1], rtol=1e-5)
 
 
+@pytest.mark.parametrize("name", LOSSES)
+def test_balanced_is_finite_where_every_pixel_is_ignored(name, case):
+    outputs = [case[0].clone().requires_grad_(), (2 * case[0]).requires_grad_()]
+    total, parts = DeepSupervisionLoss(LOSSES[name], "balanced")(outputs, torch.full_like(case[1], 255))
+    total.backward()
+    assert total.item() == 2 * parts[0].item()
+    assert all(y.grad.abs().max() == 0 for y in outputs)
+
+
+def test_balanced_with_one_loss_of_0(case):
+    """It cannot be scaled to the main one's value, so it adds nothing; the others stay."""
+    sure = torch.stack([case[1] == 0, case[1] == 1], dim=1) * 2000.0 - 1000
+    total, parts = DeepSupervisionLoss(one_hot_bce, "balanced")([case[0], sure], case[1])
+    assert parts[1] == 0
+    assert total.item() == parts[0].item() == one_hot_bce(*case).item()
+
+
 def test_number_of_weights_is_checked(case):
     with pytest.raises(ValueError, match="2 outputs need 2 loss weights"):
         DeepSupervisionLoss(one_hot_bce, (1, 0.5, 0.4, 0.3))([case[0], case[0]], case[1])

@@ -1,9 +1,12 @@
 """Devices and seeds."""
 
+import os
+import threading
+
 import pytest
 import torch
 
-from utils.runtime import pick_device, seed_everything, tiny_is_zero
+from utils.runtime import WORKSPACE, algorithms, pick_device, seed_everything, tiny_is_zero
 
 
 def test_devices():
@@ -33,3 +36,60 @@ def test_tiny_numbers_are_zero_while_training_on_a_cpu_and_no_longer():
     assert (tiny * 0.5).item() > 0
     with tiny_is_zero(torch.device("meta")):
         assert (tiny * 0.5).item() > 0
+
+
+def zeros():
+    """The share of tiny numbers that count as 0, computed by two threads."""
+    return ((torch.full((400_000,), 1e-39) * 0.5) == 0).double().mean().item()
+
+
+def in_new_threads(function):
+    """Run in a thread whose two threads of PyTorch are started by what it computes first."""
+    found = []
+
+    def run():
+        torch.set_num_threads(2)
+        found.append(function())
+
+    threads, thread = torch.get_num_threads(), threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    torch.set_num_threads(threads)
+    (values,) = found
+    return values
+
+
+def test_threads_that_start_while_training_lose_the_setting():
+    def shares():
+        with tiny_is_zero(torch.device("cpu")):
+            within = zeros()
+        return within, zeros()
+
+    assert in_new_threads(shares) == (1, 0)
+
+
+def test_a_setting_from_before_stays():
+    def shares():
+        torch.set_flush_denormal(True)
+        with tiny_is_zero(torch.device("cpu")):
+            within = zeros()
+        return within, zeros()
+
+    assert in_new_threads(shares) == (1, 1)
+
+
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_algorithms_are_as_before_afterwards(deterministic, monkeypatch):
+    def state():
+        return cudnn.benchmark, cudnn.deterministic, torch.get_deterministic_debug_mode(), os.environ.get(WORKSPACE)
+
+    cudnn = torch.backends.cudnn
+    monkeypatch.delenv(WORKSPACE, raising=False)
+    # PyTorch's own function imports its compiler, which takes seconds
+    monkeypatch.setattr(torch, "use_deterministic_algorithms", torch._C._set_deterministic_algorithms)
+    monkeypatch.setattr(cudnn, "benchmark", deterministic)
+    before = state()
+    with pytest.raises(KeyError), algorithms(deterministic):
+        assert state() == ((False, True, 2, ":4096:8") if deterministic else (True, False, 0, None))
+        raise KeyError
+    assert state() == before

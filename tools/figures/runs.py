@@ -18,6 +18,8 @@ from utils.records import FOLDER, total_levels
 
 SCORES = {"loss": "loss (main head)", "precision": "precision (%)", "recall": "recall (%)", "f1": "F1 (%)"}
 SPLITS = {"train": "--", "val": "-"}
+SMOOTHING = 0.6
+SHORT = 20  # a run of fewer epochs is not smoothed: its bold lines would lag behind by several points of F1
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,12 @@ class CurvesConfig:
 
     REQUIRED: ClassVar = ("runs", "output")
     runs: list[tuple[str, Path]] = setting(None, "run folders", parse=named_path)
-    smoothing: float = setting(0.6, "weight of the past in the bold lines, in [0, 1); raw values stay visible")
+    smoothing: float | None = setting(
+        None,
+        "weight of the past in the bold lines, in [0, 1); raw values stay visible "
+        f"(default: {SMOOTHING}, and 0 for runs of fewer than {SHORT} epochs)",
+        parse=float,
+    )
     against: str = setting("iteration", "what to draw against", ("iteration", "epoch"))
     output: Path = setting(None, ".png, .pdf or .svg to write", parse=Path)
 
@@ -34,7 +41,7 @@ class CurvesConfig:
 def curves(config: CurvesConfig) -> None:
     """Loss, precision, recall and F1 of runs against iteration (HANet Fig. 7), raw and smoothed, train and val."""
     known_suffix(config.output)
-    if not 0 <= config.smoothing < 1:
+    if config.smoothing is not None and not 0 <= config.smoothing < 1:
         raise ValueError(f"--smoothing {config.smoothing:g}: must lie in [0, 1)")
     logs = {name: read_log(folder) for name, folder in named(config.runs)}
     places = {
@@ -45,13 +52,13 @@ def curves(config: CurvesConfig) -> None:
         for axes, (score, title) in zip(figure.subplots(2, 2, sharex=True).flat, SCORES.items(), strict=True):
             scale = 1 if score == "loss" else 100
             for number, (name, log) in enumerate(logs.items()):
-                colour = COLOURS[number % len(COLOURS)]
+                colour, short = COLOURS[number % len(COLOURS)], len(log["epoch"]) < SHORT
+                weight = (0 if short else SMOOTHING) if config.smoothing is None else config.smoothing
+                how: dict[str, Any] = {"color": colour, "marker": "o" if short else None, "markersize": 2.5}
                 for split, style in SPLITS.items():
                     values, label = scale * log[f"{split}_{score}"], f"{name}, {split}"
                     (raw,) = axes.plot(places[name], values, style, color=colour, alpha=0.25, linewidth=0.7)
-                    (line,) = axes.plot(
-                        places[name], smooth(values, config.smoothing), style, color=colour, label=label
-                    )
+                    (line,) = axes.plot(places[name], smooth(values, weight), style, label=label, **how)
                     raw.set_gid(f"{label} {score} raw")
                     line.set_gid(f"{label} {score}")
             axes.set(title=title, ylim=(0, None if score == "loss" else 100))

@@ -14,12 +14,17 @@ from utils.metrics import LEVELS
 F1 = [0.1, 0.5, 0.3, 0.6]
 
 
+def made_scores(count):
+    return [F1[epoch % len(F1)] for epoch in range(count)]
+
+
 def made_run(folder, pairs=(64, 64, 32, 64)):
-    """A run of four epochs with a batch size of 8, and a precision-recall curve of three thresholds."""
+    """A run of so many epochs with a batch size of 8, and a precision-recall curve of three thresholds."""
     folder.mkdir(parents=True)
     scores = ["loss", "precision", "recall", "f1"]
     names = ["epoch", *(f"{split}_{score}" for split in ("train", "val") for score in scores)]
-    rows = [[epoch, *([f1] * 8), 2.0, count / 2] for epoch, (f1, count) in enumerate(zip(F1, pairs, strict=True), 1)]
+    epochs = enumerate(zip(made_scores(len(pairs)), pairs, strict=True), 1)
+    rows = [[epoch, *([f1] * 8), 2.0, count / 2] for epoch, (f1, count) in epochs]
     lines = [",".join([*names, "seconds", "pairs_per_second"]), *(",".join(map(str, row)) for row in rows)]
     (folder / "log.csv").write_text("\n".join(lines) + "\n")
     (folder / "config.toml").write_text("batch_size = 8\n")
@@ -50,6 +55,20 @@ def test_iterations_and_epochs(tmp_path):
     assert iterations(run, read_log(run)).tolist() == [8, 16, 20, 28]
     main(["curves", "--runs", str(run), "--against", "epoch", "--output", str(tmp_path / "out.svg")])
     assert affine(line_points((tmp_path / "out.svg").read_text(), "run, val loss")[:, 0], [1, 2, 3, 4])
+
+
+@pytest.mark.parametrize(("count", "weight"), [(1, 0), (19, 0), (20, 0.6)])
+def test_short_runs_are_not_smoothed_unasked(count, weight, tmp_path):
+    """With dots, so that a single epoch is seen as well."""
+    run, values = made_run(tmp_path / "run", [64] * count), made_scores(count)
+    main(["curves", "--runs", f"one={run}", "--output", str(tmp_path / "out.svg")])
+    svg = (tmp_path / "out.svg").read_text()
+    raw, bold = line_points(svg, "one, val f1 raw"), line_points(svg, "one, val f1")
+    assert len(raw) == len(bold) == count
+    drawn = svg.partition('id="one, val f1">')[2].partition("</g>")[0]
+    assert drawn.count("<use ") == (count if count < 20 else 0)
+    if count > 1:
+        assert affine(np.concatenate([raw[:, 1], bold[:, 1]]), [*values, *smooth(np.array(values), weight)])
 
 
 def test_smoothing_starts_with_the_values_themselves():
