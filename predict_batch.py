@@ -2,9 +2,10 @@
 """Draws change maps of image pairs with a trained network, and scores them, or masks from elsewhere, against labels."""
 
 if __name__ == "__main__":  # --help and wrong flags are answered before PyTorch is imported, which takes seconds
-    from utils.console import errors_in_one_line
+    from utils.console import errors_in_one_line, interrupts_in_one_line
     from utils.predict_config import parse_predict_config
 
+    interrupts_in_one_line()
     with errors_in_one_line():
         parse_predict_config(None)
 

@@ -3,8 +3,9 @@
 
 if __name__ == "__main__":  # --help and wrong flags are answered before PyTorch is imported, which takes seconds
     from utils.config import parse_train_config
-    from utils.console import errors_in_one_line
+    from utils.console import errors_in_one_line, interrupts_in_one_line
 
+    interrupts_in_one_line()
     with errors_in_one_line():
         parse_train_config(None)
 
@@ -18,6 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -47,7 +49,7 @@ from utils.engine import Epoch
 from utils.run_folder import Run, load_resumable, run_folder
 from utils.run_log import score_table, write_text
 from utils.runtime import algorithms, pick_device, seed_everything, tiny_is_zero
-from utils.survival import Stopping
+from utils.survival import Stopping, ignore_interrupt, starting_workers
 from utils.training import LOGGED, Trainer, build_learner, zero_heads
 
 log = logging.getLogger("train")
@@ -207,7 +209,10 @@ def caches_of(config: TrainConfig, splits: Mapping[str, Sequence[Pair]], reading
     if config.cache is None:
         return {}
     refuse_inside(config.cache, [pair for pairs in splits.values() for pair in pairs], "--cache")
-    return {split: open_cache(config.cache / f"{split}.tiles", pairs, reading) for split, pairs in splits.items()}
+    files = {split: config.cache / f"{split}.tiles" for split in splits}
+    return distributed.first_on_each_node(
+        lambda: {split: open_cache(files[split], pairs, reading) for split, pairs in splits.items()}
+    )
 
 
 def reading_of(config: TrainConfig, pairs: Sequence[Pair], last: Checkpoint | None) -> Reading:
@@ -278,6 +283,14 @@ def validation_loader(data: Data, config: TrainConfig, device: torch.device) -> 
     return loader_of(ChangePairs(data.val, reading=data.reading, cached=cache), batches, config, device)
 
 
+class Loader(DataLoader):
+    """A loader whose workers leave Ctrl-C to this process, and whose dead workers are noticed between steps."""
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        with starting_workers():
+            return super().__iter__()
+
+
 def loader_of(
     pairs: ChangePairs, batches: Iterable[Sequence[object]], config: TrainConfig, device: torch.device
 ) -> DataLoader:
@@ -285,7 +298,10 @@ def loader_of(
     workers = {"num_workers": config.num_workers, "persistent_workers": config.num_workers > 0}
     # with a generator of its own, starting a loader draws nothing from the one that dropout uses
     pin = device.type == "cuda"
-    return DataLoader(pairs, None, sampler=batches, pin_memory=pin, generator=torch.Generator(), **workers)
+    return Loader(
+        pairs, None, sampler=batches, pin_memory=pin, generator=torch.Generator(), worker_init_fn=ignore_interrupt,
+        **workers,
+    )  # fmt: skip
 
 
 def about_run(config: TrainConfig, data: Data) -> Checkpoint:

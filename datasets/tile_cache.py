@@ -9,10 +9,10 @@ import json
 import logging
 import os
 import shutil
-import sys
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+import time
+from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,9 +25,11 @@ from datasets.open_pair import read_pair
 from datasets.pairs import Pair
 from datasets.reading import Reading
 from datasets.threads import threaded
+from utils.files import naming
 
 log = logging.getLogger(__name__)
 HEADER, FORMAT = 4096, 2
+STALE = 3600  # seconds; a fill that goes on writes many times in an hour
 
 
 class TileCache:
@@ -141,47 +143,13 @@ def _check_space(path: Path, needed: int) -> None:
         )
 
 
-def _partial(path: Path) -> tuple[int, str]:
-    """A new file beside `path`, open and locked, when what killed fills left there is gone.
-
-    A lock ends with its process, however that ends; so a file without one is of no fill that still goes on.
-    """
-    for left in path.parent.glob(f".{path.stem}.*.partial"):
-        with suppress(OSError), _lock_of(left):  # gone, or in use
-            left.unlink()
-    while True:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=".partial")
-        with suppress(OSError):  # not every network disk has locks; then nothing there can be taken for left
-            _lock(handle, wait=True)
-        if Path(name).exists():  # else another process took it for left before it was locked
-            return handle, name
-        os.close(handle)
-
-
-@contextmanager
-def _lock_of(path: Path) -> Iterator[None]:
-    """Hold a file's lock; an OSError says that another process does. Windows just removes no file that is open."""
-    if sys.platform == "win32":
-        yield
-        return
-    with path.open("r+b") as file:
-        _lock(file.fileno(), wait=False)
-        yield
-
-
-def _lock(handle: int, wait: bool) -> None:
-    if sys.platform != "win32":
-        import fcntl
-
-        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-
-
 def _fill(path: Path, pairs: Sequence[Pair], reading: Reading, header: dict[str, Any]) -> None:
-    """Decode all pairs into a file beside `path`, which takes its name when it is whole and on the disk."""
-    handle, name = _partial(path)
+    """Decode all pairs into a file of this process's own beside `path`; it takes that name when it is whole."""
+    _remove_stale(path)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=".partial")
     bar = tqdm(total=len(pairs), desc=f"decoding into {path.name}", unit="pair", dynamic_ncols=True)
     try:
-        with os.fdopen(handle, "wb") as file, bar as progress:
+        with naming(path), os.fdopen(handle, "wb") as file, bar as progress:
             file.write(json.dumps(header).encode().ljust(HEADER))
             for arrays in threaded(partial(read_pair, reading=reading), pairs):
                 file.writelines(np.ascontiguousarray(array).data for array in arrays)
@@ -192,3 +160,11 @@ def _fill(path: Path, pairs: Sequence[Pair], reading: Reading, header: dict[str,
         Path(name).replace(path)
     finally:
         Path(name).unlink(missing_ok=True)
+
+
+def _remove_stale(path: Path) -> None:
+    """Remove what killed fills of `path` left: files that nobody has written to for STALE seconds."""
+    for left in path.parent.glob(f".{path.stem}.*.partial"):
+        with suppress(OSError):  # another process removes it
+            if time.time() - left.stat().st_mtime > STALE:
+                left.unlink()

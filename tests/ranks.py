@@ -2,10 +2,14 @@
 
 import json
 import sys
+import time
+from datetime import timedelta
+from pathlib import Path
 
 import torch
 
 import train_aux
+from datasets import tile_cache
 from utils import distributed
 from utils.config import parse_train_config
 from utils.engine import Epoch
@@ -29,9 +33,30 @@ def gradients(config, learner):
     return torch.cat([gradient.flatten() for gradient in found])
 
 
+def late():
+    """One rank is slow to set up, and the first one to save: longer than ranks wait for each other in a step."""
+    distributed.TIMEOUT = timedelta(seconds=3)
+    distributed.join(torch.device("cpu"))
+    if distributed.rank():
+        time.sleep(5)
+    distributed.wait_for_all()
+    distributed.by_first(lambda: time.sleep(5))
+    done = distributed.first_on_each_node(lambda: distributed.rank())
+    said = {"sum": distributed.summed(torch.tensor(1)).item(), "highest": distributed.highest(done, -done)}
+    try:
+        distributed.by_first(lambda: Path("no such folder", "file").write_text(""))
+    except (FileNotFoundError, ValueError) as error:
+        said["errors"] = distributed.highest(isinstance(error, FileNotFoundError), distributed.FAILED in str(error))
+    if distributed.rank() == 0:
+        sys.stdout.write(json.dumps(said) + "\n")
+    distributed.leave()
+
+
 def main(argv):
     """Evaluate the val split and make one step with a seeded network; the first rank prints counts and gradient."""
     config = parse_train_config(argv)
+    fills, fill = [], tile_cache._fill
+    tile_cache._fill = lambda path, *rest: fills.append(path) or fill(path, *rest)
     device = distributed.join(torch.device("cpu"))
     torch.manual_seed(0)
     network = train_aux.build_model(config.model, **config.network_options)
@@ -47,11 +72,17 @@ def main(argv):
     epoch = Epoch(0, 1)
     assert not epoch.done
     gradient = gradients(config, learner)
+    filled = distributed.summed(torch.tensor(len(fills))).item()
     if distributed.rank() == 0:
-        said = {"counts": result.counts.tolist(), "levels": result.levels.sum().item(), "loss": result.loss}
+        said = {
+            "fills": filled,
+            "counts": result.counts.tolist(),
+            "levels": result.levels.sum().item(),
+            "loss": result.loss,
+        }
         sys.stdout.write(json.dumps({**said, "gradient": gradient.tolist()}) + "\n")
     distributed.leave()
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    late() if sys.argv[1:] == ["late"] else main(sys.argv[1:])

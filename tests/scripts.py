@@ -2,6 +2,7 @@
 
 import os
 import signal
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -56,6 +57,18 @@ def fails(call, capsys, *words):
     for word in words:
         assert word in line, (word, line)
     return line
+
+
+@contextmanager
+def files_end_at(size):
+    """No file can grow beyond so many bytes: writing fails as on a full disk, with another number."""
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def stop_after(patch, steps, number=signal.SIGTERM):

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import predict_batch
-from tests.scripts import contents, fails, predict
+from tests.scripts import contents, fails, files_end_at, pixels, predict
 from tests.utils.test_report import read_report
 from utils.predictor import ChangePredictor
 
@@ -35,6 +36,25 @@ def test_a_run_that_goes_on_gives_the_same_bytes(checkpoint, drawn_set, tmp_path
     predict(*flags, "--output", again, "--skip-existing")
     assert contents(again) == contents(whole)
     assert (again / "mask" / "scene_0000.png").stat().st_mtime_ns == kept
+
+
+def test_a_full_disk_leaves_nothing_half_written(checkpoint, data, tmp_path, capsys):
+    """The first map that has no room is named; once there is room, the same command does what is missing."""
+    scene = np.random.default_rng(0).integers(0, 256, (400, 400, 3), np.uint8)
+    for folder in ("A", "B", "label"):
+        Image.fromarray(scene if folder != "label" else scene[..., 0] // 128 * 255).save(
+            data / "test" / folder / "scene_0002.png"
+        )
+    flags = ("--checkpoint", checkpoint, "--data-root", data, "--save", "overlay,probability16")
+    with files_end_at(150_000):
+        call = lambda: predict(*flags, "--output", tmp_path / "out")  # noqa: E731
+        line = fails(call, capsys, "too large")
+    assert any(f"{tmp_path / 'out' / kind / 'scene_0002.png'}: " in line for kind in ("overlay", "probability16"))
+    assert not list((tmp_path / "out").rglob(".*"))
+    assert not list((tmp_path / "out").rglob("*/scene_0002.*"))
+    predict(*flags, "--output", tmp_path / "out", "--skip-existing")
+    for kind in ("overlay", "probability16"):
+        assert pixels(tmp_path / "out" / kind / "scene_0002.png").shape[:2] == (400, 400)
 
 
 def test_going_on_with_other_settings_is_refused(checkpoint, drawn_set, tmp_path, capsys):

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 ROOT = Path(__file__).parents[1]
 HANET = [
@@ -52,12 +53,57 @@ def found(count, *words):
 def test_two_processes_count_and_step_as_one(drawn_set, tmp_path):
     """4 validation pairs in one batch: one process has all of them and the other none, and none is seen twice."""
     words = ["--data-root", drawn_set, "--output", tmp_path, "--batch-size", 4, "--loss", "bce", *HANET]
-    one, two = (found(count, *words) for count in (1, 2))
+    one, two = (found(count, *words, "--cache", tmp_path / f"cache-{count}") for count in (1, 2))
+    assert two["fills"] == one["fills"] == 2  # train and val, by one process
     assert two["counts"] == one["counts"]
     assert two["levels"] == one["levels"] == 4 * 64 * 64
     assert two["loss"] == pytest.approx(one["loss"], rel=1e-6)
     one_gradient, two_gradient = (np.array(x["gradient"]) for x in (one, two))
     assert np.abs(two_gradient - one_gradient).max() <= 1e-5 * np.abs(one_gradient).max()
+
+
+def test_ranks_wait_for_a_late_one_and_fail_with_the_first():
+    assert found(2, "late") == {"sum": 2, "highest": [1, 0], "errors": [1, 1]}
+
+
+def workers_of(process):
+    """Process ids of the ranks, in their order, that torchrun started."""
+    children = subprocess.run(["ps", "-o", "pid,args", "--ppid", str(process.pid)], capture_output=True, text=True)
+    return [int(pid) for pid in re.findall(r"^\s*(\d+) .*train_aux\.py", children.stdout, re.MULTILINE)]
+
+
+def wait_for_epoch(process, number):
+    """Read on until an epoch is done."""
+    for line in process.stderr:
+        if f"epoch {number}: loss" in line:
+            return
+    pytest.fail("no such epoch")
+
+
+def test_a_signal_to_one_process_stops_all_and_loses_no_step(drawn_set, tmp_path):
+    """Epochs of 3 steps: the ranks agree after every step, so last.pt is seldom that of an epoch's end."""
+    words = ["train_aux.py", "--data-root", drawn_set, "--output", tmp_path / "run", "--batch-size", 4, *HANET]
+    process = torchrun(2, *words, "--epochs", 500)
+    wait_for_epoch(process, 1)
+    os.kill(workers_of(process)[1], signal.SIGTERM)
+    started = time.monotonic()
+    _, err = process.communicate(timeout=110)
+    assert time.monotonic() - started < 30
+    assert "stopped by SIGTERM; all that was trained is kept" in err
+    assert "AssertionError" not in err
+    last = torch.load(tmp_path / "run" / "last.pt", weights_only=True)
+    assert last["unfinished"] is not None
+
+
+def test_an_image_that_vanishes_from_one_process_ends_all_and_loses_no_step(data, tmp_path):
+    words = ["train_aux.py", "--data-root", data, "--output", tmp_path / "run", "--batch-size", 4, *HANET]
+    process = torchrun(2, *words, "--epochs", 500)
+    wait_for_epoch(process, 1)
+    (data / "train" / "A" / "scene_0003.png").unlink()
+    _, err = process.communicate(timeout=110)
+    assert "scene_0003.png" in err
+    assert "error: another process of this run failed; its message says why" in err
+    assert torch.load(tmp_path / "run" / "last.pt", weights_only=True)["unfinished"] is not None
 
 
 def test_a_run_of_two_processes_ends_as_a_whole(drawn_set, tmp_path):
@@ -74,9 +120,7 @@ def test_a_run_of_two_processes_ends_as_a_whole(drawn_set, tmp_path):
     last = tmp_path / "long" / "last.pt"
     while not last.exists() and process.poll() is None:
         time.sleep(0.1)
-    children = subprocess.run(["ps", "-o", "pid,args", "--ppid", str(process.pid)], capture_output=True, text=True)
-    workers = [int(pid) for pid in re.findall(r"^\s*(\d+) .*train_aux\.py", children.stdout, re.MULTILINE)]
-    os.kill(workers[1], signal.SIGKILL)
+    os.kill(workers_of(process)[1], signal.SIGKILL)
     started = time.monotonic()
     _, err = process.communicate(timeout=110)
     assert time.monotonic() - started < 60

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import multiprocessing
 import os
 import re
 import shlex
@@ -16,6 +17,7 @@ import pytest
 import torch
 
 import train_aux
+from datasets.change_pairs import ChangePairs
 from tests.scripts import HANET, SMALL, fails, predict, stop_after, train
 from utils import checkpoint
 from utils.config import RECIPES, parse_train_config
@@ -267,6 +269,102 @@ def test_a_file_that_vanishes_loses_no_step(drawn_set, tmp_path, monkeypatch, ca
     (tmp_path / "away.png").rename(victim)
     train(data, tmp_path / "run", "--resume", epochs=3)
     assert len(made) == 9
+
+
+def test_a_loss_that_is_no_number_is_told_though_the_disk_is_full(drawn_set, tmp_path, monkeypatch, capsys):
+    step = Learner.step
+
+    def poisoned(self, parts):
+        next(self.network.parameters()).data.fill_(float("nan"))
+        return step(self, parts)
+
+    def full(content, path):
+        raise RuntimeError("[enforce fail at inline_container.cc:664] . unexpected pos 64 vs 0")
+
+    monkeypatch.setattr(Learner, "step", poisoned)
+    monkeypatch.setattr(checkpoint.torch, "save", full)
+    words = ("no finite number from step 1", f"could not be kept in {tmp_path / 'run' / 'diverged.pt'}")
+    fails(lambda: train(drawn_set, tmp_path / "run"), capsys, *words)
+
+
+def fails_to_load(patch, number, error, before=lambda: None):
+    """Reading the training batch of this number, and any later one, raises an error."""
+    get, read = ChangePairs.__getitem__, []
+
+    def counted(self, key):
+        if isinstance(key, list) and isinstance(key[0], tuple):  # a batch to train on
+            read.append(1)
+            if len(read) >= number:
+                before()
+                raise error
+        return get(self, key)
+
+    patch.setattr(ChangePairs, "__getitem__", counted)
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (RuntimeError("DataLoader worker (pid(s) 7) exited unexpectedly"), "a process that loads images ended"),
+        (RuntimeError("unable to allocate shared memory(shm) for file </torch_1_2>"), "--num-workers 0"),
+    ],
+)
+def test_lost_loader_processes_lose_no_step(error, words, drawn_set, tmp_path, monkeypatch, capsys):
+    """One line, and last.pt in the middle of the second epoch, after its first step."""
+    with monkeypatch.context() as patch:
+        fails_to_load(patch, 5, error)
+        fails(lambda: train(drawn_set, tmp_path / "run"), capsys, words, "what was trained is kept, --resume goes on")
+    last = torch.load(tmp_path / "run" / "last.pt", weights_only=True)
+    assert (last["epoch"], last["unfinished"]["step"]) == (1, 1)
+
+
+def test_a_loader_that_ends_with_a_signal_is_a_stop(drawn_set, tmp_path, monkeypatch, capsys):
+    """As when a scheduler signals all processes of a job: the workers die of it."""
+    with monkeypatch.context() as patch, pytest.raises(SystemExit) as left:
+        error = RuntimeError("DataLoader worker (pid(s) 7) exited unexpectedly")
+        fails_to_load(patch, 2, error, lambda: os.kill(os.getpid(), signal.SIGTERM))
+        train(drawn_set, tmp_path / "run")
+    assert left.value.code == 128 + signal.SIGTERM
+    assert "stopped by SIGTERM; all that was trained is kept" in capsys.readouterr().err
+    assert torch.load(tmp_path / "run" / "last.pt", weights_only=True)["unfinished"]["step"] == 1
+
+
+def test_an_error_of_ours_in_a_loader_keeps_its_traceback_and_the_steps(drawn_set, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="bug"):
+        fails_to_load(patch, 3, RuntimeError("bug"))
+        train(drawn_set, tmp_path / "run")
+    assert torch.load(tmp_path / "run" / "last.pt", weights_only=True)["unfinished"]["step"] == 2
+
+
+def test_a_validation_image_that_vanishes_loses_no_epoch(data, tmp_path, monkeypatch, capsys):
+    victim, step = data / "val" / "B" / "scene_0002.png", Learner.step
+
+    def vanish(self, parts):
+        victim.rename(tmp_path / "away.png")
+        monkeypatch.setattr(Learner, "step", step)
+        return step(self, parts)
+
+    monkeypatch.setattr(Learner, "step", vanish)
+    fails(lambda: train(data, tmp_path / "run"), capsys, "scene_0002.png")
+    assert torch.load(tmp_path / "run" / "last.pt", weights_only=True)["unfinished"]["step"] == 3
+
+
+def test_a_killed_worker_loses_no_step(drawn_set, tmp_path, monkeypatch, capsys):
+    step, made = Learner.step, []
+
+    def kill(self, parts):
+        made.append(1)
+        if len(made) == 2:
+            for worker in multiprocessing.active_children():
+                worker.kill()
+        return step(self, parts)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Learner, "step", kill)
+        call = lambda: train(drawn_set, tmp_path / "run", "--num-workers", 1, epochs=9)  # noqa: E731
+        fails(call, capsys, "a process that loads images ended", "what was trained is kept, --resume goes on")
+    last = torch.load(tmp_path / "run" / "last.pt", weights_only=True)
+    assert last["epoch"] * 3 + last["unfinished"]["step"] == len(made) >= 2
 
 
 def test_a_full_disk_leaves_the_last_whole_file(drawn_set, tmp_path, monkeypatch, capsys):

@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run the script; an expected error is one line on stderr and exit code 2."""
     args = parse(argv)
     show_log()
-    with errors_in_one_line():
+    with errors_in_one_line("interrupted; the same command goes on"):
         prepare(args)
 
 

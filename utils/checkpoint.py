@@ -25,11 +25,20 @@ _IMPORT = "weights of the networks' authors become one by: python -m tools.impor
 def save_checkpoint(path: Path, content: Checkpoint) -> None:
     """Write a checkpoint, stamped with versions; a crash midway leaves the old file."""
     versions = {"python": platform.python_version(), "torch": str(torch.__version__)}
+    save_whole(path, {**content, "versions": versions})
+
+
+def save_whole(path: Path, content: object) -> None:
+    """Write what torch.save can, whole or not at all.
+
+    Raises:
+        OSError: it cannot be written; the error names the file.
+    """
     with written_whole(path) as partial:
         try:
-            torch.save({**content, "versions": versions}, partial)
+            torch.save(content, partial)
         except RuntimeError as error:  # how torch says that the disk is full
-            raise OSError(errno.ENOSPC, "could not be written: is the disk full?", str(path)) from error
+            raise OSError(errno.ENOSPC, "could not be written; the disk may be full", str(path)) from error
 
 
 def load_checkpoint(path: Path) -> Checkpoint:

@@ -1,5 +1,6 @@
 """What every script says and hears before any work: its log, errors in one line, words looked up; without PyTorch."""
 
+import errno
 import logging
 import os
 import sys
@@ -7,8 +8,10 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from difflib import get_close_matches
+from types import TracebackType
 from typing import TypeVar
 
+FULL = (errno.ENOSPC, errno.EDQUOT)  # a disk, or what of it a user may take
 Choice = TypeVar("Choice")
 
 
@@ -47,24 +50,43 @@ def errors_in_one_line(on_interrupt: str = "interrupted") -> Iterator[None]:
             # rasterio's, which says it of most public data sets; its reader may have been told so before this block
             warnings.filterwarnings("ignore", "Dataset has no geotransform")
             yield
-    except (ValueError, OSError) as error:
-        if os.environ.get("CHANGE_DETECTION_TRACEBACK"):
+    except Exception as error:
+        message = _message(error)
+        if not message or os.environ.get("CHANGE_DETECTION_TRACEBACK"):
             raise
-        sys.stderr.write(f"error: {_last_line(error)}\n")
-        raise SystemExit(2) from None
-    except RuntimeError as error:
-        if type(error).__name__ != "OutOfMemoryError":  # PyTorch's, which need not be imported to name it
-            raise
-        sys.stderr.write("error: out of GPU memory; use a smaller --batch-size (in training also --amp)\n")
+        sys.stderr.write(f"error: {message}\n")
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         sys.stderr.write(f"\n{on_interrupt}\n")
         raise SystemExit(130) from None
 
 
-def _last_line(error: BaseException) -> str:
-    """The message; of an error from a loader's worker, which carries a traceback as text, the message in it."""
+def interrupts_in_one_line() -> None:
+    """Make Ctrl-C one line outside of `errors_in_one_line` too, such as while a script imports PyTorch."""
+    usual = sys.excepthook
+
+    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if issubclass(kind, KeyboardInterrupt):
+            sys.stderr.write("\ninterrupted\n")
+        else:
+            usual(kind, error, trace)
+
+    sys.excepthook = hook
+
+
+def _message(error: Exception) -> str:
+    """What an expected error says, in one line; empty for any other error."""
+    if type(error).__name__ == "OutOfMemoryError":  # PyTorch's, which need not be imported to name it
+        return "out of GPU memory; use a smaller --batch-size (in training also --amp)"
+    if isinstance(error, MemoryError) or "can't allocate memory" in str(error):  # the words are PyTorch's
+        return "out of memory; use a smaller --batch-size, or fewer --num-workers"
     if isinstance(error, OSError) and error.filename:
-        return f"{error.filename}: {error.strerror}"
+        remedy = "; free some space there, or choose another folder" if error.errno in FULL else ""
+        return f"{error.filename}: {error.strerror}{remedy}"
+    return _last_line(error) if isinstance(error, ValueError | OSError) else ""
+
+
+def _last_line(error: Exception) -> str:
+    """The message; of an error from a loader's worker, which carries a traceback as text, the message in it."""
     last = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
     return last.split("Error: ", 1)[1] if "DataLoader worker" in str(error) and "Error: " in last else last

@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,24 +36,48 @@ def refuse_too_long(path: Path) -> None:
             raise ValueError(f"{path}: the name is too long for this file system; rename the source") from error
 
 
+def final_of(partial: Path) -> Path:
+    """The file that a `partial_of` becomes; any other path itself."""
+    hidden = re.fullmatch(r"\.(.+)\.partial(\.[^.]+)?", partial.name)
+    return partial.with_name(hidden[1] + (hidden[2] or "")) if hidden else partial
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Make an OSError of the block name the file that is written there, unless it names another file.
+
+    The error of a full disk names none by itself.
+
+    Args:
+        path: what is written, or the `partial_of` it.
+    """
+    final = final_of(path)
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None and Path(error.filename) != partial_of(final):
+            raise
+        words = error.strerror or str(error) or type(error).__name__
+        if isinstance(error, PermissionError):
+            words = f"{words}; choose a folder that can be written"
+        raise OSError(error.errno, words, str(final)) from error
+
+
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
     """A temporary path beside `path`, renamed to it when the block ends well and removed when it does not.
 
     Raises:
         ValueError: the file system does not take so long a name.
+        OSError: it cannot be written; the error names `path`.
     """
     refuse_too_long(path)
     partial = partial_of(path)
     try:
-        partial.touch()
-    except PermissionError as error:  # say the name that was asked for, not the temporary one
-        raise PermissionError(
-            error.errno, f"{error.strerror}; choose a folder that can be written", str(path)
-        ) from error
-    try:
-        yield partial
-        partial.replace(path)
+        with naming(path):
+            partial.touch()
+            yield partial
+            partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
 

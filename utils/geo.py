@@ -3,9 +3,13 @@
 Needs rasterio (requirements-geo.txt), imported when something is written; only scenes read with it have a grid.
 """
 
+import errno
 import json
 import math
+import os
+import shutil
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -13,11 +17,13 @@ from typing import Any
 import numpy as np
 
 from utils.antimeridian import Ring, cut, signed_area
+from utils.files import naming
 from utils.tiling import Grid
 
 NO_DATA = 127  # in a map of 0 and 255
 BLOCK = 256  # pixels, side of a GeoTIFF's tile
 AT_ONCE = 1000  # polygons whose corners are transformed together
+LOW = 2**30  # free bytes of a disk below which a finished GeoTIFF is read again to see that it is whole
 CACHE = 64 * 2**20  # bytes of blocks on their way to the file; GDAL would take 5 % of the machine's memory
 NOWHERE = "its reference system gives no longitude and latitude for a part of the scene"
 STEPS = 8  # into which the longest edge of a scene at 180 degrees is divided, so that no step goes half round the globe
@@ -28,6 +34,18 @@ def _gdal() -> Any:
     import rasterio
 
     return rasterio.Env(GDAL_CACHEMAX=CACHE)
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """GDAL with little memory; what it cannot write there is an OSError that names the file."""
+    from rasterio.errors import RasterioIOError
+
+    with naming(path), _gdal():
+        try:
+            yield
+        except RasterioIOError as error:  # it does not tell why
+            raise OSError(errno.ENOSPC, "could not be written; the disk may be full") from error
 
 
 class GeoTiff:
@@ -48,7 +66,7 @@ class GeoTiff:
         height, width = grid.size
         self._path, self._shape, self._row = path, grid.size, 0
         self._waiting: list[np.ndarray] = []  # rows that do not fill a row of tiles yet
-        with _gdal():
+        with _writing(path):
             self._dataset = rasterio.open(
                 path, "w", driver="GTiff", dtype=dtype, count=1, height=height, width=width, crs=grid.crs or None,
                 transform=rasterio.Affine(*grid.transform), nodata=nodata, tiled=True, blockxsize=BLOCK,
@@ -70,28 +88,55 @@ class GeoTiff:
     def _put(self, rows: np.ndarray) -> None:
         from rasterio.windows import Window
 
-        with _gdal():
+        with _writing(self._path):
             self._dataset.write(rows, 1, window=Window(0, self._row, rows.shape[1], len(rows)))
         self._row += len(rows)
 
     def close(self) -> None:
-        """End the file and add overviews, halved until one tile holds them."""
+        """End the file and add overviews, halved until one tile holds them.
+
+        Raises:
+            OSError: the file is not whole, because the disk is full; the error names it.
+        """
         import rasterio
         from rasterio.enums import Resampling
 
         if rest := sum(map(len, self._waiting)):
             self._put(np.concatenate(self._waiting)[:rest])
         factors = [2**n for n in range(1, 16) if max(self._shape) > BLOCK * 2 ** (n - 1)]
-        with _gdal():
+        with _writing(self._path):
             self._dataset.close()
             if factors:
                 with rasterio.open(self._path, "r+") as dataset:
                     dataset.build_overviews(factors, Resampling.nearest)
+            if shutil.disk_usage(self._path.parent).free < LOW and not _all_there(self._path, len(factors)):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def abandon(self) -> None:
         """Leave it as it is."""
         with _gdal():
             self._dataset.close()
+
+
+def _all_there(path: Path, overviews: int) -> bool:
+    """Return True if every tile of a GeoTIFF and of its overviews can be read.
+
+    When GDAL closes a file, it does not report what it cannot write: such tiles are damaged, or have no place in the
+    file.
+    """
+    import rasterio
+    from rasterio.errors import RasterioIOError
+
+    try:
+        for level in (None, *range(overviews)):
+            with rasterio.open(path, **({} if level is None else {"overview_level": level})) as dataset:
+                for (row, column), window in dataset.block_windows(1):
+                    if dataset.get_tag_item(f"BLOCK_OFFSET_{column}_{row}", "TIFF", bidx=1) is None:
+                        return False
+                    dataset.read(1, window=window)
+    except (RasterioIOError, ValueError):
+        return False
+    return True
 
 
 def leads_to_wgs84(grid: Grid) -> bool:
@@ -126,7 +171,7 @@ def write_polygons(
     Raises:
         ValueError: a region has no place in WGS84.
     """
-    with path.open("w", encoding="utf-8") as file:
+    with naming(path), path.open("w", encoding="utf-8") as file:
         file.write('{"type": "FeatureCollection", "features": [')
         for number, feature in enumerate(_features(change_map, grid, regions), 1):
             file.write(",\n" if number > 1 else "\n")

@@ -1,6 +1,6 @@
 """Everything that is written of one pair while its probabilities come in, a few rows at a time."""
 
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -190,8 +190,9 @@ class PairMaps:
         """Remove what is not finished."""
         files: list[PngStream | GeoTiff] = [*self._pngs.values(), *self._tiffs.values()]
         for file in files:
-            file.abandon()
-        self._stack.__exit__(InterruptedError, InterruptedError(), None)
+            with suppress(OSError):  # closing writes what waits, which a full disk does not take
+                file.abandon()
+        self._stack.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
 
 
 def levels(probability: np.ndarray, one: int, dtype: str) -> np.ndarray:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from utils.files import naming
+
 COLOUR_TYPES = {1: 0, 3: 2}  # channels to PNG's number for grey and for RGB
 
 
@@ -22,14 +24,18 @@ class PngStream:
             bits: of a channel, 8 or 16.
         """
         height, width = size
-        self._file = path.open("wb")
+        self._path, self._file = path, path.open("wb")
         self._deflate = zlib.compressobj()
         self._before = channels * bits // 8  # bytes from a value to the same of the pixel on its left
         self._file.write(b"\x89PNG\r\n\x1a\n")
         self._chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, COLOUR_TYPES[channels], 0, 0, 0))
 
     def write(self, pixels: np.ndarray) -> None:
-        """Add the next rows, (n, width) or (n, width, 3), uint8 or uint16."""
+        """Add the next rows, (n, width) or (n, width, 3), uint8 or uint16.
+
+        Raises:
+            OSError: they cannot be written; the error names the file.
+        """
         # values as differences from the pixel on the left, PNG's filter 1, which goes in front of each row
         big_endian = pixels.astype(pixels.dtype.newbyteorder(">"), order="C", copy=False)
         rows = big_endian.view(np.uint8).reshape(len(pixels), -1)
@@ -43,13 +49,16 @@ class PngStream:
         """End the file."""
         self._chunk(b"IDAT", self._deflate.flush())
         self._chunk(b"IEND", b"")
-        self._file.close()
+        with naming(self._path):
+            self._file.close()
 
     def abandon(self) -> None:
         """Leave it as it is."""
         self._file.close()
 
     def _chunk(self, kind: bytes, content: bytes) -> None:
-        if content or kind == b"IEND":
+        if not content and kind != b"IEND":
+            return
+        with naming(self._path):
             self._file.write(struct.pack(">I", len(content)) + kind + content)
             self._file.write(struct.pack(">I", zlib.crc32(kind + content)))

@@ -20,7 +20,7 @@ import numpy as np
 from PIL import Image
 
 from utils.figures import fitted
-from utils.files import written_whole
+from utils.files import naming, written_whole
 
 SIDE = 384  # pixels of a thumbnail's longer side, at most
 PAIR_BYTES = 44_000  # of one pair's images; base64 makes 58,700 characters of them, below 60 kB
@@ -69,7 +69,7 @@ def write_report(
     """
     head, middle, tail = _template()
     rows: list[dict[str, object]] = []
-    with tempfile.TemporaryFile("w+", dir=path.parent, encoding="ascii") as pixels:
+    with naming(path), tempfile.TemporaryFile("w+", dir=path.parent, encoding="ascii") as pixels:
         for pair in pairs:
             size, images = _encoded(pair)
             pixels.write(f'<script type="text/plain" id="pixels-{len(rows)}">{" ".join(images)}</script>\n')

@@ -115,15 +115,17 @@ class Run:
         """Make the folder this run's, with its settings; once it is, do nothing."""
         if self.begun:
             return
-        if distributed.rank() == 0:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            clear_partial(self.folder)
-            (self.folder / "metrics.json").unlink(missing_ok=True)
-            origin = {"data": self.about["data"], "commit": git_commit(), **library_versions()}
-            texts = {"config.toml": config_as_toml(self.config, **origin), **self.texts}
-            for name, text in texts.items():
-                write_text(self.folder / name, text)
+        distributed.by_first(self._write_settings)
         self.begun = True
+
+    def _write_settings(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        clear_partial(self.folder)
+        (self.folder / "metrics.json").unlink(missing_ok=True)
+        origin = {"data": self.about["data"], "commit": git_commit(), **library_versions()}
+        texts = {"config.toml": config_as_toml(self.config, **origin), **self.texts}
+        for name, text in texts.items():
+            write_text(self.folder / name, text)
 
     def _restore(self, last: Checkpoint) -> Epoch | None:
         learner = self.learner
@@ -157,8 +159,6 @@ class Run:
             middle |= {name: distributed.summed(value).cpu() for name, value in sums.items()}
             if not middle["losses"].isfinite().all():
                 return
-        if distributed.rank():
-            return
         states = {
             "optimizer": learner.optimizer.state_dict(),
             "scaler": learner.scaler.state_dict(),
@@ -166,23 +166,29 @@ class Run:
             "history": list(self.history),
             "unfinished": middle,
         }
-        save_checkpoint(self.folder / "last.pt", self._content(weights_of(learner.network)) | states)
+        content = self._content(weights_of(learner.network)) | states
+        distributed.by_first(lambda: save_checkpoint(self.folder / "last.pt", content))
 
     def end_epoch(self, row: Row) -> None:
         """Take an epoch's row in and write its files; the logs come after last.pt, which can redraw them."""
         self.history.append(row)
-        if distributed.rank() == 0 and all(row["val_f1"] > earlier["val_f1"] for earlier in self.history[:-1]):
-            network = self.learner.ema.network if self.learner.ema else self.learner.network
-            save_checkpoint(self.folder / "best.pt", self._content(weights_of(network)))
-            link_best(self.folder, row)
+        if all(row["val_f1"] > earlier["val_f1"] for earlier in self.history[:-1]):
+            distributed.by_first(self._save_best)
         self.save_last()
-        if distributed.rank() == 0:
-            try:
-                write_run_log(self.folder, self.history)
-                if len(self.history) == 1:
-                    self._log_size()
-            except OSError as error:  # a log that is open elsewhere must not end the run
-                log.warning("the logs of epoch %d could not be written: %s", len(self.history), error)
+        distributed.by_first(self._write_logs)
+
+    def _save_best(self) -> None:
+        network = self.learner.ema.network if self.learner.ema else self.learner.network
+        save_checkpoint(self.folder / "best.pt", self._content(weights_of(network)))
+        link_best(self.folder, self.history[-1])
+
+    def _write_logs(self) -> None:
+        try:
+            write_run_log(self.folder, self.history)
+            if len(self.history) == 1:
+                self._log_size()
+        except OSError as error:  # a log that is open elsewhere must not end the run
+            log.warning("the logs of epoch %d could not be written: %s", len(self.history), error)
 
     def _log_size(self) -> None:
         """Log how much the folder takes; best.pt and its second name, where that is a hard link, count once."""

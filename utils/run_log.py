@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from utils.figures import draw_curves
-from utils.files import written_whole
+from utils.files import naming, written_whole
 
 Row = Mapping[str, float]
 
@@ -44,7 +44,7 @@ def write_events(folder: Path, history: Sequence[Row]) -> None:
         return
     events = folder / "events"
     shutil.rmtree(events, ignore_errors=True)
-    with SummaryWriter(str(events)) as writer:
+    with naming(events), SummaryWriter(str(events)) as writer:
         for row in history:
             numbers = {name: value for name, value in row.items() if name not in ("epoch", "selected_on")}
             for name, value in numbers.items():
@@ -76,7 +76,8 @@ def link_best(folder: Path, row: Row) -> None:
     try:
         os.link(folder / "best.pt", named)
     except OSError:  # a file system without hard links
-        shutil.copy2(folder / "best.pt", named)
+        with written_whole(named) as partial:
+            shutil.copy2(folder / "best.pt", partial)
 
 
 def score_table(rows: Mapping[str, Mapping[str, float]], columns: Sequence[str]) -> str:

@@ -2,10 +2,12 @@
 
 import logging
 import shlex
+import signal
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from typing import NoReturn
 
 import torch
@@ -14,20 +16,19 @@ from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from utils import distributed
-from utils.checkpoint import load_checkpoint, network_from
+from utils.checkpoint import load_checkpoint, network_from, save_whole
 from utils.config import TrainConfig
 from utils.ema import EMA
-from utils.engine import LOG_EVERY, Batch, DivergedError, Epoch, Evaluation, Learner, evaluate, train_one_epoch
+from utils.engine import Batch, DivergedError, Epoch, Evaluation, Learner, evaluate, train_one_epoch
 from utils.figures import draw_precision_recall
-from utils.files import written_whole
 from utils.input_scaling import scaling_from
 from utils.losses import LOSSES, DeepSupervisionLoss
 from utils.metrics import LEVELS, best_threshold, precision_recall, scores
 from utils.run_folder import Row, Run
 from utils.run_log import score_table, write_csv
-from utils.runtime import amp_type, compiled, first_line, is_out_of_memory, peak_memory
+from utils.runtime import amp_type, compiled, is_out_of_memory, peak_memory
 from utils.schedules import learning_rate
-from utils.survival import Every, Stopping
+from utils.survival import Every, Stopping, loader_trouble
 from utils.winograd import use_winograd
 
 log = logging.getLogger("train")
@@ -37,6 +38,17 @@ LOGGED = ("f1", "precision", "recall", "iou")
 
 class Stopped(Exception):  # noqa: N818
     """A signal came while something went on that starts anew when the run goes on."""
+
+
+class NotLoaded(Exception):  # noqa: N818
+    """There is no next batch, in this process or in another one; what was trained so far is whole.
+
+    Attributes:
+        reason: the error to end with.
+    """
+
+    def __init__(self, reason: Exception) -> None:
+        self.reason = reason
 
 
 def zero_heads(network: nn.Module) -> None:
@@ -62,11 +74,13 @@ def build_learner(
     if device.type == "cpu" and not config.compile:
         use_winograd(network)
     if config.sync_bn and distributed.ranks() > 1:
-        network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
+        network = nn.SyncBatchNorm.convert_sync_batchnorm(network, distributed.steps_group())
     half = amp_type(device, config.amp_type) if config.amp else None
     run = compiled(network, len(statistics["mean"][0]), device, half) if config.compile else network
+    distributed.wait_for_all()  # some read their data, or compile, faster than others
     if distributed.ranks() > 1:
-        run = DistributedDataParallel(run, device_ids=[device] if device.type == "cuda" else None)
+        gpu = [device] if device.type == "cuda" else None
+        run = DistributedDataParallel(run, device_ids=gpu, process_group=distributed.steps_group())
     optimizer = OPTIMIZERS[config.optimizer](
         network.parameters(), config.lr, weight_decay=config.weight_decay, fused=True
     )
@@ -118,45 +132,68 @@ class Trainer:
             SystemExit: a signal asked to stop; 128 + its number.
             ValueError: no memory left, a loss that is no number, a process that died, or a file that cannot be read.
         """
-        every, device = Every(self.run.config.save_minutes), self.run.learner.device
+        every = Every(self.run.config.save_minutes)
 
         def pause() -> bool:
             if epoch.step:
                 self.run.begin()
-            if distributed.ranks() > 1 and epoch.step % LOG_EVERY:
-                return False  # all processes have to agree, which costs
-            if distributed.any_rank(every.due(), device):
+            due, number = distributed.highest(int(every.due()), self.stopping.number)
+            if due:
                 self.run.save_last(epoch)
-            return distributed.any_rank(self.stopping.received is not None, device)
+            return number > 0
 
+        with self._explaining(epoch):
+            try:
+                if not pause():
+                    together = self._together(batches(epoch.step), stoppable=False)
+                    train_one_epoch(self.run.learner, together, epoch, self.progress, pause)
+            except DivergedError as error:
+                parts = islice(batches(error.step), self.run.learner.parts)
+                raise ValueError(f"{error}; {self._keep_batch(list(parts))}") from error
+        if not epoch.done:
+            self._leave(epoch)
+
+    def _keep_batch(self, parts: list[Batch]) -> str:
+        """Write diverged.pt, each process its own; say where it is, or why it is not there."""
+        rank = distributed.rank()
+        kept = self.run.folder / (f"diverged-{rank}.pt" if rank else "diverged.pt")
         try:
-            if not pause():
-                train_one_epoch(self.run.learner, batches(epoch.step), epoch, self.progress, pause)
-        except DivergedError as error:
-            rank, parts = distributed.rank(), islice(batches(error.step), self.run.learner.parts)
-            kept = self.run.folder / (f"diverged-{rank}.pt" if rank else "diverged.pt")
             kept.parent.mkdir(parents=True, exist_ok=True)  # of several processes, only the first one's exists already
-            with written_whole(kept) as path:
-                torch.save(list(parts), path)
-            raise ValueError(f"{error}; the batch is kept in {kept}") from error
-        except (OSError, ValueError):
-            if distributed.ranks() == 1:  # the others would wait
+            save_whole(kept, parts)
+        except OSError as error:
+            return f"the batch could not be kept in {kept} ({error.strerror})"
+        return f"the batch is kept in {kept}"
+
+    @contextmanager
+    def _explaining(self, epoch: Epoch | None = None) -> Iterator[None]:
+        """Keep the epoch, if there is one, when the block stops or gets no batch; say what happened in one line.
+
+        All processes must end the block alike, except where one of them is gone.
+        """
+        try:
+            yield
+        except Stopped:
+            self._leave(epoch)
+        except NotLoaded as error:
+            if epoch and epoch.step:
                 self.run.save_last(epoch)
-            raise
+            problem = loader_trouble(error.reason)
+            if not problem:
+                raise error.reason from None
+            kept = (self.run.folder / "last.pt").is_file()
+            message = f"{problem}{'; what was trained is kept, --resume goes on' if kept else ''}"
+            raise ValueError(message) from error.reason
         except (MemoryError, RuntimeError) as error:
             message = explained(error, self.run.config)
             if not message:
                 raise
             raise ValueError(message) from error
-        if not epoch.done:
-            self._leave(epoch)
 
     def _leave(self, epoch: Epoch | None = None) -> NoReturn:
         """Keep an epoch as it is, say how to go on, and end the process as the signal asked."""
-        assert self.stopping.received is not None
+        number = signal.Signals(*distributed.highest(self.stopping.number))  # some processes may have got none
         if epoch:
             self.run.save_last(epoch)
-        number = self.stopping.received
         self.progress.close()  # or it would be drawn again below the command
         if not self.run.begun:
             log.info("stopped by %s before the first step was done; nothing is written", number.name)
@@ -181,10 +218,8 @@ class Trainer:
         if learner.ema:
             networks = {"val": learner.ema.network, "val_raw": learner.network}
         for name, network in networks.items():
-            try:
+            with self._explaining(epoch):
                 result = self.evaluate(network)
-            except Stopped:
-                self._leave(epoch)
             found = scores(result.counts)
             row |= {f"{name}_loss": result.loss, **{f"{name}_{score}": found[score] for score in LOGGED}}
         speed = {"seconds": epoch.seconds, "pairs_per_second": pairs / max(epoch.seconds, 1e-9)}
@@ -210,15 +245,42 @@ class Trainer:
     def evaluate(self, network: nn.Module, levels: bool = False) -> Evaluation:
         """Score a network on the validation split, the same one on all processes."""
         learner = self.run.learner
+        distributed.wait_for_all()  # the first one may still write, or read, a checkpoint
         distributed.same_buffers(network)
-        batches = self._until_stopped()
+        batches = self._together(self.val_loader, stoppable=True)
         return evaluate(network, batches, learner.loss, learner.scaling, learner.device, learner.amp_type, levels)
 
-    def _until_stopped(self) -> Iterator[Batch]:
-        for batch in self.val_loader:
-            if self.stopping.received is not None and distributed.ranks() == 1:
-                raise Stopped
-            yield batch
+    def _together(self, loader: Iterable[Batch], stoppable: bool) -> Iterator[Batch]:
+        """Give the batches of a loader, until no process has one; all processes end alike and at the same time.
+
+        Args:
+            loader: of this process; others may have more batches, or fewer.
+            stoppable: whether a signal ends it at once. If not, the signal is heeded after the step.
+
+        Raises:
+            Stopped: a signal asked a process to stop.
+            NotLoaded: a process could not get its batch.
+        """
+        batches, started = chain(loader), False  # `chain` starts the loader with the first `next`
+        while True:
+            batch, error = None, None
+            try:
+                batch = next(batches, None)
+            except Exception as caught:
+                error = caught
+            number = self.stopping.number if stoppable or error else 0  # a signal may also have ended the workers
+            failed, number, more = distributed.highest(
+                int(error is not None), number, int(batch is not None), patient=not started
+            )
+            if number:
+                raise Stopped from error
+            if failed:
+                raise NotLoaded(error or ValueError(distributed.FAILED)) from error
+            if not more:
+                return
+            started = True
+            if batch is not None:
+                yield batch
 
     def finish(self) -> Row:
         """Tune the threshold of best.pt, write metrics.json and the precision-recall curve, say what came out.
@@ -227,12 +289,9 @@ class Trainer:
             Scores at the threshold 0.5.
         """
         run, device = self.run, self.run.learner.device
-        distributed.wait_for_all()  # until best.pt is written
         best = load_checkpoint(run.folder / "best.pt")
-        try:
+        with self._explaining():
             result = self.evaluate(network_from(best).to(device), levels=True)
-        except Stopped:
-            self._leave()
         assert result.levels is not None
         level, tuned_f1 = best_threshold(result.levels)
         threshold, plain = (level + 1) / LEVELS, scores(result.counts)
@@ -261,5 +320,5 @@ def explained(error: BaseException, config: TrainConfig) -> str:
         half = max(1, config.batch_size // 2)
         return f"out of memory at --batch-size {config.batch_size}: use {same}--batch-size {half}, or --amp"
     if distributed.ranks() > 1:
-        return f"another process of this run died or hangs ({first_line(error)}); --resume goes on"
+        return str(distributed.lost(error))
     return ""

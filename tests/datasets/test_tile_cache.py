@@ -4,7 +4,6 @@ import os
 import pickle
 import shutil
 from collections import namedtuple
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,6 +19,7 @@ from datasets.pfbs import PFBSSampler
 from datasets.reading import MASKS, Reading
 from datasets.tile_cache import HEADER, open_cache
 from datasets.transforms import build_augmentation
+from tests.scripts import files_end_at
 
 
 def same(cache, pairs, reading=MASKS):
@@ -133,17 +133,41 @@ def test_nothing_is_left_of_one_that_failed(data, tmp_path):
 
 def test_what_a_killed_fill_left_is_removed_and_one_that_goes_on_is_not(data, tmp_path):
     pairs, path = find_pairs(data, "train"), tmp_path / "train.tiles"
-    left, of_another = tmp_path / ".train.killed.partial", tmp_path / ".val.killed.partial"
-    left.write_bytes(b"half")
-    of_another.write_bytes(b"half")
-    handle, going_on = tile_cache._partial(path)
-    assert not left.exists()
+    left, of_another, going_on = (tmp_path / f".{name}.partial" for name in ("train.killed", "val.killed", "train.now"))
+    for file in (left, of_another, going_on):
+        file.write_bytes(b"half")
+    for file in (left, of_another):
+        os.utime(file, (1, 1))
     open_cache(path, pairs, MASKS)
-    assert sorted(tmp_path.glob(".*")) == sorted([Path(going_on), of_another])
-    os.close(handle)  # as when its process dies
-    path.unlink()
-    open_cache(path, pairs, MASKS)
-    assert sorted(p.name for p in tmp_path.iterdir() if p.is_file()) == [of_another.name, "train.tiles"]
+    assert sorted(p.name for p in tmp_path.iterdir() if p.is_file()) == sorted(
+        [of_another.name, going_on.name, "train.tiles"]
+    )
+
+
+def test_two_processes_may_fill_at_once(data, tmp_path, monkeypatch):
+    """Another one fills and ends in the middle of ours: both caches are whole, and nothing else is left."""
+    pairs, path, read = find_pairs(data, "train"), tmp_path / "cache" / "train.tiles", tile_cache.read_pair
+    others = []
+
+    def while_another_fills(pair, reading):
+        if pair is pairs[6] and not others:
+            others.append(None)
+            others[0] = open_cache(path, pairs, MASKS)
+            assert same(others[0], pairs)
+        return read(pair, reading)
+
+    monkeypatch.setattr(tile_cache, "read_pair", while_another_fills)
+    assert same(open_cache(path, pairs, MASKS), pairs)
+    assert same(others[0], pairs)
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+def test_a_full_disk_names_the_cache(data, tmp_path):
+    path = tmp_path / "cache" / "train.tiles"
+    with files_end_at(100_000), pytest.raises(OSError, match="too large") as raised:
+        open_cache(path, find_pairs(data, "train"), MASKS)
+    assert raised.value.filename == str(path)
+    assert not list(path.parent.iterdir())
 
 
 def test_one_size_only(data, tmp_path):

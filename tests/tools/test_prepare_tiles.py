@@ -10,6 +10,8 @@ from PIL import Image
 from datasets.catalog import CATALOG, KnownCounts
 from datasets.pairs import find_pairs
 from datasets.raster import read_image, read_label_values
+from tests.scripts import contents, files_end_at
+from tools import prepare_tiles
 from tools.prepare_tiles import main
 
 RNG = np.random.default_rng(0)
@@ -35,6 +37,31 @@ def fill(folder, names=("1", "2"), size=(64, 96), roles=("A", "B", "label")):
             pixels = RNG.integers(0, 2, size, np.uint8) * 255
             Image.fromarray(pixels).save(folder / role / f"{name}.png")
     return folder
+
+
+def test_a_full_disk_names_the_tile_and_the_same_command_goes_on(tmp_path, capsys):
+    flags = ("--data-root", fill(tmp_path / "in" / "train", size=(300, 300)).parent, "--tile-size", 300)
+    for folder in ("A", "B"):
+        noise = RNG.integers(0, 256, (300, 300, 3), np.uint8)
+        Image.fromarray(noise).save(tmp_path / "in" / "train" / folder / "2.png")
+    with files_end_at(60_000):
+        line = fails(capsys, *flags, "--output", tmp_path / "out")
+    assert any(f"{tmp_path / 'out' / 'train' / folder / '2_0000_0000.png'}: File too large" in line for folder in "AB")
+    assert not list((tmp_path / "out").rglob(".*"))
+    run(*flags, "--output", tmp_path / "out")
+    run(*flags, "--output", tmp_path / "whole")
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
+def test_an_interrupt_says_how_to_go_on(tmp_path, monkeypatch, capsys):
+    def interrupted(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(prepare_tiles, "plan_scenes", interrupted)
+    with pytest.raises(SystemExit) as left:
+        run("--data-root", fill(tmp_path / "in" / "train").parent, "--output", tmp_path / "out")
+    assert left.value.code == 130
+    assert "interrupted; the same command goes on" in capsys.readouterr().err
 
 
 LAYOUTS = {

@@ -1,11 +1,13 @@
 """One-line errors, and words looked up."""
 
+import errno
+import sys
 import warnings
 
 import pytest
 import torch
 
-from utils.console import choose, errors_in_one_line
+from utils.console import choose, errors_in_one_line, interrupts_in_one_line
 
 
 def test_expected_errors_are_one_line_and_exit_code_2(capsys):
@@ -24,6 +26,30 @@ def test_out_of_memory_names_the_flag(capsys):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
     assert left.value.code == 2
     assert "--batch-size" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: ...")])
+def test_memory_of_the_processor_names_the_flags(error, capsys):
+    with pytest.raises(SystemExit) as left, errors_in_one_line():
+        raise error
+    assert left.value.code == 2
+    assert capsys.readouterr().err.startswith("error: out of memory; use a smaller --batch-size")
+
+
+def test_a_full_disk_says_where_and_what_to_do(capsys):
+    with pytest.raises(SystemExit), errors_in_one_line():
+        raise OSError(errno.ENOSPC, "No space left on device", "maps/a.png")
+    line = "error: maps/a.png: No space left on device; free some space there, or choose another folder\n"
+    assert capsys.readouterr().err == line
+
+
+def test_an_interrupt_outside_of_the_work_is_one_line(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "excepthook", lambda *error: sys.stderr.write("traceback"))
+    interrupts_in_one_line()
+    sys.excepthook(KeyboardInterrupt, KeyboardInterrupt(), None)
+    assert capsys.readouterr().err == "\ninterrupted\n"
+    sys.excepthook(KeyError, KeyError(), None)
+    assert capsys.readouterr().err == "traceback"
 
 
 def test_programming_errors_keep_their_traceback():

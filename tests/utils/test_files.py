@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from utils.files import clear_partial, partial_of, short_name, written_whole
+from utils.files import clear_partial, final_of, naming, partial_of, short_name, written_whole
 
 
 def test_file_appears_whole_or_not_at_all(tmp_path):
@@ -43,6 +43,27 @@ def test_folder_that_cannot_be_written_is_named(tmp_path, monkeypatch):
     ):
         pass
     assert raised.value.filename == str(tmp_path / "a.txt")
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), OSError("9 requested and 4 written")])
+def test_a_full_disk_is_named(error, tmp_path):
+    """By the file's final name; the words of an error without a number are kept."""
+    with pytest.raises(OSError, match=error.strerror or str(error)) as raised, written_whole(tmp_path / "a.txt"):
+        raise error
+    assert raised.value.filename == str(tmp_path / "a.txt")
+    assert raised.value.errno == error.errno
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_error_of_another_file_keeps_its_name(tmp_path):
+    with pytest.raises(FileNotFoundError) as raised, naming(tmp_path / "a.txt"):
+        (tmp_path / "b.txt").read_text()
+    assert Path(raised.value.filename) == tmp_path / "b.txt"
+
+
+@pytest.mark.parametrize("name", ["a.txt", "b", ".hidden.png", "c.partial.png", "d.e.tif"])
+def test_a_partial_file_tells_what_it_becomes(name):
+    assert final_of(partial_of(Path("x", name))) == Path("x", name) == final_of(Path("x", name))
 
 
 def test_what_killed_processes_left_is_cleared(tmp_path):

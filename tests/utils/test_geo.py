@@ -8,6 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
+from tests.scripts import files_end_at
+from utils import geo
 from utils.geo import NO_DATA, GeoTiff, leads_to_wgs84, write_polygons
 from utils.regions import RegionTable, Strip
 from utils.tiling import Grid
@@ -271,3 +273,17 @@ def test_a_map_of_the_whole_earth(tmp_path):
     assert leads_to_wgs84(grid)
     with pytest.raises(ValueError, match="gives no longitude and latitude for a part of the scene"):
         features_on(tmp_path, grid, changed)
+
+
+@pytest.mark.parametrize("size", [100_000, 460_000, 500_000, 600_000, 700_000])
+def test_a_map_that_a_full_disk_cuts_is_refused(size, tmp_path, monkeypatch):
+    """When it is written, closed, or given its overviews; 700 kB hold all of it."""
+    monkeypatch.setattr(geo, "LOW", 2**63)
+    path, values = tmp_path / "map.tif", np.random.default_rng(0).integers(0, 256, (700, 700), np.uint8)
+    if size == 700_000:
+        with files_end_at(size):
+            write_map(path, grid_at("UTM", values.shape), values)
+        return
+    with files_end_at(size), pytest.raises(OSError, match="disk|No space") as raised:
+        write_map(path, grid_at("UTM", values.shape), values)
+    assert raised.value.filename == str(path)
