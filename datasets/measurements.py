@@ -57,7 +57,7 @@ def choose_reading(
     else:
         limits = ((0.0, 255.0 if scale == "auto" else float(scale)),) * len(chosen)
     listed = ", ".join(f"band {band} from {low:g}..{high:g}" for band, (low, high) in zip(chosen, limits, strict=True))
-    log.info("scaling: %s of %d bands -> uint8, %s", kind, count, listed)
+    log.info("scaling: %s of %d bands read as uint8, %s", kind, count, listed)
     return replace(reading, limits=limits)
 
 

@@ -34,7 +34,8 @@ MODES = ("1", "L", "P", "RGB", "RGBA", "LA", "PA")  # 8 bits or less a channel
 DEEP_GREY = ("I;16", "I;16L", "I;16B", "I")  # 16 bits, in one channel: taken as labels only
 AT_ONCE = 2**22  # pixels that are always decoded at once: 2048 x 2048
 PLAIN = Reading()
-ORIENTATION = 274
+ORIENTATION, COMPRESSION = 274, 259
+PLAIN_COMPRESSIONS = (1, 2, 3, 4, 5, 6, 7, 8, 32773, 32946)  # none, CCITT, LZW, JPEG, Deflate, PackBits
 SUBFILE, MASK = 254, 4  # tag of a TIFF's images, and its bit that says mask
 # tags of a TIFF that only rasterio understands: where it lies, no data, further bands
 GEO_TAGS, OTHER_TAGS = (33550, 33922, 34264), (42113, 338)
@@ -291,6 +292,7 @@ def _only_rasterio_knows(file: PillowFile) -> list[str]:
         tags = file._image.tag_v2  # type: ignore[attr-defined]
         found += ["where it lies on earth"] * any(tag in tags for tag in GEO_TAGS)
         found += ["its nodata value or further band"] * any(tag in tags for tag in OTHER_TAGS)
+        found += ["its compression"] * (tags.get(COMPRESSION, 1) not in PLAIN_COMPRESSIONS)
         found += ["its labels of more than 8 bits"] * (file.deep and gdal.installed() is not None)
         found += ["deep values of which 0 is white"] * (tags.get(262) == 0 and file.deep)
         if file._image.tag_v2.next:  # type: ignore[attr-defined]  # further pages, overviews or a mask

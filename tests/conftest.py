@@ -48,8 +48,8 @@ def checkpoint(tmp_path_factory):
     network = build_model("hanet", width=8)
     with torch.no_grad():
         for name, value in network.named_parameters():
-            if "gamma" in name:
-                value.fill_(0.5)
+            if "gamma" in name:  # more would turn the rounding of some processors into visible differences
+                value.fill_(0.1)
         network.head.weight *= 0.2  # probabilities that differ, and not only in rounding
     path = tmp_path_factory.mktemp("checkpoint") / "best.pt"
     statistics = {"mean": [[0.4, 0.4, 0.3], [0.5, 0.4, 0.4]], "std": [[0.2, 0.2, 0.2], [0.3, 0.2, 0.2]]}

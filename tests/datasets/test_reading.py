@@ -71,7 +71,7 @@ def test_what_is_chosen_and_said(deep, tmp_path, caplog):
     caplog.set_level("INFO")
     reading = choose_reading(deep)
     assert reading.bands == (1, 2, 3)
-    assert "scaling: uint16 of 4 bands -> uint8, band 1 from " in caplog.text
+    assert "scaling: uint16 of 4 bands read as uint8, band 1 from " in caplog.text
     assert choose_reading(deep, bands=(4,), scale="10000").limits == ((0, 10000),)
     assert reading_from(reading.as_plain()) == reading
     assert reading_from(None) == Reading()
