@@ -3,7 +3,7 @@
 
 if __name__ == "__main__":  # --help and wrong flags are answered before PyTorch is imported, which takes seconds
     from utils.console import errors_in_one_line, interrupts_in_one_line
-    from utils.predict_config import parse_predict_config
+    from utils.prediction.config import parse_predict_config
 
     interrupts_in_one_line()
     with errors_in_one_line():
@@ -42,24 +42,24 @@ from datasets.reading import MASKS, Reading, as_rgb, labels_of, reading_from, wi
 from datasets.scenes import is_drawn
 from datasets.threads import threaded
 from utils.change_map import OVERLAY, PALETTES, draw_legend
-from utils.config import BandConfig
 from utils.console import errors_in_one_line, show_log
 from utils.files import written_whole
-from utils.map_jobs import MapJob
-from utils.maps import MapSettings
+from utils.machine import pick_device
 from utils.memory import freed_memory_kept, peak_used
 from utils.metrics import SCORES, count_pixels, scores
-from utils.pipeline import first_batch
-from utils.predict_config import PredictConfig, parse_predict_config
-from utils.predictor import ChangePredictor
-from utils.previews import shrunk
-from utils.records import ImageSet, Records, image_set
-from utils.report import SIDE
+from utils.prediction.blending import BATCH
+from utils.prediction.config import PredictConfig, parse_predict_config
+from utils.prediction.map_jobs import MapJob
+from utils.prediction.maps import MapSettings
+from utils.prediction.pipeline import first_batch
+from utils.prediction.predictor import ChangePredictor
+from utils.prediction.previews import shrunk
+from utils.prediction.records import ImageSet, Records, image_set
+from utils.prediction.report import SIDE
+from utils.prediction.sharing import Share, predict_jobs
+from utils.prediction.summary import write_page, write_summary
 from utils.run_log import score_table, write_csv
-from utils.runtime import pick_device
-from utils.sharing import Share, predict_jobs
-from utils.summary import write_page, write_summary
-from utils.tiling import BATCH
+from utils.training.config import BandConfig
 
 log = logging.getLogger("predict")
 

@@ -2,8 +2,8 @@
 """Trains a network on a data set of image pairs: one run, from flags to best.pt."""
 
 if __name__ == "__main__":  # --help and wrong flags are answered before PyTorch is imported, which takes seconds
-    from utils.config import parse_train_config
     from utils.console import errors_in_one_line, interrupts_in_one_line
+    from utils.training.config import parse_train_config
 
     interrupts_in_one_line()
     with errors_in_one_line():
@@ -41,16 +41,16 @@ from datasets.scenes import is_drawn
 from datasets.tile_cache import TileCache, open_cache
 from datasets.transforms import build_augmentation
 from models import build_model
-from utils import distributed
 from utils.checkpoint import Checkpoint
-from utils.config import TrainConfig, parse_train_config, recipe_table
 from utils.console import choose, errors_in_one_line, show_log
-from utils.engine import Epoch
-from utils.run_folder import Run, load_resumable, run_folder
+from utils.machine import algorithms, pick_device, seed_everything, tiny_is_zero
 from utils.run_log import score_table, write_text
-from utils.runtime import algorithms, pick_device, seed_everything, tiny_is_zero
-from utils.survival import Stopping, ignore_interrupt, starting_workers
-from utils.training import LOGGED, Trainer, build_learner, zero_heads
+from utils.training import distributed
+from utils.training.config import TrainConfig, parse_train_config, recipe_table
+from utils.training.engine import Epoch
+from utils.training.run_folder import Run, load_resumable, run_folder
+from utils.training.stopping import Stopping, ignore_interrupt, starting_workers
+from utils.training.trainer import LOGGED, Trainer, build_learner, zero_heads
 
 log = logging.getLogger("train")
 HELD_OUT = "pairs held out of train"

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from datasets.reading import colour_codes
-from utils.tiling import Grid, Window
+from datasets.windows import Grid, Window
 
 PILLOW_LIMIT = 2**26  # pixels decoded at once where windows cannot be read: 8192 x 8192, 0.2 GB as RGB
 BLOCK_LIMIT = 2**26  # pixels of one stored block, which GDAL decodes whole, however small the window

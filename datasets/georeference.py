@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from datasets.gdal import Unsuitable
-from utils.tiling import Grid, Window
+from datasets.windows import Grid, Window
 
 SAME = 0.01  # pixels by which the corners of two grids may differ and still be called one
 IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)

@@ -16,7 +16,7 @@ from datasets.pairs import Pair
 from datasets.raster import PLAIN, WindowedImage
 from datasets.reading import COLOUR, Reading, code_name, code_of, luminance
 from datasets.threads import threaded
-from utils.tiling import scan
+from datasets.windows import scan
 
 log = logging.getLogger(__name__)
 FORMAT = 2

@@ -16,7 +16,7 @@ from datasets.pairs import Pair
 from datasets.raster import PLAIN, pixel_kind
 from datasets.reading import Reading
 from datasets.threads import threaded
-from utils.tiling import scan
+from datasets.windows import scan
 
 log = logging.getLogger(__name__)
 TAILS = (0.02, 0.98)  # shares of all values below and up to the limits that `percentile` sets

@@ -13,7 +13,7 @@ from datasets.georeference import Content
 from datasets.pairs import Pair
 from datasets.raster import PLAIN, WindowedImage, refuse_huge
 from datasets.reading import IGNORE, Reading, as_rgb, code_of
-from utils.tiling import Window
+from datasets.windows import Window
 
 SAMPLED = 4096  # pixels of a window that are looked at
 DARK, BRIGHT = (

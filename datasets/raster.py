@@ -25,7 +25,7 @@ from datasets.gdal import (
 )  # fmt: skip
 from datasets.georeference import Content, Resampled, Turned, seen_on, upright
 from datasets.reading import Reading, colour_codes
-from utils.tiling import Grid, Window
+from datasets.windows import Grid, Window
 
 TIFF = (".tif", ".tiff")
 JPEG_2000 = (".jp2", ".j2k")

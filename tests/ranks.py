@@ -10,12 +10,12 @@ import torch
 
 import train_aux
 from datasets import tile_cache
-from utils import distributed
-from utils.config import parse_train_config
-from utils.engine import Epoch
-from utils.run_folder import Run
-from utils.survival import Stopping
-from utils.training import Trainer, build_learner
+from utils.training import distributed
+from utils.training.config import parse_train_config
+from utils.training.engine import Epoch
+from utils.training.run_folder import Run
+from utils.training.stopping import Stopping
+from utils.training.trainer import Trainer, build_learner
 
 
 def gradients(config, learner):

@@ -10,7 +10,7 @@ from PIL import Image
 
 import predict_batch
 import train_aux
-from utils.engine import Learner
+from utils.training.engine import Learner
 
 AMFNET = ["--recipe", "amfnet", "--model-options", "backbone=resnet18", "--backbone-weights", "none"]
 HANET = ["--recipe", "hanet", "--model-options", "width=8", "--linear-epochs", "2"]

@@ -14,9 +14,9 @@ from datasets.measurements import choose_reading, measure_limits, measure_statis
 from datasets.open_pair import OpenPair, read_pair
 from datasets.pairs import Pair
 from datasets.reading import MASKS, Reading
+from datasets.windows import Window, plan_windows
 from tests.pixelwise import pixelwise_network
 from tests.scripts import predict, train
-from utils.tiling import Window, plan_windows
 
 rasterio = pytest.importorskip("rasterio")
 pytestmark = pytest.mark.filterwarnings("ignore")

@@ -16,7 +16,7 @@ from datasets.raster import read_image, read_label
 from tests.scripts import contents, pixels, predict
 from utils.change_map import PALETTES, error_map, overlay
 from utils.checkpoint import save_checkpoint
-from utils.predictor import ChangePredictor
+from utils.prediction.predictor import ChangePredictor
 
 ROOT = Path(__file__).parents[1]
 

@@ -19,10 +19,10 @@ from datasets.raster import read_image, read_label
 from models import MODELS
 from tests.scripts import contents, pixels, predict
 from tests.utils.test_predictor import steps_at_and_off_borders
-from utils import maps, pipeline
 from utils.change_map import NOT_COUNTED
 from utils.checkpoint import save_checkpoint
-from utils.predictor import ChangePredictor
+from utils.prediction import maps, pipeline
+from utils.prediction.predictor import ChangePredictor
 
 
 def geotiff(path, pixels_of, left=0.0, nodata=None, size_of_a_pixel=2.0, crs="EPSG:32636"):

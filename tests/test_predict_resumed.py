@@ -16,7 +16,7 @@ from PIL import Image
 import predict_batch
 from tests.scripts import contents, fails, files_end_at, pixels, predict
 from tests.utils.test_report import read_report
-from utils.predictor import ChangePredictor
+from utils.prediction.predictor import ChangePredictor
 
 ROOT = Path(__file__).parents[1]
 

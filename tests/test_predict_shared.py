@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 
 from tests.scripts import contents, predict
-from utils.predictor import ChangePredictor
-from utils.records import Records
-from utils.sharing import Share
+from utils.prediction.predictor import ChangePredictor
+from utils.prediction.records import Records
+from utils.prediction.sharing import Share
 
 ROOT = Path(__file__).parents[1]
 

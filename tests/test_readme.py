@@ -11,8 +11,8 @@ import pytest
 from datasets.catalog import CATALOG, GENERIC, STATISTICS
 from datasets.pairs import find_pairs
 from datasets.transforms import AUGMENTATIONS
-from utils.config import parse_train_config
-from utils.predict_config import KINDS, PredictConfig, parse_predict_config
+from utils.prediction.config import KINDS, PredictConfig, parse_predict_config
+from utils.training.config import parse_train_config
 
 README, CHINESE = (
     (Path(__file__).parents[1] / name).read_text(encoding="utf-8") for name in ("README.md", "README.zh.md")

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 ROOMS = ("datasets", "models", "utils", "tools")
 MAY_IMPORT = {  # of ours, besides itself
     "models": (),
-    "datasets": ("utils.tiling", "utils.change_map", "utils.files", "utils.console"),
+    "datasets": ("utils.prediction.blending", "utils.change_map", "utils.files", "utils.console"),
     "utils": (),
     "tools": ("datasets", "models", "utils", "train_aux", "predict_batch"),
     "utils/checkpoint.py": ("models",),

@@ -20,8 +20,8 @@ import train_aux
 from datasets.change_pairs import ChangePairs
 from tests.scripts import HANET, SMALL, fails, predict, stop_after, train
 from utils import checkpoint
-from utils.config import RECIPES, parse_train_config
-from utils.engine import Learner
+from utils.training.config import RECIPES, parse_train_config
+from utils.training.engine import Learner
 
 ROOT = Path(__file__).parents[1]
 

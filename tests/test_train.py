@@ -17,7 +17,7 @@ from datasets import label_counts
 from datasets.catalog import CATALOG, STATISTICS, KnownCounts
 from datasets.recognition import introduction
 from tests.scripts import RECIPES, fails, stop_after, train
-from utils.config import parse_train_config
+from utils.training.config import parse_train_config
 
 
 @pytest.mark.parametrize("recipe", RECIPES)

@@ -13,18 +13,18 @@ from tqdm import tqdm
 if __name__ == "__main__":  # python path/to/tools/check_dataset.py works from any folder
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from datasets.doctor import Examination, Split, count_findings, examine, leak_findings, survey
-from datasets.findings import Finding, count_errors, finding_lines, percent
 from datasets.measurements import choose_reading
 from datasets.pairs import Pair
 from datasets.raster import read_image, read_label
 from datasets.reading import Reading, as_rgb, labels_of
 from datasets.recognition import introduction, recognise
-from utils.config import ReadConfig
+from tools.doctor.examination import Examination, Split, count_findings, examine, leak_findings, survey
+from tools.doctor.findings import Finding, count_errors, finding_lines, percent
 from utils.console import errors_in_one_line, show_log
-from utils.figures import draw_grid, draw_shares, outlined
 from utils.flags import at_least, given_flags, setting
 from utils.run_log import write_text
+from utils.training.config import ReadConfig
+from utils.training.curves import draw_grid, draw_shares, outlined
 
 SAMPLES = 8
 

@@ -21,9 +21,9 @@ from utils.checkpoint import load_checkpoint
 from utils.console import errors_in_one_line, show_log
 from utils.files import written_whole
 from utils.flags import given_flags, setting
-from utils.onnx_export import onnx_program
-from utils.onnx_network import OnnxNetwork
-from utils.torch_network import TorchNetwork
+from utils.runtimes.onnx_export import onnx_program
+from utils.runtimes.onnx_network import OnnxNetwork
+from utils.runtimes.torch_network import TorchNetwork
 
 log = logging.getLogger("export")
 KEPT = (  # what of a checkpoint travels in the metadata

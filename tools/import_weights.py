@@ -13,11 +13,11 @@ if __name__ == "__main__":  # python path/to/tools/import_weights.py works from 
 
 from datasets.catalog import CATALOG, GENERIC, STATISTICS, Statistics
 from models.official import AMFNET_VARIANTS, behind, from_official
+from tools.weights.pickled import read_state_dict
 from utils.checkpoint import save_checkpoint
 from utils.console import errors_in_one_line, show_log
 from utils.flags import given_flags, setting
-from utils.pickled_weights import read_state_dict
-from utils.recipes import RECIPES
+from utils.training.recipes import RECIPES
 
 log = logging.getLogger("import")
 SETS = tuple(name for name in CATALOG if name != GENERIC)

@@ -16,12 +16,12 @@ if __name__ == "__main__":  # python path/to/tools/make_tables.py works from any
 
 from datasets.reading import labels_of
 from predict_batch import mask_scores
-from utils.config import label_code
+from tools.tables.layout import ABLATIONS, KINDS, build_table
+from tools.tables.results import SCORES, Result, averaged, published_tables, read_csv, read_folder, read_published
+from tools.tables.text import FORMATS, format_of, write_tables
 from utils.console import errors_in_one_line, show_log
 from utils.flags import given_flags, named_path, setting
-from utils.results import SCORES, Result, averaged, published_tables, read_csv, read_folder, read_published
-from utils.table_text import FORMATS, format_of, write_tables
-from utils.tables import ABLATIONS, KINDS, build_table
+from utils.training.config import label_code
 
 PAPERS = Path(__file__).parents[1] / "docs" / "papers"
 TITLES = {

@@ -19,21 +19,21 @@ from datasets.reading import MASKS
 from datasets.tile_cache import open_cache
 from datasets.transforms import build_augmentation
 from models import MODELS, build_model
+from tools.costs import count_macs
 from tools.suites import Case, Setting, drawn_pairs
 from utils.checkpoint import save_checkpoint
-from utils.config import TrainConfig
-from utils.cost import count_macs
-from utils.deploy import prepare_for_inference
-from utils.engine import Epoch, train_one_epoch
-from utils.input_scaling import InputScaling, scaling_from
-from utils.losses import LOSSES, DeepSupervisionLoss
+from utils.machine import first_line
 from utils.memory import forget_peak, peak_used, used_now
-from utils.predictor import ChangePredictor
-from utils.recipes import RECIPES
-from utils.runtime import first_line
-from utils.tiling import BACKENDS, PRECISIONS
-from utils.torch_network import Network
-from utils.training import OPTIMIZERS, build_learner
+from utils.prediction.blending import BACKENDS, PRECISIONS
+from utils.prediction.predictor import ChangePredictor
+from utils.runtimes.input_scaling import InputScaling, scaling_from
+from utils.runtimes.rewriting import prepare_for_inference
+from utils.runtimes.torch_network import Network
+from utils.training.config import TrainConfig
+from utils.training.engine import Epoch, train_one_epoch
+from utils.training.losses import LOSSES, DeepSupervisionLoss
+from utils.training.recipes import RECIPES
+from utils.training.trainer import OPTIMIZERS, build_learner
 from utils.winograd import use_winograd
 
 SIDE = 256  # pixels of a pair whose time is taken

@@ -20,11 +20,11 @@ from datasets.catalog import CATALOG
 from datasets.layouts import SPLITS, has_split
 from datasets.pairs import Pair, find_pairs
 from datasets.recognition import count_remark, introduce, known_pairs, recognise
-from datasets.tile_records import plan_of, refuse_source, start_output, write_manifest
-from datasets.tiles import Tile, TileCutter, Tiling, plan_scenes
+from datasets.windows import EDGES
+from tools.tiles.cutting import Tile, TileCutter, Tiling, plan_scenes
+from tools.tiles.records import plan_of, refuse_source, start_output, write_manifest
 from utils.console import errors_in_one_line, show_log
 from utils.flags import Parser
-from utils.tiling import EDGES
 
 log = logging.getLogger("prepare_tiles")
 

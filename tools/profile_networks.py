@@ -23,15 +23,15 @@ if __name__ == "__main__":  # python path/to/tools/profile_networks.py works fro
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from models import MODELS, build_model
-from utils.config import network_option
+from tools.costs import Macs, count_macs, count_parameters
+from tools.tables.layout import Cell, Table
+from tools.tables.results import SIDE, read_csv
+from tools.tables.text import FORMATS, format_of, write_tables
 from utils.console import errors_in_one_line, show_log
-from utils.cost import Macs, count_macs, count_parameters
 from utils.flags import at_least, given_flags, setting
+from utils.machine import pick_device
 from utils.memory import forget_peak, peak_used, used_now
-from utils.results import SIDE, read_csv
-from utils.runtime import pick_device
-from utils.table_text import FORMATS, format_of, write_tables
-from utils.tables import Cell, Table
+from utils.training.config import network_option
 
 PAPERS = Path(__file__).parents[1] / "docs" / "papers"
 QUANTITIES = {

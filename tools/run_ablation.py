@@ -27,15 +27,15 @@ from datasets.pairs import find_pairs
 from tools.ablations import TABLES, configs_of, draw, folder_name, listing
 from tools.figures.paper import COLOURS, COLUMN, chart
 from tools.make_tables import TableConfig, collect
-from utils.config import FREE_ON_RESUME, DataConfig, TrainConfig, plain_config
+from tools.tables.layout import build_table
+from tools.tables.text import write_tables
 from utils.console import errors_in_one_line, show_log
 from utils.flags import Parser
-from utils.predict_config import PredictConfig
-from utils.run_folder import changed_settings
+from utils.prediction.config import PredictConfig
+from utils.prediction.sharing import Share
 from utils.run_log import write_text
-from utils.sharing import Share
-from utils.table_text import write_tables
-from utils.tables import build_table
+from utils.training.config import FREE_ON_RESUME, DataConfig, TrainConfig, plain_config
+from utils.training.run_folder import changed_settings
 
 log = logging.getLogger("ablation")
 PROGRAM = "python -m tools.run_ablation"

@@ -18,7 +18,6 @@ from torch.utils.data import BatchSampler, DataLoader
 import predict_batch
 from datasets.catalog import STATISTICS
 from datasets.change_pairs import ChangePairs
-from datasets.doctor import examine, survey
 from datasets.open_pair import read_pair
 from datasets.pairs import Pair, find_pairs
 from datasets.pfbs import PFBSSampler
@@ -27,9 +26,10 @@ from datasets.scenes import write_scenes
 from datasets.tile_cache import TileCache, open_cache
 from datasets.transforms import build_augmentation
 from models import MODELS, build_model
+from tools.doctor.examination import examine, survey
 from utils.checkpoint import save_checkpoint
-from utils.predictor import ChangePredictor
-from utils.tiling import BATCH
+from utils.prediction.blending import BATCH
+from utils.prediction.predictor import ChangePredictor
 
 DRAWN, COPIES = 64, 4  # pairs of 256 x 256 that are drawn, and how often each is written
 PREDICTED = 64  # of these, in the suite of prediction

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from utils.runtime import peak_memory
+from utils.machine import peak_memory
 
 # numbers of mallopt's parameters and their defaults, from glibc's malloc.h and malloc.c
 TRIM_THRESHOLD, MMAP_MAX = -1, -4

@@ -8,8 +8,8 @@ import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from utils.figures import draw_curves
 from utils.files import naming, written_whole
+from utils.training.curves import draw_curves
 
 Row = Mapping[str, float]
 

@@ -10,7 +10,7 @@ from PIL import Image
 from datasets.catalog import CATALOG, GENERIC, STATISTICS, KnownCounts, PublicSet
 from datasets.pairs import find_pairs
 from datasets.recognition import count_remark, introduce, introduction, known_pairs, recognise, set_statistics
-from utils.tiling import plan_windows
+from datasets.windows import plan_windows
 
 PUBLIC = [name for name in CATALOG if name != GENERIC]
 RELEASED = {  # the twelve released numbers, mean and std of before, then of after: the sum of place (from 1) x number

@@ -21,12 +21,12 @@ import pytest
 from PIL import Image, ImageFile
 
 from datasets import gdal, raster
-from datasets.pair_facts import read_facts
 from datasets.pairs import Pair
 from datasets.raster import WindowedImage, image_size, read_image, read_label
 from datasets.reading import MASKS, Reading
-from datasets.tiles import TileCutter, Tiling, plan_scenes
-from utils.tiling import Window
+from datasets.windows import Window
+from tools.doctor.pair_facts import read_facts
+from tools.tiles.cutting import TileCutter, Tiling, plan_scenes
 
 pytestmark = pytest.mark.filterwarnings("ignore:Dataset has no geotransform")
 COUNT = int(os.environ.get("DAMAGED_FILES", "200"))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from datasets.held_out import count_overlapping, hold_out
 from datasets.pairs import Pair
-from utils.tiling import plan_windows
+from datasets.windows import plan_windows
 
 
 def named(*names):

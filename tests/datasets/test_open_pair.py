@@ -8,7 +8,7 @@ from datasets import gdal
 from datasets.open_pair import OpenPair, read_pair
 from datasets.pairs import Pair, find_pairs
 from datasets.reading import MASKS, Reading
-from utils.tiling import Window, plan_windows
+from datasets.windows import Window, plan_windows
 
 UTM = "EPSG:32636"
 

@@ -13,7 +13,7 @@ from datasets import gdal, raster
 from datasets.label_counts import decide_alone
 from datasets.raster import PLAIN, WindowedImage, image_size, read_image, read_label, read_label_values
 from datasets.reading import MASKS, Reading
-from utils.tiling import Window
+from datasets.windows import Window
 
 pytestmark = pytest.mark.filterwarnings("ignore:Dataset has no geotransform")
 

@@ -12,8 +12,8 @@ from torch.nn import functional as F
 import predict_batch
 from tests.models.test_networks import build, pair
 from tests.utils.test_deploy import trained
-from utils.deploy import prepare_for_inference
-from utils.predictor import ChangePredictor
+from utils.prediction.predictor import ChangePredictor
+from utils.runtimes.rewriting import prepare_for_inference
 
 pytestmark = [
     pytest.mark.gpu,

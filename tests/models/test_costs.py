@@ -11,7 +11,7 @@ from models.amfnet import AMFNet
 from models.siamese import both_dates
 from tests.ledger import Ledger
 from tests.plain import twins
-from utils.cost import count_macs
+from tools.costs import count_macs
 
 SMALL = {"amfnet": {"backbone": "resnet18"}, "hanet": {"width": 8}}  # as dear by its attention as the whole at 640
 # ours over plain, at most; the counts are exact, and a limit lies within 2 % of what they are

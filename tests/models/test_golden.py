@@ -7,7 +7,7 @@ from torch import nn
 
 from models.official import from_official, our_names
 from tests import golden
-from utils.losses import LOSSES, DeepSupervisionLoss
+from utils.training.losses import LOSSES, DeepSupervisionLoss
 
 AMFNET = {"backbone": "1", "bfam": "2", "bfm": "3", "iam": "4", "exchange": "5", "full": "aux"}
 

@@ -9,7 +9,7 @@ from models.official import AMFNET_VARIANTS
 from tests import golden
 from tests.plain import PLAIN, shared_keys, twins
 from tests.plain.hanet import ChannelAttention as PlainAttention
-from utils.losses import DeepSupervisionLoss, one_hot_bce
+from utils.training.losses import DeepSupervisionLoss, one_hot_bce
 
 CASES = {
     f"amfnet {name}": ("amfnet", {"backbone": "resnet18", **switches}) for name, switches in AMFNET_VARIANTS.items()

@@ -11,9 +11,9 @@ import torch
 from models import build_model
 from tools import benchmark, network_suites, suites
 from tools.benchmark import Case, Timing, interleaved, main, peaks, summary
+from tools.costs import count_macs
 from utils import memory
-from utils.cost import count_macs
-from utils.input_scaling import scaling_from
+from utils.runtimes.input_scaling import scaling_from
 
 
 def test_cases_take_turns_and_the_first_round_does_not_count():
@@ -53,7 +53,7 @@ def test_a_start_is_told_in_seconds():
 
 
 def test_operations_are_those_of_the_counts():
-    """A product of matrices of 2048: two operations a multiply-add; of a network as utils.cost counts."""
+    """A product of matrices of 2048: two operations a multiply-add; of a network as tools.costs counts."""
     case = network_suites.machine_peak(torch.device("cpu"), torch.float32)
     assert (case.operations, case.name, case.peak) == (2 * 2048**3, "torch.mm, float32", case.name)
     network = build_model("hanet", width=4)

@@ -17,7 +17,7 @@ from datasets.raster import read_image
 from models import build_model
 from tools import export_onnx
 from utils.checkpoint import save_checkpoint
-from utils.predictor import ChangePredictor
+from utils.prediction.predictor import ChangePredictor
 
 onnx = pytest.importorskip("onnx", reason="needs requirements-export.txt")
 pytest.importorskip("onnxscript")

@@ -5,8 +5,8 @@ import csv
 import pytest
 
 from models import build_model
+from tools.costs import count_macs, count_parameters
 from tools.profile_networks import main, measure, module_table, paper_table
-from utils.cost import count_macs, count_parameters
 
 SMALL = ("--models", "hanet", "--model-options", "width=4", "--sizes", "32,64")
 

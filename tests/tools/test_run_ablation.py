@@ -17,11 +17,11 @@ from tests.scripts import fails, stop_after
 from tests.utils.test_results import predicted
 from tools import ablations, demo, run_ablation
 from tools.ablations import TABLES, configs_of, draw
+from tools.costs import count_parameters
 from tools.run_ablation import draw_seeds, main
+from tools.tables.results import read_csv, read_published
 from utils.checkpoint import save_checkpoint
-from utils.config import parse_train_config, plain_config
-from utils.cost import count_parameters
-from utils.results import read_csv, read_published
+from utils.training.config import parse_train_config, plain_config
 
 PAPERS = Path(ablations.__file__).parents[1] / "docs" / "papers"
 COUNTS = {  # by whether there is column attention, and by seed: F1 is 2/3 and 3/4, or 1/2 and 1/2

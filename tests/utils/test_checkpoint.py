@@ -7,7 +7,7 @@ import torch
 
 from models import build_model
 from utils.checkpoint import load_checkpoint, network_from, save_checkpoint
-from utils.predictor import ChangePredictor
+from utils.prediction.predictor import ChangePredictor
 
 STATISTICS = {"mean": [[0.1, 0.2, 0.3], [0.4, 0.5, 0.6]], "std": [[0.9, 0.8, 0.7], [0.6, 0.5, 0.4]]}
 

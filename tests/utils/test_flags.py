@@ -4,9 +4,9 @@ import argparse
 
 import pytest
 
-from utils.config import parse_train_config
 from utils.flags import Parser
-from utils.predict_config import parse_predict_config
+from utils.prediction.config import parse_predict_config
+from utils.training.config import parse_train_config
 
 
 def error_of(call, capsys):

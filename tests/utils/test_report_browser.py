@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 from playwright.sync_api import expect, sync_playwright
 
-import utils.report
-from utils.report import CHANGED, ReportPair, write_report
+import utils.prediction.report
+from utils.prediction.report import CHANGED, ReportPair, write_report
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 HOSTILE = "<img src=x onerror=document.body.innerHTML=''></script>"
@@ -337,8 +337,8 @@ def test_2000_pairs_stay_responsive(tmp_path, visit, monkeypatch):
         "map": np.uint8(255) * (dates[0, ..., 0] > 99),
         "error": 0 * dates[0],
     }
-    encoded = utils.report._encoded(ReportPair("noise", {}, lambda: noise))
-    monkeypatch.setattr(utils.report, "_encoded", lambda pair: encoded)
+    encoded = utils.prediction.report._encoded(ReportPair("noise", {}, lambda: noise))
+    monkeypatch.setattr(utils.prediction.report, "_encoded", lambda pair: encoded)
     path = tmp_path / "report.html"
     pairs = [scored(f"scene_{i:04d}", (i * 7 % 500, i * 3 % 400, i * 11 % 900)) for i in range(2000)]
     write_report(path, pairs, {"legend": LEGEND})

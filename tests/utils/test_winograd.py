@@ -12,8 +12,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from models import build_model
 from tests import golden
 from utils import winograd
-from utils.deploy import prepare_for_inference
-from utils.training import OPTIMIZERS
+from utils.runtimes.rewriting import prepare_for_inference
+from utils.training.trainer import OPTIMIZERS
 from utils.winograd import WinogradConv2d, kernels, use_winograd
 
 

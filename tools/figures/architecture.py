@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, ClassVar, NamedTuple
 import numpy as np
 
 from models import MODELS
+from tools.costs import count_parameters
 from tools.figures.paper import COLOURS, PAGE, chart, known_suffix
 from tools.figures.trace import Box, blank_network, trace
-from utils.config import network_option
-from utils.cost import count_parameters
 from utils.flags import at_least, setting
+from utils.training.config import network_option
 
 if TYPE_CHECKING:  # importing any of ours imports no chart library
     from matplotlib.axes import Axes

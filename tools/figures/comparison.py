@@ -20,14 +20,14 @@ from datasets.pairs import Pair, find_pairs
 from datasets.raster import read_label
 from datasets.reading import Reading, as_rgb, labels_of
 from datasets.threads import threaded
+from datasets.windows import Window
 from tools.figures.grids import ROMAN, Captions, Scene, amfnet_grid, hanet_grid
 from tools.figures.paper import PAGE, known_suffix, save_sheet
 from tools.figures.predicted import by_name, checkpoint_of, label_picture, predict_masks
 from utils.change_map import NOT_COUNTED, PALETTES, error_map
-from utils.config import BandConfig
 from utils.flags import at_least, named_path, setting
 from utils.metrics import count_pixels, scores
-from utils.tiling import Window
+from utils.training.config import BandConfig
 
 log = logging.getLogger(__name__)
 GRIDS = {"amfnet": amfnet_grid, "hanet": hanet_grid}

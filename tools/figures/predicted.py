@@ -10,9 +10,9 @@ import numpy as np
 from datasets.pairs import Pair
 from predict_batch import predict
 from utils.change_map import NOT_COUNTED, change_map
-from utils.config import BandConfig
-from utils.predict_config import PredictConfig
-from utils.sharing import Share
+from utils.prediction.config import PredictConfig
+from utils.prediction.sharing import Share
+from utils.training.config import BandConfig
 
 SUFFIXES = (".pt", ".pth", ".onnx")
 
@@ -34,7 +34,7 @@ def predict_masks(checkpoint: Path, config: BandConfig, split: str, output: Path
     """
     how = {each.name: getattr(config, each.name) for each in fields(BandConfig)}
     wanted = PredictConfig(**how, checkpoint=checkpoint, split=split, output=output, save=("mask",), report=False)
-    summary = logging.getLogger("utils.summary")
+    summary = logging.getLogger("utils.prediction.summary")
     before = summary.level
     summary.setLevel(logging.WARNING)  # scores are the figure's to tell, and its masks lie where nobody should look
     try:

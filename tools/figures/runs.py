@@ -10,11 +10,11 @@ from typing import Any, ClassVar
 import numpy as np
 
 from tools.figures.paper import COLOURS, COLUMN, PAGE, chart, known_suffix
-from utils.config import read_config
-from utils.figures import draw_f1_contours
 from utils.flags import named_path, setting
 from utils.metrics import LEVELS, precision_recall
-from utils.records import FOLDER, total_levels
+from utils.prediction.records import FOLDER, total_levels
+from utils.training.config import read_config
+from utils.training.curves import draw_f1_contours
 
 SCORES = {"loss": "loss (main head)", "precision": "precision (%)", "recall": "recall (%)", "f1": "F1 (%)"}
 SPLITS = {"train": "--", "val": "-"}

@@ -13,11 +13,11 @@ from torch.nn import functional as F
 
 from models import MODELS
 from tests.scripts import fails
+from tools.costs import count_parameters
 from tools.figures.architecture import ArchitectureConfig, Drawing, architecture, arrange, broken, draw
 from tools.figures.paper import PAGE, STYLE
 from tools.figures.trace import blank_network, trace
 from tools.make_figures import main
-from utils.cost import count_parameters
 
 NETWORKS = {
     "amfnet": {"backbone": "resnet18"},

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from datasets.windows import Window
 from tests.scripts import fails, predict
 from tools.figures import comparison as module
 from tools.figures.grids import Scene
 from tools.make_figures import main
-from utils.tiling import Window
 
 SIDE, GAP = 64, 6
 WHITE, BLACK, RED, GREEN, CYAN = (255, 255, 255), (0, 0, 0), (255, 0, 0), (0, 255, 0), (0, 255, 255)

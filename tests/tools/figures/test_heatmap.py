@@ -13,7 +13,7 @@ from models import build_model
 from tests.scripts import fails
 from tools.figures.heatmap import coloured, heat_of, watched
 from tools.make_figures import main
-from utils.predictor import ChangePredictor
+from utils.prediction.predictor import ChangePredictor
 
 SIDE, GAP = 64, 6  # a sheet begins with one line of pixels
 
@@ -155,6 +155,6 @@ def test_what_cannot_be_drawn(drawn_set, checkpoint, tmp_path, capsys, predictor
     fails(call(f"a={checkpoint}", f"a={checkpoint}"), capsys, "--checkpoints", "NAME=FILE")
     fails(call(tmp_path), capsys, "best.pt", "no such checkpoint")
     fails(call(checkpoint, name="x.gif"), capsys, ".svg")
-    monkeypatch.setattr("utils.predictor.TorchNetwork.at_once", 64 * 63)
+    monkeypatch.setattr("utils.prediction.predictor.TorchNetwork.at_once", 64 * 63)
     fails(call(checkpoint), capsys, "64 x 64", "prepare_tiles")
     assert not list(tmp_path.iterdir())

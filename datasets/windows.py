@@ -1,0 +1,124 @@
+"""Windows of an image, how they cover it, and where on earth an image lies."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+SCAN = 2048  # side of a window where a scene is looked through
+Edge = Literal["shift", "pad", "drop"]
+EDGES: tuple[Edge, ...] = get_args(Edge)
+
+
+@dataclass(frozen=True)
+class Window:
+    """A part of an image, in pixels from its top left corner."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        """Rows and columns: indexes an array of (H, W) or (H, W, channels)."""
+        return slice(self.top, self.top + self.height), slice(self.left, self.left + self.width)
+
+    def seen_from(self, outer: "Window") -> "Window":
+        """The same window, counted from the top left corner of another."""
+        return Window(self.top - outer.top, self.left - outer.left, self.height, self.width)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Where on earth the pixels of an image lie.
+
+    Attributes:
+        size: (height, width) in pixels.
+        crs: coordinate reference system, as WKT; "" where only the transform is known.
+        transform: (a, b, c, d, e, f), so that x = a * column + b * row + c and y = d * column + e * row + f are the
+            coordinates of a pixel's top left corner.
+    """
+
+    size: tuple[int, int]
+    crs: str
+    transform: tuple[float, ...]
+
+    def place(self, column: Any, row: Any) -> tuple[Any, Any]:
+        """Coordinates (x, y) of points in pixels, numbers or arrays."""
+        a, b, c, d, e, f = self.transform
+        return a * column + b * row + c, d * column + e * row + f
+
+    def part(self, window: Window) -> "Grid":
+        """The grid of a window."""
+        a, b, _, d, e, _ = self.transform
+        x, y = self.place(window.left, window.top)
+        return Grid((window.height, window.width), self.crs, (a, b, x, d, e, y))
+
+
+def plan_windows(height: int, width: int, tile: int, overlap: int = 0, edge: Edge = "shift") -> list[Window]:
+    """Cover an image with square windows, row by row.
+
+    Args:
+        height: of the image, in pixels.
+        width: of the image, in pixels.
+        tile: side of a window.
+        overlap: pixels that neighbours share.
+        edge: what happens where the last window of a row or column would reach over the image. "shift" moves it back
+            until it is full; "pad" ends it at the border, to be filled up later; "drop" leaves it out.
+
+    Returns:
+        Windows within the image, full ones but for "pad"; "drop" may give none.
+
+    Raises:
+        ValueError: an empty image, an overlap that is not in [0, tile), an unknown edge, or, for "shift", an image
+            smaller than one tile.
+    """
+    if height < 1 or width < 1 or tile < 1:
+        raise ValueError(f"an image of {height} x {width} pixels cannot be cut to tiles of {tile}")
+    if not 0 <= overlap < tile:
+        raise ValueError(f"an overlap of {overlap} does not go with tiles of {tile}; it must be at least 0 and smaller")
+    if edge not in EDGES:
+        raise ValueError(f"edge {edge!r}: not known; choose one of {', '.join(EDGES)}")
+    if edge == "shift" and min(height, width) < tile:
+        raise ValueError(f"{height} x {width} pixels hold no tile of {tile}; use --edge pad, or a smaller --tile-size")
+    rows, columns = (starts(length, tile, tile - overlap, edge) for length in (height, width))
+    return [Window(t, s, min(tile, height - t), min(tile, width - s)) for t in rows for s in columns]
+
+
+def scan(size: tuple[int, int]) -> list[Window]:
+    """Windows in which a whole image, (height, width), is looked through with bounded memory."""
+    return plan_windows(size[0], size[1], SCAN, edge="pad")
+
+
+def starts(length: int, tile: int, stride: int, edge: Edge) -> list[int]:
+    """Where the windows begin along one side."""
+    found = list(range(0, length - tile + 1, stride))  # the full ones
+    reached = found[-1] + tile if found else 0
+    if reached < length and edge != "drop":
+        found.append(length - tile if edge == "shift" else len(found) * stride)
+    return found
+
+
+def bounding(windows: Sequence[Window]) -> Window:
+    """The smallest window around all of these."""
+    top, left = min(w.top for w in windows), min(w.left for w in windows)
+    bottom, right = max(w.top + w.height for w in windows), max(w.left + w.width for w in windows)
+    return Window(top, left, bottom - top, right - left)
+
+
+def group_windows(windows: Iterable[Window], pixels: int) -> list[list[Window]]:
+    """Group neighbours of one row that are worth reading at once, in order.
+
+    Args:
+        windows: as `plan_windows` gives them.
+        pixels: the most that the bounding window of a group may hold; a larger window is a group of its own.
+    """
+    groups: list[list[Window]] = []
+    for window in windows:
+        first = groups[-1][0] if groups else None
+        reach = window.left + window.width - first.left if first else 0
+        if first and first.top == window.top and first.height * reach <= pixels:
+            groups[-1].append(window)
+        else:
+            groups.append([window])
+    return groups

@@ -1,0 +1,312 @@
+"""Tiles: the pixels of their source, named by place, whole or not there, and the same bytes after any stop."""
+
+import csv
+import hashlib
+import random
+import tracemalloc
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from datasets import raster
+from datasets.gdal import encode_tiff
+from datasets.pairs import Pair, find_pairs
+from datasets.raster import all_bands, read_image, read_label
+from datasets.reading import MASKS
+from datasets.windows import EDGES, plan_windows
+from tools.tiles import cutting as tiles
+from tools.tiles.cutting import TileCutter, Tiling, plan_scenes
+from tools.tiles.records import plan_of, refuse_source, start_output, write_manifest
+from utils.files import partial_of
+
+pytestmark = pytest.mark.filterwarnings("ignore:Dataset has no geotransform")
+
+
+def make_pair(folder, name, height, width, label=None, suffix="png"):
+    """A pair of random colours; the label defaults to blocks of 0 and 255."""
+    rng = np.random.default_rng(sum(name.encode()))
+    images = {
+        "A": rng.integers(1, 256, (height, width, 3), np.uint8),
+        "B": rng.integers(1, 256, (height, width, 3), np.uint8),
+        "label": rng.integers(0, 2, (height, width), np.uint8) * 255 if label is None else label,
+    }
+    for role, pixels in images.items():
+        (folder / role).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(folder / role / f"{name}.{suffix}")
+    return Pair(name, *(folder / role / f"{name}.{suffix}" for role in images))
+
+
+def read_codes(path):
+    return read_label(path, MASKS) * np.uint8(255)
+
+
+def cut(splits, output, root, tiling, workers=2):
+    """What the tool does, without its words."""
+    scenes = plan_scenes(splits, tiling, workers)
+    known = start_output(output, plan_of(scenes, tiling, root))
+    done = [tile for part in TileCutter(output, tiling.tile_size, known).cut(scenes, workers) for tile in part]
+    write_manifest(output, done, root)
+    return scenes
+
+
+def tree(folder):
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+@pytest.fixture
+def source(tmp_path):
+    root = tmp_path / "source"
+    return root, {
+        split: [make_pair(root / split, f"{split}_{i}", 70, 110) for i in range(3)] for split in ("train", "val")
+    }
+
+
+def test_manifest_is_there_when_it_is_whole(source, tmp_path):
+    root, splits = source
+    (tmp_path / "tiles").mkdir()
+    parts = TileCutter(tmp_path / "tiles", 32).cut(plan_scenes(splits, Tiling(32)))
+
+    def tiles_until_the_disk_is_full():
+        yield from next(parts)
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        write_manifest(tmp_path / "tiles", tiles_until_the_disk_is_full(), root)
+    assert not [path for path in (tmp_path / "tiles").iterdir() if path.is_file()]
+
+
+@pytest.mark.parametrize("edge", EDGES)
+@pytest.mark.parametrize("overlap", [0, 5])
+def test_tiles_are_named_by_place_and_hold_the_source(edge, overlap, source, tmp_path):
+    root, splits = source
+    cut(splits, tmp_path / "out", root, Tiling(32, overlap, edge))
+    windows = plan_windows(70, 110, 32, overlap, edge)
+    for split, pairs in splits.items():
+        found = find_pairs(tmp_path / "out", split)
+        assert [p.name for p in found] == sorted(f"{p.name}_{w.top:04d}_{w.left:04d}" for p in pairs for w in windows)
+        for tile in found:
+            name, top, left = tile.name.rsplit("_", 2)
+            (pair,) = [pair for pair in pairs if pair.name == name]
+            (window,) = [w for w in windows if (w.top, w.left) == (int(top), int(left))]
+            reads = (read_image, read_image, read_codes)
+            for read, path, origin in zip(
+                reads, (tile.before, tile.after, tile.label), (pair.before, pair.after, pair.label), strict=True
+            ):
+                expected = np.zeros((32, 32, 3)[: 2 if read is read_codes else 3], np.uint8)
+                expected[: window.height, : window.width] = read(origin)[window.slices]
+                assert np.array_equal(read(path), expected)
+
+
+def test_manifest_tells_source_window_and_hashes(source, tmp_path):
+    root, splits = source
+    cut(splits, tmp_path / "out", root, Tiling(32, edge="pad"))
+    rows = list(csv.DictReader((tmp_path / "out" / "manifest.csv").open(encoding="utf-8")))
+    assert len(rows) == 2 * 3 * 3 * 4
+    row = next(r for r in rows if r["tile"] == "val_1_0064_0096")
+    assert [row[k] for k in ("split", "top", "left", "height", "width")] == ["val", "64", "96", "6", "14"]
+    assert row["label"] == "val/label/val_1.png"
+    for role, folder in (("before", "A"), ("after", "B"), ("label", "label")):
+        content = (tmp_path / "out" / "val" / folder / "val_1_0064_0096.png").read_bytes()
+        assert row[f"{role}_sha256"] == hashlib.sha256(content).hexdigest()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_stopped_anywhere_the_result_is_the_same_bytes(seed, source, tmp_path, monkeypatch):
+    root, splits = source
+    tiling = Tiling(32, 8)
+    cut(splits, tmp_path / "unbroken", root, tiling)
+    left, write = random.Random(seed).randrange(200), tiles.write_whole
+
+    def stops(path, content):
+        nonlocal left
+        left -= 1
+        if left < 0:
+            partial_of(path).write_bytes(content[:40])  # what a kill would leave
+            raise KeyboardInterrupt
+        write(path, content)
+
+    monkeypatch.setattr(tiles, "write_whole", stops)
+    with pytest.raises(KeyboardInterrupt):
+        cut(splits, tmp_path / "broken", root, tiling)
+    monkeypatch.setattr(tiles, "write_whole", write)
+    kept = {p: p.stat().st_mtime_ns for p in (tmp_path / "broken").rglob("*.png")}
+    cut(splits, tmp_path / "broken", root, tiling)
+    assert tree(tmp_path / "broken") == tree(tmp_path / "unbroken")
+    complete = [p for p in kept if all((p.parents[1] / role / p.name) in kept for role in ("A", "B", "label"))]
+    assert all(p.stat().st_mtime_ns == kept[p] for p in complete)
+
+
+def test_threads_do_not_change_a_byte(source, tmp_path):
+    root, splits = source
+    for workers in (1, 5):
+        cut(splits, tmp_path / str(workers), root, Tiling(32), workers)
+    assert tree(tmp_path / "1") == tree(tmp_path / "5")
+
+
+@pytest.mark.parametrize("damage", [b"", b"\x89PNG", None])
+def test_a_tile_that_was_damaged_is_cut_again(damage, source, tmp_path):
+    root, splits = source
+    cut(splits, tmp_path / "out", root, Tiling(32))
+    whole = tree(tmp_path / "out")
+    victim = tmp_path / "out" / "train" / "B" / "train_1_0032_0000.png"
+    other = victim.with_name("train_2_0000_0000.png").read_bytes()  # a sound picture, but not this one
+    victim.write_bytes(other if damage is None else damage)
+    cut(splits, tmp_path / "out", root, Tiling(32))
+    assert tree(tmp_path / "out") == whole
+
+
+@pytest.mark.parametrize(
+    ("tiling", "says"),
+    [
+        (Tiling(48), "tile_size: 32 there, 48 here"),
+        (Tiling(32, 4), "overlap: 0 there, 4 here"),
+        (Tiling(32, 0, "pad"), "edge: shift there, pad here"),
+    ],
+)
+def test_other_settings_in_the_same_folder_are_refused(tiling, says, source, tmp_path):
+    root, splits = source
+    cut(splits, tmp_path / "out", root, Tiling(32))
+    before = tree(tmp_path / "out")
+    with pytest.raises(ValueError, match=f"out: holds tiles cut with other settings .{says}.; give another --output"):
+        cut(splits, tmp_path / "out", root, tiling)
+    assert tree(tmp_path / "out") == before
+
+
+def test_other_files_in_the_same_folder_are_refused(source, tmp_path):
+    root, splits = source
+    cut(splits, tmp_path / "out", root, Tiling(32))
+    with pytest.raises(ValueError, match=r"holds tiles of other files.*first val/A/val_0\.png.*give another --output"):
+        cut({"train": splits["train"]}, tmp_path / "out", root, Tiling(32))
+    make_pair(root / "train", "train_2", 90, 110)
+    with pytest.raises(ValueError, match=r"files changed since \(first train/A/train_2\.png"):
+        cut(splits, tmp_path / "out", root, Tiling(32))
+
+
+def test_a_folder_of_something_else_is_refused(source, tmp_path):
+    root, splits = source
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.txt").write_text("mine")
+    with pytest.raises(ValueError, match=r"out: holds files, but no tiles\.json.*new folder"):
+        cut(splits, tmp_path / "out", root, Tiling(32))
+
+
+@pytest.mark.parametrize("place", ["data", "data/tiles", ".", "data/train", "data/train/A/x"])
+def test_the_source_is_never_written_to(place, tmp_path):
+    (tmp_path / "data").mkdir()
+    with pytest.raises(ValueError, match=r"give --output a folder of its own"):
+        refuse_source(tmp_path / place, [tmp_path / "data"])
+    refuse_source(tmp_path / "data-256", [tmp_path / "data"])
+    refuse_source(tmp_path / "tiles", [tmp_path / "before.tif"])
+
+
+def test_a_linked_way_into_the_source_is_seen(tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "data", target_is_directory=True)
+    with pytest.raises(ValueError, match="holds, the source"):
+        refuse_source(tmp_path / "link" / "tiles", [tmp_path / "data"])
+
+
+def test_two_sizes_in_a_pair_name_the_file(tmp_path):
+    pair = make_pair(tmp_path, "a", 64, 64)
+    Image.fromarray(np.zeros((64, 60), np.uint8)).save(pair.label)
+    with pytest.raises(ValueError, match=r"label.a\.png: 64 x 60 pixels, but .*a\.png has 64 x 64"):
+        plan_scenes({"train": [pair]}, Tiling(32))
+
+
+def test_images_smaller_than_a_tile(tmp_path, caplog):
+    pairs = {"train": [make_pair(tmp_path, "small", 20, 64), make_pair(tmp_path, "large", 64, 64)]}
+    with pytest.raises(ValueError, match=r"small\.png: 20 x 64 pixels hold no tile of 32; use --edge pad"):
+        plan_scenes(pairs, Tiling(32))
+    assert [len(s.windows) for s in plan_scenes(pairs, Tiling(32, edge="pad"))] == [2, 4]
+    assert [len(s.windows) for s in plan_scenes(pairs, Tiling(32, edge="drop"))] == [0, 4]
+    assert "1 images hold no tile of 32 and are left out" in caplog.text
+    with pytest.raises(ValueError, match="no image holds a tile of 128"):
+        plan_scenes(pairs, Tiling(128, edge="drop"))
+
+
+def test_a_damaged_image_ends_the_run_and_is_named(source, tmp_path):
+    root, splits = source
+    broken = splits["val"][1].after
+    broken.write_bytes(broken.read_bytes()[:5000])
+    with pytest.raises(ValueError, match=r"val_1\.png: damaged.*replace"):
+        cut(splits, tmp_path / "out", root, Tiling(32))
+    assert not (tmp_path / "out" / "manifest.csv").exists()
+
+
+@pytest.mark.parametrize("values", [(0, 1), (1, 2), (0, 7, 255)])
+def test_labels_stay_as_coded(values, tmp_path):
+    label = np.random.default_rng(0).choice(np.array(values, np.uint8), (64, 64))
+    label[:32, :32] = values[0]
+    pair = make_pair(tmp_path / "in", "a", 64, 64, label)
+    cut({"train": [pair]}, tmp_path / "out", tmp_path / "in", Tiling(32))
+    for window in plan_windows(64, 64, 32):
+        with Image.open(tmp_path / "out" / "train" / "label" / f"a_{window.top:04d}_{window.left:04d}.png") as tile:
+            assert tile.mode == "L"
+            assert np.array_equal(np.array(tile), label[window.slices])
+
+
+def test_codes_are_no_noise(tmp_path):
+    """1 is change and 255 unknown: a tile that holds 0 and 1 alone keeps both."""
+    label = np.zeros((64, 64), np.uint8)
+    label[40:60, 40:60], label[3, 3:9] = 255, 1
+    pair = make_pair(tmp_path / "in", "a", 64, 64, label)
+    cut({"train": [pair]}, tmp_path / "out", tmp_path / "in", Tiling(32))
+    with Image.open(tmp_path / "out" / "train" / "label" / "a_0000_0000.png") as tile:
+        assert np.array_equal(np.array(tile), label[:32, :32])
+
+
+def test_pairs_without_labels(tmp_path):
+    pair = make_pair(tmp_path / "in", "a", 64, 64)
+    cut({"test": [Pair("a", pair.before, pair.after)]}, tmp_path / "out", tmp_path / "in", Tiling(32))
+    assert sorted(p.name for p in (tmp_path / "out" / "test").iterdir()) == ["A", "B"]
+    assert len(find_pairs(tmp_path / "out", "test", labels=False)) == 4
+
+
+def test_large_tiffs_by_windows_give_the_same_tiles(tmp_path, monkeypatch):
+    pytest.importorskip("rasterio")
+    pairs = {"train": [make_pair(tmp_path / "in", "a", 150, 230, suffix="tif")]}
+    cut(pairs, tmp_path / "whole", tmp_path / "in", Tiling(32, 3, "pad"))
+    monkeypatch.setattr(raster, "AT_ONCE", 1000)
+    monkeypatch.setattr(tiles, "IN_FLIGHT", 2 * 32 * 100)
+    (scene,) = cut(pairs, tmp_path / "windows", tmp_path / "in", Tiling(32, 3, "pad"))
+    assert scene.random_access
+    assert tree(tmp_path / "whole") == tree(tmp_path / "windows")
+
+
+def test_memory_does_not_grow_with_a_large_tiff(tmp_path, monkeypatch):
+    rasterio = pytest.importorskip("rasterio")
+    shape = {"width": 4096, "height": 4096, "count": 3, "dtype": "uint8", "photometric": "RGB"}
+    blocks = {"tiled": True, "blockxsize": 256, "blockysize": 256, "compress": "deflate", "sparse_ok": True}
+    for name in ("before", "after"):  # 50 MB each, once decoded
+        with rasterio.open(tmp_path / f"{name}.tif", "w", driver="GTiff", **shape, **blocks) as dataset:
+            dataset.write(np.full((3, 256, 256), 200, np.uint8), window=rasterio.windows.Window(512, 256, 256, 256))
+    monkeypatch.setattr(tiles, "IN_FLIGHT", 2**20)
+    pairs = {"train": [Pair("large", tmp_path / "before.tif", tmp_path / "after.tif")]}
+    tracemalloc.start()
+    try:
+        cut(pairs, tmp_path / "out", tmp_path, Tiling(512), workers=1)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 30e6
+    changed = read_image(tmp_path / "out" / "train" / "B" / "large_0000_0512.png")
+    assert (changed[256:, :256] == 200).all()
+    assert int(changed.sum()) == 3 * 256 * 256 * 200
+
+
+def test_deep_images_keep_bands_and_values(tmp_path):
+    """Cut to TIFF, nothing scaled: put together, the tiles are the image."""
+    values = np.random.default_rng(0).integers(0, 65536, (96, 64, 5)).astype(np.uint16)
+    for role in ("before", "after"):
+        (tmp_path / f"{role}.tif").write_bytes(encode_tiff(values))
+    pairs = {"train": [Pair("x", tmp_path / "before.tif", tmp_path / "after.tif")]}
+    scenes = plan_scenes(pairs, Tiling(32))
+    tiles = [tile for part in TileCutter(tmp_path / "out", 32).cut(scenes) for tile in part]
+    assert len(tiles) == 6
+    whole = np.zeros_like(values)
+    for tile in tiles:
+        path = tmp_path / "out" / tile.scene.tile_files(tile.window)["after"]
+        assert path.suffix == ".tif"
+        whole[tile.window.slices] = read_image(path, all_bands(path))
+    assert np.array_equal(whole, values)

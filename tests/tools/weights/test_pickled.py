@@ -1,0 +1,255 @@
+"""Files of torch.save give their tensors; whatever else they ask for is refused by name, and nothing of it runs."""
+
+import builtins
+import contextlib
+import io
+import os
+import pickle
+import subprocess
+import sys
+import tempfile
+import types
+import zipfile
+from collections import OrderedDict
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from tools.weights.pickled import read_state_dict
+
+FORMATS = pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
+ORIGIN = "authors_net"  # a module that exists while a file is written, and no more when it is read
+
+
+class Inner(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+        self.gamma = nn.Parameter(torch.full((1,), 0.5))
+        self.nothing = None
+        self.register_buffer("kept", torch.arange(3))
+        self.register_buffer("dropped", torch.ones(2), persistent=False)
+        self.activation = nn.functional.relu
+
+
+class Outer(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = Inner()
+        self.sequence = nn.Sequential(nn.BatchNorm2d(4), nn.PReLU(), nn.AdaptiveAvgPool2d((3, 3)), nn.Softmax(dim=-1))
+        self.shared = self.inner.conv
+        self.size = torch.Size([1, 2])
+
+
+@pytest.fixture
+def authors(monkeypatch):
+    """Pretends that the classes above are of the authors' module, and makes it vanish."""
+    module = types.ModuleType(ORIGIN)
+    for cls in (Inner, Outer):
+        monkeypatch.setattr(cls, "__module__", ORIGIN)
+        setattr(module, cls.__name__, cls)
+    monkeypatch.setitem(sys.modules, ORIGIN, module)
+    return lambda: monkeypatch.delitem(sys.modules, ORIGIN)
+
+
+@FORMATS
+@pytest.mark.parametrize("wrap", [lambda network: network, nn.DataParallel], ids=["bare", "DataParallel"])
+@pytest.mark.filterwarnings("ignore:Couldn't retrieve source code")
+def test_network_of_a_class_that_is_not_there(zipped, wrap, authors, tmp_path):
+    network = wrap(Outer())
+    torch.save(network, tmp_path / "net.pt", _use_new_zipfile_serialization=zipped)
+    authors()
+    with pytest.raises(ModuleNotFoundError, match=ORIGIN):  # as torch would have it
+        torch.load(tmp_path / "net.pt", weights_only=False)
+    state, expected = read_state_dict(tmp_path / "net.pt"), network.state_dict()
+    assert list(state) == list(expected)
+    assert not any("dropped" in key for key in state)
+    assert all(torch.equal(state[key], value) for key, value in expected.items())
+
+
+@FORMATS
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.bool, torch.uint8])
+def test_state_dict(zipped, dtype, tmp_path):
+    whole = torch.arange(24).to(dtype).view(4, 6)
+    state = OrderedDict(whole=whole, part=whole[1:3, ::2], turned=whole.T, scalar=whole[0, 1], empty=whole[:0])
+    torch.save(state, tmp_path / "net.pth", _use_new_zipfile_serialization=zipped)
+    read = read_state_dict(tmp_path / "net.pth")
+    assert list(read) == list(state)
+    for key, value in state.items():
+        assert read[key].dtype == value.dtype
+        assert torch.equal(read[key], value)
+
+
+class Calls:
+    """Has a function called when it is unpickled."""
+
+    def __init__(self, function, *args):
+        self.call = function, args
+
+    def __reduce__(self):
+        return self.call
+
+
+class Holder:
+    """Keeps something in its state, as a BUILD does."""
+
+    def __init__(self, content):
+        self.content = content
+
+
+def attacks(target):
+    """What to pickle, and the name that has to be in the refusal; each would make a file at `target`."""
+    command = f"{sys.executable} -c \"open({str(target)!r}, 'w')\""
+    system = Calls(os.system, command)
+    return {
+        "call": (system, f"{os.system.__module__}.system"),
+        "eval": (Calls(builtins.eval, f"open({str(target)!r}, 'w')"), r"(builtins|__builtin__)\.eval"),
+        "process": (Calls(subprocess.Popen, command), r"(subprocess|commands)\.Popen"),
+        "among tensors": (OrderedDict(weight=torch.ones(2), more=system), f"{os.system.__module__}.system"),
+        "nested in a state": (Holder(OrderedDict(_modules={"a": Holder([system])})), f"{os.system.__module__}.system"),
+        "named only": (Holder(os.system), f"{os.system.__module__}.system"),
+        "getattr": (Calls(getattr, Holder(1), "__class__"), r"(builtins|__builtin__)\.getattr"),
+        "a function of torch": (Calls(torch.hub.load, "owner/repository", "net"), r"torch\.hub\.load"),
+        "a class of somebody's, called": (
+            Calls(Holder, str(target)),
+            r"tests\.utils\.test_pickled_weights\.Holder\(\)",
+        ),
+    }
+
+
+@FORMATS
+@pytest.mark.parametrize("kind", attacks("target"))
+def test_what_would_run_code_is_refused_by_name(kind, zipped, tmp_path):
+    target = tmp_path / "ran"
+    content, name = attacks(target)[kind]
+    torch.save(content, tmp_path / "net.pt", _use_new_zipfile_serialization=zipped)
+    with pytest.raises(ValueError, match=rf"net\.pt: asks for {name}.*nothing was run"):
+        read_state_dict(tmp_path / "net.pt")
+    assert not target.exists()
+
+
+def test_these_files_would_have_run(tmp_path):
+    """The test above means something: torch.load without its guard runs them."""
+    target = tmp_path / "ran"
+    torch.save(attacks(target)["nested in a state"][0], tmp_path / "net.pt")
+    torch.load(tmp_path / "net.pt", weights_only=False)
+    assert target.exists()
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        b"cos\nsystem\n(S'touch ran'\ntR.",  # protocol 0
+        b"(S'touch ran'\nios\nsystem\n.",  # INST
+        b"(cos\nsystem\nS'touch ran'\no.",  # OBJ
+        b"\x80\x04\x8c\x02os\x8c\x06system\x93\x8c\x09touch ran\x85R.",  # STACK_GLOBAL
+        b"\x80\x04\x8c\x05torch\x8c\x0dhub.os.system\x93\x8c\x09touch ran\x85R.",  # a name with dots
+        b"\x80\x04\x8c\x07authors\x8c\x0dNet.os.system\x93\x8c\x09touch ran\x85R.",
+        b"\x80\x04\x8c\x0bcollections\x8c\x20OrderedDict.__init__.__globals__\x93.",
+        b"\x80\x02cauthors\nNet\n)\x81\x8c\x02os\x8c\x06system\x93b.",  # as the state of a stand-in
+        b"\x80\x02cauthors\nNet\n(S'touch ran'\nt\x81ctorch._utils\n_rebuild_parameter\n\x85ccommands\ngetoutput\nR.",
+    ],
+)
+def test_programs_written_by_hand(program, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "net.pt").write_bytes(program)
+    with pytest.raises(ValueError, match=r"net\.pt: asks for [\w.]+, which .* nothing was run"):
+        read_state_dict(tmp_path / "net.pt")
+    assert [path.name for path in tmp_path.iterdir()] == ["net.pt"]
+
+
+@FORMATS
+def test_cut_anywhere(zipped, tmp_path):
+    torch.save(Inner().state_dict(), tmp_path / "net.pt", _use_new_zipfile_serialization=zipped)
+    whole = (tmp_path / "net.pt").read_bytes()
+    for length in [*range(0, len(whole) - 1, 37), len(whole) - 1]:
+        (tmp_path / "net.pt").write_bytes(whole[:length])
+        with pytest.raises(ValueError, match=r"net\.pt: damaged, or not a file of torch\.save"):
+            read_state_dict(tmp_path / "net.pt")
+
+
+@FORMATS
+@given(place=st.floats(0, 1, exclude_max=True), flip=st.integers(1, 255))
+def test_one_byte_changed(zipped, place, flip):
+    """Tensors or one ValueError, whatever the byte was."""
+    buffer = io.BytesIO()
+    torch.save(nn.Linear(2, 3).state_dict(), buffer, _use_new_zipfile_serialization=zipped)
+    damaged = bytearray(buffer.getvalue())
+    damaged[int(place * len(damaged))] ^= flip
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "net.pt"
+        path.write_bytes(damaged)
+        with contextlib.suppress(ValueError):
+            assert all(isinstance(value, torch.Tensor) for value in read_state_dict(path).values())
+
+
+def rewritten(path, name, change, compression=zipfile.ZIP_STORED):
+    """The same archive with one record changed."""
+    with zipfile.ZipFile(path) as old:
+        records = {info.filename: old.read(info) for info in old.infolist()}
+    with zipfile.ZipFile(path, "w", compression) as new:
+        for key, value in records.items():
+            new.writestr(key, change(value) if key.endswith(name) else value)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "word"),
+    [
+        ("data/0", lambda values: values[:-4], "bytes in place of"),
+        ("byteorder", lambda _: b"big", "another byte order"),
+        ("data.pkl", lambda program: program.replace(b"K\x04K\x03", b"K\x04K\xff"), "out of bounds"),
+    ],
+)
+def test_records_that_contradict_each_other(name, change, word, tmp_path):
+    torch.save({"weight": torch.ones(4, 3)}, tmp_path / "net.pt")
+    rewritten(tmp_path / "net.pt", name, change)
+    with pytest.raises(ValueError, match=rf"net\.pt: damaged, .*{word}"):
+        read_state_dict(tmp_path / "net.pt")
+
+
+def test_compressed_records_are_not_opened(tmp_path):
+    torch.save({"weight": torch.zeros(10**6)}, tmp_path / "net.pt")
+    rewritten(tmp_path / "net.pt", "none", bytes, zipfile.ZIP_DEFLATED)
+    assert (tmp_path / "net.pt").stat().st_size < 10**5
+    with pytest.raises(ValueError, match="is compressed"):
+        read_state_dict(tmp_path / "net.pt")
+
+
+def test_legacy_file_that_claims_too_much(tmp_path):
+    buffer = io.BytesIO()
+    torch.save({"weight": torch.ones(257)}, buffer, _use_new_zipfile_serialization=False)
+    huge = pickle.dumps(2**40, 2)[2:-1]
+    (tmp_path / "net.pt").write_bytes(buffer.getvalue().replace(b"M\x01\x01N", huge + b"N"))
+    with pytest.raises(ValueError, match=f"a storage of {2**40} values in a file of"):
+        read_state_dict(tmp_path / "net.pt")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ([torch.ones(1)], "holds a list, neither a state dict nor a network"),
+        ({}, "holds no tensor"),
+        ({"model": "hanet", "options": {}, "weights": {}}, "is a checkpoint of this project; predict_batch.py"),
+        ({"epoch": 3, "state_dict": {"weight": torch.ones(1)}}, "holds other things than tensors: epoch, state_dict"),
+    ],
+)
+def test_something_else(content, words, tmp_path):
+    torch.save(content, tmp_path / "net.pt")
+    with pytest.raises(ValueError, match=rf"net\.pt: {words}"):
+        read_state_dict(tmp_path / "net.pt")
+
+
+@pytest.mark.parametrize("content", [b"", b"no weights", b"\x89PNG\r\n", b"PK\x03\x04 and so on"])
+def test_no_file_of_weights(content, tmp_path):
+    (tmp_path / "net.pt").write_bytes(content)
+    with pytest.raises(ValueError, match=r"net\.pt: damaged, or not a file of torch\.save"):
+        read_state_dict(tmp_path / "net.pt")
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"net\.pt: no such file"):
+        read_state_dict(tmp_path / "net.pt")

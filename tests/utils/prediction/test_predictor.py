@@ -1,0 +1,213 @@
+"""From two arrays to a probability: whole or by windows, filled up, turned, and on little memory."""
+
+import numpy as np
+import pytest
+import torch
+
+from datasets.scenes import draw_scene
+from utils.checkpoint import save_checkpoint
+from utils.prediction.blending import BATCH, TILE
+from utils.prediction.predictor import ChangePredictor
+from utils.runtimes.torch_network import AT_ONCE
+
+
+def images(height, width, seed=0):
+    return tuple(np.random.default_rng(seed).integers(0, 256, (2, height, width, 3), np.uint8))
+
+
+def directly(predictor, before, after):
+    """What the network says of images whose sides it takes."""
+    batch = (torch.from_numpy(x.transpose(2, 0, 1).copy())[None] for x in (before, after))
+    with torch.inference_mode():
+        return predictor.model.network(*predictor.model.scaling(*batch))[0].softmax(1)[0, 1].numpy()
+
+
+def test_one_window_is_whole_image_inference_to_the_bit(checkpoint):
+    predictor = ChangePredictor(checkpoint, "cpu")
+    before, after = images(48, 64)
+    probability = predictor(before, after)
+    assert (probability.shape, probability.dtype) == ((48, 64), np.float32)
+    assert np.array_equal(probability, directly(predictor, before, after))
+    assert probability.std() > 0.1
+
+
+def test_a_run_folder_stands_for_its_best_checkpoint(checkpoint, tmp_path):
+    before, after = images(32, 32)
+    found = ChangePredictor(str(checkpoint.parent), "cpu")(before, after)
+    assert np.array_equal(found, ChangePredictor(checkpoint, "cpu")(before, after))
+    with pytest.raises(FileNotFoundError, match=r"best\.pt: no such checkpoint"):
+        ChangePredictor(tmp_path, "cpu")
+
+
+@pytest.mark.parametrize(("tuned", "told"), [(0.001, True), (0.25, False), (0.995, True)])
+def test_a_tuned_threshold_at_the_edge_is_told(tuned, told, checkpoint, tmp_path, caplog):
+    content = torch.load(checkpoint, weights_only=True)
+    save_checkpoint(tmp_path / "best.pt", {**content, "tuned_threshold": tuned})
+    assert ChangePredictor(tmp_path / "best.pt", "cpu").choose_threshold("tuned") == tuned
+    assert (f"{tuned:g} lies at the edge" in caplog.text) == told
+
+
+@pytest.mark.parametrize("size", [(45, 63), (3, 1), (8, 9)])
+def test_other_sizes_are_filled_by_reflection(checkpoint, size):
+    predictor = ChangePredictor(checkpoint, "cpu")
+    before, after = images(*size)
+    height, width = predictor.padded(size)
+    full = [np.pad(x, ((0, height - size[0]), (0, width - size[1]), (0, 0)), "reflect") for x in (before, after)]
+    assert np.array_equal(predictor(before, after), directly(predictor, *full)[: size[0], : size[1]])
+
+
+def test_what_is_predicted_whole(checkpoint):
+    """By default up to AT_ONCE pixels, so 952 x 640 without a flag, and larger scenes by windows."""
+    predictor = ChangePredictor(checkpoint, "cpu")
+    assert predictor.cover(640, 952).shape == (640, 952)
+    assert predictor.cover(1024, AT_ONCE // 1024).shape == (1024, 1024)
+    assert predictor.cover(1024, AT_ONCE // 1024 + 1).shape == (TILE, TILE)
+    assert predictor.cover(100, 20000).shape == (100, TILE)
+    assert ChangePredictor(checkpoint, "cpu", tile_size=0).cover(5000, 5000).shape == (5000, 5000)
+    assert ChangePredictor(checkpoint, "cpu", tile_size=256).cover(640, 952).shape == (256, 256)
+    assert [predictor.batch_for((side, side)) for side in (64, 256, 512, 1024, 4096)] == [BATCH, BATCH, 4, 1, 1]
+    assert ChangePredictor(checkpoint, "cpu", batch_size=3).batch_for((4096, 4096)) == 3
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 50])
+def test_windows_blend_to_the_weighted_mean(checkpoint, batch_size):
+    predictor = ChangePredictor(checkpoint, "cpu", tile_size=32, overlap=8, batch_size=batch_size)
+    before, after = images(70, 90)
+    cover = predictor.cover(70, 90)
+    assert len(cover.windows) == 12
+    expected = np.zeros((70, 90))
+    for window in cover.windows:
+        expected[window.slices] += cover.weights(window) * directly(
+            predictor, before[window.slices], after[window.slices]
+        )
+    assert np.abs(predictor(before, after) - expected).max() < 1e-5
+
+
+def steps_at_and_off_borders(probability, cover):
+    """Mean absolute step between neighbouring rows or columns: across a window's border, and elsewhere."""
+    across, elsewhere = [], []
+    for axis, starts, side in ((0, cover.tops, cover.shape[0]), (1, cover.lefts, cover.shape[1])):
+        steps = np.abs(np.diff(probability, axis=axis)).mean(1 - axis)
+        borders = {b - 1 for start in starts for b in (start, start + side) if 0 < b < probability.shape[axis]}
+        across += [steps[i] for i in borders]
+        elsewhere += [step for i, step in enumerate(steps) if i not in borders]
+    return np.mean(across), np.mean(elsewhere)
+
+
+def test_no_seam_shows(checkpoint):
+    """The step across a window's border is at most 1.2 times that elsewhere; without overlap it would be more."""
+    before, after, _ = draw_scene(5, 256)
+    predictor = ChangePredictor(checkpoint, "cpu", tile_size=64)
+    across, elsewhere = steps_at_and_off_borders(predictor(before, after), predictor.cover(256, 256))
+    assert across <= 1.2 * elsewhere
+    bare = ChangePredictor(checkpoint, "cpu", tile_size=64, overlap=0)
+    across, elsewhere = steps_at_and_off_borders(bare(before, after), bare.cover(256, 256))
+    assert across > 1.5 * elsewhere
+
+
+TURNS = {
+    "flips": [lambda x: x[::-1], lambda x: x[:, ::-1]],
+    "rotations": [lambda x: np.rot90(x), lambda x: np.rot90(x, 2)],
+}
+
+
+@pytest.mark.parametrize("kind", TURNS)
+def test_augmented_prediction_turns_with_the_images(checkpoint, kind):
+    """Not so without it: this asks something of the network."""
+    before, after = images(40, 56)
+    predictor = ChangePredictor(checkpoint, "cpu", tta=[kind])
+    for turned in TURNS[kind]:
+        seen = predictor(turned(before).copy(), turned(after).copy())
+        assert np.abs(seen - turned(predictor(before, after))).max() < 1e-5
+        plain = ChangePredictor(checkpoint, "cpu")
+        assert np.abs(plain(turned(before).copy(), turned(after).copy()) - turned(plain(before, after))).max() > 0.01
+
+
+def test_swapped_dates_keep_their_own_statistics(checkpoint):
+    before, after = images(32, 32)
+    plain = ChangePredictor(checkpoint, "cpu")
+    batch = plain.model.scaling(*(torch.from_numpy(x.transpose(2, 0, 1).copy())[None] for x in (before, after)))
+    with torch.inference_mode():
+        there, back = (plain.model.network(*dates)[0].softmax(1)[0, 1].numpy() for dates in (batch, batch[::-1]))
+    both = ChangePredictor(checkpoint, "cpu", tta=["swap"])(before, after)
+    assert np.abs(both - (there + back) / 2).max() < 1e-6
+    assert np.abs(there - back).max() > 0.01
+
+
+@pytest.mark.parametrize(("tta", "count"), [("", 1), ("flips", 4), ("rotations", 4), ("flips,rotations,swap", 16)])
+def test_views_are_all_different(checkpoint, tta, count):
+    predictor = ChangePredictor(checkpoint, "cpu", tta=tta.split(",") if tta else ())
+    corner = np.arange(6).reshape(2, 3)
+    seen = {
+        (np.rot90(corner[:, ::-1] if mirrored else corner, turns).tobytes(), turns % 2, swapped)
+        for turns, mirrored, swapped in predictor.views
+    }
+    assert len(seen) == len(predictor.views) == count
+
+
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA out of memory"), MemoryError(), RuntimeError("can't allocate memory: 9 GB")]
+)
+def test_out_of_memory_halves_the_batch_and_says_so(checkpoint, error, monkeypatch, caplog):
+    predictor = ChangePredictor(checkpoint, "cpu", tile_size=32, overlap=8, batch_size=10)
+    before, after = images(70, 90)
+    expected, forward, sizes = predictor(before, after), predictor.model.network.forward, []
+
+    def little_memory(first, second):
+        sizes.append(len(first))
+        if len(first) > 3:
+            raise error
+        return forward(first, second)
+
+    monkeypatch.setattr(predictor.model.network, "forward", little_memory)
+    assert np.abs(predictor(before, after) - expected).max() < 1e-5
+    assert sizes == [10, 5, 2, 2, 2, 2, 2, 2]  # 12 windows; it is not tried again with more
+    said = [record.getMessage().split(": ")[1] for record in caplog.records]
+    assert said == ["going on with 5 at a time", "going on with 2 at a time"]
+
+
+def test_a_window_that_does_not_fit_alone_is_an_error(checkpoint, monkeypatch):
+    predictor = ChangePredictor(checkpoint, "cpu")
+
+    def no_memory(*dates):
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(predictor.model.network, "forward", no_memory)
+    with pytest.raises(ValueError, match="out of memory with 1 windows of 32 x 40 pixels; give a smaller --tile-size"):
+        predictor(*images(32, 40))
+
+
+def test_other_errors_of_the_network_stay(checkpoint, monkeypatch):
+    predictor = ChangePredictor(checkpoint, "cpu")
+
+    def broken(*dates):
+        raise RuntimeError("something else")
+
+    monkeypatch.setattr(predictor.model.network, "forward", broken)
+    with pytest.raises(RuntimeError, match="something else"):
+        predictor(*images(32, 40))
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        ({"tile_size": 100}, "--tile-size 100: this network takes multiples of 8"),
+        ({"tile_size": 64, "overlap": 64}, "--overlap 64: must be at least 0 and below the window's 64"),
+        ({"overlap": -1}, "--overlap -1"),
+        ({"tta": ["flip"]}, "--tta flip: not known; choose of flips, rotations, swap"),
+    ],
+)
+def test_settings_that_cannot_be(checkpoint, flags, says):
+    with pytest.raises(ValueError, match=says):
+        ChangePredictor(checkpoint, "cpu", **flags)
+
+
+@pytest.mark.parametrize("wrong", ["type", "shape", "channels", "flat"])
+def test_arrays_that_are_no_images(checkpoint, wrong):
+    before, after = images(32, 32)
+    before, after = {
+        "type": (before, after.astype(np.float32)), "shape": (before, after[:16]),
+        "channels": (before[..., :2], after[..., :2]), "flat": (before[..., 0], after[..., 0]),
+    }[wrong]  # fmt: skip
+    with pytest.raises(ValueError, match=r"must be uint8 \(height, width, 3\), both alike; got"):
+        ChangePredictor(checkpoint, "cpu")(before, after)

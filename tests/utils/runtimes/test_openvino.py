@@ -1,0 +1,233 @@
+"""Other runtimes give the probabilities that PyTorch gives, whatever the batch, and fail as PyTorch does."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+from tests.scripts import predict
+from utils.prediction.predictor import ChangePredictor
+from utils.runtimes import opening as backends
+from utils.runtimes import openvino as runtimes
+from utils.runtimes.openvino import OpenVino
+from utils.runtimes.torch_network import InRuntime
+
+CPU = torch.device("cpu")
+
+
+def batch(count, height=32, width=32, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(0, 256, (2, count, 3, height, width), dtype=torch.uint8, generator=generator).unbind()
+
+
+@pytest.fixture(scope="module")
+def by(checkpoint):
+    """Predictors by backend, opened once: an export takes 15 seconds of one core."""
+    opened = {}
+
+    def predictor_of(backend):
+        pytest.importorskip(backend, reason="needs requirements-export.txt")
+        if backend not in opened:
+            opened[backend] = ChangePredictor(checkpoint, "cpu", backend=backend)
+        return opened[backend]
+
+    return predictor_of
+
+
+NEAR = {"openvino": 1e-4, "onnxruntime": 2e-3}  # random attention magnifies rounding
+onnxruntime = pytest.param("onnxruntime", marks=[pytest.mark.slow, pytest.mark.timeout(600)])
+every_runtime = pytest.mark.parametrize("backend", ["openvino", onnxruntime])
+
+
+@every_runtime
+def test_same_probabilities_at_any_size(backend, by, checkpoint):
+    ours, theirs = ChangePredictor(checkpoint, "cpu"), by(backend)
+    for size in ((1, 32, 32), (3, 32, 48), (2, 8, 8), (1, 32, 32)):
+        expected, found = ours.probability(*batch(*size)), theirs.probability(*batch(*size))
+        assert found.dtype == torch.float32
+        assert found.shape == expected.shape
+        assert expected.std() > 0.02  # or agreement would say nothing
+        assert (found - expected).abs().max() < NEAR[backend]
+    assert theirs.turned_out() == {"backend": backend}
+    assert (theirs.device, theirs.cover(1024, 1024).shape) == (CPU, (1024, 1024))  # the windows are those of PyTorch
+
+
+@every_runtime
+@torch.inference_mode()
+def test_dates_are_exchanged_behind_their_scaling(backend, by, checkpoint):
+    ours, theirs = ChangePredictor(checkpoint, "cpu").model, by(backend).model
+    assert theirs.can_swap
+    expected, found = ours(*batch(1), swapped=True), theirs(*batch(1), swapped=True)
+    assert (found - expected).abs().max() < NEAR[backend]
+    assert (expected - ours(*batch(1)[::-1])).abs().max() > 0.01  # each date has statistics of its own
+
+
+@every_runtime
+def test_out_of_memory_halves_the_batch(backend, by, monkeypatch):
+    theirs, sizes = by(backend), []
+    expected, run = theirs.probability(*batch(4)), type(theirs.model.network.run).__call__
+
+    def little_memory(self, before, after):
+        with runtimes.memory_errors():
+            sizes.append(len(before))
+            if sizes[-1] > 2:
+                raise RuntimeError("Check failed: std::bad_alloc")
+            return run(self, before, after)
+
+    monkeypatch.setattr(type(theirs.model.network.run), "__call__", little_memory)
+    assert torch.allclose(theirs.probability(*batch(4)), expected, atol=1e-5)
+    assert sizes == [4, 2, 2]
+
+
+def test_other_errors_stay_what_they_are():
+    with pytest.raises(KeyError, match="shape"), runtimes.memory_errors():
+        raise KeyError("shape")
+
+
+def test_bf16_of_openvino_is_held_against_fp32(checkpoint):
+    pytest.importorskip("openvino")
+    exact = ChangePredictor(checkpoint, "cpu").probability(*batch(2))
+    half = ChangePredictor(checkpoint, "cpu", precision="bf16", backend="openvino")
+    half.threshold = float(exact.median())
+    found = half.probability(*batch(2))
+    moved = int(((found > half.threshold) != (exact > half.threshold)).sum())
+    assert half.turned_out() == {
+        "backend": "openvino", "moved_by_bf16": {"share": moved / found.numel(), "pixels": found.numel()}
+    }  # fmt: skip
+    assert (found - exact).abs().mean() < 0.05
+    assert half.model.network.run._settings["INFERENCE_PRECISION_HINT"] == "bf16"
+
+
+def test_openvino_keeps_few_batches_and_rounds_alike_whatever_came_before():
+    """As an interrupted prediction that goes on must, byte for byte."""
+    pytest.importorskip("openvino")
+    network = nn.Conv2d(6, 2, 3, padding=1).requires_grad_(False)
+
+    class Small(nn.Module):
+        def forward(self, before, after):
+            return [network(torch.cat([before, after], 1))]
+
+    one, other = OpenVino(Small()), OpenVino(Small())
+    dates = torch.rand(2, 3, 3, 16, 16).unbind()
+    for count in (5, 1, 2):
+        one(*torch.rand(2, count, 3, 16, 16).unbind())
+    assert len(one._compiled) == runtimes.KEPT
+    assert torch.equal(one(*dates), other(*dates))
+    assert list(one._compiled) == [(2, 3, 16, 16), (3, 3, 16, 16)]
+    assert one._settings["INFERENCE_NUM_THREADS"] == torch.get_num_threads()
+
+
+def in_own_process(code, **environment):
+    """A fresh Python's exit code."""
+    return subprocess.run([sys.executable, "-c", code], env={**os.environ, **environment}, check=False).returncode
+
+
+def test_openvino_leaves_the_process_as_it_was():
+    """As data loaders do, which listen for the end of their workers, while predictors come and go."""
+    pytest.importorskip("openvino")
+    code = """
+import faulthandler, signal, subprocess, sys, torch
+from utils.runtimes.openvino import OpenVino
+class Both(torch.nn.Module):
+    def forward(self, before, after):
+        return before + after
+faulthandler.enable(file=sys.__stderr__)  # gives this thread a stack for signals, as pytest does
+signal.signal(signal.SIGCHLD, lambda *told: None)
+networks = [OpenVino(Both()) for _ in range(3)]
+for network in networks:
+    network(torch.ones(1, 3, 8, 8), torch.ones(1, 3, 8, 8))
+while networks:
+    del network
+    network = networks.pop(0)
+del network
+subprocess.run([sys.executable, "-c", ""], check=True)
+"""
+    assert in_own_process(code) == 0
+
+
+def test_onnxruntime_tells_nobody(tmp_path):
+    pytest.importorskip("onnxruntime")
+    code = "from utils.runtimes.openvino import imported; imported('onnxruntime')"
+    assert in_own_process(code, HOME=str(tmp_path), XDG_CACHE_HOME=str(tmp_path)) == 0
+    assert not list(tmp_path.rglob("*")), "a database of what it was used for"
+
+
+class Limited:
+    """A runtime that takes two images of 16 x 16 at once, and computes what it is told."""
+
+    at_once = 2 * 16 * 16
+
+    def __init__(self, compute):
+        self.compute, self.seen = compute, []
+
+    def __call__(self, before, after):
+        self.seen.append(len(before))
+        return self.compute(before, after)
+
+
+def difference(before, after):
+    return before - after
+
+
+def test_what_is_too_large_for_a_runtime_comes_in_parts_or_to_pytorch():
+    by_pytorch = []
+
+    def plain(before, after):
+        by_pytorch.append(tuple(before.shape))
+        return [difference(before, after)]
+
+    network = InRuntime(plain, limited := Limited(difference))
+    for _ in range(2):
+        dates = torch.rand(2, 5, 3, 16, 16).unbind()
+        assert torch.equal(network(*dates)[0], dates[0] - dates[1])
+    assert limited.seen == 2 * [2, 2, 1]
+    assert by_pytorch == [(1, 3, 16, 16)]  # to compare the first image, once
+    large = torch.rand(2, 1, 3, 32, 32).unbind()
+    assert torch.equal(network(*large)[0], large[0] - large[1])
+    assert by_pytorch[1:] == [(1, 3, 32, 32)]
+
+
+@pytest.mark.parametrize("wrong", [1.2, torch.nan])
+def test_a_runtime_that_computes_something_else_is_left_out(wrong, caplog):
+    network = InRuntime(
+        lambda before, after: [difference(before, after)], limited := Limited(lambda a, b: wrong * (a - b))
+    )
+    for _ in range(2):
+        dates = torch.rand(2, 3, 3, 16, 16).unbind()
+        assert torch.equal(network(*dates)[0], dates[0] - dates[1])
+    assert limited.seen == [2, 1]
+    assert caplog.messages == ["Limited gives other logits than PyTorch, so PyTorch predicts"]
+    assert network.agrees is False
+
+
+def test_prediction_by_openvino_says_so_and_goes_on_by_it_alone(checkpoint, drawn_set, tmp_path, capsys):
+    pytest.importorskip("openvino")
+    words = ("--checkpoint", checkpoint, "--data-root", drawn_set, "--no-report")
+    for backend in ("openvino", "torch"):
+        predict(*words, "--backend", backend, "--output", tmp_path / backend)
+    for file in ("metrics.json", "protocol.json"):
+        content = json.loads((tmp_path / "openvino" / file).read_text())
+        assert content.get("protocol", content)["backend"] == "openvino"
+    found, expected = (json.loads((tmp_path / each / "metrics.json").read_text()) for each in ("openvino", "torch"))
+    assert found["scores"]["f1"] == pytest.approx(expected["scores"]["f1"], abs=2e-3)
+    with pytest.raises(SystemExit):
+        predict(*words, "--output", tmp_path / "openvino", "--skip-existing")
+    assert "other settings (backend: openvino there, torch here)" in capsys.readouterr().err
+
+
+def test_auto_times_what_is_there(checkpoint, monkeypatch, caplog):
+    pytest.importorskip("openvino")
+    monkeypatch.setattr(backends, "candidates", lambda *asked: ["torch", "openvino"])
+    predictor = ChangePredictor(checkpoint, "cpu", backend="auto")
+    with caplog.at_level("INFO"):
+        predictor.probability(*batch(2))
+    said = (
+        r"--backend auto: (\w+) \(ms a pair: torch [\d.]+, openvino [\d.]+; compile takes minutes and was not tried\)"
+    )
+    assert re.fullmatch(said, caplog.messages[-1])[1] == predictor.turned_out()["backend"]
+    assert not predictor.undecided

@@ -1,0 +1,102 @@
+"""Devices and seeds."""
+
+import os
+import threading
+
+import pytest
+import torch
+
+from utils.machine import WORKSPACE, algorithms, pick_device, seed_everything, tiny_is_zero
+
+
+def test_devices():
+    assert pick_device("cpu") == torch.device("cpu")
+    assert pick_device("auto") == torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    with pytest.raises(ValueError, match="use auto, cpu, cuda or cuda:N"):
+        pick_device("gpu")
+    with pytest.raises(ValueError, match="use --device cpu"):
+        pick_device("cuda:99")
+
+
+def test_seeds_depend_on_every_part_of_the_key():
+    def draw(*key):
+        seed_everything(*key)
+        return torch.rand(1).item()
+
+    assert draw(1, 2) == draw(1, 2)
+    assert len({draw(*key) for key in [(1, 2), (2, 1), (1, 3), (1,), (0, 1, 2)]}) == 5
+
+
+def test_a_seed_is_the_same_with_every_numpy():
+    """NumPy 1.26, the oldest that is allowed, has no uint64 >> int."""
+    for key, seed in (((1, 2), 7764949442709860949), ((0,), 7896617691693857887)):
+        seed_everything(*key)
+        assert torch.initial_seed() == seed
+
+
+def test_tiny_numbers_are_zero_while_training_on_a_cpu_and_no_longer():
+    tiny = torch.tensor(1e-39)
+    with pytest.raises(KeyError), tiny_is_zero(torch.device("cpu")):
+        assert (tiny * 0.5).item() == 0
+        assert (torch.tensor(1e-37) * 0.5).item() > 0
+        raise KeyError
+    assert (tiny * 0.5).item() > 0
+    with tiny_is_zero(torch.device("meta")):
+        assert (tiny * 0.5).item() > 0
+
+
+def zeros():
+    """The share of tiny numbers that count as 0, computed by two threads."""
+    return ((torch.full((400_000,), 1e-39) * 0.5) == 0).double().mean().item()
+
+
+def in_new_threads(function):
+    """Run in a thread whose two threads of PyTorch are started by what it computes first."""
+    found = []
+
+    def run():
+        torch.set_num_threads(2)
+        found.append(function())
+
+    threads, thread = torch.get_num_threads(), threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    torch.set_num_threads(threads)
+    (values,) = found
+    return values
+
+
+def test_threads_that_start_while_training_lose_the_setting():
+    def shares():
+        with tiny_is_zero(torch.device("cpu")):
+            within = zeros()
+        return within, zeros()
+
+    assert in_new_threads(shares) == (1, 0)
+
+
+def test_a_setting_from_before_stays():
+    def shares():
+        torch.set_flush_denormal(True)
+        with tiny_is_zero(torch.device("cpu")):
+            within = zeros()
+        return within, zeros()
+
+    assert in_new_threads(shares) == (1, 1)
+
+
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_algorithms_are_as_before_afterwards(deterministic, monkeypatch):
+    def state():
+        return cudnn.benchmark, cudnn.deterministic, torch.get_deterministic_debug_mode(), os.environ.get(WORKSPACE)
+
+    cudnn = torch.backends.cudnn
+    monkeypatch.delenv(WORKSPACE, raising=False)
+    # PyTorch's own function imports its compiler, which takes seconds
+    monkeypatch.setattr(torch, "use_deterministic_algorithms", torch._C._set_deterministic_algorithms)
+    monkeypatch.setattr(cudnn, "benchmark", deterministic)
+    before = state()
+    with pytest.raises(KeyError), algorithms(deterministic):
+        assert state() == ((False, True, 2, ":4096:8") if deterministic else (True, False, 0, None))
+        raise KeyError
+    assert state() == before

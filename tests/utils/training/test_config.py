@@ -1,0 +1,199 @@
+"""Flags, recipes and their precedence."""
+
+from dataclasses import asdict, fields
+from pathlib import Path
+
+import pytest
+
+from models import MODELS
+from utils.prediction.config import KINDS, parse_predict_config
+from utils.prediction.maps import PLACED, PNGS
+from utils.training.config import LOSS_NAMES, TrainConfig, config_as_toml, parse_train_config, plain_config
+from utils.training.losses import LOSSES
+from utils.training.run_folder import changed_settings
+
+
+def test_precedence_is_default_recipe_flag():
+    assert parse_train_config(["--recipe", "hanet"]).lr == 5e-4
+    assert parse_train_config(["--recipe", "hanet", "--lr", "0.1"]).lr == 0.1
+    assert parse_train_config(["--recipe", "hanet"]).seed == TrainConfig().seed
+
+
+def test_a_flag_may_set_back_what_the_recipe_set():
+    config = parse_train_config(["--recipe", "amfnet", "--backbone-weights", "none", "--batch-size", "8"])
+    assert (config.backbone_weights, config.batch_size) == (TrainConfig().backbone_weights, TrainConfig().batch_size)
+
+
+def test_recipes_are_the_authors_settings():
+    amfnet, hanet = (parse_train_config(["--recipe", name]) for name in ("amfnet", "hanet"))
+    assert (amfnet.optimizer, amfnet.lr, amfnet.epochs, amfnet.batch_size) == ("adam", 1e-4, 200, 32)
+    assert (amfnet.loss, amfnet.loss_weights(), amfnet.statistics) == ("bce", (1.0, 0.5, 0.4, 0.3), "none")
+    assert (hanet.optimizer, hanet.lr, hanet.weight_decay, hanet.epochs) == ("adamw", 5e-4, 5e-4, 100)
+    assert (hanet.loss, hanet.schedule, hanet.batch_size, hanet.linear_epochs) == ("hybrid", "step", 8, 35)
+
+
+def test_samplers_losses_and_epochs_of_the_released_results():
+    """By the names of HANet's released files: sampler, epochs, and for WHU-CD the loss."""
+    released = {
+        "hanet-cdd": (25, 0, 100, "hybrid", "cdd"),
+        "hanet-dsifn": (15, 0, 100, "hybrid", "dsifn"),
+        "hanet-levir": (0, 35, 100, "hybrid", "levir"),
+        "hanet-s2looking": (15, 0, 50, "hybrid", "s2looking"),
+        "hanet-sysu": (0, 20, 50, "hybrid", "sysu"),
+        "hanet-whu": (20, 0, 50, "focal", "whu"),
+    }
+    for name, expected in released.items():
+        config = parse_train_config(["--recipe", name])
+        got = (config.fixed_epochs, config.linear_epochs, config.epochs, config.loss, config.statistics)
+        assert got == expected
+
+
+def test_open_cd_makes_40000_steps():
+    config = parse_train_config(["--recipe", "hanet-opencd-levir"])
+    assert config.epochs * config.epoch_steps == 40_000
+    assert (config.warmup_steps, config.lr, config.weight_decay, config.crop_size) == (1000, 1e-3, 0.05, 256)
+    assert config.network_options == {"fcn_head": True}
+
+
+def test_our_recipes_differ_in_what_the_networks_want_alone():
+    amfnet, hanet = (asdict(parse_train_config(["--recipe", f"ours-{name}"])) for name in ("amfnet", "hanet"))
+    differing = {key for key in amfnet if amfnet[key] != hanet[key]}
+    assert differing == {"model", "recipe", "augmentation", "time_swap", "backbone_weights", "lr", "zero_heads"}
+    assert (amfnet["epochs"] * amfnet["epoch_steps"], amfnet["rotation_corners"]) == (40_000, None)
+
+
+@pytest.mark.parametrize("word", ["-0.1", "1.5"])
+def test_the_share_drawn_is_a_probability(word):
+    with pytest.raises(ValueError, match=f"--drawn {word}: a probability, from 0 to 1"):
+        parse_train_config(["--drawn", word])
+
+
+@pytest.mark.parametrize("name", [f.name for f in fields(TrainConfig) if "_" in f.name and f.type is int])
+def test_both_spellings(name):
+    for spelling in (name, name.replace("_", "-")):
+        assert getattr(parse_train_config([f"--{spelling}", "3"]), name) == 3
+
+
+def test_values_keep_their_underscores():
+    assert parse_train_config(["--data_root=my_data", "--output", "run_1"]).data_root == Path("my_data")
+    assert parse_train_config(["--output", "run_1"]).output == Path("run_1")
+
+
+def test_flags_people_type():
+    config = parse_train_config(["--dataroot", "x", "--max_epochs", "4", "--no-amp", "--aux_weights", "balanced"])
+    assert (config.data_root, config.epochs, config.amp, config.loss_weights()) == (Path("x"), 4, False, "balanced")
+    assert parse_predict_config(["--output_folder", "out"]).output == Path("out")
+
+
+def test_network_options_are_plain_values():
+    config = parse_train_config(["--model-options", "backbone=resnet18", "iam=False", "--model-options", "dropout=0.1"])
+    assert config.model_options == {"backbone": "resnet18", "iam": False, "dropout": 0.1}
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--recipe", "unet"], "--recipe unet: not known; choose one of amfnet, amfnet-levir, "),
+        (["--model", "unet"], "--model unet: not known; choose one of amfnet, hanet$"),
+        (["--model", "hannet"], r"--model hannet: not known; .* \(nearest: 'hanet'\)"),
+        (["--recipe", "hanet-levirr"], r"--recipe hanet-levirr: .* \(nearest: 'hanet-levir'\)"),
+        (["--batch-size", "0"], "--batch-size 0: must be at least 1"),
+        (["--lr", "-1"], "--lr -1.0: must be at least 0"),
+        (["--seed", "-1"], "--seed -1: must be at least 0"),
+        *((["--lr", word], f"--lr {word}: must be a finite number") for word in ("nan", "inf")),
+        (["--ema", "nan"], "--ema nan: must be a finite number"),
+        (["--weight-decay", "nan"], "--weight-decay nan: must be a finite number"),
+        (["--save-minutes", "inf"], "--save-minutes inf: must be a finite number"),
+        (["--drawn", "nan"], "--drawn nan: a probability"),
+        (["--aux-weights", "0.5,nan,0.3"], "--aux-weights 0.5,nan,0.3: must be finite numbers of at least 0"),
+        (["--aux-weights", "0.5,-1"], "--aux-weights 0.5,-1.0: must be finite numbers of at least 0"),
+        (["--resume", "--overwrite"], "give one of them"),
+        (["--pfbs-released", "--pfbs-pool-only"], "give one of them"),
+    ],
+)
+def test_wrong_values(argv, message):
+    with pytest.raises(ValueError, match=message):
+        parse_train_config(argv)
+
+
+def test_a_network_without_a_recipe_of_its_name(monkeypatch):
+    monkeypatch.setitem(MODELS, "fcdiff", type("FCDiff", (), {}))
+    message = "no recipe is named after --model fcdiff; pass one, for example --recipe hanet"
+    with pytest.raises(ValueError, match=message):
+        parse_train_config(["--model", "fcdiff"])
+    config = parse_train_config(["--model", "fcdiff", "--recipe", "hanet"])
+    assert (config.model, config.recipe, config.lr) == ("fcdiff", "hanet", 5e-4)
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["--loss", "l2"],
+        ["--model-options", "iam"],
+        ["--aux-weights", "a,b"],
+        ["--epoch", "3"],
+        *(["--scale", word] for word in ("nan", "inf", "0")),
+    ],
+)
+def test_wrong_flags_leave_with_2(argv, capsys):
+    with pytest.raises(SystemExit) as left:
+        parse_train_config(argv)
+    assert left.value.code == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert argv[0] in last
+    assert "_option" not in last
+    assert "_weights" not in last
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_resumed_run_brings_its_own_settings(named, tmp_path, monkeypatch):
+    """Also in the folder that a run gets unasked; a flag still goes before them."""
+    monkeypatch.chdir(tmp_path)
+    words = ["--output", "run"] if named else ["--data-root", "set"]
+    recipe = "hanet" if named else "amfnet"
+    made = parse_train_config([*words, "--recipe", recipe, "--lr", "0.003", "--ema", "0.9", "--data-root", "set"])
+    assert made.folder == Path("run" if named else "checkpoints/set-amfnet")
+    made.folder.mkdir(parents=True)
+    (made.folder / "config.toml").write_text(config_as_toml(made))
+    assert not changed_settings(plain_config(made), plain_config(parse_train_config([*words, "--resume"])))
+    other = parse_train_config([*words, "--resume", "--lr", "0.1", "--num-workers", "7"])
+    assert (other.recipe, other.ema, other.lr, other.num_workers) == (recipe, 0.9, 0.1, 7)
+    for flags in (["--resume", "--recipe", "amfnet-gz"], ["--resume", "--model", "hanet"], ["--overwrite"], []):
+        assert parse_train_config([*words, *flags]).ema == 0
+
+
+def test_a_network_brings_its_own_recipe():
+    config = parse_train_config(["--model", "hanet"])
+    assert (config.recipe, config.loss, config.backbone_weights) == ("hanet", "hybrid", "none")
+    assert parse_train_config(["--model", "hanet", "--recipe", "amfnet"]).recipe == "amfnet"
+
+
+@pytest.mark.parametrize("argv", [["--before", "a"], ["--label", "c"], ["--after", "b", "--label", "c"]])
+def test_predict_needs_both_dates(argv):
+    with pytest.raises(ValueError, match="--before and --after go together"):
+        parse_predict_config(argv)
+
+
+def test_predict_takes_one_source_of_images(tmp_path):
+    with pytest.raises(ValueError, match="in place of --data-root"):
+        parse_predict_config(["--before", "a", "--after", "b", "--split", "test"])
+    with pytest.raises(ValueError, match="--batch-size 0: must be at least 1"):
+        parse_predict_config(["--batch-size", "0"])
+    assert parse_predict_config(["--checkpoint", str(tmp_path)]).checkpoint == tmp_path / "best.pt"
+
+
+def test_threshold_is_a_probability():
+    with pytest.raises(ValueError, match=r"--threshold 1.5: must lie in \[0, 1\]"):
+        parse_predict_config(["--threshold", "1.5"])
+
+
+def test_config_file_reads_back():
+    tomllib = pytest.importorskip("tomllib")  # part of Python since 3.11
+    config = parse_train_config(["--recipe", "amfnet", "--model-options", "backbone=resnet18", "iam=false"])
+    assert tomllib.loads(config_as_toml(config, data="abc")) == {**plain_config(config), "data": "abc"}
+
+
+def test_flags_know_the_words_of_what_pytorch_does():
+    """They are written twice, so that --help need not import it."""
+    assert (*PNGS, *PLACED) == KINDS
+    assert tuple(LOSSES) == LOSS_NAMES

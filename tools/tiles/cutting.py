@@ -1,0 +1,232 @@
+"""Cuts scenes into tiles: in parallel, each file whole or not there, so that a stopped run can go on."""
+
+import hashlib
+import io
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from datasets.gdal import encode_tiff
+from datasets.georeference import Content
+from datasets.open_pair import OpenPair
+from datasets.pairs import Pair
+from datasets.raster import WindowedImage, all_bands
+from datasets.reading import Reading, label_pixels
+from datasets.threads import threaded
+from datasets.windows import Edge, Grid, Window, bounding, group_windows, plan_windows
+from utils.files import write_whole
+
+log = logging.getLogger(__name__)
+FOLDERS = {"before": "A", "after": "B", "label": "label"}  # of what is written
+IN_FLIGHT = 2**24  # pixels of large images that all threads together hold: 0.1 GB for two dates
+Hashes = dict[str, str]  # by role, SHA-256 of a tile's files
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """How images are cut."""
+
+    tile_size: int = 256
+    overlap: int = 0
+    edge: Edge = "shift"
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A pair to be cut, and the plan for it.
+
+    Attributes:
+        split: that its tiles belong to.
+        pair: its files.
+        size: (height, width) of the earlier image, on whose grid all tiles lie.
+        windows: of the tiles.
+        random_access: whether several threads may share the work on it.
+        reading: of the images; more than 8-bit RGB keeps all its bands and values.
+        kinds: by role, the suffix of a tile and the value that marks no data, if the source has one.
+    """
+
+    split: str
+    pair: Pair
+    size: tuple[int, int]
+    windows: list[Window]
+    random_access: bool
+    reading: Reading
+    kinds: dict[str, tuple[str, float | None]]
+
+    @property
+    def files(self) -> dict[str, Path]:
+        """Its images by role: before, after and, if there is one, label."""
+        pair = self.pair
+        return {"before": pair.before, "after": pair.after} | ({"label": pair.label} if pair.label else {})
+
+    def tile_name(self, window: Window) -> str:
+        """Scene, row, column: test_2_0256_0512."""
+        return f"{self.pair.name}_{window.top:04d}_{window.left:04d}"
+
+    def tile_files(self, window: Window) -> dict[str, str]:
+        """Where the tile's images belong, by role, under the output folder."""
+        return {
+            role: f"{self.split}/{FOLDERS[role]}/{self.tile_name(window)}.{suffix}"
+            for role, (suffix, _) in self.kinds.items()
+        }
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A tile that is on disk."""
+
+    scene: Scene
+    window: Window
+    hashes: Hashes
+
+
+def plan_scenes(splits: Mapping[str, Sequence[Pair]], tiling: Tiling, workers: int = 4) -> list[Scene]:
+    """Plan every tile from the images' headers.
+
+    Args:
+        splits: the pairs of each split.
+        tiling: how to cut.
+        workers: threads.
+
+    Raises:
+        ValueError: an image cannot be read, the files of a pair do not show one place, or there is nothing to cut.
+    """
+    pairs = [(split, pair) for split, members in splits.items() for pair in members]
+    scenes = list(threaded(lambda item: _plan_scene(item[0], item[1], tiling), pairs, max(1, workers)))
+    small = [scene for scene in scenes if not scene.windows]
+    if len(small) == len(scenes):
+        raise ValueError(f"no image holds a tile of {tiling.tile_size}; use --edge pad, or a smaller --tile-size")
+    if small:
+        log.warning(
+            "%d images hold no tile of %d and are left out, first %s; --edge pad keeps them",
+            len(small), tiling.tile_size, small[0].pair.before,
+        )  # fmt: skip
+    return scenes
+
+
+def _plan_scene(split: str, pair: Pair, tiling: Tiling) -> Scene:
+    reading = all_bands(pair.before)
+    with OpenPair(pair, reading) as opened:
+        images = {"before": opened.before, "after": opened.after} | ({"label": opened.label} if opened.label else {})
+        kinds = {role: _tile_kind(image, opened.grid is not None) for role, image in images.items()}
+        size, random_access = opened.size, opened.random_access
+    try:
+        windows = plan_windows(size[0], size[1], tiling.tile_size, tiling.overlap, tiling.edge)
+    except ValueError as error:
+        raise ValueError(f"{pair.before}: {error}") from None
+    return Scene(split, pair, size, windows, random_access, reading, kinds)
+
+
+def _tile_kind(image: WindowedImage, placed: bool) -> tuple[str, float | None]:
+    """Suffix of an image's tiles, and the value that marks no data in them.
+
+    PNG where it keeps everything, no data as transparency; TIFF for a place on earth, and for deeper values.
+    """
+    deep = bool(image.reading.bands) and not image.label
+    deep_label = image.label and image.kind[1] != "uint8"
+    nodata = None if image.label and "float" in image.kind[1] else image.nodata
+    return ("tif", nodata) if placed or deep or deep_label else ("png", None)
+
+
+class TileCutter:
+    """Cuts scenes into an output folder.
+
+    Args:
+        output: the folder that gets SPLIT/{A,B,label}/NAME_ROW_COL.png.
+        tile_size: side of a tile; what a window lacks to it is filled with zeros.
+        known: hashes of tiles from an earlier run, by split and name; a file that differs from them is cut again.
+    """
+
+    def __init__(self, output: Path, tile_size: int, known: Mapping[tuple[str, str], Hashes] | None = None) -> None:
+        self.output, self.tile_size, self.known = output, tile_size, known or {}
+
+    def cut(self, scenes: Sequence[Scene], workers: int = 4) -> Iterator[list[Tile]]:
+        """Cut what is not there yet; the tiles of a scene, or of a part of it, at a time, in the order of the plan.
+
+        Raises:
+            ValueError: an image turns out to be damaged.
+            OSError: a tile cannot be written.
+        """
+        for folder in {Path(f).parent for s in scenes for w in s.windows[:1] for f in s.tile_files(w).values()}:
+            (self.output / folder).mkdir(parents=True, exist_ok=True)
+        yield from threaded(lambda job: self._cut_groups(*job), _jobs(scenes, max(1, workers)), max(1, workers))
+
+    def _cut_groups(self, scene: Scene, groups: Sequence[Sequence[Window]]) -> list[Tile]:
+        tiles: list[Tile] = []
+        with ExitStack() as stack:
+            opened: OpenPair | None = None
+            for group in groups:
+                kept = {window: self._kept(scene, window) for window in group}
+                missing = [window for window, hashes in kept.items() if hashes is None]
+                if missing:
+                    opened = opened or stack.enter_context(OpenPair(scene.pair, scene.reading))
+                    area = bounding(missing)
+                    contents = opened.contents(area)
+                for window, hashes in kept.items():
+                    if hashes is None:
+                        part = window.seen_from(area).slices
+                        assert opened
+                        hashes = self._write(
+                            scene, window, {role: (values[part], None if known is None else known[part])
+                                            for role, (values, known) in contents.items()}, opened.grid,
+                        )  # fmt: skip
+                    tiles.append(Tile(scene, window, hashes))
+        return tiles
+
+    def _kept(self, scene: Scene, window: Window) -> Hashes | None:
+        """The hashes of a tile whose files are all there, whole, and as an earlier run left them."""
+        hashes: Hashes = {}
+        for role, name in scene.tile_files(window).items():
+            try:
+                content = (self.output / name).read_bytes()
+            except FileNotFoundError:
+                return None
+            if name.endswith("png") and content[-8:-4] != b"IEND":  # its end; may be lost with the power
+                return None
+            hashes[role] = hashlib.sha256(content).hexdigest()
+        return hashes if self.known.get((scene.split, scene.tile_name(window)), hashes) == hashes else None
+
+    def _write(self, scene: Scene, window: Window, parts: Mapping[str, Content], grid: Grid | None) -> Hashes:
+        """Fill up, encode and write a tile's images."""
+        hashes, files = {}, scene.tile_files(window)
+        for role, (values, known) in parts.items():
+            suffix, nodata = scene.kinds[role]
+            rows, columns = self.tile_size - window.height, self.tile_size - window.width
+            pixels = label_pixels(values) if role == "label" else values
+            if rows or columns:
+                pixels = np.pad(pixels, [(0, rows), (0, columns), (0, 0)][: pixels.ndim])
+                if known is None and suffix == "tif":
+                    known = np.ones(values.shape[:2], bool)
+                known = None if known is None else np.pad(known, [(0, rows), (0, columns)])
+            if suffix == "tif":
+                encoded = encode_tiff(pixels, known, grid and grid.part(window), nodata)
+            else:
+                encoded = _encode_png(pixels, known)
+            write_whole(self.output / files[role], encoded)
+            hashes[role] = hashlib.sha256(encoded).hexdigest()
+        return hashes
+
+
+def _encode_png(pixels: np.ndarray, known: np.ndarray | None) -> bytes:
+    """Grey or RGB, transparent where there is no data."""
+    image = Image.fromarray(np.ascontiguousarray(pixels))
+    if known is not None and not known.all():
+        image.putalpha(Image.fromarray(known.astype(np.uint8) * 255))
+    encoded = io.BytesIO()
+    image.save(encoded, "PNG")
+    return encoded.getvalue()
+
+
+def _jobs(scenes: Sequence[Scene], workers: int) -> Iterator[tuple[Scene, list[list[Window]]]]:
+    """What a thread does at a time: a scene, or a few neighbouring windows where several may share the work on it."""
+    for scene in scenes:
+        groups = group_windows(scene.windows, IN_FLIGHT // workers)
+        if scene.random_access:
+            yield from ((scene, [group]) for group in groups)
+        else:
+            yield scene, groups

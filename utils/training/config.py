@@ -1,0 +1,312 @@
+"""Every setting of training, and those that prediction shares; precedence is default < recipe < config file < flag."""
+
+import argparse
+import json
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from utils.console import choose
+from utils.flags import at_least, given_flags, setting
+from utils.training.recipes import RECIPES
+from utils.training.schedules import SCHEDULES
+
+LOSS_NAMES = (
+    "bce",
+    "cross-entropy",
+    "focal",
+    "dice",
+    "hybrid",
+)  # utils.training.losses has them
+
+
+def _weights(word: str) -> tuple[float, ...] | str:
+    try:
+        return word if word == "balanced" else tuple(float(w) for w in word.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{word!r} is neither numbers such as 0.5,0.4,0.3 nor balanced") from None
+
+
+def network_option(word: str) -> tuple[str, object]:
+    """KEY=VALUE -> (key, value): true, 3 and 0.5 as JSON reads them, anything else stays a word."""
+    key, equals, value = word.partition("=")
+    if not (key and equals):
+        raise argparse.ArgumentTypeError(f"{word!r} is not KEY=VALUE, such as backbone=resnet18")
+    try:
+        return key, json.loads(value.lower())
+    except json.JSONDecodeError:
+        return key, value
+
+
+def _bands(word: str) -> tuple[int, ...]:
+    try:
+        bands = tuple(int(band) for band in word.split(","))
+    except ValueError:
+        bands = ()
+    if not bands or min(bands) < 1:
+        raise argparse.ArgumentTypeError(f"{word!r} is no list of bands counted from 1, such as 4,3,2")
+    return bands
+
+
+def label_code(word: str) -> int | str:
+    """A label value: a number, or a colour "#rrggbb"."""
+    try:
+        return "#" + f"{int(word[1:], 16):06x}" if word.startswith("#") and len(word) == 7 else int(word)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{word!r} is neither a number nor a colour such as '#ff0000'") from None
+
+
+def _scale(word: str) -> str:
+    try:
+        fits = word in ("auto", "percentile") or 0 < float(word) < math.inf
+    except ValueError:
+        fits = False
+    if not fits:
+        raise argparse.ArgumentTypeError(f"{word!r} is neither auto nor percentile nor a number above 0, such as 10000")
+    return word
+
+
+AMP_TYPES = ("auto", "bf16", "fp16")
+OF_ONE_RUN = {"output", "resume", "overwrite", "config", "list_recipes", "seeds"}  # not repeated by --config
+PATHS = {"data_root", "cache"}  # of what is repeated
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Where a data set lies, how its folders are called, and how its labels are coded."""
+
+    data_root: Path = setting(Path("data"), "data set: {train,val,test}/{A,B,label}, or A,B,label and list/*.txt, ...")
+    before_dir: str | None = setting(None, "name of the earlier images' folder, where it is no usual one", parse=str)
+    after_dir: str | None = setting(None, "name of the later images' folder", parse=str)
+    label_dir: str | None = setting(None, "name of the labels' folder", parse=str)
+    change_value: int | str | None = setting(
+        None, "label value (palette index, or colour '#rrggbb') that means changed", parse=label_code
+    )
+    ignore_value: int | str | None = setting(
+        None, "label value that means unknown: not trained on, not scored", parse=label_code
+    )
+    change_from: int | None = setting(
+        None, "least grey level of labels that means changed: 128 for JPEG or soft edges", parse=int
+    )
+
+    @property
+    def folders(self) -> dict[str, str | None]:
+        """Names of folders by role, where they are given."""
+        return {"before": self.before_dir, "after": self.after_dir, "label": self.label_dir}
+
+
+@dataclass(frozen=True)
+class BandConfig(DataConfig):
+    """The same, and how images become 8-bit channels."""
+
+    bands: tuple[int, ...] = setting((), "bands to read, counted from 1, such as 4,3,2 (default: RGB)", parse=_bands)
+    scale: str = setting(
+        "auto",
+        "values to 0..255: percentile (2nd to 98th of all pixels), a number (what becomes 255), or auto: 8 bits as "
+        "they are; deeper values by percentile when training, by the checkpoint's limits when predicting",
+        parse=_scale,
+    )
+
+
+@dataclass(frozen=True)
+class ReadConfig(BandConfig):
+    """The same, and which public set it is."""
+
+    data_name: str = setting("auto", "public set this is: levir, whu, ..., generic; auto tells by folder and layout")
+
+
+@dataclass(frozen=True)
+class TrainConfig(ReadConfig):
+    """Settings of one run; the flags of train_aux.py are made from these fields."""
+
+    output: Path | None = setting(None, "run folder (default: checkpoints/DATA-RECIPE)", parse=Path)
+    config: Path | None = setting(None, "config.toml of a run to repeat; flags go before it", parse=Path)
+    recipe: str = setting("amfnet", "settings of a published result, for all that no flag says")
+    list_recipes: bool = setting(False, "print the recipes as a table and leave")
+    model: str = setting("amfnet", "network: amfnet or hanet")
+    model_options: dict[str, object] = setting(
+        None,
+        "settings of the network: backbone=resnet18 iam=false ..., or width=20 row=false ...",
+        parse=network_option,
+    )
+    backbone_weights: str = setting("none", "start of the encoder: imagenet, none, or a torchvision .pth file")
+    statistics: str = setting(
+        "none",
+        "normalisation: none ([0, 1] as it is), train (measured), imagenet, a public set's name (levir, whu, ...), or "
+        "set: the name of the set this is",
+    )
+    augmentation: str = setting("amfnet", "joint augmentation: amfnet, hanet, open-cd, ours, colours or none")
+    crop_size: int = setting(0, "side in pixels of random crops, none filled to 3/4 by one class (0: whole tiles)")
+    time_swap: bool = setting(False, "exchange the dates of every second training pair, at random")
+    drawn: float = setting(0.0, "probability that a scene drawn for it, as those of the demo, takes a pair's place")
+    rotation_corners: str | None = setting(
+        None, "label of corners that a rotation uncovers (default: open-cd ignored, else unchanged)",
+        ("unchanged", "ignored"), str,
+    )  # fmt: skip
+    fixed_epochs: int = setting(0, "PFBS Fixed-X: epochs that see only images with change")
+    linear_epochs: int = setting(0, "PFBS Linear-Y: epochs over which the other images come in")
+    pfbs_released: bool = setting(False, "PFBS as HANet's released code indexes it, not as the paper says")
+    pfbs_pool_only: bool = setting(False, "PFBS epochs that draw each open image once: early epochs are shorter")
+    zero_heads: bool = setting(
+        False, "start the last layers at 0: undecided everywhere, where a random start may be sure"
+    )
+    loss: str = setting("bce", "loss of each output", LOSS_NAMES)
+    aux_weights: tuple[float, ...] | str = setting(
+        (0.5, 0.4, 0.3),
+        "weights of the auxiliary outputs beside the main one's 1: 0.5,0.4,0.3, or balanced",
+        parse=_weights,
+    )
+    select_on: str = setting("val", "split that chooses best.pt; test flatters: it marks all output", ("val", "test"))
+    ema: float = setting(0.0, "average the weights with this decay, such as 0.999, and choose by the average")
+    optimizer: str = setting("adam", "optimizer", ("adam", "adamw"))
+    lr: float = setting(1e-4, "base learning rate")
+    weight_decay: float = setting(0.0, "weight decay")
+    schedule: str = setting("poly", "learning rate over the epochs", tuple(SCHEDULES))
+    warmup_steps: int = setting(0, "steps in which the learning rate rises to its base")
+    epochs: int = setting(100, "passes over the training split")
+    epoch_steps: int = setting(0, "steps an epoch; 0: as many as one pass over the training split has")
+    batch_size: int = setting(8, "pairs a step, of all processes together")
+    accumulate: int = setting(1, "parts in which the batch of a step is worked through, to save memory")
+    num_workers: int = setting(min(4, os.cpu_count() or 1), "processes that load data; 0 loads in the main one")
+    device: str = setting("auto", "auto, cpu, cuda or cuda:N")
+    amp: bool = setting(False, "mixed precision")
+    amp_type: str = setting("auto", "of mixed precision; auto: bf16, or fp16 on a GPU without it", AMP_TYPES)
+    compile: bool = setting(False, "torch.compile the network; where that fails, train without it and say so")
+    deterministic: bool = setting(False, "equal bits in every run on the same device; slower on a GPU")
+    sync_bn: bool = setting(False, "batch normalisation over all processes' pairs")
+    seed: int = setting(0, "of weights, sampling, augmentation and a held-out validation split")
+    seeds: int = setting(1, "runs with so many seeds, from --seed on, each in a folder of its own; reports the mean")
+    cache: Path | None = setting(None, "folder for decoded tiles, read in place of the files from then on", parse=Path)
+    save_minutes: float = setting(15.0, "write last.pt also every so many minutes within an epoch; 0: never")
+    resume: bool = setting(False, "continue from last.pt in the run folder, by default with the settings of that run")
+    overwrite: bool = setting(False, "start again in a run folder that holds a run")
+
+    @property
+    def folder(self) -> Path:
+        """The run folder."""
+        return self.output or Path("checkpoints") / f"{self.data_root.resolve().name}-{self.recipe}"
+
+    @property
+    def network_options(self) -> dict[str, object]:
+        """What the network is built with, channels for the bands included."""
+        channels = {"in_channels": len(self.bands)} if len(self.bands) not in (0, 3) else {}
+        return {**(self.model_options or {}), **channels}
+
+    def loss_weights(self) -> tuple[float, ...] | str:
+        """Weights of all outputs, main head first, or "balanced"."""
+        return self.aux_weights if isinstance(self.aux_weights, str) else (1.0, *self.aux_weights)
+
+
+# what may differ between a run and its resumption without changing what is computed
+FREE_ON_RESUME = {
+    "data_root", "data_name", "output", "config", "num_workers", "device", "cache", "resume", "overwrite", "recipe",
+    "seeds", "save_minutes",
+}  # fmt: skip
+
+
+def parse_train_config(argv: Sequence[str] | None) -> TrainConfig:
+    """Flags -> settings; the recipe, by default the network's own, fills what neither they nor --config say.
+
+    With --resume, the run's own config.toml is the --config, unless a flag names another, a recipe or a network.
+
+    Raises:
+        ValueError: an unknown recipe or network, a number out of range, or two flags that contradict each other.
+    """
+    by_recipe = set().union(*RECIPES.values())
+    about, epilog = "Train a change-detection network on pairs of images.", f"recipes: {', '.join(RECIPES)}"
+    given = given_flags(TrainConfig, about, argv, epilog, by_recipe=by_recipe)
+    if given.get("resume") and not given.keys() & {"config", "recipe", "model"}:
+        settings = TrainConfig(**given).folder / "config.toml"
+        given |= {"config": settings} if settings.is_file() else {}
+    if "config" in given:
+        given = {**read_config(given["config"]), **given}
+    if "recipe" not in given:
+        given["recipe"] = recipe_of(given.get("model", TrainConfig.model))
+    config = TrainConfig(**{**choose(RECIPES, given["recipe"], "--recipe"), **given})
+    at_least(
+        config, epochs=1, batch_size=1, num_workers=0, seed=0, fixed_epochs=0, linear_epochs=0, lr=0, weight_decay=0,
+        warmup_steps=0, epoch_steps=0, accumulate=1, seeds=1, save_minutes=0, ema=0, crop_size=0,
+    )  # fmt: skip
+    weights = () if isinstance(config.aux_weights, str) else config.aux_weights
+    if not all(0 <= weight < math.inf for weight in weights):
+        raise ValueError(f"--aux-weights {','.join(map(str, weights))}: must be finite numbers of at least 0")
+    if config.ema >= 1:
+        raise ValueError(f"--ema {config.ema}: must be below 1, such as 0.999")
+    if not 0 <= config.drawn <= 1:
+        raise ValueError(f"--drawn {config.drawn}: a probability, from 0 to 1")
+    if config.batch_size % config.accumulate:
+        raise ValueError(f"--batch-size {config.batch_size} does not split into --accumulate {config.accumulate} parts")
+    if config.resume and config.overwrite:
+        raise ValueError("--resume goes on with a run and --overwrite starts it again: give one of them")
+    if config.pfbs_released and config.pfbs_pool_only:
+        raise ValueError("--pfbs-released says how to fill an epoch that --pfbs-pool-only cuts short: give one of them")
+    return config
+
+
+def recipe_of(model: str) -> str:
+    """The recipe that is named after a network.
+
+    Raises:
+        ValueError: no network has this name, or no recipe has it.
+    """
+    if model in RECIPES:
+        return model
+    from models import MODELS  # imports PyTorch, which takes seconds: only an error needs it
+
+    choose(MODELS, model, "--model")
+    raise ValueError(f"no recipe is named after --model {model}; pass one, for example --recipe hanet")
+
+
+def recipe_table() -> str:
+    """The recipes as text: a line each, the settings that most tell them apart."""
+    columns = ("model", "statistics", "augmentation", "loss", "optimizer", "lr", "schedule", "epochs", "batch_size")
+    rows: list[tuple[str, ...]] = [("recipe", *columns, "PFBS")]
+    for name, recipe in RECIPES.items():
+        config = replace(TrainConfig(), **recipe)  # type: ignore[arg-type]
+        sampler = f"{config.fixed_epochs} + {config.linear_epochs}"
+        rows.append((name, *(str(getattr(config, column)) for column in columns), sampler))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join("  ".join(f"{w:<{n}}" for w, n in zip(row, widths, strict=True)).rstrip() for row in rows)
+
+
+def plain_config(config: TrainConfig) -> dict[str, object]:
+    """A config as primitives, without what is not set: what a checkpoint and config.toml hold."""
+    values = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(config).items() if v is not None}
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
+
+
+def config_as_toml(config: TrainConfig, **extra: object) -> str:
+    """The resolved config, and whatever else is worth keeping, as TOML text: a key and a plain value a line."""
+    flat: dict[str, object] = {}
+    for key, value in {**plain_config(config), **extra}.items():
+        flat |= {f"{key}.{k}": v for k, v in value.items()} if isinstance(value, dict) else {key: value}
+    return "".join(f"{key} = {json.dumps(value)}\n" for key, value in flat.items())
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Settings from a file that `config_as_toml` wrote; what belongs to a run and not to its settings is left out.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: a line of it is no KEY = VALUE.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"--config {path}: no such file; every run folder has a config.toml")
+    known = {each.name for each in fields(TrainConfig)}
+    settings: dict[str, Any] = {}
+    for line in path.read_text(encoding="utf-8").splitlines():
+        key, equals, word = line.partition(" = ")
+        name, dot, option = key.partition(".")
+        try:
+            value = json.loads(word)
+        except json.JSONDecodeError:
+            raise ValueError(f"{path}: {line!r} is no KEY = VALUE as a run's config.toml has it") from None
+        if dot:
+            settings.setdefault(name, {})[option] = value
+        elif name in known - OF_ONE_RUN:
+            plain = tuple(value) if isinstance(value, list) else value
+            settings[name] = Path(value) if name in PATHS else plain
+    return settings

@@ -1,0 +1,225 @@
+"""A run's folder: what is in it, when it is written, and how a stopped run finds its way back."""
+
+import json
+import logging
+import platform
+import shlex
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from utils.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from utils.files import clear_partial
+from utils.run_log import link_best, write_run_log, write_text
+from utils.training import distributed
+from utils.training.config import FREE_ON_RESUME, TrainConfig, config_as_toml, plain_config
+from utils.training.ema import weights_of
+from utils.training.engine import Epoch, Learner
+
+log = logging.getLogger("train")
+Row = dict[str, Any]  # a line of log.csv
+RESUMABLE = {"config", "data", "optimizer", "scaler", "history", "ema", "unfinished"}
+
+
+def run_folder(config: TrainConfig) -> Path:
+    """The folder of this run; an existing run in it is never touched unasked.
+
+    Raises:
+        ValueError: it holds a run, and neither --resume nor --overwrite is given.
+    """
+    folder = config.folder
+    exists = (folder / "last.pt").is_file()
+    if config.resume and not exists:
+        log.warning("%s: no last.pt yet, so this starts with the first epoch", folder)
+    if exists and not (config.resume or config.overwrite):
+        raise ValueError(
+            f"{folder}: holds a run; --resume goes on with it, --overwrite starts again, --output names another folder"
+        )
+    return folder
+
+
+def load_resumable(folder: Path, config: TrainConfig) -> Checkpoint | None:
+    """last.pt of the run that --resume goes on with, if there is one.
+
+    Raises:
+        ValueError: it is no such file, or was made with settings that compute something else.
+    """
+    path = folder / "last.pt"
+    if not (config.resume and path.is_file()):
+        return None
+    last = load_checkpoint(path)
+    if not last.keys() >= RESUMABLE:
+        raise ValueError(f"{path}: not the last.pt of a run (best.pt cannot be resumed); start again with --overwrite")
+    if changes := changed_settings(last["config"], plain_config(config)):
+        raise ValueError(
+            f"{path}: made with other settings ({changes}); give the same ones, or --resume --output {folder} alone, "
+            f"which takes those of the run; another --output starts a new run"
+        )
+    return last
+
+
+def changed_settings(before: Mapping[str, object], wanted: Mapping[str, object]) -> str:
+    """In what two plain configs differ that changes what is computed, in words; empty where in nothing."""
+    names = [n for n in {**before, **wanted} if n not in FREE_ON_RESUME and before.get(n) != wanted.get(n)]
+    return "; ".join(f"{n}: {before.get(n)} there, {wanted.get(n)} here" for n in names)
+
+
+@dataclass
+class Run:
+    """A run and its folder; only the first process writes.
+
+    Attributes:
+        folder: of the run.
+        config: its settings.
+        about: what all its checkpoints say besides weights: model, options, statistics, reading, data, selected_on.
+        learner: what is trained.
+        history: one row an epoch, the columns of log.csv.
+        texts: files of the folder that are known before the first step, by name.
+        begun: whether the folder holds this run.
+    """
+
+    folder: Path
+    config: TrainConfig
+    about: Checkpoint
+    learner: Learner
+    history: list[Row] = field(default_factory=list)
+    texts: Mapping[str, str] = field(default_factory=dict)
+    begun: bool = False
+
+    @property
+    def command(self) -> str:
+        """What to type to go on."""
+        settings, folder = (shlex.quote(str(path)) for path in (self.folder / "config.toml", self.folder))
+        return f"python train_aux.py --config {settings} --output {folder} --resume"
+
+    def start(self, last: Checkpoint | None) -> Epoch | None:
+        """Put everything back to where last.pt left it; a new run writes nothing before its first step is done.
+
+        Returns:
+            the epoch that the run was stopped in, if it was.
+        """
+        if last is None:
+            return None
+        unfinished = self._restore(last)
+        self.begin()
+        if self.history and distributed.rank() == 0:
+            write_run_log(self.folder, self.history)
+        return unfinished
+
+    def begin(self) -> None:
+        """Make the folder this run's, with its settings; once it is, do nothing."""
+        if self.begun:
+            return
+        distributed.by_first(self._write_settings)
+        self.begun = True
+
+    def _write_settings(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        clear_partial(self.folder)
+        (self.folder / "metrics.json").unlink(missing_ok=True)
+        origin = {"data": self.about["data"], "commit": git_commit(), **library_versions()}
+        texts = {"config.toml": config_as_toml(self.config, **origin), **self.texts}
+        for name, text in texts.items():
+            write_text(self.folder / name, text)
+
+    def _restore(self, last: Checkpoint) -> Epoch | None:
+        learner = self.learner
+        learner.network.load_state_dict(last["weights"])
+        learner.optimizer.load_state_dict(last["optimizer"])
+        learner.scaler.load_state_dict(last["scaler"])
+        if learner.ema:
+            learner.ema.load_state_dict(last["ema"])
+        self.history = last["history"]
+        unfinished = Epoch(**last["unfinished"]) if last["unfinished"] else None
+        if unfinished and distributed.rank():  # sums of all processes: the first one carries them on
+            unfinished.counts.zero_()
+            unfinished.losses.zero_()
+            unfinished.pairs = 0
+        within = f" and {unfinished.step} steps" if unfinished else ""
+        log.info("resuming after %d epochs%s", len(self.history), within)
+        return unfinished
+
+    def save_last(self, unfinished: Epoch | None = None) -> None:
+        """Write last.pt: after an epoch, or in the middle of one; every process must call it.
+
+        Nothing is written before the first step, or once the loss is not finite: last.pt stays as it was.
+        """
+        learner, middle = self.learner, None
+        if not self.begun:
+            return
+        if unfinished:
+            sums = {name: getattr(unfinished, name).clone() for name in ("counts", "losses")}
+            pairs = torch.tensor(unfinished.pairs, device=learner.device)
+            middle = {**vars(unfinished), "pairs": int(distributed.summed(pairs))}
+            middle |= {name: distributed.summed(value).cpu() for name, value in sums.items()}
+            if not middle["losses"].isfinite().all():
+                return
+        states = {
+            "optimizer": learner.optimizer.state_dict(),
+            "scaler": learner.scaler.state_dict(),
+            "ema": learner.ema.state_dict() if learner.ema else None,
+            "history": list(self.history),
+            "unfinished": middle,
+        }
+        content = self._content(weights_of(learner.network)) | states
+        distributed.by_first(lambda: save_checkpoint(self.folder / "last.pt", content))
+
+    def end_epoch(self, row: Row) -> None:
+        """Take an epoch's row in and write its files; the logs come after last.pt, which can redraw them."""
+        self.history.append(row)
+        if all(row["val_f1"] > earlier["val_f1"] for earlier in self.history[:-1]):
+            distributed.by_first(self._save_best)
+        self.save_last()
+        distributed.by_first(self._write_logs)
+
+    def _save_best(self) -> None:
+        network = self.learner.ema.network if self.learner.ema else self.learner.network
+        save_checkpoint(self.folder / "best.pt", self._content(weights_of(network)))
+        link_best(self.folder, self.history[-1])
+
+    def _write_logs(self) -> None:
+        try:
+            write_run_log(self.folder, self.history)
+            if len(self.history) == 1:
+                self._log_size()
+        except OSError as error:  # a log that is open elsewhere must not end the run
+            log.warning("the logs of epoch %d could not be written: %s", len(self.history), error)
+
+    def _log_size(self) -> None:
+        """Log how much the folder takes; best.pt and its second name, where that is a hard link, count once."""
+        found = {path: path.stat() for path in self.folder.rglob("*") if path.is_file()}
+        total = sum({stat.st_ino or path: stat.st_size for path, stat in found.items()}.values())
+        last, best = (found[self.folder / name].st_size for name in ("last.pt", "best.pt"))
+        log.info("run folder: %.1f MB (last.pt %.1f MB, best.pt %.1f MB)", total / 1e6, last / 1e6, best / 1e6)
+
+    def _content(self, weights: Mapping[str, torch.Tensor]) -> Checkpoint:
+        epoch = {"epoch": len(self.history), "scores": self.history[-1] if self.history else {}}
+        return {**self.about, **epoch, "weights": weights, "config": plain_config(self.config)}
+
+    def write_result(self, result: Mapping[str, object]) -> None:
+        """Write metrics.json, and what it says of the threshold into best.pt."""
+        if distributed.rank() == 0:
+            best = load_checkpoint(self.folder / "best.pt")
+            save_checkpoint(self.folder / "best.pt", {**best, "tuned_threshold": result["tuned_threshold"]})
+            link_best(self.folder, best["scores"])
+            write_text(self.folder / "metrics.json", json.dumps(result, indent=1) + "\n")
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of what a result may depend on."""
+    versions = {f"{name}_version": metadata.version(name) for name in ("torch", "torchvision", "numpy")}
+    return {"python_version": platform.python_version(), **versions}
+
+
+def git_commit() -> str:
+    """The commit of this code, "-dirty" if files differ from it; empty outside a repository."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return ""
