@@ -1,16 +1,23 @@
-"""The networks: functions (before, after) -> list of logits. Nothing outside this folder asks which one it has."""
+"""The networks by name. A new one is a file in this folder and a line in MODELS; docs/contributing.md shows how.
+
+A network is an nn.Module that takes two dates, float (B, in_channels, H, W), and returns a list of logits (B, 2, H, W),
+main head first. Its options have defaults. Its `size_divisor` divides the H and W that it takes.
+"""
 
 import inspect
+from importlib import import_module
+from typing import TYPE_CHECKING
 
-from torch import nn
+if TYPE_CHECKING:  # the flags list the networks before PyTorch is imported, which takes seconds
+    from torch import nn
 
-from models.amfnet import AMFNet
-from models.hanet import HANet
+MODELS = {  # the file in this folder -> its class
+    "amfnet": "AMFNet",
+    "hanet": "HANet",
+}
 
-MODELS: dict[str, type[nn.Module]] = {"amfnet": AMFNet, "hanet": HANet}
 
-
-def build_model(name: str, **options: object) -> nn.Module:
+def build_model(name: str, **options: object) -> "nn.Module":
     """Build a network from its name and plain options; both travel in the checkpoint.
 
     Raises:
@@ -18,10 +25,11 @@ def build_model(name: str, **options: object) -> nn.Module:
     """
     if name not in MODELS:
         raise ValueError(f"no network is called {name!r}; choose one of {', '.join(MODELS)}")
-    known = inspect.signature(MODELS[name]).parameters
+    network: type[nn.Module] = getattr(import_module(f"models.{name}"), MODELS[name])
+    known = inspect.signature(network).parameters
     for key, value in options.items():
         if key not in known:
             raise ValueError(f"{name} has no option {key!r}; it takes {', '.join(known)}")
         if type(value) is not (wanted := type(known[key].default)) and not (wanted is float and type(value) is int):
             raise ValueError(f"{name}: {key} takes a {wanted.__name__}, not {value!r}")
-    return MODELS[name](**options)
+    return network(**options)

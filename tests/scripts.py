@@ -2,7 +2,9 @@
 
 import os
 import signal
+import sys
 from contextlib import contextmanager
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,12 +12,19 @@ from PIL import Image
 
 import predict_batch
 import train_aux
+from models import MODELS
 from utils.training.engine import Learner
 
 AMFNET = ["--recipe", "amfnet", "--model-options", "backbone=resnet18", "--backbone-weights", "none"]
 HANET = ["--recipe", "hanet", "--model-options", "width=8", "--linear-epochs", "2"]
 SMALL = ["--batch-size", "4", "--num-workers", "0", "--device", "cpu"]
 RECIPES = {"amfnet": AMFNET, "hanet": HANET}
+
+
+def add_network(patch, name, network):
+    """A network of this test alone, as if models/NAME.py held its class."""
+    patch.setitem(MODELS, name, network.__name__)
+    patch.setitem(sys.modules, f"models.{name}", SimpleNamespace(**{network.__name__: network}))
 
 
 def train(data, output, *flags, recipe="hanet", epochs=2):

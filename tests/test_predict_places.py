@@ -16,8 +16,7 @@ from torch.nn.functional import avg_pool2d
 from datasets import raster
 from datasets.pairs import find_pairs
 from datasets.raster import read_image, read_label
-from models import MODELS
-from tests.scripts import contents, pixels, predict
+from tests.scripts import add_network, contents, pixels, predict
 from tests.utils.test_predictor import steps_at_and_off_borders
 from utils.change_map import NOT_COUNTED
 from utils.checkpoint import save_checkpoint
@@ -265,7 +264,7 @@ class Stub(nn.Module):
 def test_a_large_scene_takes_no_more_memory_than_a_small_one_of_its_width(tmp_path, monkeypatch):
     """Four times the rows, the same memory; no seam, the georeference of the input, polygons of the mask's area."""
     rasterio = pytest.importorskip("rasterio")
-    monkeypatch.setitem(MODELS, "stub", Stub)
+    add_network(monkeypatch, "stub", Stub)
     monkeypatch.setattr(raster, "AT_ONCE", 1)  # else Pillow decodes TIFFs up to 4 million pixels at once
     monkeypatch.setattr(pipeline, "BACKLOG", 2**19)  # else all of these small maps may wait for the writer
     statistics = {"mean": [[0.4] * 3] * 2, "std": [[0.2] * 3] * 2}

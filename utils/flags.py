@@ -1,6 +1,7 @@
 """Settings as frozen dataclasses, and their command-line flags made from the fields, so that a name exists once."""
 
 import argparse
+import ast
 import itertools
 import math
 import re
@@ -41,6 +42,18 @@ def setting(
 ) -> Any:
     """A field of a settings class: its default, help text, the words it may be, and what turns a word into a value."""
     return field(default=default, metadata={"help": text, "choices": choices, "parse": parse or type(default)})
+
+
+def keys_in(file: str, table: str) -> tuple[str, ...]:
+    """Keys of a dict in a file of this project, read from its text: importing it may import PyTorch for seconds.
+
+    Args:
+        file: path from the project's root.
+        table: annotated name that the dict literal is assigned to.
+    """
+    tree = ast.parse((Path(__file__).parents[1] / file).read_text(encoding="utf-8"))
+    named = {ast.unparse(node.target): node.value for node in tree.body if isinstance(node, ast.AnnAssign)}
+    return tuple(map(ast.literal_eval, named[table].keys))  # type: ignore[union-attr]
 
 
 def given_flags(

@@ -9,12 +9,18 @@ from pathlib import Path
 from utils.change_map import PALETTES
 from utils.flags import at_least, given_flags, named_path, setting
 from utils.prediction.blending import BACKENDS, BATCH, PRECISIONS, TILE, TTA
+from utils.prediction.geo import NO_DATA
 from utils.training.config import BandConfig
 
-KINDS = (  # utils.prediction.maps, which imports PyTorch, writes them
-    "mask", "error", "overlay", "probability", "probability16",
-    "geo", "geo-probability", "geo-probability16", "polygons",
-)  # fmt: skip
+# what can be saved, and utils.prediction.maps draws: PNGs with their channels and bits
+PNGS = {"mask": (1, 8), "error": (3, 8), "overlay": (3, 8), "probability": (1, 8), "probability16": (1, 16)}
+TIFFS = {  # value that means 1, value that means no data, type
+    "geo": (255, NO_DATA, "uint8"),
+    "geo-probability": (254, 255, "uint8"),
+    "geo-probability16": (65534, 65535, "uint16"),
+}
+PLACED = {**dict.fromkeys(TIFFS, "tif"), "polygons": "geojson"}  # suffix; of scenes that say where on earth they lie
+KINDS = (*PNGS, *PLACED)
 
 
 def _threshold(word: str) -> float | str:

@@ -12,19 +12,11 @@ from datasets.windows import Grid, Window
 from utils.change_map import PALETTES, change_map, error_map, overlay
 from utils.files import partial_of, written_whole
 from utils.metrics import LEVELS, count_levels, count_pixels
-from utils.prediction.geo import NO_DATA, GeoTiff, leads_to_wgs84, write_polygons
+from utils.prediction.config import PLACED, PNGS, TIFFS
+from utils.prediction.geo import GeoTiff, leads_to_wgs84, write_polygons
 from utils.prediction.png_stream import PngStream
 from utils.prediction.predictor import Dates
 from utils.prediction.regions import AreaFilter, RegionTable, Strip
-
-# what can be saved: images with their channels and bits, others with their suffix
-PNGS = {"mask": (1, 8), "error": (3, 8), "overlay": (3, 8), "probability": (1, 8), "probability16": (1, 16)}
-TIFFS = {  # value that means 1, value that means no data, type
-    "geo": (255, NO_DATA, "uint8"),
-    "geo-probability": (254, 255, "uint8"),
-    "geo-probability16": (65534, 65535, "uint16"),
-}
-PLACED = {**dict.fromkeys(TIFFS, "tif"), "polygons": "geojson"}  # of scenes that say where on earth they lie
 
 
 class Scene(Protocol):

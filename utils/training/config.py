@@ -9,18 +9,11 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from models import MODELS
 from utils.console import choose
-from utils.flags import at_least, given_flags, setting
+from utils.flags import at_least, given_flags, keys_in, setting
 from utils.training.recipes import RECIPES
 from utils.training.schedules import SCHEDULES
-
-LOSS_NAMES = (
-    "bce",
-    "cross-entropy",
-    "focal",
-    "dice",
-    "hybrid",
-)  # utils.training.losses has them
 
 
 def _weights(word: str) -> tuple[float, ...] | str:
@@ -126,7 +119,7 @@ class TrainConfig(ReadConfig):
     config: Path | None = setting(None, "config.toml of a run to repeat; flags go before it", parse=Path)
     recipe: str = setting("amfnet", "settings of a published result, for all that no flag says")
     list_recipes: bool = setting(False, "print the recipes as a table and leave")
-    model: str = setting("amfnet", "network: amfnet or hanet")
+    model: str = setting("amfnet", f"network: {', '.join(MODELS)}")
     model_options: dict[str, object] = setting(
         None,
         "settings of the network: backbone=resnet18 iam=false ..., or width=20 row=false ...",
@@ -153,7 +146,7 @@ class TrainConfig(ReadConfig):
     zero_heads: bool = setting(
         False, "start the last layers at 0: undecided everywhere, where a random start may be sure"
     )
-    loss: str = setting("bce", "loss of each output", LOSS_NAMES)
+    loss: str = setting("bce", "loss of each output", keys_in("utils/training/losses.py", "LOSSES"))
     aux_weights: tuple[float, ...] | str = setting(
         (0.5, 0.4, 0.3),
         "weights of the auxiliary outputs beside the main one's 1: 0.5,0.4,0.3, or balanced",
@@ -252,11 +245,9 @@ def recipe_of(model: str) -> str:
     Raises:
         ValueError: no network has this name, or no recipe has it.
     """
+    choose(MODELS, model, "--model")
     if model in RECIPES:
         return model
-    from models import MODELS  # imports PyTorch, which takes seconds: only an error needs it
-
-    choose(MODELS, model, "--model")
     raise ValueError(f"no recipe is named after --model {model}; pass one, for example --recipe hanet")
 
 

@@ -11,8 +11,7 @@ from matplotlib.patches import Rectangle
 from torch import nn
 from torch.nn import functional as F
 
-from models import MODELS
-from tests.scripts import fails
+from tests.scripts import add_network, fails
 from tools.costs import count_parameters
 from tools.figures.architecture import ArchitectureConfig, Drawing, architecture, arrange, broken, draw
 from tools.figures.paper import PAGE, STYLE
@@ -126,7 +125,7 @@ class Difference(nn.Module):
 
 
 def test_a_network_of_two_dates_alone(tmp_path, monkeypatch):
-    monkeypatch.setitem(MODELS, "difference", Difference)
+    add_network(monkeypatch, "difference", Difference)
     path = tmp_path / "a.svg"
     architecture(ArchitectureConfig(model="difference", model_options={"width": 4}, output=path))
     text = path.read_text(encoding="utf-8")
