@@ -13,7 +13,13 @@ from utils.prediction.geo import NO_DATA
 from utils.training.config import BandConfig
 
 # what can be saved, and utils.prediction.maps draws: PNGs with their channels and bits
-PNGS = {"mask": (1, 8), "error": (3, 8), "overlay": (3, 8), "probability": (1, 8), "probability16": (1, 16)}
+PNGS = {
+    "mask": (1, 8),
+    "error": (3, 8),
+    "overlay": (3, 8),
+    "probability": (1, 8),
+    "probability16": (1, 16),
+}
 TIFFS = {  # value that means 1, value that means no data, type
     "geo": (255, NO_DATA, "uint8"),
     "geo-probability": (254, 255, "uint8"),
