@@ -18,7 +18,7 @@ from datasets.pairs import find_pairs
 from datasets.raster import read_image, read_label
 from models import MODELS
 from tests.scripts import contents, pixels, predict
-from tests.utils.test_predictor import steps_at_and_off_borders
+from tests.utils.prediction.test_predictor import steps_at_and_off_borders
 from utils.change_map import NOT_COUNTED
 from utils.checkpoint import save_checkpoint
 from utils.prediction import maps, pipeline

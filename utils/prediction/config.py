@@ -8,8 +8,8 @@ from pathlib import Path
 
 from utils.change_map import PALETTES
 from utils.flags import at_least, given_flags, named_path, setting
-from utils.prediction.blending import BACKENDS, BATCH, PRECISIONS, TILE, TTA
-from utils.training.config import BandConfig
+from utils.prediction.blending import BATCH, TILE, TTA
+from utils.settings import BACKENDS, PRECISIONS, BandConfig
 
 KINDS = (  # utils.prediction.maps, which imports PyTorch, writes them
     "mask", "error", "overlay", "probability", "probability16",
