@@ -17,7 +17,7 @@ from datasets import raster
 from datasets.pairs import find_pairs
 from datasets.raster import read_image, read_label
 from tests.scripts import add_network, contents, pixels, predict
-from tests.utils.test_predictor import steps_at_and_off_borders
+from tests.utils.prediction.test_predictor import steps_at_and_off_borders
 from utils.change_map import NOT_COUNTED
 from utils.checkpoint import save_checkpoint
 from utils.prediction import maps, pipeline

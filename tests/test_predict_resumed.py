@@ -15,7 +15,7 @@ from PIL import Image
 
 import predict_batch
 from tests.scripts import contents, fails, files_end_at, pixels, predict
-from tests.utils.test_report import read_report
+from tests.utils.prediction.test_report import read_report
 from utils.prediction.predictor import ChangePredictor
 
 ROOT = Path(__file__).parents[1]

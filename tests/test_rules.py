@@ -9,15 +9,21 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 ROOMS = ("datasets", "models", "utils", "tools")
-MAY_IMPORT = {  # of ours, besides itself
+GROUND = ("change_map", "checkpoint", "console", "files", "flags", "machine", "metrics", "settings")
+FLOOR = tuple(f"utils.{name}" for name in GROUND)
+MAY_IMPORT = {  # the longest prefix of a module's path holds; of ours, besides its own room
     "models": (),
-    "datasets": ("utils.prediction.blending", "utils.change_map", "utils.files", "utils.console"),
+    "datasets": ("utils.change_map", "utils.console", "utils.files"),
     "utils": (),
-    "tools": ("datasets", "models", "utils", "train_aux", "predict_batch"),
-    "utils/checkpoint.py": ("models",),
-    "utils/deploy.py": ("models",),
-    "utils/config.py": ("models",),
+    "utils/checkpoint.py": (*FLOOR, "models"),
+    "utils/predictor.py": ("utils.prediction.predictor",),
+    "utils/runtimes": (*FLOOR, "models", "datasets.windows"),
+    "utils/prediction": (*FLOOR, "models", "datasets", "utils.runtimes"),
+    "utils/training": (*FLOOR, "models", "datasets", "utils.runtimes"),
+    "tools": ("datasets", "models", "utils"),
 }
+OPENS_DATA = ("data.py", "session.py", "masks.py")  # of training and prediction: the only ones that open data sets
+OPENERS = ("datasets.pairs.find_pairs", "datasets.open_pair", "datasets.raster", "datasets.layouts.list_images")
 
 
 @pytest.mark.parametrize(
@@ -45,12 +51,38 @@ def imported(path):
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
+def room_of(name):
+    return max((room for room in MAY_IMPORT if name == room or name.startswith(f"{room}/")), key=len)
+
+
 @pytest.mark.parametrize("path", sources(), ids=lambda p: p.relative_to(ROOT).as_posix())
 def test_imports_go_one_way(path):
-    room, name = path.relative_to(ROOT).parts[0], path.relative_to(ROOT).as_posix()
-    allowed = (room, *MAY_IMPORT[room], *MAY_IMPORT.get(name, ()))
+    """Scripts and tools -> training, prediction -> runtimes -> datasets, models, ground floor; never back."""
+    name = path.relative_to(ROOT).as_posix()
+    room = room_of(name)
+    own = (
+        tuple(f"utils.{each}" for each in GROUND)
+        if room.count("/") == 0 and room == "utils"
+        else (room.replace("/", "."),)
+    )
     ours = [module for module in imported(path) if module.split(".")[0] in (*ROOMS, "train_aux", "predict_batch")]
-    assert [module for module in ours if not module.startswith(allowed)] == []
+    allowed = tuple(f"{each}." for each in (*own, *MAY_IMPORT[room]))
+    assert [module for module in ours if not f"{module}.".startswith(allowed)] == []
+
+
+@pytest.mark.parametrize("room", ["training", "prediction"])
+def test_few_files_open_data(room):
+    found = {
+        path.name for path in (ROOT / "utils" / room).glob("*.py")
+        for module in imported(path) if f"{module}.".startswith(tuple(f"{each}." for each in OPENERS))
+    }  # fmt: skip
+    assert found <= set(OPENS_DATA)
+
+
+def test_rooms_are_few_and_empty_at_the_door():
+    assert {path.stem for path in (ROOT / "utils").glob("*.py")} == {"__init__", "predictor", *GROUND}
+    rooms = [path for folder in ("utils", "tools") for path in (ROOT / folder).glob("*/__init__.py")]
+    assert [path for path in rooms if path.read_text(encoding="utf-8")] == []
 
 
 def test_models_need_torch_alone():

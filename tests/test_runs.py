@@ -20,6 +20,7 @@ import train_aux
 from datasets.change_pairs import ChangePairs
 from tests.scripts import HANET, SMALL, fails, predict, stop_after, train
 from utils import checkpoint
+from utils.training import session
 from utils.training.config import RECIPES, parse_train_config
 from utils.training.engine import Learner
 
@@ -244,7 +245,7 @@ def test_a_signal_before_the_first_step(drawn_set, tmp_path, monkeypatch, capsys
         return progress_bar(config, steps, done, unfinished)
 
     progress_bar = train_aux.progress_bar
-    monkeypatch.setattr(train_aux, "progress_bar", early)
+    monkeypatch.setattr(session, "progress_bar", early)
     with pytest.raises(SystemExit) as left:
         train(drawn_set, tmp_path / "run")
     assert left.value.code == 128 + signal.SIGTERM

@@ -17,6 +17,7 @@ from datasets import label_counts
 from datasets.catalog import CATALOG, STATISTICS, KnownCounts
 from datasets.recognition import introduction
 from tests.scripts import RECIPES, fails, stop_after, train
+from utils.training import session
 from utils.training.config import parse_train_config
 
 
@@ -186,7 +187,7 @@ def test_epochs_of_the_open_pool_only(data, tmp_path, capsys, monkeypatch):
             bars.append((self.initial, self.n, self.total))
             return super().__exit__(*error)
 
-    monkeypatch.setattr(train_aux, "tqdm", Bar)
+    monkeypatch.setattr(session, "tqdm", Bar)
     flags = ("--pfbs-pool-only", "--num-workers", 1)
     with monkeypatch.context() as patch, pytest.raises(SystemExit):
         stop_after(patch, 2)

@@ -12,7 +12,7 @@ from datasets.raster import read_label
 from datasets.reading import MASKS
 from tools import demo
 from tools.figures.counts import PAPERS, read_published
-from utils.run_log import write_text
+from utils.files import write_text
 from utils.training.config import TrainConfig, parse_train_config
 
 log = logging.getLogger("ablation")

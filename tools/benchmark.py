@@ -31,10 +31,9 @@ from tools.figures.bars import draw_ratios
 from tools.figures.paper import known_suffix
 from tools.suites import Case, Setting
 from utils.console import errors_in_one_line
+from utils.files import write_text
 from utils.flags import Parser
-from utils.machine import pick_device
-from utils.memory import forget_peak, freed_memory_kept
-from utils.run_log import write_text
+from utils.machine import forget_peak, freed_memory_kept, pick_device
 from utils.training.run_folder import git_commit
 
 SUITES = {**network_suites.NETWORKS, **suites.SUITES, "memory": network_suites.memory}

@@ -21,9 +21,9 @@ from datasets.recognition import introduction, recognise
 from tools.doctor.examination import Examination, Split, count_findings, examine, leak_findings, survey
 from tools.doctor.findings import Finding, count_errors, finding_lines, percent
 from utils.console import errors_in_one_line, show_log
+from utils.files import write_text
 from utils.flags import at_least, given_flags, setting
-from utils.run_log import write_text
-from utils.training.config import ReadConfig
+from utils.settings import ReadConfig
 from utils.training.curves import draw_grid, draw_shares, outlined
 
 SAMPLES = 8

@@ -12,8 +12,6 @@ import torch
 if __name__ == "__main__":  # python path/to/tools/demo.py works from any folder
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import predict_batch
-import train_aux
 from datasets.pairs import Pair, find_pairs
 from datasets.raster import read_image, read_label
 from datasets.reading import MASKS
@@ -21,7 +19,12 @@ from datasets.scenes import write_scenes
 from utils.console import errors_in_one_line, show_log
 from utils.flags import Parser
 from utils.metrics import best_threshold
+from utils.prediction.config import parse_predict_config
+from utils.prediction.session import predict
+from utils.prediction.sharing import Share
+from utils.training.config import parse_train_config
 from utils.training.curves import draw_grid
+from utils.training.session import train
 
 log = logging.getLogger("demo")
 SIZE, COUNTS = 128, {"train": 480, "val": 40, "test": 60}
@@ -43,8 +46,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         draw_missing(args.data, COUNTS)
     run = run_folder(args.model)
     shared = ["--data-root", str(args.data), "--device", args.device]
-    train_aux.main([*shared, "--recipe", args.model, "--output", str(run), "--overwrite", *FLAGS[args.model].split()])
-    predict_batch.main([*shared, "--checkpoint", str(run / "best.pt"), "--overwrite"])
+    recipe = ["--recipe", args.model, "--output", str(run), "--overwrite", *FLAGS[args.model].split()]
+    train(parse_train_config([*shared, *recipe]))
+    predict(parse_predict_config([*shared, "--checkpoint", str(run / "best.pt"), "--overwrite"]), Share.of_torchrun())
     show(args.model, run, find_pairs(args.data, "test"))
 
 

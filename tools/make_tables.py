@@ -15,13 +15,13 @@ if __name__ == "__main__":  # python path/to/tools/make_tables.py works from any
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from datasets.reading import labels_of
-from predict_batch import mask_scores
 from tools.tables.layout import ABLATIONS, KINDS, build_table
 from tools.tables.results import SCORES, Result, averaged, published_tables, read_csv, read_folder, read_published
 from tools.tables.text import FORMATS, format_of, write_tables
 from utils.console import errors_in_one_line, show_log
 from utils.flags import given_flags, named_path, setting
-from utils.training.config import label_code
+from utils.prediction.masks import mask_scores
+from utils.settings import label_code
 
 PAPERS = Path(__file__).parents[1] / "docs" / "papers"
 TITLES = {

@@ -22,13 +22,12 @@ from models import MODELS, build_model
 from tools.costs import count_macs
 from tools.suites import Case, Setting, drawn_pairs
 from utils.checkpoint import save_checkpoint
-from utils.machine import first_line
-from utils.memory import forget_peak, peak_used, used_now
-from utils.prediction.blending import BACKENDS, PRECISIONS
+from utils.machine import first_line, forget_peak, peak_used, used_now
 from utils.prediction.predictor import ChangePredictor
 from utils.runtimes.input_scaling import InputScaling, scaling_from
 from utils.runtimes.rewriting import prepare_for_inference
 from utils.runtimes.torch_network import Network
+from utils.settings import BACKENDS, PRECISIONS
 from utils.training.config import TrainConfig
 from utils.training.engine import Epoch, train_one_epoch
 from utils.training.losses import LOSSES, DeepSupervisionLoss

@@ -29,8 +29,7 @@ from tools.tables.results import SIDE, read_csv
 from tools.tables.text import FORMATS, format_of, write_tables
 from utils.console import errors_in_one_line, show_log
 from utils.flags import at_least, given_flags, setting
-from utils.machine import pick_device
-from utils.memory import forget_peak, peak_used, used_now
+from utils.machine import forget_peak, peak_used, pick_device, used_now
 from utils.training.config import network_option
 
 PAPERS = Path(__file__).parents[1] / "docs" / "papers"

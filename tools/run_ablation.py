@@ -21,8 +21,6 @@ from typing import Any
 if __name__ == "__main__":  # python path/to/tools/run_ablation.py works from any folder
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import predict_batch
-import train_aux
 from datasets.pairs import find_pairs
 from tools.ablations import TABLES, configs_of, draw, folder_name, listing
 from tools.figures.paper import COLOURS, COLUMN, chart
@@ -30,12 +28,15 @@ from tools.make_tables import TableConfig, collect
 from tools.tables.layout import build_table
 from tools.tables.text import write_tables
 from utils.console import errors_in_one_line, show_log
+from utils.files import write_text
 from utils.flags import Parser
 from utils.prediction.config import PredictConfig
+from utils.prediction.session import predict
 from utils.prediction.sharing import Share
-from utils.run_log import write_text
-from utils.training.config import FREE_ON_RESUME, DataConfig, TrainConfig, plain_config
+from utils.settings import DataConfig
+from utils.training.config import FREE_ON_RESUME, TrainConfig, plain_config
 from utils.training.run_folder import changed_settings
+from utils.training.session import train
 
 log = logging.getLogger("ablation")
 PROGRAM = "python -m tools.run_ablation"
@@ -142,7 +143,7 @@ def train_and_score(config: TrainConfig) -> Path:
     run = config.output
     assert run
     if not (run / "metrics.json").is_file():
-        train_aux.train(replace(config, resume=(run / "last.pt").is_file()))
+        train(replace(config, resume=(run / "last.pt").is_file()))
     (run / "last.pt").unlink(missing_ok=True)  # three times as large as best.pt, and there is nothing to resume
     scores = run / "predict-test"
     if not (scores / "metrics.json").is_file():
@@ -151,7 +152,7 @@ def train_and_score(config: TrainConfig) -> Path:
             **data, checkpoint=run / "best.pt", output=scores, save=(), report=False, device=config.device,
             num_workers=config.num_workers, overwrite=True,
         )  # fmt: skip
-        if failed := predict_batch.predict(settings, Share.of_torchrun()):
+        if failed := predict(settings, Share.of_torchrun()):
             (scores / "metrics.json").unlink(missing_ok=True)
             raise ValueError(f"{scores}: {failed} test pairs could not be predicted; mend them and go on")
     return scores

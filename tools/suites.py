@@ -15,7 +15,6 @@ import torch
 from PIL import Image
 from torch.utils.data import BatchSampler, DataLoader
 
-import predict_batch
 from datasets.catalog import STATISTICS
 from datasets.change_pairs import ChangePairs
 from datasets.open_pair import read_pair
@@ -29,7 +28,10 @@ from models import MODELS, build_model
 from tools.doctor.examination import examine, survey
 from utils.checkpoint import save_checkpoint
 from utils.prediction.blending import BATCH
+from utils.prediction.config import parse_predict_config
 from utils.prediction.predictor import ChangePredictor
+from utils.prediction.session import predict
+from utils.prediction.sharing import Share
 
 DRAWN, COPIES = 64, 4  # pairs of 256 x 256 that are drawn, and how often each is written
 PREDICTED = 64  # of these, in the suite of prediction
@@ -158,7 +160,8 @@ def prediction(setting: Setting) -> list[Case]:
                 predictor.probability(*batch).cpu()
 
         flags = ["--checkpoint", str(path), "--data-root", str(listed), "--output", str(setting.folder / name)]
-        run = partial(predict_batch.main, [*flags, "--device", str(setting.device), "--overwrite"])
+        config = parse_predict_config([*flags, "--device", str(setting.device), "--overwrite"])
+        run = partial(predict, config, Share.of_torchrun())
         cases.append(Case(f"network, {name}", network, len(pairs), f"network, {name}"))
         cases.append(Case(f"files, {name}", run, len(pairs), f"network, {name}"))
     return cases
@@ -200,7 +203,7 @@ def script(*flags: str) -> None:
     Raises:
         ValueError: it left with another exit code than 0.
     """
-    command = [sys.executable, predict_batch.__file__, *flags]
+    command = [sys.executable, Path(__file__).parents[1] / "predict_batch.py", *flags]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         said = done.stderr.strip().splitlines() or ["nothing"]

@@ -74,3 +74,10 @@ def draw_legend(colours: dict[str, Colour]) -> Image.Image:
         pen.rectangle((gap, y, gap + side - 1, y + side - 1), fill=colour, outline=(90, 90, 90))
         pen.text((2 * gap + side, y + side // 2), word, "black", font, anchor="lm")
     return sheet
+
+
+def fitted(size: tuple[int, int], side: int) -> tuple[int, int]:
+    """(width, height) of an image whose longer side becomes `side`."""
+    width, height = size
+    longest = max(size)
+    return max(1, round(width * side / longest)), max(1, round(height * side / longest))

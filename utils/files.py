@@ -1,10 +1,12 @@
 """Files that appear whole or not at all; the standard library alone, so that datasets may use it too."""
 
+import csv
 import errno
 import hashlib
+import io
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -93,3 +95,18 @@ def write_whole(path: Path, content: bytes) -> None:
     """Write a file whole or not at all."""
     with written_whole(path) as partial:
         partial.write_bytes(content)
+
+
+def write_csv(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
+    """Write rows with the first row's columns."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows)
+    write_text(path, text.getvalue())
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole or not at all; bytes of file names that are no UTF-8 are escaped."""
+    with written_whole(path) as partial:
+        partial.write_text(text, encoding="utf-8", errors="backslashreplace")

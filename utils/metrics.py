@@ -4,6 +4,8 @@ How we count: pixels of all pairs together, then one division. Means of scores a
 numbers and are never called F1 here. A score whose denominator is 0 is 0.
 """
 
+from collections.abc import Mapping, Sequence
+
 import torch
 from torch import Tensor
 
@@ -92,3 +94,11 @@ def best_threshold(levels: Tensor) -> tuple[int, float]:
 
 def _ratio(numerator: float, denominator: float) -> float:
     return numerator / denominator if denominator else 0.0
+
+
+def score_table(rows: Mapping[str, Mapping[str, float]], columns: Sequence[str]) -> str:
+    """Scores as aligned text, percent with two decimals, one line a row name."""
+    width = max(len(name) for name in rows)
+    lines = [" " * width + "".join(f"{column:>11}" for column in columns)]
+    lines += [f"{name:<{width}}" + "".join(f"{100 * row[c]:>11.2f}" for c in columns) for name, row in rows.items()]
+    return "\n".join(lines)

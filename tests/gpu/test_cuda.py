@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 import predict_batch
 from tests.models.test_networks import build, pair
-from tests.utils.test_deploy import trained
+from tests.utils.runtimes.test_rewriting import trained
 from utils.prediction.predictor import ChangePredictor
 from utils.runtimes.rewriting import prepare_for_inference
 

@@ -12,7 +12,7 @@ from models import build_model
 from tools import benchmark, network_suites, suites
 from tools.benchmark import Case, Timing, interleaved, main, peaks, summary
 from tools.costs import count_macs
-from utils import memory
+from utils import machine as memory
 from utils.runtimes.input_scaling import scaling_from
 
 

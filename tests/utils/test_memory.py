@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-import predict_batch
 from tests.scripts import predict
-from utils import memory
+from utils import machine as memory
+from utils.prediction import session
 
 FAULTS = """
 import resource
-from utils.memory import freed_memory_kept
+from utils.machine import freed_memory_kept
 
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -45,7 +45,7 @@ def test_kept_memory_is_not_faulted_in_again():
 @pytest.mark.parametrize(("flags", "kept"), [((), True), (("--no-keep-memory",), False)])
 def test_prediction_keeps_memory_and_tells_its_peak(flags, kept, checkpoint, drawn_set, tmp_path, monkeypatch, capsys):
     made = []
-    monkeypatch.setattr(predict_batch, "freed_memory_kept", lambda wanted: made.append(wanted) or nullcontext())
+    monkeypatch.setattr(session, "freed_memory_kept", lambda wanted: made.append(wanted) or nullcontext())
     monkeypatch.setattr(memory, "peak_resident", lambda: 1234.4)
     predict("--checkpoint", checkpoint, "--data-root", drawn_set, "--output", tmp_path, "--no-report", *flags)
     assert made == [kept]

@@ -8,7 +8,8 @@ from types import SimpleNamespace
 import numpy as np
 from PIL import Image
 
-from utils.run_log import link_best, score_table, write_events, write_run_log
+from utils.metrics import score_table
+from utils.training.run_folder import link_best, write_events, write_run_log
 
 
 def rows(count):

@@ -27,7 +27,7 @@ from tools.figures.predicted import by_name, checkpoint_of, label_picture, predi
 from utils.change_map import NOT_COUNTED, PALETTES, error_map
 from utils.flags import at_least, named_path, setting
 from utils.metrics import count_pixels, scores
-from utils.training.config import BandConfig
+from utils.settings import BandConfig
 
 log = logging.getLogger(__name__)
 GRIDS = {"amfnet": amfnet_grid, "hanet": hanet_grid}

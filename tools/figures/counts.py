@@ -17,7 +17,7 @@ from datasets.raster import all_bands
 from datasets.reading import labels_of
 from tools.figures.paper import COLUMN, PAGE, chart, known_suffix
 from utils.flags import at_least, named_path, setting
-from utils.training.config import DataConfig
+from utils.settings import DataConfig
 
 PAPERS = Path(__file__).parents[2] / "docs" / "papers"
 CHANGED, UNCHANGED = "#00b7c4", "#f2c14e"  # about those of Fig. 2: cyan and yellow

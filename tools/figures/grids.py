@@ -9,8 +9,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from datasets.windows import Window
-from utils.change_map import Colour
-from utils.training.curves import fitted
+from utils.change_map import Colour, fitted
 
 RED, YELLOW, INK = (255, 0, 0), (255, 255, 0), (0, 0, 0)
 LACKING = (200, 200, 200)  # a map that is not there

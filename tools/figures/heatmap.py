@@ -22,15 +22,15 @@ from datasets.pairs import Pair, find_pairs
 from datasets.raster import read_label
 from datasets.reading import as_rgb, labels_of
 from datasets.windows import Window
-from predict_batch import how_to_read
 from tools.figures.grids import Sheet
 from tools.figures.paper import PAGE, known_suffix, save_sheet
 from tools.figures.predicted import by_name, checkpoint_of, label_picture
+from utils.change_map import fitted
 from utils.flags import at_least, named_path, setting
 from utils.prediction.predictor import ChangePredictor, Dates
+from utils.prediction.session import how_to_read
 from utils.runtimes.torch_network import TorchNetwork
-from utils.training.config import BandConfig
-from utils.training.curves import fitted
+from utils.settings import BandConfig
 
 log = logging.getLogger(__name__)
 SHOWN = 3  # scenes, where none are named

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from datasets.pairs import Pair
-from predict_batch import predict
 from utils.change_map import NOT_COUNTED, change_map
 from utils.prediction.config import PredictConfig
+from utils.prediction.session import predict
 from utils.prediction.sharing import Share
-from utils.training.config import BandConfig
+from utils.settings import BandConfig
 
 SUFFIXES = (".pt", ".pth", ".onnx")
 

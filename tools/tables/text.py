@@ -10,7 +10,7 @@ from itertools import groupby
 from pathlib import Path
 
 from tools.tables.layout import Cell, Table
-from utils.run_log import write_text
+from utils.files import write_text
 
 log = logging.getLogger(__name__)
 SUPERSCRIPT = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")

@@ -9,8 +9,6 @@ from datasets.windows import Window, starts
 TILE = 512  # side of a window in scenes that are not seen whole
 BATCH = 8  # windows at a time, if they are small
 TTA = ("flips", "rotations", "swap")  # what test-time augmentation may vary
-PRECISIONS = ("fp32", "bf16")  # of the arithmetic, the usual first
-BACKENDS = ("torch", "compile", "onnxruntime", "openvino", "auto")  # what runs a network, the usual first
 
 
 class Cover:

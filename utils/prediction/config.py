@@ -8,9 +8,9 @@ from pathlib import Path
 
 from utils.change_map import PALETTES
 from utils.flags import at_least, given_flags, named_path, setting
-from utils.prediction.blending import BACKENDS, BATCH, PRECISIONS, TILE, TTA
+from utils.prediction.blending import BATCH, TILE, TTA
 from utils.prediction.geo import NO_DATA
-from utils.training.config import BandConfig
+from utils.settings import BACKENDS, PRECISIONS, BandConfig
 
 # what can be saved, and utils.prediction.maps draws: PNGs with their channels and bits
 PNGS = {

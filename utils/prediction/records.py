@@ -14,10 +14,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from utils.files import short_name
+from utils.files import short_name, write_text
 from utils.metrics import scores
-from utils.prediction.blending import BACKENDS, PRECISIONS
-from utils.run_log import write_text
+from utils.settings import BACKENDS, PRECISIONS
 
 FOLDER, PARTS = "records", ".parts"
 SUMMARY = ("per_image.csv", "metrics.json", "report.html")

@@ -19,8 +19,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from datasets.windows import Window
+from utils.change_map import fitted
 from utils.files import naming, written_whole
-from utils.training.curves import fitted
 
 SIDE = 384  # pixels of a thumbnail's longer side, at most
 PAIR_BYTES = 44_000  # of one pair's images; base64 makes 58,700 characters of them, below 60 kB
@@ -28,6 +29,7 @@ LAYER_BYTES = 8_000  # of the map and of the error map, each; the two dates shar
 QUALITIES = (85, 75, 65, 50, 35, 20)  # of JPEG, tried in this order
 CURVE_POINTS = 200
 CHANGED = (255, 0, 170)  # magenta: hardly a roof or field has it, and no error map
+STRIP = 512  # rows of an image that are read at a time, about
 PAGE = Path(__file__).with_name("report_page")
 PARTS = {"/*STYLE*/": "style.css", "/*SUMMARY*/": "summary.js", "/*GALLERY*/": "gallery.js"}
 
@@ -195,3 +197,29 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float):
         return float(f"{value:.6g}") if math.isfinite(value) else None
     return value if value is None or isinstance(value, bool | int | str) else str(value)
+
+
+def shrunk(read: Callable[[Window], np.ndarray], size: tuple[int, int], side: int, mixed: bool = True) -> np.ndarray:
+    """An image whose longer side has at least `side` and fewer than twice as many pixels; a smaller one as it is.
+
+    Args:
+        read: gives a window, uint8 (h, w) or (h, w, channels); windows come from the top down.
+        size: (height, width) of the image.
+        side: in pixels.
+        mixed: whether a pixel is the mean of those it stands for; otherwise it is the first of them, as colours with a
+            meaning want it.
+    """
+    height, width = size
+    factor = min(max(size) // side, height, width)
+    if factor < 2:
+        return read(Window(0, 0, height, width))
+    rows, strips = max(1, STRIP // factor) * factor, []
+    for top in range(0, height // factor * factor, rows):
+        count = min(rows, height // factor * factor - top)
+        pixels = read(Window(top, 0, count, width))[:, : width // factor * factor]
+        if mixed:
+            blocks = pixels.reshape(count // factor, factor, -1, factor, *pixels.shape[2:])
+            strips.append(blocks.mean((1, 3)).round().astype(np.uint8))
+        else:
+            strips.append(pixels[::factor, ::factor])
+    return np.concatenate(strips)

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from utils.change_map import PALETTES
-from utils.metrics import LEVELS, SCORES, precision_recall, scores
+from utils.files import write_csv, write_text
+from utils.metrics import LEVELS, SCORES, precision_recall, score_table, scores
 from utils.prediction.maps import MapSettings
 from utils.prediction.records import COUNTS, total_counts, total_levels
 from utils.prediction.report import ReportPair, write_report
-from utils.run_log import score_table, write_csv, write_text
 
 log = logging.getLogger(__name__)
 REPORT_PAIRS = 5000  # in one page, which is then 300 MB

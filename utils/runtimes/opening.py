@@ -12,10 +12,10 @@ from torch import Tensor
 
 from utils.checkpoint import load_checkpoint
 from utils.machine import first_line
-from utils.prediction.blending import BACKENDS, PRECISIONS
 from utils.runtimes.onnx_network import OnnxNetwork
 from utils.runtimes.openvino import OnnxRuntime
 from utils.runtimes.torch_network import TorchNetwork
+from utils.settings import BACKENDS, PRECISIONS
 
 log = logging.getLogger(__name__)
 PACKAGES = {  # that run a checkpoint; onnxruntime wants it written as an ONNX file

@@ -12,6 +12,7 @@ from typing import Any
 from models import MODELS
 from utils.console import choose
 from utils.flags import at_least, given_flags, keys_in, setting
+from utils.settings import ReadConfig
 from utils.training.recipes import RECIPES
 from utils.training.schedules import SCHEDULES
 
@@ -34,81 +35,9 @@ def network_option(word: str) -> tuple[str, object]:
         return key, value
 
 
-def _bands(word: str) -> tuple[int, ...]:
-    try:
-        bands = tuple(int(band) for band in word.split(","))
-    except ValueError:
-        bands = ()
-    if not bands or min(bands) < 1:
-        raise argparse.ArgumentTypeError(f"{word!r} is no list of bands counted from 1, such as 4,3,2")
-    return bands
-
-
-def label_code(word: str) -> int | str:
-    """A label value: a number, or a colour "#rrggbb"."""
-    try:
-        return "#" + f"{int(word[1:], 16):06x}" if word.startswith("#") and len(word) == 7 else int(word)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{word!r} is neither a number nor a colour such as '#ff0000'") from None
-
-
-def _scale(word: str) -> str:
-    try:
-        fits = word in ("auto", "percentile") or 0 < float(word) < math.inf
-    except ValueError:
-        fits = False
-    if not fits:
-        raise argparse.ArgumentTypeError(f"{word!r} is neither auto nor percentile nor a number above 0, such as 10000")
-    return word
-
-
 AMP_TYPES = ("auto", "bf16", "fp16")
 OF_ONE_RUN = {"output", "resume", "overwrite", "config", "list_recipes", "seeds"}  # not repeated by --config
 PATHS = {"data_root", "cache"}  # of what is repeated
-
-
-@dataclass(frozen=True)
-class DataConfig:
-    """Where a data set lies, how its folders are called, and how its labels are coded."""
-
-    data_root: Path = setting(Path("data"), "data set: {train,val,test}/{A,B,label}, or A,B,label and list/*.txt, ...")
-    before_dir: str | None = setting(None, "name of the earlier images' folder, where it is no usual one", parse=str)
-    after_dir: str | None = setting(None, "name of the later images' folder", parse=str)
-    label_dir: str | None = setting(None, "name of the labels' folder", parse=str)
-    change_value: int | str | None = setting(
-        None, "label value (palette index, or colour '#rrggbb') that means changed", parse=label_code
-    )
-    ignore_value: int | str | None = setting(
-        None, "label value that means unknown: not trained on, not scored", parse=label_code
-    )
-    change_from: int | None = setting(
-        None, "least grey level of labels that means changed: 128 for JPEG or soft edges", parse=int
-    )
-
-    @property
-    def folders(self) -> dict[str, str | None]:
-        """Names of folders by role, where they are given."""
-        return {"before": self.before_dir, "after": self.after_dir, "label": self.label_dir}
-
-
-@dataclass(frozen=True)
-class BandConfig(DataConfig):
-    """The same, and how images become 8-bit channels."""
-
-    bands: tuple[int, ...] = setting((), "bands to read, counted from 1, such as 4,3,2 (default: RGB)", parse=_bands)
-    scale: str = setting(
-        "auto",
-        "values to 0..255: percentile (2nd to 98th of all pixels), a number (what becomes 255), or auto: 8 bits as "
-        "they are; deeper values by percentile when training, by the checkpoint's limits when predicting",
-        parse=_scale,
-    )
-
-
-@dataclass(frozen=True)
-class ReadConfig(BandConfig):
-    """The same, and which public set it is."""
-
-    data_name: str = setting("auto", "public set this is: levir, whu, ..., generic; auto tells by folder and layout")
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from utils.change_map import fitted
 from utils.files import written_whole
 
 if TYPE_CHECKING:
@@ -136,13 +137,6 @@ def draw_grid(
                 pen.text((x, y + tallest + 1), names[number], "black", small)
     with written_whole(path) as partial:
         sheet.save(partial, format="PNG")
-
-
-def fitted(size: tuple[int, int], side: int) -> tuple[int, int]:
-    """(width, height) of an image whose longer side becomes `side`."""
-    width, height = size
-    longest = max(size)
-    return max(1, round(width * side / longest)), max(1, round(height * side / longest))
 
 
 def draw_shares(shares: Mapping[str, Sequence[float]], path: Path) -> None:

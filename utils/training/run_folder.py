@@ -2,10 +2,12 @@
 
 import json
 import logging
+import os
 import platform
 import shlex
+import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -13,11 +15,13 @@ from typing import Any
 
 import torch
 
+from datasets.scenes import is_drawn
 from utils.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from utils.files import clear_partial
-from utils.run_log import link_best, write_run_log, write_text
+from utils.files import clear_partial, naming, write_csv, write_text, written_whole
 from utils.training import distributed
 from utils.training.config import FREE_ON_RESUME, TrainConfig, config_as_toml, plain_config
+from utils.training.curves import draw_curves
+from utils.training.data import Data
 from utils.training.ema import weights_of
 from utils.training.engine import Epoch, Learner
 
@@ -223,3 +227,70 @@ def git_commit() -> str:
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return ""
+
+
+def write_run_log(folder: Path, history: Sequence[Row]) -> None:
+    """Write every log file of a run from its whole history, so a resumed run has neither gap nor double.
+
+    Args:
+        folder: the run's folder.
+        history: one mapping an epoch; scores are fractions.
+    """
+    write_csv(folder / "log.csv", history)
+    write_text(folder / "log.jsonl", "".join(json.dumps(row) + "\n" for row in history))
+    for name, split in (("train.txt", "train"), ("test.txt", "val")):
+        lines = (
+            f"Epoch:{row['epoch']}|{split} loss:{row[f'{split}_loss']:.6f}|{split} F1:{row[f'{split}_f1']:.4f}"
+            f"|{split} precision:{row[f'{split}_precision']:.4f}|{split} recall:{row[f'{split}_recall']:.4f}"
+            f"|{split} IoU:{row[f'{split}_iou']:.4f}\n"
+            for row in history
+        )
+        write_text(folder / name, "".join(lines))
+    note = "best.pt is chosen on the test split: its scores there flatter" if "selected_on" in history[-1] else ""
+    draw_curves(history, folder / "curves.png", note)
+    write_events(folder, history)
+
+
+def write_events(folder: Path, history: Sequence[Row]) -> None:
+    """Write the history as TensorBoard's events, where that is installed; the old file is replaced."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return
+    events = folder / "events"
+    shutil.rmtree(events, ignore_errors=True)
+    with naming(events), SummaryWriter(str(events)) as writer:
+        for row in history:
+            numbers = {name: value for name, value in row.items() if name not in ("epoch", "selected_on")}
+            for name, value in numbers.items():
+                split, _, score = name.partition("_")
+                tag = f"{score}/{split}" if split in ("train", "val") else name  # splits share a chart
+                writer.add_scalar(tag, value, int(row["epoch"]))
+
+
+def link_best(folder: Path, row: Row) -> None:
+    """Give best.pt its second name, the authors' F1_x_iou_y_epoch_z.pth, in place of the last such name."""
+    for old in folder.glob("F1_*_iou_*_epoch_*.pth"):
+        old.unlink()
+    named = folder / f"F1_{row['val_f1']:.4f}_iou_{row['val_iou']:.4f}_epoch_{row['epoch']}.pth"
+    try:
+        os.link(folder / "best.pt", named)
+    except OSError:  # a file system without hard links
+        with written_whole(named) as partial:
+            shutil.copy2(folder / "best.pt", partial)
+
+
+def about_run(config: TrainConfig, data: Data) -> Checkpoint:
+    """What every checkpoint of the run says besides its weights: all that a prediction, and a reader, needs."""
+    return {
+        "model": config.model,
+        "options": config.network_options,
+        "statistics": data.statistics,
+        "reading": data.reading.as_plain(),
+        "threshold": 0.5,
+        "recipe": config.recipe,
+        "selected_on": data.selected_on,
+        "data": data.fingerprint,
+        "trained_on": data.trained_on,
+        "drawn_scenes": is_drawn(data.train[0].before),
+    }

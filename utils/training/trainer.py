@@ -16,9 +16,9 @@ from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from utils.checkpoint import load_checkpoint, network_from, save_whole
+from utils.files import write_csv
 from utils.machine import amp_type, compiled, is_out_of_memory, peak_memory
-from utils.metrics import LEVELS, best_threshold, precision_recall, scores
-from utils.run_log import score_table, write_csv
+from utils.metrics import LEVELS, best_threshold, precision_recall, score_table, scores
 from utils.runtimes.input_scaling import scaling_from
 from utils.training import distributed
 from utils.training.config import TrainConfig
@@ -103,6 +103,16 @@ def build_learner(
         ema=EMA(network, config.ema) if config.ema else None,
         seed=config.seed,
     )
+
+
+def load_backbone(network: nn.Module, config: TrainConfig) -> None:
+    """Start the encoder from weights trained elsewhere; never from random ones unasked."""
+    if not hasattr(network, "load_backbone"):
+        raise ValueError(f"{config.model} has no encoder to load; use --backbone-weights none")
+    network.load_backbone(config.backbone_weights)  # type: ignore[operator]
+    inflated = len(config.bands) not in (0, 3)
+    how = f", the mean of its first filters for each of {len(config.bands)} bands" if inflated else ""
+    log.info("encoder starts from %s%s", config.backbone_weights, how)
 
 
 @dataclass

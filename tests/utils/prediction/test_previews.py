@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from utils.prediction.previews import STRIP, shrunk
+from utils.prediction.report import STRIP, shrunk
 
 
 @given(st.integers(1, 300), st.integers(1, 300), st.integers(4, 60), st.booleans())

@@ -13,6 +13,7 @@ from tests.scripts import fails, predict
 from utils.prediction import predictor as predictor_module
 from utils.prediction.predictor import ChangePredictor
 from utils.prediction.records import Records
+from utils.prediction.sharing import Share
 from utils.runtimes import opening as backends
 from utils.runtimes import torch_network
 from utils.runtimes.opening import candidates, fastest
@@ -261,7 +262,7 @@ def test_processes_use_what_the_first_one_chose(checkpoint, drawn_set, tmp_path,
     words = ("--checkpoint", checkpoint, "--data-root", drawn_set, "--output", tmp_path, "--no-report")
     predict(*words, "--backend", "compile")
     used = []
-    monkeypatch.setattr(predict_batch.Share, "meet", lambda self: None)
+    monkeypatch.setattr(Share, "meet", lambda self: None)
     monkeypatch.setattr(
         predict_batch,
         "predict_jobs",

@@ -1,0 +1,79 @@
+"""Scores of folders of masks, of any origin, against labels of the same names."""
+
+import logging
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from datasets.label_counts import decide_alone, mask_reading
+from datasets.layouts import list_images
+from datasets.lists import nfc
+from datasets.raster import read_label
+from datasets.reading import Reading, labels_of
+from datasets.threads import threaded
+from utils.files import write_csv
+from utils.metrics import SCORES, count_pixels, score_table, scores
+from utils.prediction.config import PredictConfig
+from utils.prediction.records import ImageSet, image_set
+
+log = logging.getLogger("predict")
+
+
+def score_masks(config: PredictConfig) -> int:
+    """Score folders of masks against labels of the same names, a line a folder; returns 0.
+
+    Raises:
+        ValueError: two folders of one name, or what `mask_scores` raises.
+    """
+    assert config.label
+    if len(dict(config.masks)) < len(config.masks):
+        raise ValueError("--masks: two folders of one name; call them NAME=DIR")
+    found = mask_scores(config.label, dict(config.masks), labels_of(config), config.num_workers or 1)
+    table = {name: scored.values for name, scored in found.items()}
+    log.info("%s", score_table(table, SCORES))
+    if config.output:
+        config.output.mkdir(parents=True, exist_ok=True)
+        write_csv(config.output / "scores.csv", [{"masks": name, **row} for name, row in table.items()])
+        log.info("scores, as fractions: %s", config.output / "scores.csv")
+    return 0
+
+
+class ScoredMasks(NamedTuple):
+    """Scores of a folder of masks over all pixels, the images that they are of, and the number of labels."""
+
+    values: dict[str, float]
+    images: ImageSet
+    labels: int
+
+
+def mask_scores(label: Path, folders: Mapping[str, Path], reading: Reading, workers: int = 1) -> dict[str, ScoredMasks]:
+    """Score folders of masks against the labels of the same names.
+
+    Raises:
+        ValueError: no mask that has a label, or sizes that differ.
+    """
+    labels = {nfc(path.stem): path for path in list_images(label)}
+    reading = decide_alone(list(labels.values()), reading)
+
+    def counts_of(paths: tuple[Path, Path], how: Reading) -> torch.Tensor:
+        changed, truth = read_label(paths[0], how) == 1, read_label(paths[1], reading)
+        if changed.shape != truth.shape:
+            sizes = " and ".join("{} x {}".format(*each.shape) for each in (changed, truth))
+            raise ValueError(f"{paths[0]}: mask and label differ in size, {sizes}")
+        return count_pixels(torch.from_numpy(changed), torch.from_numpy(truth))
+
+    found = {}
+    for name, folder in folders.items():
+        both = [(path, labels[nfc(path.stem)]) for path in list_images(folder) if nfc(path.stem) in labels]
+        if not both:
+            raise ValueError(f"{folder}: no mask is called like a label of {label}")
+        if len(both) < len(labels):
+            log.warning("%s: masks of %d of %d labels; only these are scored", name, len(both), len(labels))
+        how = mask_reading([path for path, _ in both])
+        counts = list(threaded(partial(counts_of, how=how), both, workers))
+        images = image_set((path.stem, *each.sum(1).tolist()) for (path, _), each in zip(both, counts, strict=True))
+        found[name] = ScoredMasks(scores(torch.stack(counts).sum(0)), images, len(labels))
+    return found

@@ -1,0 +1,3 @@
+"""The predictor under the name that notebooks import: `from utils.predictor import ChangePredictor`."""
+
+from utils.prediction.predictor import ChangePredictor as ChangePredictor

@@ -1,0 +1,113 @@
+"""A training run from its settings to its result: data, network, loop, scores; also with several seeds."""
+
+import json
+import logging
+import shlex
+import statistics
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from typing import cast
+
+import torch
+from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+from datasets.layouts import has_split
+from datasets.pairs import refuse_inside
+from models import build_model
+from utils.files import write_text
+from utils.machine import algorithms, pick_device, seed_everything, tiny_is_zero
+from utils.metrics import score_table
+from utils.training import distributed
+from utils.training.config import TrainConfig
+from utils.training.data import COUNTS, batches_from, open_data, training_loader, validation_loader
+from utils.training.engine import Epoch
+from utils.training.run_folder import Run, about_run, load_resumable, run_folder
+from utils.training.stopping import Stopping
+from utils.training.trainer import LOGGED, Trainer, build_learner, load_backbone, zero_heads
+
+log = logging.getLogger("train")
+
+
+def train_seeds(config: TrainConfig) -> None:
+    """Train the same with several seeds, each in a folder of its own, and report mean and deviation."""
+    folder = config.folder
+    seeds = range(config.seed, config.seed + config.seeds)
+    results = {f"seed {s}": train(replace(config, seed=s, seeds=1, output=folder / f"seed-{s}")) for s in seeds}
+    columns = {name: [scores[name] for scores in results.values()] for name in LOGGED}
+    results["mean"] = {name: statistics.mean(values) for name, values in columns.items()}
+    results["deviation"] = {name: statistics.stdev(values) for name, values in columns.items()}
+    log.info("%s", score_table(results, LOGGED))
+    if distributed.rank() == 0:
+        write_text(folder / "seeds.json", json.dumps(results, indent=1) + "\n")
+
+
+def train(config: TrainConfig) -> dict[str, float]:
+    """Train one run.
+
+    Returns:
+        Scores, on the split that chose it, of the best.pt that the run's folder then holds.
+    """
+    device = distributed.join(pick_device(config.device))
+    with algorithms(config.deterministic), tiny_is_zero(device):
+        return train_on(device, config)
+
+
+def train_on(device: torch.device, config: TrainConfig) -> dict[str, float]:
+    """As `train`, on this device."""
+    folder = run_folder(config)
+    last = load_resumable(folder, config)
+    seed_everything(config.seed)
+    network = build_model(config.model, **config.network_options)
+    data = open_data(config, cast(int, network.size_divisor), last, folder)
+    refuse_inside(folder, [*data.train, *data.val])
+    if last is None and config.backbone_weights != "none":
+        load_backbone(network, config)
+    if config.zero_heads:
+        zero_heads(network)
+    loader, sampler = training_loader(data, config, device)
+    a_step = config.batch_size // distributed.ranks()
+    steps = [sampler.draws(epoch) // a_step for epoch in range(config.epochs)]
+    learner = build_learner(config, network, data.statistics, device, steps)
+    run = Run(folder, config, about_run(config, data), learner, texts={COUNTS: data.label_counts.as_text()})
+    unfinished = run.start(last)
+    with Stopping() as stopping, progress_bar(config, steps, len(run.history), unfinished) as progress:
+        trainer = Trainer(run, validation_loader(data, config, device), stopping, progress)
+        for number in range(len(run.history), config.epochs):
+            epoch, unfinished = unfinished or Epoch(number, steps[number]), None
+            progress.set_description(f"epoch {number + 1}/{config.epochs}")
+            trainer.train(partial(batches_from, loader, sampler, a_step, number), epoch)
+            run.end_epoch(trainer.validate(epoch, sampler.pool_size(number)))
+        scores = trainer.finish()
+    if distributed.rank() == 0:
+        say_next(run)
+    return scores
+
+
+@contextmanager
+def progress_bar(config: TrainConfig, steps: Sequence[int], epochs: int, unfinished: Epoch | None) -> Iterator[tqdm]:
+    """A bar over the pairs of the whole run; what was trained before counts as done."""
+    done = sum(steps[:epochs]) + (unfinished.step if unfinished else 0)
+    sizes = {"total": sum(steps) * config.batch_size, "initial": done * config.batch_size}
+    with (
+        tqdm(**sizes, unit="pair", dynamic_ncols=True, disable=distributed.rank() > 0) as progress,
+        logging_redirect_tqdm(),
+    ):
+        yield progress
+
+
+def say_next(run: Run) -> None:
+    """Say where everything is and how to go on."""
+    config, folder = run.config, run.folder
+    log.info("best.pt: %s; curves: %s", folder / "best.pt", folder / "curves.png")
+    split = next((name for name in ("test", "val", "train") if has_split(config.data_root, name)), None)
+    words = [
+        "--checkpoint",
+        folder / "best.pt",
+        "--data-root",
+        config.data_root,
+        *(["--split", split] if split else []),
+    ]
+    log.info("next: python predict_batch.py %s", shlex.join(map(str, words)))
