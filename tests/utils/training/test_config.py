@@ -93,7 +93,7 @@ def test_network_options_are_plain_values():
     ("argv", "message"),
     [
         (["--recipe", "unet"], "--recipe unet: not known; choose one of amfnet, amfnet-levir, "),
-        (["--model", "unet"], "--model unet: not known; choose one of amfnet, hanet$"),
+        (["--model", "unet"], "--model unet: not known; choose one of amfnet, hanet"),
         (["--model", "hannet"], r"--model hannet: not known; .* \(nearest: 'hanet'\)"),
         (["--recipe", "hanet-levirr"], r"--recipe hanet-levirr: .* \(nearest: 'hanet-levir'\)"),
         (["--batch-size", "0"], "--batch-size 0: must be at least 1"),
