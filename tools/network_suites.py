@@ -34,7 +34,6 @@ from utils.training.engine import Epoch, train_one_epoch
 from utils.training.losses import LOSSES, DeepSupervisionLoss
 from utils.training.recipes import RECIPES
 from utils.training.trainer import OPTIMIZERS, build_learner
-from utils.winograd import use_winograd
 
 SIDE = 256  # pixels of a pair whose time is taken
 PAIRS = 1, 8  # in a batch, in the suite of inference
@@ -181,8 +180,6 @@ def training_step(name: str, form: str, network: nn.Module, batch: list[Tensor])
 
     The exact form is what `train_aux.py` makes of a network; the plain one is left as it is, its optimizer as well.
     """
-    if form == "exact" and batch[0].is_cpu:
-        use_winograd(network)
     recipe = {key: RECIPES[name][key] for key in ("loss", "optimizer")}
     loss = DeepSupervisionLoss(LOSSES[str(recipe["loss"])], TrainConfig().loss_weights())
     # no rate: it costs the same, and weights that are not trained on noise
