@@ -144,7 +144,7 @@ def probabilities(name: str, setting: Setting) -> dict[str, tuple[Probability, f
     path = setting.folder / f"golden-{name}.pt"
     about = {"model": name, "options": {}, "statistics": STATISTICS["none"]}
     save_checkpoint(path, {**about, "weights": modules.state_dict()})
-    left_out = {"auto", *(("compile", "onnxruntime") if setting.brief else ())}
+    left_out = {"compile", "onnxruntime"} if setting.brief else set()
     left_out |= {"openvino"} if setting.device.type == "cuda" else set()
     chosen = [each for each in BACKENDS if each not in left_out]
     for precision in PRECISIONS:

@@ -10,7 +10,7 @@ TILE = 512  # side of a window in scenes that are not seen whole
 BATCH = 8  # windows at a time, if they are small
 TTA = ("flips", "rotations", "swap")  # what test-time augmentation may vary
 PRECISIONS = ("fp32", "bf16")  # of the arithmetic, the usual first
-BACKENDS = ("torch", "compile", "onnxruntime", "openvino", "auto")  # what runs a network, the usual first
+BACKENDS = ("torch", "compile", "onnxruntime", "openvino")  # what runs a network, the usual first
 
 
 class Cover:
