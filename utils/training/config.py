@@ -304,5 +304,8 @@ def read_config(path: Path) -> dict[str, Any]:
     except ValueError as error:
         raise ValueError(f"{path}: no TOML as a run's config.toml has it ({error})") from None
     kept = {each.name for each in fields(TrainConfig)} - OF_ONE_RUN
-    settings = {name: tuple(value) if isinstance(value, list) else value for name, value in found.items()}
-    return {name: Path(value) if name in PATHS else value for name, value in settings.items() if name in kept}
+    settings = {name: value for name, value in found.items() if name in kept}
+    for name, value in settings.items():
+        if name in PATHS or isinstance(value, list):
+            settings[name] = Path(value) if name in PATHS else tuple(value)
+    return settings

@@ -1,10 +1,12 @@
 """The running average of a network's weights that `--ema` keeps."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
+
+Tensors = tuple[Tensor, ...] | list[Tensor]
 
 
 class EMA:
@@ -30,7 +32,7 @@ class EMA:
         self._averaged.update_parameters(network)
 
     @torch.no_grad()
-    def _average(self, averages: Sequence[Tensor], values: Sequence[Tensor], _: object) -> None:
+    def _average(self, averages: Tensors, values: Tensors, _: object) -> None:
         """Update tensors of one type; integers, which are counters, are copied."""
         keep = min(self.decay, (1 + self.steps) / (10 + self.steps))
         if averages[0].is_floating_point():
