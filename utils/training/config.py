@@ -119,7 +119,7 @@ class BandConfig(DataConfig):
 class ReadConfig(BandConfig):
     """The same, and which public set it is."""
 
-    data_name: str = setting("auto", "public set this is: levir, whu, ..., generic; auto tells by folder and layout")
+    data_name: str = setting("auto", "public set this is: levir, whu, ..., generic; auto: by the folder's name")
 
 
 @dataclass(frozen=True)
