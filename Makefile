@@ -17,8 +17,11 @@ lint: .venv/dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-figures: .venv/runtime
-	$(BIN)/python -m tools.gallery
+figures: checkpoints/demo-amfnet/predict-test/metrics.json checkpoints/demo-hanet/predict-test/metrics.json
+	grep '^python -m tools' docs/figures.md | PATH="$(CURDIR)/$(BIN):$$PATH" sh -ex
+
+checkpoints/demo-%/predict-test/metrics.json: | .venv/runtime
+	$(BIN)/python -m tools.demo --model $*
 
 bench: .venv/dev
 	$(BIN)/python -m tools.benchmark --short --markdown speed.md

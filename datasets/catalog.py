@@ -39,7 +39,6 @@ class PublicSet:
         paper: what to cite.
         statistics: of its training tiles; None where nobody published them.
         aliases: how the names of folders that hold it begin, in small letters without signs.
-        telling: whether folder names, suffixes and image size together are this set's alone.
         uncertain: fields that were remembered or read at second hand, or could not be found out at all.
     """
 
@@ -54,7 +53,6 @@ class PublicSet:
     paper: str
     statistics: Statistics | None = None
     aliases: tuple[str, ...] = ()
-    telling: bool = False
     uncertain: tuple[str, ...] = ()
 
     def said(self, field: str) -> str:
@@ -120,7 +118,6 @@ CATALOG: dict[str, PublicSet] = {
         paper="Shi et al., A Deeply Supervised Attention Metric-Based Network and an Open Aerial Image Dataset for "
         "Remote Sensing Change Detection, IEEE TGRS, 2021, https://doi.org/10.1109/TGRS.2021.3085870",
         aliases=("sysu",),
-        telling=True,
         uncertain=("layout",),
         statistics=_statistics(
             ("0.39659828 0.5284582 0.46539742", "0.24339822 0.1843563 0.18066375"),
@@ -154,7 +151,6 @@ CATALOG: dict[str, PublicSet] = {
         paper="Lebedev et al., Change Detection in Remote Sensing Images Using Conditional Adversarial Networks, ISPRS "
         "Archives XLII-2, 565-571, 2018, https://doi.org/10.5194/isprs-archives-XLII-2-565-2018",
         aliases=("cdd", "svcd", "changedetectiondataset"),
-        telling=True,
         uncertain=("content", "terms"),
         statistics=_statistics(
             ("0.35390204 0.3910402 0.3430754", "0.21585055 0.23398526 0.2087468"),
@@ -174,7 +170,6 @@ CATALOG: dict[str, PublicSet] = {
         paper="Zhang et al., A Deeply Supervised Image Fusion Network for Change Detection in High Resolution "
         "Bi-Temporal Remote Sensing Images, ISPRS Journal 166, 183-200, 2020, https://doi.org/10.1016/j.isprsjprs.2020.06.003",
         aliases=("dsifn",),
-        telling=True,
         uncertain=("metres",),
         statistics=_statistics(
             ("0.39334667 0.41008812 0.372291", "0.20001005 0.19594198 0.19641198"),
@@ -194,7 +189,6 @@ CATALOG: dict[str, PublicSet] = {
         paper="Shen et al., S2Looking: A Satellite Side-Looking Dataset for Building Change Detection, Remote Sensing "
         "13(24), 5094, 2021, https://doi.org/10.3390/rs13245094",
         aliases=("s2looking",),
-        telling=True,
         statistics=_statistics(
             ("0.17553517 0.20817895 0.20358624", "0.07853421 0.080604345 0.07777272"),
             ("0.20552409 0.21961312 0.21183391", "0.07319275 0.06418888 0.06009885"),
@@ -212,7 +206,6 @@ CATALOG: dict[str, PublicSet] = {
         paper="Liu et al., A CNN-Transformer Network With Multiscale Context Aggregation for Fine-Grained Cropland "
         "Change Detection, IEEE JSTARS 15, 4297-4306, 2022, https://doi.org/10.1109/JSTARS.2022.3177235",
         aliases=("clcd",),
-        telling=True,
     ),
     "btcdd": PublicSet(
         title="BTCDD",

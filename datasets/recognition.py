@@ -1,13 +1,11 @@
-"""Recognises public data sets on disk, and says what is known of the one at hand."""
+"""Recognises public data sets by their folders' names, and says what is known of the one at hand."""
 
 import logging
 import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from datasets.catalog import CATALOG, GENERIC, PublicSet, Statistics
-from datasets.layouts import SPLITS, has_split, list_split
-from datasets.raster import image_size
+from datasets.catalog import CATALOG, GENERIC, Statistics
 
 log = logging.getLogger(__name__)
 Size = tuple[int, int]
@@ -15,16 +13,14 @@ NAMESAKES = ("levircd+", "levircdplus", "whugcd")  # other sets, whose names beg
 
 
 def recognise(root: Path, data_name: str = "auto") -> str:
-    """Tell which public set a folder holds.
-
-    Told by the folder's name, or else by the names of its folders, the size of one image and the numbers of images.
+    """Tell which public set a folder holds, by the folder's name or the name that a link to it has.
 
     Args:
         root: the data set's folder.
         data_name: a key of CATALOG, which is taken as it is, or "auto".
 
     Returns:
-        A key of CATALOG; GENERIC where nothing fits. Guessing is never an error, and opens one image at most.
+        A key of CATALOG; GENERIC where no name fits.
 
     Raises:
         ValueError: there is no such key.
@@ -33,10 +29,7 @@ def recognise(root: Path, data_name: str = "auto") -> str:
         return data_name
     if data_name != "auto":
         raise ValueError(f"--data-name {data_name}: not known; choose one of auto, {', '.join(CATALOG)}")
-    try:
-        return _by_name(root.name) or _by_name(root.resolve().name) or _by_layout(root) or GENERIC
-    except (OSError, ValueError):  # whoever reads the images will say what is wrong with them
-        return GENERIC
+    return _by_name(root.name) or _by_name(root.resolve().name) or GENERIC
 
 
 def _by_name(folder: str) -> str | None:
@@ -44,37 +37,6 @@ def _by_name(folder: str) -> str | None:
     if plain.startswith(NAMESAKES):
         return None
     return next((name for name, entry in CATALOG.items() if plain.startswith(entry.aliases)), None)
-
-
-def _by_layout(root: Path) -> str | None:
-    splits = {split: list_split(root, split, labels=False) for split in SPLITS if has_split(root, split)}
-    first = next((split for split in splits.values() if split.files), None)
-    files = next(iter(first.files.values())) if first else {}
-    if first is None or "before" not in files:
-        return None
-    size = image_size(files["before"])
-    names = [place.name.lower() for place in first.places.values()]
-    suffixes = tuple(files[role].suffix.lower() for role in ("before", "label") if role in files)
-    found = {split: len(listed.files) for split, listed in splits.items()}
-    for name, entry in CATALOG.items():
-        sides = [(counts.side, counts.side) for counts in entry.counts]
-        if entry.telling and size in sides and suffixes == entry.suffixes and names == _role_folders(entry):
-            return name
-    return next((name for name in CATALOG if _two_splits_agree(name, found, size)), None)
-
-
-def _role_folders(entry: PublicSet) -> list[str]:
-    """What a layout calls before, after and label, in small letters."""
-    return entry.layout.lower().split("/")[-1].strip("{}").split(",")[:3]
-
-
-def _two_splits_agree(name: str, found: Mapping[str, int], size: Size) -> bool:
-    """Whether two splits have the numbers of pairs that the set is known to have, in one way of splitting."""
-    for known in CATALOG[name].counts:
-        agreeing = {"train": known.train, "val": known.val, "test": known.test}.items() & found.items()
-        if size == (known.side, known.side) and len(agreeing) > 1:
-            return True
-    return False
 
 
 def known_pairs(name: str, split: str, size: Size | None) -> dict[int, bool]:
@@ -121,7 +83,7 @@ def introduction(name: str, pairs: Mapping[str, int], size: Size | None) -> str:
         size: height and width of its images; None where they are not known.
     """
     if name == GENERIC:
-        return "data set: generic, for no public set fits (--data-name says which it is)"
+        return "data set: generic; the folder is not named after a public set (--data-name says which it is)"
     entry = CATALOG[name]
     if not any(known_pairs(name, split, size) for split in pairs):
         counts = "no counts of pairs known for such splits"

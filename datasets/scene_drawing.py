@@ -6,6 +6,7 @@ and one sun. Geometry is drawn SCALE times finer than the image and averaged dow
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
@@ -111,7 +112,7 @@ def _pave(plan: Plan, date: int, ground: np.ndarray, rng: np.random.Generator) -
     draw, top = ImageDraw.Draw(image), ImageDraw.Draw(tops)
     cars = _traffic(plan.streets, plan.n, rng)
     for building in (b for b in plan.buildings if b.dates[date]):
-        cars += _furnish(building, plan.streets, draw, tuple(np.int64(tar * 0.9)), rng)
+        cars += _furnish(building, plan.streets, draw, tuple((tar * 0.9).astype(np.int64)), rng)
     for car in cars:
         paint = CARS[rng.integers(len(CARS))]
         draw.polygon(car.corners(), paint)
@@ -203,7 +204,7 @@ def photograph(scene: np.ndarray, shift: tuple[int, int], size: int, rng: np.ran
     """What one date's camera makes of the rendered scene: uint8 (size, size, 3)."""
     top, left = (PAD * SCALE + s for s in shift)
     fine = scene[top : top + size * SCALE, left : left + size * SCALE]
-    image = sum(fine[i::SCALE, j::SCALE] for i in range(SCALE) for j in range(SCALE))
+    image: Any = sum(fine[i::SCALE, j::SCALE] for i in range(SCALE) for j in range(SCALE))
     image *= np.float32(rng.uniform(0.96, 1.04, 3) * rng.uniform(0.85, 1.2) / (255 * SCALE**2))
     image = np.clip(image, 0, 1) ** np.float32(rng.uniform(0.88, 1.15))
     haze = rng.uniform(0, 0.14)

@@ -71,7 +71,8 @@ class ChannelAttention(nn.Module):
         self.gamma = nn.Parameter(torch.zeros(1))
 
     def forward(self, x: Tensor) -> Tensor:
-        with torch.autocast(x.device.type, enabled=False):  # sums over all pixels: too large for half precision
+        # sums over all pixels are too large for half precision; autocast does not know the device meta
+        with torch.autocast("cuda" if x.is_cuda else "cpu", enabled=False):
             rows = x.permute(0, 2, 3, 1).flatten(1, 2).to(torch.promote_types(x.dtype, torch.float32))  # (B, h*w, C)
             attention = (-(rows.transpose(1, 2) @ rows)).softmax(-1)  # (B, C, C)
             # denormal numbers would make the product 7 times as slow

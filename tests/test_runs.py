@@ -30,7 +30,7 @@ ROOT = Path(__file__).parents[1]
 def test_config_toml_alone_repeats_a_run(drawn_set, tmp_path):
     train(drawn_set, tmp_path / "one", "--lr", 0.003, "--loss", "dice", "--ema", 0.9, epochs=1)
     settings = (tmp_path / "one" / "config.toml").read_text()
-    assert "model_options.width = 8\n" in settings
+    assert "\n[model_options]\nwidth = 8\n" in settings
     for word in ("torch_version", "numpy_version", "python_version", "commit", "data = "):
         assert word in settings
     train_aux.main(["--config", str(tmp_path / "one" / "config.toml"), "--output", str(tmp_path / "two")])

@@ -208,7 +208,10 @@ def test_the_public_set_is_named_and_its_counts_are_held_against_the_known_ones(
     monkeypatch.setitem(CATALOG, "whu", replace(CATALOG["whu"], counts=counts))
     caplog.set_level("INFO")
     open_data(data)
-    assert "data set: generic, for no public set fits (--data-name says which it is)" in caplog.messages
+    assert (
+        "data set: generic; the folder is not named after a public set (--data-name says which it is)"
+        in caplog.messages
+    )
     named = data.rename(data.parent / "WHU-CD-256")
     open_data(named)
     said = [(r.levelname, r.message) for r in caplog.records if r.name == "datasets.recognition"]

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -44,7 +43,7 @@ def count_parameters(network: nn.Module) -> int:
 def count_macs(network: nn.Module, height: int, width: int, channels: int = 3) -> list[Macs]:
     """Multiply-adds of a prediction for one pair, by module, in the order of the network.
 
-    Fake tensors are counted, which have shapes and no values. FLOPs are twice as many. Additions,
+    The network runs on tensors without values (device meta). FLOPs are twice as many. Additions,
     activations, normalisation and upsampling are not counted, as usual. A module that gets both dates is known by its
     batch of two, or by two calls with maps of one size.
 
@@ -54,7 +53,7 @@ def count_macs(network: nn.Module, height: int, width: int, channels: int = 3) -
         width: likewise.
         channels: bands of an image.
     """
-    network = copy.deepcopy(network).cpu().eval()  # for the hooks
+    network = copy.deepcopy(network).to("meta").eval()  # a copy, for the hooks
     calls: dict[str, list[torch.Size]] = defaultdict(list)
 
     def see(name: str, module: nn.Module, inputs: tuple[Any, ...]) -> None:
@@ -63,9 +62,9 @@ def count_macs(network: nn.Module, height: int, width: int, channels: int = 3) -
 
     for name, module in network.named_modules():
         module.register_forward_pre_hook(partial(see, name))
-    fake, counter = FakeTensorMode(allow_non_fake_inputs=True), FlopCounterMode(display=False)
+    counter = FlopCounterMode(display=False)
     # attention in plain products: not every fused kernel has a formula
-    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), fake, counter:
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), torch.device("meta"), counter:
         image = torch.empty(1, channels, height, width)
         network(image, image)
     counts_of, root = counter.get_flop_counts(), type(network).__name__

@@ -1,19 +1,27 @@
-"""Turns weights that the authors of AMFNet or HANet published into a checkpoint; nothing in their file is run."""
+"""Turns weights that the authors of AMFNet or HANet published into a checkpoint; nothing in their file is run.
+
+A pickle is a program: it names functions of any installed module and calls them, so `torch.load(weights_only=True)`
+refuses whole networks. Here, classes that a file names become stand-ins, which keep their state and cannot act.
+"""
 
 import hashlib
 import logging
 import shlex
 import sys
-from collections.abc import Sequence
+import zipfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NoReturn, cast
+
+import torch
+from torch import Tensor
 
 if __name__ == "__main__":  # python path/to/tools/import_weights.py works from any folder
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from datasets.catalog import CATALOG, GENERIC, STATISTICS, Statistics
 from models.official import AMFNET_VARIANTS, behind, from_official
-from tools.weights.pickled import read_state_dict
 from utils.checkpoint import save_checkpoint
 from utils.console import errors_in_one_line, show_log
 from utils.flags import given_flags, setting
@@ -101,6 +109,125 @@ def chosen_on(model: str, weights: Path) -> str:
     if model == "amfnet":
         return "test"
     return "none (last epoch)" if weights.stem.startswith("final") else "val"
+
+
+class RefusedError(ValueError):
+    """A file that asks for more than tensors and inert objects."""
+
+
+class _Uncallable(type):
+    def __call__(cls, *args: object, **kwargs: object) -> NoReturn:
+        raise RefusedError(_refusal(f"{cls.__module__}.{cls.__qualname__}()"))
+
+
+class StandIn(metaclass=_Uncallable):
+    """An inert object in place of one of a class that the file names: it keeps the state and has no methods.
+
+    A pickle creates it without a call. A call could run a function, so it is refused.
+    """
+
+    state: dict[str, Any]
+
+    def __new__(cls, *args: object) -> "StandIn":  # noqa: D102, what a pickle does in place of a call
+        made = object.__new__(cls)
+        made.state = {}
+        return made
+
+    def __setstate__(self, state: object) -> None:
+        self.state = state if isinstance(state, dict) else {}
+
+
+def read_state_dict(path: Path) -> dict[str, Tensor]:
+    """Read a state dict, or that of a pickled network, onto the CPU; no code of the file runs.
+
+    Args:
+        path: what `torch.save` of PyTorch 1.6 or later wrote of a state dict or of a whole module.
+
+    Returns:
+        Names to tensors, as `state_dict()` would name them.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file would run code (the message says which), is damaged or older, or holds something else.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file")
+    try:
+        _check_archive(path)
+        names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+        with torch.serialization.safe_globals([(_stand_in(name), name) for name in names]):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+        return _state_dict(content)
+    except RefusedError as error:
+        raise ValueError(f"{path}: {error}") from None
+    except Exception as error:  # damaged bytes can raise nearly any exception
+        said = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise ValueError(
+            f"{path}: damaged, or not a file of torch.save by PyTorch 1.6 or later ({said}); get it again, or if it is "
+            f"older, load it and save it again by torch.save"
+        ) from error
+
+
+def _check_archive(path: Path) -> None:
+    """Check what `torch.load` does not: no compressed record, which could fill the memory.
+
+    Raises:
+        ValueError: a record is compressed, which torch.save never does, or the file is no archive.
+    """
+    if not zipfile.is_zipfile(path):
+        raise ValueError("no zip archive")
+    with zipfile.ZipFile(path) as archive:
+        if compressed := [info.filename for info in archive.infolist() if info.compress_type != zipfile.ZIP_STORED]:
+            raise ValueError(f"{compressed[0]} is compressed")
+
+
+def _stand_in(name: str) -> type[StandIn]:
+    """A class of stand-ins for a dotted name.
+
+    Raises:
+        RefusedError: Python or PyTorch has the name, and it is no layer.
+    """
+    module, _, own = name.rpartition(".")
+    room = module.split(".")[0]
+    if (room in sys.stdlib_module_names or room == "torch") and not module.startswith("torch.nn."):
+        raise RefusedError(_refusal(name))
+    return cast(type[StandIn], _Uncallable(own, (StandIn,), {"__module__": module}))
+
+
+def _state_dict(content: object) -> dict[str, Tensor]:
+    """The state dict of a file's content."""
+    if isinstance(content, StandIn):
+        content = _walk(content, "")
+    if not isinstance(content, Mapping):
+        raise RefusedError(f"holds a {type(content).__name__}, neither a state dict nor a network")
+    if {"model", "options", "weights"} <= content.keys():
+        raise RefusedError("is a checkpoint of this project; predict_batch.py takes it as it is")
+    others = [str(key) for key, value in content.items() if not isinstance(value, Tensor)]
+    if others or not content:
+        listed = f"other things than tensors: {', '.join(others[:8])}" if others else "no tensor"
+        raise RefusedError(f"holds {listed}; save the state dict alone to a file of its own")
+    return {str(key): value.detach() for key, value in content.items()}
+
+
+def _walk(module: StandIn, prefix: str) -> dict[str, Tensor]:
+    """What `state_dict()` of the module that this stands for would give."""
+    parts = {role: module.state.get(f"_{role}") or {} for role in ("parameters", "buffers", "modules")}
+    fleeting = module.state.get("_non_persistent_buffers_set") or ()
+    saved = {name: value for name, value in parts["buffers"].items() if name not in fleeting}
+    found = {f"{prefix}{name}": value for name, value in (parts["parameters"] | saved).items() if value is not None}
+    for name, child in parts["modules"].items():
+        if child is not None:
+            found |= _walk(child, f"{prefix}{name}.")
+    if not all(isinstance(value, Tensor) for value in found.values()):
+        raise ValueError(f"{type(module).__name__} has parameters that are no tensors")
+    return found
+
+
+def _refusal(what: str) -> str:
+    return (
+        f"asks for {what}, which weights have no need of and which could run any code; nothing was run. "
+        f"Where you trust the file, open it with its authors' code and save its state_dict()"
+    )
 
 
 if __name__ == "__main__":

@@ -33,7 +33,6 @@ from utils.training.engine import Epoch, train_one_epoch
 from utils.training.losses import LOSSES, DeepSupervisionLoss
 from utils.training.recipes import RECIPES
 from utils.training.trainer import OPTIMIZERS, build_learner
-from utils.winograd import use_winograd
 
 SIDE = 256  # pixels of a pair whose time is taken
 PAIRS = 1, 8  # in a batch, in the suite of inference
@@ -144,7 +143,7 @@ def probabilities(name: str, setting: Setting) -> dict[str, tuple[Probability, f
     path = setting.folder / f"golden-{name}.pt"
     about = {"model": name, "options": {}, "statistics": STATISTICS["none"]}
     save_checkpoint(path, {**about, "weights": modules.state_dict()})
-    left_out = {"auto", *(("compile", "onnxruntime") if setting.brief else ())}
+    left_out = {"compile", "onnxruntime"} if setting.brief else set()
     left_out |= {"openvino"} if setting.device.type == "cuda" else set()
     chosen = [each for each in BACKENDS if each not in left_out]
     for precision in PRECISIONS:
@@ -180,8 +179,6 @@ def training_step(name: str, form: str, network: nn.Module, batch: list[Tensor])
 
     The exact form is what `train_aux.py` makes of a network; the plain one is left as it is, its optimizer as well.
     """
-    if form == "exact" and batch[0].is_cpu:
-        use_winograd(network)
     recipe = {key: RECIPES[name][key] for key in ("loss", "optimizer")}
     loss = DeepSupervisionLoss(LOSSES[str(recipe["loss"])], TrainConfig().loss_weights())
     # no rate: it costs the same, and weights that are not trained on noise

@@ -68,7 +68,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         default="shift",
     )
     flag(
-        "data-name", "public set this is (default: told by folder, layout and counts)", choices=["auto", *CATALOG],
+        "data-name", "public set this is (default: by the folder's name)", choices=["auto", *CATALOG],
         default="auto",
     )  # fmt: skip
     flag("num-workers", "threads", type=int, default=min(4, os.cpu_count() or 1))

@@ -8,7 +8,7 @@ from pathlib import Path
 from utils.flags import setting
 
 PRECISIONS = ("fp32", "bf16")  # of the arithmetic, the usual first
-BACKENDS = ("torch", "compile", "onnxruntime", "openvino", "auto")  # what runs a network, the usual first
+BACKENDS = ("torch", "compile", "onnxruntime", "openvino")  # what runs a network, the usual first
 
 
 def _bands(word: str) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""The catalog holds together, and the sets it knows are recognised as they come, or as they are usually called."""
+"""The catalog holds together, and the sets it knows are found as they come and recognised by their usual names."""
 
 import re
 from dataclasses import fields
@@ -53,14 +53,8 @@ def test_layouts_are_found_and_recognised(name, tmp_path):
         assert [path.parent.name for path in (pairs[0].before, pairs[0].after, pairs[0].label)] == folders[:3]
     assert recognise(root) == name
     elsewhere = root.rename(tmp_path / "download")
-    assert recognise(elsewhere) == (name if CATALOG[name].telling else GENERIC)
+    assert recognise(elsewhere) == GENERIC
     assert recognise(elsewhere, name) == name
-
-
-def test_telling_layouts_differ():
-    told = {name: (*splits_and_folders(name)[1][:3], size_of(name), CATALOG[name].suffixes) for name in CATALOG}
-    telling = [name for name in CATALOG if CATALOG[name].telling]
-    assert all(told[name] != told[other] for name in telling for other in CATALOG if name != other)
 
 
 @pytest.mark.parametrize(
@@ -82,50 +76,9 @@ def test_links_go_by_either_name(tmp_path):
     assert (recognise(tmp_path / "data"), recognise(tmp_path / "WHU-CD")) == ("levir", "whu")
 
 
-def empty_files(root, counts, side):
-    """Splits whose first image can be opened, and no other."""
-    for split, count in counts.items():
-        for folder in ("A", "B", "label"):
-            (root / split / folder).mkdir(parents=True)
-            for number in range(count):
-                (root / split / folder / f"{number:04d}.png").touch()
-        Image.new("RGB", (side, side)).save(root / split / "A" / "0000.png")
-
-
-@pytest.mark.parametrize(
-    ("counts", "side", "name"),
-    [({"val": 64, "test": 128}, 1024, "levir"), ({"train": 9, "val": 64, "test": 128}, 1024, "levir"),
-     ({"val": 64, "test": 128}, 512, GENERIC), ({"val": 64, "test": 127}, 1024, GENERIC),
-     ({"val": 340, "test": 48}, 512, "dsifn"), ({"val": 120, "test": 120}, 512, "clcd")],
-)  # fmt: skip
-def test_two_splits_of_a_known_size_tell_too(counts, side, name, tmp_path):
-    """By names and one header: the other files cannot be opened."""
-    empty_files(tmp_path, counts, side)
-    assert recognise(tmp_path) == name
-
-
-def test_lists_count_as_splits(tmp_path):
-    empty_files(tmp_path, {"all": 192}, 1024)
-    flat = (tmp_path / "all").rename(tmp_path / "flat")
-    (flat / "list").mkdir()
-    names = [f"{number:04d}.png\n" for number in range(192)]
-    (flat / "list" / "val.txt").write_text("".join(names[:64]))
-    (flat / "list" / "test.txt").write_text("".join(names[64:]))
-    assert recognise(flat) == "levir"
-
-
-def test_guessing_is_never_an_error(tmp_path):
-    assert recognise(tmp_path / "nowhere") == GENERIC
-    assert recognise(tmp_path) == GENERIC
-    (tmp_path / "file").write_text("")
-    assert recognise(tmp_path / "file") == GENERIC
-    (tmp_path / "train").mkdir()
-    assert recognise(tmp_path) == GENERIC
-    for role in ("time1", "time2", "label"):
-        (tmp_path / "train" / role).mkdir()
-    assert recognise(tmp_path) == GENERIC
-    (tmp_path / "train" / "time1" / "damaged.png").write_bytes(b"no image")
-    assert recognise(tmp_path) == GENERIC
+def test_what_has_another_name_is_generic(tmp_path):
+    (tmp_path / "file").touch()
+    assert [recognise(tmp_path / name) for name in ("nowhere", "file", "")] == [GENERIC] * 3
     with pytest.raises(ValueError, match=r"--data-name lever: not known; choose one of auto, levir, whu, .*, generic"):
         recognise(tmp_path, "lever")
 
@@ -133,7 +86,7 @@ def test_guessing_is_never_an_error(tmp_path):
 @pytest.mark.parametrize("name", CATALOG)
 def test_entries_are_complete_or_say_what_is_uncertain(name):
     entry = CATALOG[name]
-    optional = {"statistics", "aliases", "telling", "uncertain"}
+    optional = {"statistics", "aliases", "uncertain"}
     known = {field.name for field in fields(PublicSet)}
     assert set(entry.uncertain) <= known - optional
     assert [field for field in known - optional if not getattr(entry, field) and field not in entry.uncertain] == []

@@ -215,7 +215,7 @@ def test_backends_are_those_that_are_here(tmp_path, tiny, monkeypatch, capsys):
             return still(before, after)
 
     monkeypatch.setattr(network_suites, "ChangePredictor", Predictor)
-    monkeypatch.setattr(network_suites, "BACKENDS", ("auto", "torch", "compile", "absent", "broken", "fast"))
+    monkeypatch.setattr(network_suites, "BACKENDS", ("torch", "compile", "absent", "broken", "fast"))
     monkeypatch.setattr(network_suites, "operations", lambda network: 1e9)
     setting = suites.Setting(tmp_path, torch.device("cpu"), brief=True)
     found = network_suites.probabilities("hanet", setting)

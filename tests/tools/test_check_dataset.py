@@ -77,7 +77,7 @@ def test_counts_of_a_public_set(data, tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(CATALOG, "levir", replace(CATALOG["levir"], counts=(KnownCounts(64, 12, 3, 5),)))
     said = run(capsys, "--data-root", data)[1].out
     assert "0 warnings" in said
-    assert "\ndata set: generic, for no public set fits" in said
+    assert "\ndata set: generic; the folder is not named after a public set" in said
     said = run(capsys, "--data-root", data, "--data-name", "levir")[1].out
     assert "  test: 4 pairs of 64 x 64; LEVIR-CD is known to have 5" in said
     assert "\ndata set: LEVIR-CD; metres a pixel: 0.5; counts of pairs are not the known ones; terms: acad" in said

@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.overrides import TorchFunctionMode
 
 from models import build_model
@@ -61,11 +60,11 @@ def trace(network: nn.Module, channels: int = 3) -> list[Box]:
             changed.
         channels: bands of an image.
     """
-    network = copy.deepcopy(network).to_empty(device="cpu").eval()  # for the hooks, and whatever its weights are
+    network = copy.deepcopy(network).to("meta").eval()  # for the hooks, and whatever its weights are
     side = SIDE * int(network.size_divisor)
     options = {"auxiliary": True} if "auxiliary" in inspect.signature(network.forward).parameters else {}
     flow = _Flow(network, side)
-    with torch.no_grad(), FakeTensorMode(allow_non_fake_inputs=True):
+    with torch.no_grad(), torch.device("meta"):
         before, after = (torch.empty(1, channels, side, side) for _ in range(2))
         flow.put("before, after", "", [], [before, after], role="input")
         with flow:

@@ -82,7 +82,7 @@ class PredictConfig(BandConfig):
     )  # fmt: skip
     backend: str = setting(
         BACKENDS[0], "what runs the network; compile takes minutes for every size of windows; onnxruntime and openvino "
-        "want requirements-export.txt; auto: times on the first batch what is installed, and takes the fastest",
+        "want requirements-export.txt",
         BACKENDS,
     )  # fmt: skip
     keep_memory: bool = setting(

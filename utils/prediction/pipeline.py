@@ -50,27 +50,6 @@ class Job(Protocol):
         """The last call, also of an interrupted run: let go of everything; leave nothing behind that is not whole."""
 
 
-def first_batch(predictor: ChangePredictor, jobs: Iterable[Job]) -> tuple[Tensor, Tensor] | None:
-    """Windows of the first jobs that can be read, as they come in a batch, or fewer; the jobs are closed again.
-
-    None if no job can be read: whoever does them will say so.
-    """
-    dates: list[Dates] = []
-    shape: tuple[int, int] | None = None
-    for job in jobs:
-        try:
-            cover = predictor.cover(*job.open())
-            if cover.shape == (shape or cover.shape):
-                room = predictor.batch_for(cover.shape) - len(dates)
-                dates += [job.read(window) for window in cover.windows[:room]]
-                shape = cover.shape
-        except (ValueError, OSError):
-            continue
-        finally:
-            job.close()
-    return predictor.collate(dates) if dates else None
-
-
 class _Flow:
     """A job under way: which of its windows are needed, and what went wrong with it."""
 

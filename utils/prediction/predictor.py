@@ -16,7 +16,7 @@ from torch import Tensor
 
 from utils.machine import is_out_of_memory, pick_device
 from utils.prediction.blending import BATCH, TILE, TTA, Blender, Cover
-from utils.runtimes.opening import fastest, open_network
+from utils.runtimes.opening import open_network
 from utils.runtimes.torch_network import TorchNetwork
 
 log = logging.getLogger(__name__)
@@ -31,7 +31,6 @@ class ChangePredictor:
     Attributes:
         model: uint8 (B, channels, H, W) twice -> probability, float32 (B, H, W), of sizes that the network takes.
         about: the checkpoint without its weights: recipe, config, scores, epoch, what it was selected on.
-        undecided: whether the backend is still to be chosen: by `choose_backend`, or the first prediction.
         threshold: probability over which the run calls a pixel changed.
         channels: of an image.
         size_divisor: the network takes multiples of it; other sizes are filled up by reflection and cut off again.
@@ -61,9 +60,8 @@ class ChangePredictor:
             batch_size: windows at a time; None: BATCH, fewer where they hold more than AT_ONCE pixels together.
             tta: of TTA: the mean over flipped, turned or swapped dates is taken.
             precision: of PRECISIONS: fp32, or bf16, which is faster where the processor knows it and moves some pixels.
-            backend: of BACKENDS: torch; compile, which takes minutes a size of windows; onnxruntime; openvino; auto:
-                whichever is fastest on the first batch and agrees with PyTorch. An ONNX file takes the last three, and
-                onnxruntime for torch.
+            backend: of BACKENDS: torch; compile, which takes minutes a size of windows; onnxruntime; openvino. An ONNX
+                file takes the last two, and onnxruntime for torch.
 
         Raises:
             FileNotFoundError: there is no checkpoint.
@@ -72,7 +70,6 @@ class ChangePredictor:
         path, where = Path(checkpoint), pick_device(device) if isinstance(device, str) else device
         path = path / "best.pt" if path.is_dir() else path
         self.model = open_network(path, where, precision, backend)
-        self.undecided, self._opened = backend == "auto", (path, where, precision)
         self.about = self.model.about
         self.channels, self.size_divisor = self.model.channels, self.model.size_divisor
         self.threshold = float(self.about.get("threshold", 0.5))
@@ -110,19 +107,6 @@ class ChangePredictor:
     def device(self) -> torch.device:
         """Of the network's tensors."""
         return self.model.device
-
-    def use_backend(self, backend: str) -> None:
-        """Have another of BACKENDS run the network: what `auto` turned out to be elsewhere."""
-        path, device, precision = self._opened
-        if backend != self.model.backend:
-            self.model = open_network(path, device, precision, backend)
-        self.undecided = False
-
-    def choose_backend(self, before: Tensor, after: Tensor) -> None:
-        """Decide what `auto` is, by a batch, uint8 (B, C, H, W) twice; the first prediction does so by its own."""
-        path, device, precision = self._opened
-        self.model = fastest(path, self.model, device, precision, self.threshold, (before, after))
-        self.undecided = False
 
     def turned_out(self) -> dict[str, Any]:
         """What of a prediction's protocol only shows afterwards: what computed, and the share that bf16 moved."""
@@ -175,8 +159,6 @@ class ChangePredictor:
         Raises:
             ValueError: wrong or different sizes, or one window alone does not fit into memory.
         """
-        if self.undecided:
-            self.choose_backend(before, after)
         shape, parts, done = (before.shape[-2], before.shape[-1]), [], 0
         while done < len(before):
             size = min(self._fitting.get(shape, len(before)), len(before) - done)

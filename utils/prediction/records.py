@@ -73,8 +73,12 @@ class Records:
         here = json.loads(json.dumps(protocol))  # tuples become lists
         if go_on and kept.is_file():
             there = json.loads(kept.read_text(encoding="utf-8"))
-            there["backend"] = self.backend()
-            there.setdefault("precision", PRECISIONS[0])  # of before one could choose
+            # older protocols name no precision, and no backend or the usual one
+            there.setdefault("precision", PRECISIONS[0])
+            if there.setdefault("backend", BACKENDS[0]) == BACKENDS[0] and str(there.get("checkpoint")).endswith(
+                ".onnx"
+            ):
+                there["backend"] = "onnxruntime"
             changed = [
                 f"{name}: {there.get(name)} there, {here[name]} here" for name in SAME if there.get(name) != here[name]
             ]
@@ -101,16 +105,6 @@ class Records:
             for file in content.get("files", ()):
                 (self.output / file).unlink(missing_ok=True)
             path.unlink()
-
-    def backend(self) -> str | None:
-        """What ran the network for what is there; None if nothing is."""
-        try:
-            there = json.loads((self.output / "protocol.json").read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            return None
-        found = there.get("backend", BACKENDS[0])  # the usual one before one could choose
-        by_file = str(there.get("checkpoint")).lower().endswith(".onnx")
-        return "onnxruntime" if by_file and found == BACKENDS[0] else str(found)
 
     def _refuse_others(self) -> None:
         """Files that no prediction made, such as a run's metrics.json, are neither removed nor replaced."""

@@ -3,7 +3,7 @@
 import hashlib
 import logging
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from itertools import combinations
 from pathlib import Path
@@ -36,7 +36,6 @@ from utils.prediction.blending import BATCH
 from utils.prediction.config import PredictConfig
 from utils.prediction.map_jobs import MapJob
 from utils.prediction.maps import MapSettings
-from utils.prediction.pipeline import first_batch
 from utils.prediction.predictor import ChangePredictor
 from utils.prediction.records import Records
 from utils.prediction.report import SIDE, shrunk
@@ -72,14 +71,10 @@ def predict_all(config: PredictConfig, share: Share) -> int:
     size, count = config.batch_size or BATCH, len(pairs)
     make_job = partial(job_of, pairs, reading, settings, config.skip_existing)
     if share.rank == 0:
-        if predictor.undecided:
-            settle_backend(predictor, records, config.skip_existing, map(make_job, range(min(size, count))))
         protocol = protocol_of(config, predictor, reading, settings, pairs)
         records.begin(protocol, {pair.name: pair.stamp for pair in pairs}, config.skip_existing)
         write_legend(settings)
     share.meet()
-    if predictor.undecided:
-        predictor.use_backend(str(records.backend()))  # what the first process chose
     form = "predicting {percentage:3.0f}% |{bar}| {n:.1f} of {total} pairs [{elapsed}, {remaining} left]"
     total = sum(map(len, share.groups(count, size)))
     with tqdm(total=total, bar_format=form, dynamic_ncols=True, disable=share.rank > 0) as bar, logging_redirect_tqdm():
@@ -127,20 +122,6 @@ def warn_of_drawn_scenes(about: Mapping[str, Any], pairs: Sequence[Pair]) -> Non
             "this checkpoint was trained on the demo's drawn scenes: its maps of real images mean little; train on "
             "tiles of your own, or import the authors' weights (python -m tools.import_weights)"
         )
-
-
-def settle_backend(predictor: ChangePredictor, records: Records, go_on: bool, jobs: Iterable[MapJob]) -> None:
-    """Decide what `auto` is: what made the maps that are there and stay, or else whatever the first pairs say.
-
-    It holds for all that is in the protocol's folder, so where none of these can be read it is the usual one.
-    """
-    before = records.backend() if go_on else None
-    if before:
-        predictor.use_backend(before)
-    elif batch := first_batch(predictor, jobs):
-        predictor.choose_backend(*batch)
-    else:
-        predictor.use_backend(predictor.model.backend)
 
 
 def advance(bar: tqdm, share: float) -> None:

@@ -16,7 +16,6 @@ from utils.runtimes.input_scaling import scaling_from
 from utils.runtimes.onnx_export import onnx_program
 from utils.runtimes.openvino import AT_ONCE, OnnxRuntime, OpenVino, imported
 from utils.runtimes.rewriting import prepare_for_inference
-from utils.winograd import use_winograd
 
 log = logging.getLogger(__name__)
 ALIKE = 0.1  # of the logits' norm; bf16 moves random networks by up to 0.02
@@ -55,8 +54,6 @@ class TorchNetwork(nn.Module):
             self.network = InRuntime(network, _by_onnxruntime(network, self.channels, device))
         else:
             self.network = Bfloat16(network) if precision == "bf16" else network
-        if backend == "torch" and device.type == "cpu":
-            use_winograd(network)
         if backend == "compile":
             self.network = Compiled(self.network, device)
 

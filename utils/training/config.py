@@ -4,10 +4,13 @@ import argparse
 import json
 import math
 import os
+import tomllib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
+
+import tomli_w
 
 from models import MODELS
 from utils.console import choose
@@ -30,9 +33,10 @@ def network_option(word: str) -> tuple[str, object]:
     if not (key and equals):
         raise argparse.ArgumentTypeError(f"{word!r} is not KEY=VALUE, such as backbone=resnet18")
     try:
-        return key, json.loads(value.lower())
+        plain = json.loads(value.lower())
     except json.JSONDecodeError:
         return key, value
+    return key, value if plain is None else plain  # TOML has no null
 
 
 AMP_TYPES = ("auto", "bf16", "fp16")
@@ -165,6 +169,9 @@ def parse_train_config(argv: Sequence[str] | None) -> TrainConfig:
         raise ValueError("--resume goes on with a run and --overwrite starts it again: give one of them")
     if config.pfbs_released and config.pfbs_pool_only:
         raise ValueError("--pfbs-released says how to fill an epoch that --pfbs-pool-only cuts short: give one of them")
+    for name in PATHS:
+        if any("\ud800" <= letter <= "\udfff" for letter in str(getattr(config, name) or "")):  # config.toml keeps it
+            raise ValueError(f"--{name.replace('_', '-')}: the name of this path is not UTF-8; rename or link it")
     return config
 
 
@@ -199,11 +206,8 @@ def plain_config(config: TrainConfig) -> dict[str, object]:
 
 
 def config_as_toml(config: TrainConfig, **extra: object) -> str:
-    """The resolved config, and whatever else is worth keeping, as TOML text: a key and a plain value a line."""
-    flat: dict[str, object] = {}
-    for key, value in {**plain_config(config), **extra}.items():
-        flat |= {f"{key}.{k}": v for k, v in value.items()} if isinstance(value, dict) else {key: value}
-    return "".join(f"{key} = {json.dumps(value)}\n" for key, value in flat.items())
+    """The resolved config, and whatever else is worth keeping, as TOML text."""
+    return tomli_w.dumps({**plain_config(config), **extra})
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -211,22 +215,17 @@ def read_config(path: Path) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: there is none.
-        ValueError: a line of it is no KEY = VALUE.
+        ValueError: it is no TOML.
     """
     if not path.is_file():
         raise FileNotFoundError(f"--config {path}: no such file; every run folder has a config.toml")
-    known = {each.name for each in fields(TrainConfig)}
-    settings: dict[str, Any] = {}
-    for line in path.read_text(encoding="utf-8").splitlines():
-        key, equals, word = line.partition(" = ")
-        name, dot, option = key.partition(".")
-        try:
-            value = json.loads(word)
-        except json.JSONDecodeError:
-            raise ValueError(f"{path}: {line!r} is no KEY = VALUE as a run's config.toml has it") from None
-        if dot:
-            settings.setdefault(name, {})[option] = value
-        elif name in known - OF_ONE_RUN:
-            plain = tuple(value) if isinstance(value, list) else value
-            settings[name] = Path(value) if name in PATHS else plain
+    try:
+        found = tomllib.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path}: no TOML as a run's config.toml has it ({error})") from None
+    kept = {each.name for each in fields(TrainConfig)} - OF_ONE_RUN
+    settings = {name: value for name, value in found.items() if name in kept}
+    for name, value in settings.items():
+        if name in PATHS or isinstance(value, list):
+            settings[name] = Path(value) if name in PATHS else tuple(value)
     return settings

@@ -1,10 +1,12 @@
-"""An exponential moving average of a network's weights, which predicts more steadily than the weights themselves."""
+"""The running average of a network's weights that `--ema` keeps."""
 
-import copy
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+Tensors = tuple[Tensor, ...] | list[Tensor]
 
 
 class EMA:
@@ -18,20 +20,25 @@ class EMA:
     """
 
     def __init__(self, network: nn.Module, decay: float) -> None:
-        self.network = copy.deepcopy(network).eval().requires_grad_(False)
+        self._averaged = AveragedModel(network, multi_avg_fn=self._average, use_buffers=True)
+        self._averaged.n_averaged += 1  # the first update averages as well; at 0 it would copy
+        self.network: nn.Module = self._averaged.module.eval().requires_grad_(False)
         self.decay = decay
         self.steps = 0
 
-    @torch.no_grad()
     def update(self, network: nn.Module) -> None:
         """Take the weights of a step into the average."""
         self.steps += 1
+        self._averaged.update_parameters(network)
+
+    @torch.no_grad()
+    def _average(self, averages: Tensors, values: Tensors, _: object) -> None:
+        """Update tensors of one type; integers, which are counters, are copied."""
         keep = min(self.decay, (1 + self.steps) / (10 + self.steps))
-        for average, value in zip(self.network.state_dict().values(), network.state_dict().values(), strict=True):
-            if average.is_floating_point():
-                average.lerp_(value, 1 - keep)
-            else:
-                average.copy_(value)
+        if averages[0].is_floating_point():
+            torch._foreach_lerp_(averages, values, 1 - keep)
+        else:
+            torch._foreach_copy_(averages, values)
 
     def state_dict(self) -> dict[str, object]:
         """All of it, for last.pt."""

@@ -29,7 +29,6 @@ from utils.training.losses import LOSSES, DeepSupervisionLoss
 from utils.training.run_folder import Row, Run
 from utils.training.schedules import learning_rate
 from utils.training.stopping import Every, Stopping, loader_trouble
-from utils.winograd import use_winograd
 
 log = logging.getLogger("train")
 OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
@@ -71,8 +70,6 @@ def build_learner(
 ) -> Learner:
     """All that a training step needs, on its device; `steps` are those of each epoch."""
     network = network.to(device).to(memory_format=torch.channels_last)
-    if device.type == "cpu" and not config.compile:
-        use_winograd(network)
     if config.sync_bn and distributed.ranks() > 1:
         network = nn.SyncBatchNorm.convert_sync_batchnorm(network, distributed.steps_group())
     half = amp_type(device, config.amp_type) if config.amp else None

@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import subprocess
 import sys
 
@@ -12,7 +11,6 @@ from torch import nn
 
 from tests.scripts import predict
 from utils.prediction.predictor import ChangePredictor
-from utils.runtimes import opening as backends
 from utils.runtimes import openvino as runtimes
 from utils.runtimes.openvino import OpenVino
 from utils.runtimes.torch_network import InRuntime
@@ -218,16 +216,3 @@ def test_prediction_by_openvino_says_so_and_goes_on_by_it_alone(checkpoint, draw
     with pytest.raises(SystemExit):
         predict(*words, "--output", tmp_path / "openvino", "--skip-existing")
     assert "other settings (backend: openvino there, torch here)" in capsys.readouterr().err
-
-
-def test_auto_times_what_is_there(checkpoint, monkeypatch, caplog):
-    pytest.importorskip("openvino")
-    monkeypatch.setattr(backends, "candidates", lambda *asked: ["torch", "openvino"])
-    predictor = ChangePredictor(checkpoint, "cpu", backend="auto")
-    with caplog.at_level("INFO"):
-        predictor.probability(*batch(2))
-    said = (
-        r"--backend auto: (\w+) \(ms a pair: torch [\d.]+, openvino [\d.]+; compile takes minutes and was not tried\)"
-    )
-    assert re.fullmatch(said, caplog.messages[-1])[1] == predictor.turned_out()["backend"]
-    assert not predictor.undecided

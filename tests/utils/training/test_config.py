@@ -1,6 +1,7 @@
 """Flags, recipes and their precedence."""
 
-from dataclasses import asdict, fields
+import tomllib
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 import pytest
@@ -187,7 +188,6 @@ def test_threshold_is_a_probability():
 
 
 def test_config_file_reads_back():
-    tomllib = pytest.importorskip("tomllib")  # part of Python since 3.11
     config = parse_train_config(["--recipe", "amfnet", "--model-options", "backbone=resnet18", "iam=false"])
     assert tomllib.loads(config_as_toml(config, data="abc")) == {**plain_config(config), "data": "abc"}
 
@@ -195,3 +195,28 @@ def test_config_file_reads_back():
 def test_flags_know_the_losses_without_pytorch():
     (loss,) = [each for each in fields(TrainConfig) if each.name == "loss"]
     assert loss.metadata["choices"] == tuple(LOSSES)
+
+
+def test_a_config_file_keeps_every_setting(tmp_path):
+    """A path with an emoji, quotes, backslashes, lists and network options; what belongs to one run is left out."""
+    words = ["--data-root", 'ville \U0001f3d9/"A"\\B', "--bands", "4,3,2", "--model-options", "iam=false", "x=null"]
+    config = parse_train_config([*words, "--seed", "3", "--output", "run"])
+    assert config.model_options == {"iam": False, "x": "null"}
+    (tmp_path / "config.toml").write_text(config_as_toml(config, data="abc"), encoding="utf-8")
+    again = parse_train_config(["--config", str(tmp_path / "config.toml"), "--output", "run"])
+    assert again == replace(config, config=tmp_path / "config.toml")
+
+
+def test_a_config_file_of_dotted_keys_is_read(tmp_path):
+    """As runs of before wrote network options and lists."""
+    (tmp_path / "config.toml").write_text('lr = 1e-05\nbands = [4, 3, 2]\nmodel_options.iam = false\ncommit = "a"\n')
+    config = parse_train_config(["--config", str(tmp_path / "config.toml")])
+    assert (config.lr, config.bands, config.model_options) == (1e-5, (4, 3, 2), {"iam": False})
+
+
+def test_no_config_file(tmp_path):
+    (tmp_path / "config.toml").write_text("lr: 3\n")
+    with pytest.raises(ValueError, match=r"config.toml: no TOML .*line 1"):
+        parse_train_config(["--config", str(tmp_path / "config.toml")])
+    with pytest.raises(ValueError, match="--data-root: the name of this path is not UTF-8"):
+        parse_train_config(["--data-root", "a\udcff"])

@@ -4,7 +4,6 @@ import builtins
 import contextlib
 import io
 import os
-import pickle
 import subprocess
 import sys
 import tempfile
@@ -19,9 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from tools.weights.pickled import read_state_dict
+from tools.import_weights import read_state_dict
 
-FORMATS = pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
 ORIGIN = "authors_net"  # a module that exists while a file is written, and no more when it is read
 
 
@@ -56,12 +54,11 @@ def authors(monkeypatch):
     return lambda: monkeypatch.delitem(sys.modules, ORIGIN)
 
 
-@FORMATS
 @pytest.mark.parametrize("wrap", [lambda network: network, nn.DataParallel], ids=["bare", "DataParallel"])
 @pytest.mark.filterwarnings("ignore:Couldn't retrieve source code")
-def test_network_of_a_class_that_is_not_there(zipped, wrap, authors, tmp_path):
+def test_network_of_a_class_that_is_not_there(wrap, authors, tmp_path):
     network = wrap(Outer())
-    torch.save(network, tmp_path / "net.pt", _use_new_zipfile_serialization=zipped)
+    torch.save(network, tmp_path / "net.pt")
     authors()
     with pytest.raises(ModuleNotFoundError, match=ORIGIN):  # as torch would have it
         torch.load(tmp_path / "net.pt", weights_only=False)
@@ -71,12 +68,11 @@ def test_network_of_a_class_that_is_not_there(zipped, wrap, authors, tmp_path):
     assert all(torch.equal(state[key], value) for key, value in expected.items())
 
 
-@FORMATS
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.bool, torch.uint8])
-def test_state_dict(zipped, dtype, tmp_path):
+def test_state_dict(dtype, tmp_path):
     whole = torch.arange(24).to(dtype).view(4, 6)
     state = OrderedDict(whole=whole, part=whole[1:3, ::2], turned=whole.T, scalar=whole[0, 1], empty=whole[:0])
-    torch.save(state, tmp_path / "net.pth", _use_new_zipfile_serialization=zipped)
+    torch.save(state, tmp_path / "net.pth")
     read = read_state_dict(tmp_path / "net.pth")
     assert list(read) == list(state)
     for key, value in state.items():
@@ -116,17 +112,16 @@ def attacks(target):
         "a function of torch": (Calls(torch.hub.load, "owner/repository", "net"), r"torch\.hub\.load"),
         "a class of somebody's, called": (
             Calls(Holder, str(target)),
-            r"tests\.utils\.test_pickled_weights\.Holder\(\)",
+            r"tests\.tools\.test_pickled_weights\.Holder\(\)",
         ),
     }
 
 
-@FORMATS
 @pytest.mark.parametrize("kind", attacks("target"))
-def test_what_would_run_code_is_refused_by_name(kind, zipped, tmp_path):
+def test_what_would_run_code_is_refused_by_name(kind, tmp_path):
     target = tmp_path / "ran"
     content, name = attacks(target)[kind]
-    torch.save(content, tmp_path / "net.pt", _use_new_zipfile_serialization=zipped)
+    torch.save(content, tmp_path / "net.pt")
     with pytest.raises(ValueError, match=rf"net\.pt: asks for {name}.*nothing was run"):
         read_state_dict(tmp_path / "net.pt")
     assert not target.exists()
@@ -155,16 +150,18 @@ def test_these_files_would_have_run(tmp_path):
     ],
 )
 def test_programs_written_by_hand(program, tmp_path, monkeypatch):
+    """A name is refused by name; steps that torch.save never writes are refused as damage."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "net.pt").write_bytes(program)
-    with pytest.raises(ValueError, match=r"net\.pt: asks for [\w.]+, which .* nothing was run"):
+    torch.save({"weight": torch.ones(1)}, tmp_path / "net.pt")
+    rewritten(tmp_path / "net.pt", "data.pkl", lambda _: program)
+    refused = r"net\.pt: asks for [\w.]+, which .* nothing was run|net\.pt: damaged, .*Unsupported operand"
+    with pytest.raises(ValueError, match=refused):
         read_state_dict(tmp_path / "net.pt")
     assert [path.name for path in tmp_path.iterdir()] == ["net.pt"]
 
 
-@FORMATS
-def test_cut_anywhere(zipped, tmp_path):
-    torch.save(Inner().state_dict(), tmp_path / "net.pt", _use_new_zipfile_serialization=zipped)
+def test_cut_anywhere(tmp_path):
+    torch.save(Inner().state_dict(), tmp_path / "net.pt")
     whole = (tmp_path / "net.pt").read_bytes()
     for length in [*range(0, len(whole) - 1, 37), len(whole) - 1]:
         (tmp_path / "net.pt").write_bytes(whole[:length])
@@ -172,12 +169,11 @@ def test_cut_anywhere(zipped, tmp_path):
             read_state_dict(tmp_path / "net.pt")
 
 
-@FORMATS
 @given(place=st.floats(0, 1, exclude_max=True), flip=st.integers(1, 255))
-def test_one_byte_changed(zipped, place, flip):
+def test_one_byte_changed(place, flip):
     """Tensors or one ValueError, whatever the byte was."""
     buffer = io.BytesIO()
-    torch.save(nn.Linear(2, 3).state_dict(), buffer, _use_new_zipfile_serialization=zipped)
+    torch.save(nn.Linear(2, 3).state_dict(), buffer)
     damaged = bytearray(buffer.getvalue())
     damaged[int(place * len(damaged))] ^= flip
     with tempfile.TemporaryDirectory() as folder:
@@ -197,17 +193,16 @@ def rewritten(path, name, change, compression=zipfile.ZIP_STORED):
 
 
 @pytest.mark.parametrize(
-    ("name", "change", "word"),
+    ("name", "change"),
     [
-        ("data/0", lambda values: values[:-4], "bytes in place of"),
-        ("byteorder", lambda _: b"big", "another byte order"),
-        ("data.pkl", lambda program: program.replace(b"K\x04K\x03", b"K\x04K\xff"), "out of bounds"),
+        ("data/0", lambda values: values[:-4]),
+        ("data.pkl", lambda program: program.replace(b"K\x04K\x03", b"K\x04K\xff")),
     ],
 )
-def test_records_that_contradict_each_other(name, change, word, tmp_path):
+def test_records_that_contradict_each_other(name, change, tmp_path):
     torch.save({"weight": torch.ones(4, 3)}, tmp_path / "net.pt")
     rewritten(tmp_path / "net.pt", name, change)
-    with pytest.raises(ValueError, match=rf"net\.pt: damaged, .*{word}"):
+    with pytest.raises(ValueError, match=r"net\.pt: damaged"):
         read_state_dict(tmp_path / "net.pt")
 
 
@@ -219,12 +214,9 @@ def test_compressed_records_are_not_opened(tmp_path):
         read_state_dict(tmp_path / "net.pt")
 
 
-def test_legacy_file_that_claims_too_much(tmp_path):
-    buffer = io.BytesIO()
-    torch.save({"weight": torch.ones(257)}, buffer, _use_new_zipfile_serialization=False)
-    huge = pickle.dumps(2**40, 2)[2:-1]
-    (tmp_path / "net.pt").write_bytes(buffer.getvalue().replace(b"M\x01\x01N", huge + b"N"))
-    with pytest.raises(ValueError, match=f"a storage of {2**40} values in a file of"):
+def test_an_older_file_that_is_no_archive(tmp_path):
+    torch.save(Inner().state_dict(), tmp_path / "net.pt", _use_new_zipfile_serialization=False)
+    with pytest.raises(ValueError, match="PyTorch 1.6 or later .*load it and save it again by torch.save"):
         read_state_dict(tmp_path / "net.pt")
 
 
