@@ -21,7 +21,7 @@ figures: .venv/runtime
 	$(BIN)/python -m tools.gallery
 
 bench: .venv/dev
-	$(BIN)/python -m tools.benchmark --short --markdown speed.md
+	$(BIN)/python -m tools.benchmarks --short --markdown speed.md
 
 .venv/runtime: requirements.txt
 	$(PYTHON) -m venv .venv
