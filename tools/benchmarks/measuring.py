@@ -98,12 +98,7 @@ def compared(suites: Mapping[str, Sequence[Row]], earlier: Mapping[tuple[str, st
 
 
 def read_measured(path: Path) -> dict[tuple[str, str], str]:
-    """Suite and case -> what was measured, from the table that `--markdown` wrote.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file has no such table.
-    """
+    """Suite and case -> what was measured, from a table that `--markdown` wrote; raise ValueError if there is none."""
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     rows = [[cell.strip() for cell in line.split("|")[1:4]] for line in lines if line.startswith("| ")]
     found = {(suite, case): text for suite, case, text in rows if re.match(r"\d+(\.\d+)? (pairs/s|s|MB)\b", text)}
