@@ -24,7 +24,7 @@ checkpoints/demo-%/predict-test/metrics.json: | .venv/runtime
 	$(BIN)/python -m tools.demo --model $*
 
 bench: .venv/dev
-	$(BIN)/python -m tools.benchmark --short --markdown speed.md
+	$(BIN)/python -m tools.benchmarks --short --markdown speed.md
 
 .venv/runtime: requirements.txt
 	$(PYTHON) -m venv .venv

@@ -19,6 +19,7 @@ README, CHINESE = (
 )
 DOCS = Path(__file__).parents[1] / "docs"
 COMMAND = re.compile(r"python (?:-m )?(train_aux|predict_batch|tools\.\w+)(?:\.py)?(?: (.*))?$")
+MAIN = {"tools.benchmarks": "tools.benchmarks.__main__"}  # of packages that run
 PUBLIC = {name: entry for name, entry in CATALOG.items() if name != GENERIC}
 
 
@@ -58,7 +59,7 @@ def parse(command, monkeypatch):
     elif script == "predict_batch":
         parse_predict_config(argv)
     else:
-        stop_after_parsing(importlib.import_module(script), argv, monkeypatch)
+        stop_after_parsing(importlib.import_module(MAIN.get(script, script)), argv, monkeypatch)
 
 
 def stop_after_parsing(module, argv, monkeypatch):

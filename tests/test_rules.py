@@ -94,7 +94,7 @@ def test_models_need_torch_alone():
 def test_only_the_benchmark_takes_from_the_tests_and_when_it_runs(path):
     """The plain forms are its base; a copy of the repository without tests still imports all of it."""
     taken = [module for module in imported(path) if module.split(".")[0] == "tests"]
-    assert not taken or path == ROOT / "tools" / "network_suites.py"
+    assert not taken or path == ROOT / "tools" / "benchmarks" / "suites.py"
     top = ast.parse(path.read_text(encoding="utf-8")).body
     assert [node for node in top if isinstance(node, ast.ImportFrom) and str(node.module).startswith("tests")] == []
 
