@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.utils.test_results import COUNTS, best, predicted  # noqa: F401 (a fixture)
+from tests.tools.tables.test_results import COUNTS, best, predicted  # noqa: F401 (a fixture)
 from tools.make_tables import data_title, main
 
 

@@ -14,7 +14,7 @@ from datasets.pfbs import PFBSSampler
 from datasets.raster import read_label
 from models import build_model
 from tests.scripts import fails, stop_after
-from tests.utils.test_results import predicted
+from tests.tools.tables.test_results import predicted
 from tools import ablations, demo, run_ablation
 from tools.ablations import TABLES, configs_of, draw
 from tools.costs import count_parameters

@@ -12,7 +12,7 @@ from tools.tables.results import SCORES, Result, published_tables, read_csv, rea
 from tools.tables.text import as_text, escaped, format_of
 from utils.prediction.records import ImageSet
 
-PAPERS = Path(__file__).parents[2] / "docs" / "papers"
+PAPERS = Path(__file__).parents[3] / "docs" / "papers"
 PROTOCOL = {"split": "test", "window": "256 x 256", "threshold": "0.5", "selection": "val"}
 
 
