@@ -18,10 +18,10 @@ from datasets.pairs import Pair, find_pairs
 from datasets.raster import read_image, read_label
 from datasets.reading import MASKS
 from datasets.scenes import write_scenes
+from tools.figures.grids import draw_grid
 from utils.console import errors_in_one_line, show_log
 from utils.flags import Parser
 from utils.metrics import best_threshold
-from utils.training.curves import draw_grid
 
 log = logging.getLogger("demo")
 SIZE, COUNTS = 128, {"train": 480, "val": 40, "test": 60}

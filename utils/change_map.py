@@ -33,6 +33,13 @@ PALETTES = {
 }
 
 
+def fitted(size: tuple[int, int], side: int) -> tuple[int, int]:
+    """(width, height) of an image whose longer side becomes `side` pixels."""
+    width, height = size
+    longest = max(size)
+    return max(1, round(width * side / longest)), max(1, round(height * side / longest))
+
+
 def change_map(changed: np.ndarray) -> np.ndarray:
     """Bool (H, W) -> uint8 (H, W): 255 where changed, else 0."""
     return changed.astype(np.uint8) * 255

@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from utils.change_map import fitted
 from utils.files import naming, written_whole
-from utils.training.curves import fitted
 
 SIDE = 384  # pixels of a thumbnail's longer side, at most
 PAIR_BYTES = 44_000  # of one pair's images; base64 makes 58,700 characters of them, below 60 kB
