@@ -73,26 +73,11 @@ def test_a_row_that_is_alone_has_no_rank():
 
 def test_columns_are_in_the_papers_order_and_empty_ones_are_left_out():
     scores = {"precision": 2.0, "recall": 3.0, "oa": 4.0, "iou": 5.0}
-    table = build_table(
-        [
-            result("ours", 1.0, data="LEVIR-CD", scores=scores, parameters=3.029, flops=14.07),
-            result("ours", 1.0, data="GZ-CD"),
-        ],
-        "comparison", "T",
-    )  # fmt: skip
+    levir = result("ours", 1.0, data="LEVIR-CD", scores=scores, parameters=3.029, flops=14.07)
+    table = build_table([levir, result("ours", 1.0, data="GZ-CD")], "comparison", "T")
     assert table.header == ("Method", "Para. (M)", "FLOPs (G)", "F1", "Pre.", "Rec.", "OA", "IoU", "F1")
     assert table.groups == ("", "", "", *["LEVIR-CD"] * 5, "GZ-CD")
-    assert [cell.text for cell in table.rows[0]] == [
-        "ours",
-        "3.03",
-        "14.07",
-        "1.00",
-        "2.00",
-        "3.00",
-        "4.00",
-        "5.00",
-        "1.00",
-    ]
+    assert [cell.text for cell in table.rows[0]] == ["ours", "3.03", "14.07", *(f"{n}.00" for n in (1, 2, 3, 4, 5, 1))]
     assert len(table.rows) == 1, "one method on two sets is one row"
     assert "multiply-adds" in table.remarks[1]
 
@@ -201,8 +186,6 @@ def test_csv_has_plain_numbers_and_spells_footnotes_out(table):
 
 def test_format_by_suffix():
     assert (format_of(Path("a/t.TEX")), format_of(None)) == ("tex", "md")
-    with pytest.raises(ValueError, match=r"no format has this suffix; use .md, .csv, .tex, .html"):
-        format_of(Path("t.txt"))
 
 
 def test_tables_without_footnotes_have_no_lines_below():
@@ -267,8 +250,3 @@ def test_every_published_table_can_be_shown(name):
     found = read_published([name])
     assert found
     assert all(set(each.scores) <= set(SCORES) and each.published for each in found)
-
-
-def test_unknown_published_table():
-    with pytest.raises(ValueError, match="--published hanet-9: no such table; there are hanet-1, amfnet"):
-        read_published(["hanet-9"])
