@@ -11,7 +11,7 @@ from datasets.layouts import list_images
 from datasets.raster import read_label
 from datasets.reading import MASKS
 from tools import demo
-from tools.figures.counts import PAPERS, read_published
+from tools.tables.results import PAPERS, read_csv
 from utils.files import write_text
 from utils.training.config import TrainConfig, parse_train_config
 
@@ -145,11 +145,10 @@ def in_epochs(word: str, epochs: int) -> str:
 
 def draw(scenes: Path) -> None:
     """Draw the scenes of SCENES or SPARSE, those that are there already excepted."""
+    demo.draw_missing(scenes, SPARSE_COUNTS if scenes == SPARSE else demo.COUNTS)
     if scenes != SPARSE:
-        demo.draw_missing(scenes, demo.COUNTS)
         return
-    demo.draw_missing(scenes, SPARSE_COUNTS)
-    (example,) = read_published(PAPERS / "hanet_fig3.csv")
+    (example,) = read_csv(PAPERS / "hanet_fig3.csv")
     share = int(example["foreground"]) / int(example["images"])
     for split in SPARSE_COUNTS:
         if not (scenes / f"{split}.txt").is_file():

@@ -1,13 +1,12 @@
-"""The doctor: says what is in a data set and everything that is wrong with it; exit code 1 where there are errors."""
+"""Reports what is in a data set and everything that is wrong with it; exit code 1 if there are errors."""
 
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
 from tqdm import tqdm
 
 if __name__ == "__main__":  # python path/to/tools/check_dataset.py works from any folder
@@ -15,18 +14,15 @@ if __name__ == "__main__":  # python path/to/tools/check_dataset.py works from a
 
 from datasets.measurements import choose_reading
 from datasets.pairs import Pair
-from datasets.raster import read_image, read_label
-from datasets.reading import Reading, as_rgb, labels_of
+from datasets.reading import Reading, labels_of
 from datasets.recognition import introduction, recognise
 from tools.doctor.examination import Examination, Split, count_findings, examine, leak_findings, survey
 from tools.doctor.findings import Finding, count_errors, finding_lines, percent
+from tools.doctor.pictures import draw_pictures
 from utils.console import errors_in_one_line, show_log
 from utils.files import write_text
 from utils.flags import at_least, given_flags, setting
 from utils.settings import ReadConfig
-from utils.training.curves import draw_grid, draw_shares, outlined
-
-SAMPLES = 8
 
 
 @dataclass(frozen=True)
@@ -42,10 +38,11 @@ class CheckConfig(ReadConfig):
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Print the table and the findings; leaves with 1 where training or scores would be wrong, 2 for wrong flags."""
+    """Print the table and the findings; exit code 1 if training or scores would be wrong, 2 for wrong flags."""
     with errors_in_one_line():
         show_log()
-        config = parse(argv)
+        config = CheckConfig(**given_flags(CheckConfig, str(__doc__), argv, required=("data_root",)))
+        at_least(config, num_workers=0)
         workers, name = max(1, config.num_workers), recognise(config.data_root, config.data_name)
         results = examine_all(config, workers)
         findings = [finding for result in results.values() for finding in result.findings]
@@ -58,20 +55,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         if config.json:
             write_text(config.json, as_json(config.data_root, results, findings, name))
         if config.output:
-            draw(results, config.output)
+            drawn = ", ".join(map(str, draw_pictures(results, config.output)))
+            sys.stdout.write(f"pictures: {drawn or 'none, for no label shows a change'}\n")
     if count_errors(findings):
         raise SystemExit(1)
-
-
-def parse(argv: Sequence[str] | None) -> CheckConfig:
-    """Flags -> settings.
-
-    Raises:
-        ValueError: no data set, or a number out of range.
-    """
-    config = CheckConfig(**given_flags(CheckConfig, str(__doc__), argv, required=("data_root",)))
-    at_least(config, num_workers=0)
-    return config
 
 
 def examine_all(config: CheckConfig, workers: int) -> dict[str, Examination]:
@@ -83,20 +70,16 @@ def examine_all(config: CheckConfig, workers: int) -> dict[str, Examination]:
     results = {}
     with tqdm(total=total, unit="pair", desc="checking", dynamic_ncols=True) as progress:
         for prefix, splits in found.items():
-            reading = reading_of(config, splits)
+            reading = reading_of(config, splits[0])
             for split in splits:
                 results[prefix + split.name] = result = examine(split, workers, progress.update, reading)
                 reading = result.reading  # the codes of the first split hold for the others
     return results
 
 
-def reading_of(config: CheckConfig, splits: Sequence[Split]) -> Reading:
+def reading_of(config: CheckConfig, split: Split) -> Reading:
     """How the files of a data set are read."""
-    pairs = [
-        Pair(name, split.files[name]["before"], split.files[name]["after"])
-        for split in splits[:1]
-        for name in split.complete
-    ]
+    pairs = [Pair(name, split.files[name]["before"], split.files[name]["after"]) for name in split.complete]
     return choose_reading(pairs, config.bands, config.scale, labels_of(config), lenient=True)
 
 
@@ -108,20 +91,15 @@ def report(root: Path, results: dict[str, Examination], findings: Sequence[Findi
     widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
     table = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     errors = count_errors(findings)
-    verdict = f"{root}: {counted(errors, 'error')}, {counted(len(findings) - errors, 'warning')}"
-    return "\n".join([*table, "", about, *finding_lines(findings), verdict]) + "\n"
-
-
-def counted(number: int, noun: str) -> str:
-    """1 error, 2 errors."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+    counts = ((errors, "error"), (len(findings) - errors, "warning"))
+    verdict = ", ".join(f"{count} {noun}{'' if count == 1 else 's'}" for count, noun in counts)
+    return "\n".join([*table, "", about, *finding_lines(findings), f"{root}: {verdict}"]) + "\n"
 
 
 def column(result: Examination) -> dict[str, str]:
     """One split's cells of the table."""
     about = result.summary()
-    values = list(about["label_values"].items())
-    values.sort(key=lambda item: -item[1])
+    values = sorted(about["label_values"].items(), key=lambda item: -item[1])
     shown = ", ".join(f"{value}: {percent(share)}" for value, share in values[:3])
     share = about["changed_share"]
     cells = {
@@ -140,7 +118,7 @@ def column(result: Examination) -> dict[str, str]:
 
 
 def in_short(counts: dict[str, int]) -> str:
-    """The most frequent key, and how many others there are."""
+    """The most frequent key, and the number of others."""
     others = f" and {len(counts) - 1} more" if len(counts) > 1 else ""
     return next(iter(counts), "-") + others
 
@@ -154,54 +132,9 @@ def as_json(root: Path, results: dict[str, Examination], findings: Sequence[Find
         "errors": errors,
         "warnings": len(findings) - errors,
         "splits": {label: result.summary() for label, result in results.items()},
-        "findings": [
-            {"severity": f.severity, "kind": f.kind, "where": f.where, "what": f.what, "advice": f.advice}
-            for f in findings
-        ],
+        "findings": [{"severity": f.severity, **asdict(f), "advice": f.advice} for f in findings],
     }
     return json.dumps(content, indent=1) + "\n"
-
-
-def draw(results: dict[str, Examination], folder: Path) -> None:
-    """Draw the changed shares and some pairs with their labels' outlines."""
-    folder.mkdir(parents=True, exist_ok=True)
-    shares = {label: list(result.shares.values()) for label, result in results.items() if result.shares}
-    pairs = samples(results)
-    if shares:
-        draw_shares(shares, folder / "changed_share.png")
-    if pairs:
-        draw_samples(pairs, folder / "samples.png")
-    drawn = [str(folder / "changed_share.png")] * bool(shares) + [str(folder / "samples.png")] * bool(pairs)
-    sys.stdout.write(f"pictures: {', '.join(drawn) or 'none, for no label shows a change'}\n")
-
-
-def draw_samples(pairs: Sequence[tuple[str, Pair, Reading]], path: Path) -> None:
-    """Draw pairs with the outlines of their labels, the labels, and the split and name of each."""
-    columns: dict[str, list[np.ndarray]] = {"before": [], "after": [], "label": []}
-    for _, pair, reading in pairs:
-        mask = read_label(pair.label, reading)
-        columns["before"].append(outlined(as_rgb(read_image(pair.before, reading)), mask == 1))
-        columns["after"].append(outlined(as_rgb(read_image(pair.after, reading)), mask == 1))
-        columns["label"].append((mask == 1) * np.uint8(255))
-    draw_grid(columns, path, names=[f"{label}: {pair.name}" for label, pair, _ in pairs])
-
-
-def samples(results: Mapping[str, Examination]) -> list[tuple[str, Pair, Reading]]:
-    """Up to SAMPLES pairs with change, as many of each data set, from the smallest changed share to the largest."""
-    found: dict[str, list[tuple[float, tuple[str, Pair, Reading]]]] = {}
-    for label, result in results.items():
-        of_set = found.setdefault(label.rpartition(":")[0], [])
-        for name, share in result.shares.items():
-            files = result.split.files[name]
-            if share and all(files.get(role) in result.windows for role in ("before", "after")):
-                pair = Pair(name, files["before"], files["after"], files["label"])
-                of_set.append((share, (label, pair, result.reading)))
-    chosen = []
-    for of_set in found.values():
-        of_set.sort(key=lambda item: item[0])
-        places = np.linspace(0, len(of_set) - 1, min(SAMPLES // len(found), len(of_set))).round().astype(int)
-        chosen += [of_set[place][1] for place in places]
-    return chosen
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from datasets.pairs import Pair, find_pairs
 from datasets.raster import read_image, read_label
 from datasets.reading import MASKS
 from datasets.scenes import write_scenes
+from tools.figures.grids import draw_grid
 from utils.console import errors_in_one_line, show_log
 from utils.flags import Parser
 from utils.metrics import best_threshold
@@ -23,7 +24,6 @@ from utils.prediction.config import parse_predict_config
 from utils.prediction.session import predict
 from utils.prediction.sharing import Share
 from utils.training.config import parse_train_config
-from utils.training.curves import draw_grid
 from utils.training.session import train
 
 log = logging.getLogger("demo")

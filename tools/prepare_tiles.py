@@ -6,7 +6,7 @@ import os
 import shlex
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from datasets.layouts import SPLITS, has_split
 from datasets.pairs import Pair, find_pairs
 from datasets.recognition import count_remark, introduce, known_pairs, recognise
 from datasets.windows import EDGES
-from tools.tiles.cutting import Tile, TileCutter, Tiling, plan_scenes
+from tools.tiles.cutting import TileCutter, Tiling, plan_scenes
 from tools.tiles.records import plan_of, refuse_source, start_output, write_manifest
 from utils.console import errors_in_one_line, show_log
 from utils.flags import Parser
@@ -79,9 +79,8 @@ def prepare(args: argparse.Namespace) -> None:
     """Plan, cut and record; then say what there is and how to go on."""
     splits, root = find_source(args)
     tiling = Tiling(args.tile_size, args.overlap, args.edge)
-    files = {
-        path for pairs in splits.values() for pair in pairs for path in (pair.before, pair.after, pair.label) if path
-    }
+    pairs = [pair for members in splits.values() for pair in members]
+    files = {path for pair in pairs for path in (pair.before, pair.after, pair.label) if path}
     refuse_source(args.output, {root, *(path.parent for path in files)} if args.data_root else files)
     scenes = plan_scenes(splits, tiling, args.num_workers)
     name = recognise(root, args.data_name)
@@ -91,10 +90,12 @@ def prepare(args: argparse.Namespace) -> None:
     cutter = TileCutter(args.output, tiling.tile_size, start_output(args.output, plan))
     with (
         closing(cutter.cut(scenes, args.num_workers)) as parts,
-        tqdm(total=sum(plan["tiles"].values()), unit="tile", desc="cutting", dynamic_ncols=True) as progress,
         logging_redirect_tqdm(),
     ):
-        manifest = write_manifest(args.output, counted(parts, progress), root)
+        tiles = (tile for part in parts for tile in part)
+        total = sum(plan["tiles"].values())
+        shown = tqdm(tiles, total=total, unit="tile", desc="cutting", dynamic_ncols=True)
+        manifest = write_manifest(args.output, shown, root)
     report_counts(plan["tiles"], tiling, name)
     log.info("source, window and SHA-256 of each tile: %s", manifest)
     codes = " (with --change-value or --ignore-value where the labels' codes want it)"
@@ -113,13 +114,6 @@ def report_counts(tiles: Mapping[str, int], tiling: Tiling, name: str) -> None:
             log.warning("%s: %s", split, remark)
 
 
-def counted(parts: Iterable[list[Tile]], progress: tqdm) -> Iterator[Tile]:
-    """The tiles of all parts, each part shown when it is there."""
-    for part in parts:
-        progress.update(len(part))
-        yield from part
-
-
 def find_source(args: argparse.Namespace) -> tuple[dict[str, list[Pair]], Path]:
     """The pairs of each split, and the folder their files are named from."""
     if (args.data_root is None) == (args.before is None) or (args.before is None) != (args.after is None):
@@ -130,7 +124,9 @@ def find_source(args: argparse.Namespace) -> tuple[dict[str, list[Pair]], Path]:
             if not path.is_file():
                 raise FileNotFoundError(f"{path}: no such file; --before, --after and --label take one image each")
         files = [path.resolve() for path in files]
-        return {args.split or "train": [Pair(args.before.stem, *files)]}, common_folder(files)
+        one_drive = len({path.anchor for path in files}) == 1
+        root = Path(os.path.commonpath([path.parent for path in files])) if one_drive else files[0].parent
+        return {args.split or "train": [Pair(args.before.stem, *files)]}, root
     root = args.data_root
     present = [split for split in SPLITS if has_split(root, split)]
     wanted = [args.split] if args.split else present or ["train"]
@@ -141,14 +137,6 @@ def find_source(args: argparse.Namespace) -> tuple[dict[str, list[Pair]], Path]:
     if any(pair.label is None for pairs in splits.values() for pair in pairs):
         log.warning("no labels found: the tiles can be predicted, not trained on")
     return splits, root
-
-
-def common_folder(files: Sequence[Path]) -> Path:
-    """The deepest folder that holds all these files; of files on different drives, that of the first."""
-    try:
-        return Path(os.path.commonpath([path.parent for path in files]))
-    except ValueError:
-        return files[0].parent
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """Counts what the networks cost, beside what the papers say: `python -m tools.profile_networks --sizes 256,512`.
 
-Parameters; multiply-adds and FLOPs (twice as many) with attention, for both dates and with what both dates pass through
-counted once; time and memory a pair, as prediction runs them (fp32, channels_last), each size in a process of its own;
-and a table of modules.
+Parameters; multiply-adds and FLOPs (twice as many) with attention, for both dates and with shared layers counted once;
+time and memory a pair, as prediction runs them (fp32, channels_last), each size in a process of its own; and a table of
+modules.
 """
 
 import math
@@ -10,6 +10,7 @@ import platform
 import statistics
 import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -24,46 +25,36 @@ if __name__ == "__main__":  # python path/to/tools/profile_networks.py works fro
 
 from models import MODELS, build_model
 from tools.costs import Macs, count_macs, count_parameters
-from tools.tables.layout import Cell, Table
-from tools.tables.results import SIDE, read_csv
-from tools.tables.text import FORMATS, format_of, write_tables
+from tools.tables.layout import Table, plain_table
+from tools.tables.results import COUNTED_SIDE, PAPERS, read_csv
+from tools.tables.text import format_of, write_tables
 from utils.console import errors_in_one_line, show_log
-from utils.flags import at_least, given_flags, setting
+from utils.flags import at_least, given_flags, setting, words
 from utils.machine import forget_peak, peak_used, pick_device, used_now
 from utils.training.config import network_option
 
-PAPERS = Path(__file__).parents[1] / "docs" / "papers"
-QUANTITIES = {
-    "parameters": ("parameters", "M"),
-    "convolutions": ("multiply-adds of convolutions, both dates", "G"),
-    "one_date": ("multiply-adds of convolutions, one date", "G"),
-    "attention": ("multiply-adds of attention", "G"),
+QUANTITIES = {  # what papers give: our words, the divisor and its sign
+    "parameters": ("parameters", 1e6, "M"),
+    "convolutions": ("multiply-adds of convolutions, both dates", 1e9, "G"),
+    "one_date": ("multiply-adds of convolutions, one date", 1e9, "G"),
+    "attention": ("multiply-adds of attention", 1e9, "G"),
 }
-UNIT = {"M": 1e6, "G": 1e9}
 Options = dict[str, object]
-
-
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(word.strip() for word in text.split(",") if word.strip())
-
-
-def pixels(text: str) -> tuple[int, ...]:
-    """256,512 -> (256, 512)."""
-    return tuple(int(word) for word in _names(text))
 
 
 @dataclass(frozen=True)
 class ProfileConfig:
     """What is profiled; the flags are made from these fields."""
 
-    models: tuple[str, ...] = setting(tuple(MODELS), "networks", parse=_names)
+    models: tuple[str, ...] = setting(tuple(MODELS), "networks", parse=words)
     model_options: Options = setting(None, "settings of the network, such as width=20", parse=network_option)
-    sizes: tuple[int, ...] = setting((256, 512, 1024), "sides of a pair in pixels", parse=pixels)
+    sizes: tuple[int, ...] = setting(
+        (256, 512, 1024), "sides of a pair in pixels", parse=lambda text: tuple(map(int, words(text)))
+    )
     time: bool = setting(True, "measure time and memory, too")
     rounds: int = setting(5, "timed predictions of a pair, after one that does not count")
     device: str = setting("auto", "auto, cpu, cuda or cuda:N")
-    output: Path | None = setting(None, "file to write; its suffix says the format (default: print)", parse=Path)
-    format: str | None = setting(None, "format, where the suffix does not say it", tuple(FORMATS), str)
+    output: Path | None = setting(None, "file to write: .md, .csv, .tex or .html (default: print)", parse=Path)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -72,13 +63,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         show_log()
         config = ProfileConfig(**given_flags(ProfileConfig, str(__doc__), argv))
         at_least(config, rounds=1)
-        form, options = format_of(config.output, config.format), config.model_options or {}
+        format_of(config.output)  # a wrong suffix is refused before anything is measured
+        options = config.model_options or {}
         networks = {name: build_model(name, **options) for name in config.models}
         check_sizes(config.sizes, networks)
         tables = [cost_table(config, networks)]
         tables += [] if options else [paper_table(networks)]
         tables += [module_table(network, config.sizes[0], channels_of(options)) for network in networks.values()]
-        write_tables(tables, config.output, form)
+        write_tables(tables, config.output)
 
 
 def channels_of(options: Options) -> int:
@@ -97,7 +89,7 @@ def check_sizes(sizes: Sequence[int], networks: dict[str, nn.Module]) -> None:
 
 
 def cost_table(config: ProfileConfig, networks: dict[str, nn.Module]) -> Table:
-    """A line a network and size: parameters, multiply-adds, FLOPs, and where asked for time and memory."""
+    """A line a network and size: parameters, multiply-adds, FLOPs, and with --time time and memory."""
     options, device = config.model_options or {}, pick_device(config.device)
     header = ["Network", "Size", "Para. (M)", "MACs (G)", "of attention", "MACs, one date", "FLOPs (G)"]
     header += ["FLOPs, one date"] + ["ms a pair", "MB"] * config.time
@@ -109,25 +101,20 @@ def cost_table(config: ProfileConfig, networks: dict[str, nn.Module]) -> Table:
             numbers = [total, sum(each.attention for each in macs), once, 2 * total, 2 * once]
             texts = [name, f"{size}", f"{count_parameters(network) / 1e6:.2f}", *(f"{n / 1e9:.2f}" for n in numbers)]
             if config.time:
-                seconds, memory = in_own_process(name, options, size, str(device), config.rounds)
+                with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:  # with a peak of its own
+                    seconds, memory = pool.submit(measure, name, options, size, str(device), config.rounds).result()
                 texts += [f"{1000 * seconds:.0f}", "-" if math.isnan(memory) else f"{memory:.0f}"]
-            rows.append(tuple(map(Cell, texts)))
+            rows.append(texts)
     remarks = ["MACs: multiply-adds of a pair, attention included; one date: what both dates pass through counts once"]
     if config.time:
         used = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} threads"
         where = f"{used}, {platform.processor() or platform.machine()}, PyTorch {torch.__version__}"
         remarks.append(f"ms: median of {config.rounds} predictions in fp32; MB: above the loaded network; {where}")
-    return Table("Cost of a pair", ("",) * len(header), tuple(header), tuple(rows), remarks=tuple(remarks))
-
-
-def in_own_process(name: str, options: Options, size: int, device: str, rounds: int) -> tuple[float, float]:
-    """What `measure` returns, of a fresh process, whose peak of memory is nobody else's."""
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(measure, name, options, size, device, rounds).result()
+    return plain_table("Cost of a pair", header, rows, remarks)
 
 
 def measure(name: str, options: Options, size: int, device: str, rounds: int) -> tuple[float, float]:
-    """Median seconds of a prediction of one pair, and the MB by which the peak of memory grows (nan: not told)."""
+    """Median seconds of a prediction of one pair, and the MB by which the peak of memory grows (nan: unknown)."""
     where = torch.device(device)
     network = build_model(name, **options).eval().to(where).to(memory_format=torch.channels_last)
     images = (torch.rand(1, channels_of(options), size, size, device=where) for _ in range(2))
@@ -147,17 +134,14 @@ def measure(name: str, options: Options, size: int, device: str, rounds: int) ->
 
 def paper_table(networks: dict[str, nn.Module]) -> Table:
     """Our numbers at 256 x 256 beside those of docs/papers/networks.csv, and why they differ."""
-    ours = {name: quantities(network, count_macs(network, SIDE, SIDE)) for name, network in networks.items()}
+    ours = {name: quantities(network, count_macs(network, *[COUNTED_SIDE] * 2)) for name, network in networks.items()}
     rows = []
-    for row in read_csv(PAPERS / "networks.csv"):
-        if row["network"] not in ours:
-            continue
-        words, unit = QUANTITIES[row["quantity"]]
+    for row in (row for row in read_csv(PAPERS / "networks.csv") if row["network"] in ours):
+        name, unit, sign = QUANTITIES[row["quantity"]]
         values = (ours[row["network"]][row["quantity"]], float(row["published"]))
-        numbers = [f"{value / UNIT[unit]:.2f} {unit}" for value in values]
-        rows.append(tuple(map(Cell, [row["network"], words, *numbers, row["source"], row["why"]])))
+        rows.append([row["network"], name, *(f"{n / unit:.2f} {sign}" for n in values), row["source"], row["why"]])
     header = ("Network", "Quantity", "Ours", "Published", "Source", "Why")
-    return Table(f"Beside the papers, {SIDE} x {SIDE}", ("",) * len(header), header, tuple(rows))
+    return plain_table(f"Beside the papers, {COUNTED_SIDE} x {COUNTED_SIDE}", header, rows)
 
 
 def quantities(network: nn.Module, macs: Sequence[Macs]) -> dict[str, float]:
@@ -173,27 +157,19 @@ def quantities(network: nn.Module, macs: Sequence[Macs]) -> dict[str, float]:
 def module_table(network: nn.Module, size: int, channels: int) -> Table:
     """A line a module, down to the second level: parameters, multiply-adds, and their share."""
     kind = type(network).__name__
-    parameters: dict[str, int] = {}
+
+    def module(name: str) -> str:
+        return ".".join(name.split(".")[:2]) or f"{kind} itself"
+
+    parameters, macs = Counter[str](), Counter[str]()
     for name, parameter in network.named_parameters():
-        key = _second_level(name.rpartition(".")[0])
-        parameters[key] = parameters.get(key, 0) + parameter.numel()
-    macs = dict.fromkeys(parameters, 0)
+        parameters[module(name.rpartition(".")[0])] += parameter.numel()
     for each in count_macs(network, size, size, channels):
-        key = _second_level(each.name)
-        macs[key] = macs.get(key, 0) + each.total
-    total = sum(macs.values())
-    rows = [
-        [key or f"{kind} itself", f"{parameters.get(key, 0):,}", f"{n / 1e9:.3f}", f"{100 * n / total:.1f}"]
-        for key, n in macs.items()
-    ]
-    rows.append(["all", f"{sum(parameters.values()):,}", f"{total / 1e9:.3f}", "100.0"])
-    header = ("Module", "Parameters", "MACs (G)", "share, %")
-    cells = tuple(tuple(map(Cell, row)) for row in rows)
-    return Table(f"{kind} at {size} x {size}, by module", ("",) * len(header), header, cells)
-
-
-def _second_level(name: str) -> str:
-    return ".".join(name.split(".")[:2])
+        macs[module(each.name)] += each.total
+    names, total = dict.fromkeys([*parameters, *macs]), macs.total()
+    rows = [[n, f"{parameters[n]:,}", f"{macs[n] / 1e9:.3f}", f"{100 * macs[n] / total:.1f}"] for n in names]
+    rows.append(["all", f"{parameters.total():,}", f"{total / 1e9:.3f}", "100.0"])
+    return plain_table(f"{kind} at {size} x {size}, by module", ("Module", "Parameters", "MACs (G)", "share, %"), rows)
 
 
 if __name__ == "__main__":

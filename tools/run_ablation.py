@@ -16,7 +16,6 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
 
 if __name__ == "__main__":  # python path/to/tools/run_ablation.py works from any folder
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -61,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         show_log()
         try:
             run_table(asked.table, words[1:])
-        except SystemExit:  # a run was asked to stop, and has said how it goes on alone
+        except SystemExit:  # a signal stopped a run, which has logged its own command
             log.info("to go on with the table:\n  %s", command)
             raise
 
@@ -103,11 +102,22 @@ def begin(folder: Path, name: str, configs: Mapping[str, TrainConfig], overwrite
     Raises:
         ValueError: it holds something else, or was made with settings that compute something else.
     """
-    wanted = json.loads(json.dumps({"table": name, "rows": {row: settings_of(c) for row, c in configs.items()}}))
+    settings = {
+        row: {
+            **{key: value for key, value in plain_config(config).items() if key not in FREE_ON_RESUME | {"seed"}},
+            "data set": str(config.data_root),
+        }
+        for row, config in configs.items()
+    }
+    wanted = json.loads(json.dumps({"table": name, "rows": settings}))
     marker = folder / MARKER
     if marker.is_file():
         there = json.loads(marker.read_text(encoding="utf-8"))
-        if (changes := differences(there, wanted)) and not overwrite:
+        both = [(there["rows"].get(row, {}), each) for row, each in wanted["rows"].items()]
+        changes = "; ".join(dict.fromkeys(text for pair in both if (text := changed_settings(*pair))))
+        if there["table"] != name:
+            changes = f"table: {there['table']} there, {name} here"
+        if changes and not overwrite:
             raise ValueError(
                 f"{folder}: made with other settings ({changes}); give the same ones, another --output, or --overwrite "
                 f"to begin again"
@@ -118,20 +128,6 @@ def begin(folder: Path, name: str, configs: Mapping[str, TrainConfig], overwrite
         raise ValueError(f"{folder}: holds other files; --output names a folder of the table's own")
     folder.mkdir(parents=True, exist_ok=True)
     write_text(marker, json.dumps(wanted, indent=1) + "\n")
-
-
-def settings_of(config: TrainConfig) -> dict[str, object]:
-    """What a row's runs have in common, as plain values."""
-    kept = {key: value for key, value in plain_config(config).items() if key not in FREE_ON_RESUME | {"seed"}}
-    return {**kept, "data set": str(config.data_root)}
-
-
-def differences(there: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
-    """What two tables' settings differ in, in words; empty where they agree."""
-    if there["table"] != wanted["table"]:
-        return f"table: {there['table']} there, {wanted['table']} here"
-    both = [(there["rows"].get(row, {}), settings) for row, settings in wanted["rows"].items()]
-    return "; ".join(dict.fromkeys(text for pair in both if (text := changed_settings(*pair))))
 
 
 def train_and_score(config: TrainConfig) -> Path:
@@ -162,25 +158,23 @@ def write_results(folder: Path, kind: str, title: str, found: Mapping[str, Seque
     """Write and print the table, with published rows of its kind, and draw the figure.
 
     Args:
-        folder: of the table.
-        kind: of `tools.make_tables`.
-        title: above the table.
-        found: NAME@DATA of each row to its scores, a folder a seed.
+        folder: folder of the table.
+        kind: as for `tools.make_tables`.
+        title: shown above the table.
+        found: NAME@DATA of each row to its folders of scores, one a seed.
     """
     runs = [(name, path) for name, paths in found.items() for path in paths]
     built = build_table(collect(TableConfig(kind=kind, runs=runs)), kind, title)
     for form in ("md", "csv", "tex"):
-        write_tables([built], folder / f"table.{form}", form)
-    f1 = {name.partition("@")[0]: [f1_of(path) for path in paths] for name, paths in found.items()}
+        write_tables([built], folder / f"table.{form}")
+    f1: dict[str, list[float]] = {}
+    for name, path in runs:
+        content = json.loads((path / "metrics.json").read_text(encoding="utf-8"))
+        f1.setdefault(name.partition("@")[0], []).append(100 * content["scores"]["f1"])
     for suffix in ("png", "svg"):
         draw_seeds(f1, folder / f"figure.{suffix}")
         log.info("written: %s", folder / f"figure.{suffix}")
-    write_tables([built], None, "md")
-
-
-def f1_of(scores: Path) -> float:
-    """F1 of a scored run, in percent."""
-    return 100 * json.loads((scores / "metrics.json").read_text(encoding="utf-8"))["scores"]["f1"]
+    write_tables([built], None)
 
 
 def draw_seeds(rows: Mapping[str, Sequence[float]], path: Path) -> None:
@@ -194,15 +188,10 @@ def draw_seeds(rows: Mapping[str, Sequence[float]], path: Path) -> None:
         axes = figure.subplots()
         for place, (name, values) in enumerate(rows.items()):
             mean, label = statistics.mean(values), place == 0
-            (stroke,) = axes.plot(
-                mean, place, "|", color=COLOURS[1], markersize=14, markeredgewidth=1.6, label="mean" if label else None
-            )
-            (dots,) = axes.plot(
-                values, [place] * len(values), "o", color=COLOURS[0], markersize=4, alpha=0.8,
-                label="one seed" if label else None,
-            )  # fmt: skip
-            stroke.set_gid(f"{name} mean")
-            dots.set_gid(name)
+            dash = {"color": COLOURS[1], "markersize": 14, "markeredgewidth": 1.6, "gid": f"{name} mean"}
+            dots = {"color": COLOURS[0], "markersize": 4, "alpha": 0.8, "gid": name}
+            axes.plot(mean, place, "|", label="mean" if label else None, **dash)
+            axes.plot(values, [place] * len(values), "o", label="one seed" if label else None, **dots)
         axes.set_yticks(range(len(rows)), list(rows))
         axes.set(xlabel="test F1 (%)", ylim=(len(rows) - 0.5, -0.5))
         axes.grid(axis="x", alpha=0.25, linewidth=0.4)

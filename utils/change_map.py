@@ -33,6 +33,13 @@ PALETTES = {
 }
 
 
+def fitted(size: tuple[int, int], side: int) -> tuple[int, int]:
+    """(width, height) of an image whose longer side becomes `side` pixels."""
+    width, height = size
+    longest = max(size)
+    return max(1, round(width * side / longest)), max(1, round(height * side / longest))
+
+
 def change_map(changed: np.ndarray) -> np.ndarray:
     """Bool (H, W) -> uint8 (H, W): 255 where changed, else 0."""
     return changed.astype(np.uint8) * 255
@@ -74,10 +81,3 @@ def draw_legend(colours: dict[str, Colour]) -> Image.Image:
         pen.rectangle((gap, y, gap + side - 1, y + side - 1), fill=colour, outline=(90, 90, 90))
         pen.text((2 * gap + side, y + side // 2), word, "black", font, anchor="lm")
     return sheet
-
-
-def fitted(size: tuple[int, int], side: int) -> tuple[int, int]:
-    """(width, height) of an image whose longer side becomes `side`."""
-    width, height = size
-    longest = max(size)
-    return max(1, round(width * side / longest)), max(1, round(height * side / longest))

@@ -111,6 +111,11 @@ def given_flags(
     return given
 
 
+def words(text: str) -> tuple[str, ...]:
+    """a, b -> ("a", "b")."""
+    return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
 def named_path(word: str) -> tuple[str, Path]:
     """NAME=PATH, or PATH, which is then called by its last part, without .json."""
     name, equals, path = word.rpartition("=")

@@ -10,6 +10,7 @@ from PIL import Image
 
 from datasets.catalog import CATALOG, KnownCounts
 from tools import check_dataset
+from tools.doctor import pictures
 
 
 def run(capsys, *words):
@@ -104,12 +105,12 @@ def test_samples_are_of_both_sets(drawn_set, tmp_path, capsys, monkeypatch):
     other = tmp_path / "few"
     shutil.copytree(drawn_set / "val", other / "test")
     drawn = []
-    monkeypatch.setattr(check_dataset, "draw_grid", lambda columns, path, names: drawn.extend(names))
+    monkeypatch.setattr(pictures, "draw_grid", lambda columns, path, names: drawn.extend(names))
     run(capsys, "--data-root", drawn_set, "--against", other, "--output", tmp_path / "pictures")
     splits = [name.rpartition(": ")[0] for name in drawn]
     assert set(splits[:4]) <= {"train", "val", "test"}
     assert set(splits[4:]) == {"few:test"}
-    assert len(drawn) <= check_dataset.SAMPLES
+    assert len(drawn) <= pictures.SAMPLES
     assert all(re.fullmatch(r"(few:)?(train|val|test): scene_\d{4}", name) for name in drawn)
 
 

@@ -116,8 +116,8 @@ def test_every_kind_shows_the_papers_own(capsys):
         (["comparison", "--runs", "A={here}/x*"], "no folder is called so"),
         (["comparison", "--masks", "A={here}"], "--label, the folder of the truth, go together"),
         (["comparison", "--data", "LEVIR"], "--data LEVIR: no row is of it; there are WHU-CD, LEVIR-CD"),
-        (["comparison", "--output", "t.doc"], "no format has this suffix"),
-        (["comparison", "--published", "x"], "--published x: no such table"),
+        (["comparison", "--output", "t.doc"], "no format has this suffix; use .md, .csv, .tex, .html"),
+        (["comparison", "--published", "x"], "--published x: no such table; there are hanet-1, amfnet"),
         (["ablation"], "no table is called 'ablation'; choose of comparison, amfnet, pfbs, attention, loss"),
     ],
 )

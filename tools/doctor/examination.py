@@ -1,4 +1,4 @@
-"""Examines a data set on disk: every file is decoded once, everything wrong is collected, no pixel is kept."""
+"""Examines a data set on disk: decodes every file once and collects everything that is wrong."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,13 +21,13 @@ from tools.doctor.findings import Finding
 from tools.doctor.pair_facts import PairFacts, pixel_digests, read_facts
 
 DATES = ("before", "after")
-AT_A_TIME = 16  # names a thread takes: to hand over each alone would cost a fiftieth of its decoding
-UNSPLIT = "all"  # a data set that tells no splits apart
+AT_A_TIME = 16  # names a thread takes; one at a time costs 2 % of decoding
+UNSPLIT = "all"  # name of the only split of a data set without splits
 
 
 @dataclass
 class Split:
-    """A split as it lies on disk, complete or not, and what is wrong with the names alone."""
+    """The files of a split, complete or not, and findings about their names."""
 
     name: str
     files: dict[str, dict[str, Path]] = field(default_factory=dict)
@@ -42,7 +42,7 @@ class Split:
 
 @dataclass
 class Examination:
-    """What all files of a split told: sizes and modes of images, counts of levels, changed shares, fingerprints."""
+    """Facts of all files of a split: sizes and modes of images, counts of levels, changed shares, digests."""
 
     split: Split
     findings: list[Finding]
@@ -60,7 +60,7 @@ class Examination:
         self.levels = np.zeros((2, self.reading.channels, 256), np.int64)
 
     def add(self, facts: PairFacts) -> None:
-        """Count one pair in."""
+        """Add the facts of one pair."""
         self.findings += pair_findings(facts)
         for date, role in enumerate(DATES):
             if role in facts.images:
@@ -75,7 +75,7 @@ class Examination:
             self.labels[facts.label_path] = facts.label
 
     def judge_labels(self) -> None:
-        """Settle which code means changed, and count by it; until then nothing is known of change."""
+        """Decide which code means changed, and count changed pixels by it."""
         if not self.labels:
             return
         try:
@@ -109,11 +109,9 @@ class Examination:
         return self.changed / max(self.known_pixels, 1) if self.shares else None
 
     def summary(self) -> dict[str, Any]:
-        """All of it as primitives: fractions, and mean and std a date and channel in [0, 1]."""
-        codes: Counter[int] = Counter()
-        for label in self.labels.values():
-            codes.update(label.known)
-        total = max(sum(codes.values()), 1)
+        """All facts as plain values; shares are fractions, mean and std a date and channel lie in [0, 1]."""
+        codes = sum((Counter(label.known) for label in self.labels.values()), Counter[int]())
+        total = max(codes.total(), 1)
         known = all(self.levels.sum((1, 2)))
         return {
             "pairs": len(self.split.complete),
@@ -129,11 +127,7 @@ class Examination:
 
 
 def survey(root: Path, folders: Names | None = None) -> list[Split]:
-    """List what every split has, opening no image.
-
-    Raises:
-        FileNotFoundError: no such folder, or nothing in it looks like a data set.
-    """
+    """List the files of every split; FileNotFoundError if the folder is missing or has no data set."""
     names = [name for name in SPLITS if has_split(root, name)]
     return [_list_split(root, name, folders) for name in names] or [_list_split(root, UNSPLIT, folders)]
 
@@ -150,7 +144,12 @@ def _list_split(root: Path, name: str, folders: Names | None) -> Split:
     split.files, split.roles = found.files, tuple(found.places)
     if "label" not in split.roles:
         kind = "no labels" if name == "train" else "nothing to score"
-        split.findings.append(Finding(kind, name, _why_no_labels(root, name, folders)))
+        what = "no labels here"
+        try:
+            list_split(root, name, labels=True, folders=folders)
+        except (FileNotFoundError, ValueError) as error:  # training's own message
+            what = str(error)
+        split.findings.append(Finding(kind, name, what))
     for path, other in found.doubles:
         what = f"a second file for the name {path.stem!r}, besides {other.name}"
         split.findings.append(Finding("two files of one name", str(path), what))
@@ -164,24 +163,15 @@ def _list_split(root: Path, name: str, folders: Names | None) -> Split:
     return split
 
 
-def _why_no_labels(root: Path, name: str, folders: Names | None) -> str:
-    """What training would say of a split that has none: where labels were looked for, and what is nearest."""
-    try:
-        list_split(root, name, labels=True, folders=folders)
-    except (FileNotFoundError, ValueError) as error:
-        return str(error)
-    return "no labels here"
-
-
 def examine(
     split: Split, workers: int, tick: Callable[[int], object] = lambda done: None, reading: Reading = PLAIN
 ) -> Examination:
     """Decode every file of a split once, in threads, and judge it.
 
     Args:
-        split: what `survey` found.
-        workers: threads; memory holds the decoded files of as many names, and no more.
-        tick: called with the number of names that are done since the last call.
+        split: a split from `survey`.
+        workers: threads; memory holds the decoded files of as many names.
+        tick: called with the number of names done since the last call.
         reading: how the files are read.
     """
     result = Examination(split, list(split.findings), reading)
@@ -198,17 +188,14 @@ def examine(
 
 
 def pair_findings(facts: PairFacts) -> Iterator[Finding]:
-    """What is wrong with one pair, but for the values of its label."""
+    """Findings about one pair, without the values of its label."""
     yield from (Finding("unreadable", str(path), what) for path, what in facts.unreadable.items())
     images = facts.images
     dates = [images[role] for role in DATES if role in images]
     if facts.problem:
-        kind = (
-            "sizes in a pair"
-            if len({image.size for image in dates}) > 1 or "differs in size" in facts.problem
-            else "pair"
-        )
-        yield Finding(kind, str(dates[0].path) if dates else facts.name, facts.problem)
+        sizes = len({image.size for image in dates}) > 1 or "differs in size" in facts.problem
+        where = str(dates[0].path) if dates else facts.name
+        yield Finding("sizes in a pair" if sizes else "pair", where, facts.problem)
     if facts.unknown:
         yield Finding("all unknown", str(dates[0].path), "no pixel is known at both dates and in the label")
     for image in dates:
@@ -221,7 +208,7 @@ def pair_findings(facts: PairFacts) -> Iterator[Finding]:
 
 
 def split_findings(result: Examination) -> Iterator[Finding]:
-    """What is wrong with a split as a whole."""
+    """Findings about a split as a whole."""
     name = result.split.name
     yield from _odd_ones("sizes of tiles" if name == "train" else "sizes of images", result.sizes, result.examples)
     yield from _odd_ones("modes in the split", result.modes, result.examples)
@@ -242,22 +229,16 @@ def _as_text(key: tuple[int, int] | str) -> str:
 
 
 def count_findings(result: Examination, data_name: str) -> Iterator[Finding]:
-    """Compare the number of pairs with what is known of a public set, for images of this size.
-
-    Args:
-        result: an examined split.
-        data_name: a key of the catalog.
-    """
-    remark = count_remark(data_name, result.split.name, len(result.split.complete), result.usual_size)
-    if remark:
+    """Compare the number of pairs with the known one of a public set, a key of the catalog."""
+    if remark := count_remark(data_name, result.split.name, len(result.split.complete), result.usual_size):
         yield Finding("pair count", result.split.name, remark)
 
 
 def leak_findings(results: Sequence[Examination], workers: int) -> Iterator[Finding]:
-    """Images that share pixels with another split: wholly, or in a 256 x 256 window of the larger one's grid.
+    """Images that share all pixels, or an aligned 256 x 256 window, with another split.
 
-    Splits of one name (of two data sets) may share pixels; unsplit sets may share none. Only images that share
-    counts of levels are decoded again, to compare their pixels.
+    Splits of one name (of two data sets) may share pixels; sets without splits may not. Only images with equal counts
+    of levels are decoded again, to compare their pixels.
     """
     for first, second in combinations(results, 2):
         if first.split.name == second.split.name != UNSPLIT:
@@ -269,13 +250,12 @@ def leak_findings(results: Sequence[Examination], workers: int) -> Iterator[Find
         )
         index = {window: path for path, windows in known.items() for window in windows}
         for path, windows in exact.items():
-            hits = [index[window] for window in windows if window in index]
-            if hits:
+            if hits := [index[window] for window in windows if window in index]:
                 of = "its pixels are" if len(windows) == 1 else f"{len(hits)} of its {len(windows)} windows are"
                 yield Finding("leak", str(path), f"{of} also in {first.split.name}: {min(hits)}")
 
 
 def _sharing(images: Mapping[Path, tuple[bytes, ...]], others: Mapping[Path, tuple[bytes, ...]]) -> list[Path]:
-    """The images that have a window's digest in common with any of the others."""
+    """The images that share the digest of a window with any of the others."""
     there = {window for windows in others.values() for window in windows}
     return [path for path, windows in images.items() if not there.isdisjoint(windows)]

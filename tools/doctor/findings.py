@@ -1,4 +1,4 @@
-"""What can be wrong with a data set: every kind of finding, how grave it is, what to do about it, and how it reads."""
+"""Findings about a data set: their kinds, severity, advice, and text."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ KINDS: dict[str, tuple[str, str]] = {
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong: its kind (a key of KINDS), the file or split it was seen in, and what was seen."""
+    """One problem: its kind (a key of KINDS), the file or split it is in, and a description."""
 
     kind: str
     where: str
@@ -53,7 +53,7 @@ class Finding:
 
 
 def count_errors(findings: Sequence[Finding]) -> int:
-    """How many of them make training or scores wrong."""
+    """Number of findings that make training or scores wrong."""
     return sum(finding.severity == ERROR for finding in findings)
 
 

@@ -1,4 +1,4 @@
-"""What decoding one pair tells, kept small: sizes, modes, counts of levels and digests, never pixels."""
+"""Facts of one decoded pair: sizes, modes, counts of levels and digests, but no pixels."""
 
 import hashlib
 from array import array
@@ -24,43 +24,31 @@ WINDOW = 256  # the side of the tiles all published splits are cut to
 class ImageFacts:
     """One readable date.
 
-    size is (height, width), mode Pillow's, or bands and their type. levels counts the values of pixels that count,
-    (channels, 256). windows has, for every whole, aligned 256 x 256 window, a digest of its counts of levels, or the
-    image's own where it is smaller; windows of one colour are left out. Equal pixels give equal digests; equal digests
-    nearly always mean equal pixels, and `pixel_digests` makes sure.
+    `windows` has a digest of the counts of levels of every whole, aligned 256 x 256 window, or of the image where it is
+    smaller; windows of one colour are left out. Equal pixels give equal digests. Equal digests nearly always mean equal
+    pixels, which `pixel_digests` confirms.
     """
 
     path: Path
-    size: tuple[int, int]
-    mode: str
-    levels: np.ndarray
+    size: tuple[int, int]  # (height, width)
+    mode: str  # Pillow's, or bands and their type
+    levels: np.ndarray  # (channels, 256), counts of the values of known pixels
     windows: tuple[bytes, ...] = ()
     constant: bool = False  # all pixels have one colour
 
 
 @dataclass
 class PairFacts:
-    """The files of one name: what each tells, and what is wrong with them.
-
-    Attributes:
-        name: of the pair.
-        images: facts by role, before and after.
-        label: the codes of the label.
-        label_path: the label.
-        unreadable: files that cannot be read, and why.
-        problem: why the files do not belong together, though each can be read.
-        identical: whether the dates have the same pixels.
-        unknown: whether no pixel is known at both dates and in the label.
-    """
+    """Facts of the files of one name, and what is wrong with them."""
 
     name: str
-    images: dict[str, ImageFacts] = field(default_factory=dict)
+    images: dict[str, ImageFacts] = field(default_factory=dict)  # by role, before and after
     label: LabelFacts | None = None
     label_path: Path | None = None
-    unreadable: dict[Path, str] = field(default_factory=dict)
-    problem: str = ""
-    identical: bool = False
-    unknown: bool = False
+    unreadable: dict[Path, str] = field(default_factory=dict)  # files that cannot be read, and why
+    problem: str = ""  # why readable files do not fit together
+    identical: bool = False  # both dates have the same pixels
+    unknown: bool = False  # no pixel is known at both dates and in the label
 
 
 def read_facts(name: str, files: Mapping[str, Path], reading: Reading = PLAIN) -> PairFacts:

@@ -12,7 +12,7 @@ import numpy as np
 
 from models import MODELS
 from tools.costs import count_parameters
-from tools.figures.paper import COLOURS, PAGE, chart, known_suffix
+from tools.figures.paper import COLOURS, OUTPUT, PAGE, chart, known_suffix
 from tools.figures.trace import Box, blank_network, trace
 from utils.flags import at_least, setting
 from utils.training.config import network_option
@@ -39,7 +39,7 @@ class ArchitectureConfig:
         None, "its settings, such as backbone=resnet18 bfam=false, or width=20", parse=network_option
     )
     width: float = setting(PAGE, "printed width in inches; letters stay as large as they are")
-    output: Path = setting(None, ".svg, .pdf or .png to write", parse=Path)
+    output: Path = setting(None, OUTPUT, parse=Path)
 
 
 def architecture(config: ArchitectureConfig) -> None:
@@ -50,10 +50,8 @@ def architecture(config: ArchitectureConfig) -> None:
     network = blank_network(config.model, **options)
     boxes = trace(network, int(str(options.get("in_channels", 3))))
     drawing = Drawing(boxes, 72 * config.width)
-    said = ", ".join(f"{name}={value}" for name, value in options.items())
-    title = (
-        f"{type(network).__name__}{f' ({said})' if said else ''}, {count_parameters(network) / 1e6:.2f} M parameters."
-    )
+    chosen = " ({})".format(", ".join(f"{name}={value}" for name, value in options.items())) if options else ""
+    title = f"{type(network).__name__}{chosen}, {count_parameters(network) / 1e6:.2f} M parameters."
     with chart(config.output, config.width, drawing.height / 72) as figure:
         draw(figure, drawing, title)
 
@@ -231,9 +229,7 @@ def draw(figure: "Figure", drawing: Drawing, title: str) -> None:
         axes.text((LEFT - 2) / 2, (top + bottom) / 2, f"1/{stride}", fontsize=7, ha="center", va="center")
     for source, target, way in drawing.arrows():
         style = {"arrowstyle": "-|>", "mutation_scale": 5, "linewidth": 0.6, "color": INK, "joinstyle": "miter"}
-        arrow = FancyArrowPatch(path=Way(way), shrinkA=0, shrinkB=0, **style)
-        arrow.set_gid(f"{source} to {target}")
-        axes.add_patch(arrow)
+        axes.add_patch(FancyArrowPatch(path=Way(way), shrinkA=0, shrinkB=0, gid=f"{source} to {target}", **style))
     tints = colours_of(drawing.boxes)
     for name in drawing.boxes:
         draw_box(axes, drawing, name, tints[name])

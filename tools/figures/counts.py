@@ -1,6 +1,5 @@
-"""What data sets hold and what samplers draw of them: HANet's Fig. 2 and Fig. 3."""
+"""Draws what data sets hold and what samplers draw of them: HANet's Fig. 2 and Fig. 3."""
 
-import csv
 import json
 import math
 from collections.abc import Sequence
@@ -15,11 +14,11 @@ from datasets.pairs import find_pairs
 from datasets.pfbs import PFBSSampler
 from datasets.raster import all_bands
 from datasets.reading import labels_of
-from tools.figures.paper import COLUMN, PAGE, chart, known_suffix
+from tools.figures.paper import COLUMN, OUTPUT, PAGE, chart, known_suffix
+from tools.tables.results import PAPERS, read_csv
 from utils.flags import at_least, named_path, setting
 from utils.settings import DataConfig
 
-PAPERS = Path(__file__).parents[2] / "docs" / "papers"
 CHANGED, UNCHANGED = "#00b7c4", "#f2c14e"  # about those of Fig. 2: cyan and yellow
 
 
@@ -32,7 +31,7 @@ class BalanceConfig:
         (), "what `python -m tools.check_dataset --json FILE` found, a data set each", parse=named_path
     )
     published: bool = setting(True, "beside it the numbers of HANet's Fig. 2, hatched")
-    output: Path = setting(None, ".png, .pdf or .svg to write", parse=Path)
+    output: Path = setting(None, OUTPUT, parse=Path)
 
 
 def balance(config: BalanceConfig) -> None:
@@ -40,10 +39,8 @@ def balance(config: BalanceConfig) -> None:
     known_suffix(config.output)
     rows = [(name, *pixels_found(path), False) for name, path in config.found]
     if config.published:
-        rows += [
-            (row["dataset"], int(row["changed"]), int(row["unchanged"]), True)
-            for row in read_published(PAPERS / "hanet_fig2.csv")
-        ]
+        published = read_csv(PAPERS / "hanet_fig2.csv")
+        rows += [(row["dataset"], int(row["changed"]), int(row["unchanged"]), True) for row in published]
     if not rows:
         raise ValueError("nothing to draw: --no-published leaves only --found, and none is given")
     with chart(config.output, COLUMN if len(rows) < 6 else PAGE, 2.4) as figure:
@@ -51,47 +48,38 @@ def balance(config: BalanceConfig) -> None:
         for shift, colour, word, place in ((-0.2, CHANGED, "changed", 1), (0.2, UNCHANGED, "unchanged", 2)):
             for measured in (True, False):
                 spots = [n for n, row in enumerate(rows) if row[3] != measured]
-                label = f"{word}, {'measured' if measured else 'published'}"
-                axes.bar(
-                    [n + shift for n in spots], [rows[n][place] for n in spots], 0.4, color=colour, edgecolor="black",
-                    linewidth=0.4, hatch=None if measured else "////", label=label if spots else None,
-                )  # fmt: skip
+                how = {"color": colour, "edgecolor": "black", "linewidth": 0.4, "hatch": None if measured else "////"}
+                label = f"{word}, {'measured' if measured else 'published'}" if spots else None
+                axes.bar([n + shift for n in spots], [rows[n][place] for n in spots], 0.4, label=label, **how)
         axes.set_yscale("log")
         lowest = min(max(count, 1) for row in rows for count in row[1:3])
         axes.set_ylim(10 ** (math.ceil(math.log10(lowest)) - 1), 4 * max(row[2] for row in rows))
-        shares = [f"{100 * changed / (changed + unchanged):.2f} %" for _, changed, unchanged, _ in rows]
-        axes.set_xticks(range(len(rows)), [f"{row[0]}\n{share}" for row, share in zip(rows, shares, strict=True)])
+        names = [f"{name}\n{100 * changed / (changed + rest):.2f} %" for name, changed, rest, _ in rows]
+        axes.set_xticks(range(len(rows)), names)
         axes.set_xlabel("data set, and share of changed pixels")
         axes.set_ylabel("pixels (logarithmic)")
         figure.legend(ncols=2, loc="outside lower center")
 
 
 def pixels_found(path: Path) -> tuple[int, int]:
-    """Changed and unchanged pixels of all splits of the data set itself, from the doctor's JSON.
+    """Changed and unchanged pixels of all splits of a data set, from the JSON of check_dataset.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: it is not the doctor's, or of a set without labels.
+        FileNotFoundError: the file is missing.
+        ValueError: it has another content, or the set has no labels.
     """
+    remedy = f"python -m tools.check_dataset --json {path}"
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file; write it with python -m tools.check_dataset --json {path}")
+        raise FileNotFoundError(f"{path}: no such file; write it with {remedy}")
     try:
         splits = json.loads(path.read_text(encoding="utf-8"))["splits"]
         own = [about for label, about in splits.items() if ":" not in label]
         changed, known = (sum(about[key] for about in own) for key in ("changed_pixels", "known_pixels"))
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"{path}: no counts of pixels here; write it anew with python -m tools.check_dataset --json {path}"
-        ) from error
+        raise ValueError(f"{path}: no counts of pixels here; write it anew with {remedy}") from error
     if not known:
         raise ValueError(f"{path}: this data set has no labels, so no pixel is known to have changed or not")
     return changed, known - changed
-
-
-def read_published(path: Path) -> list[dict[str, str]]:
-    """Rows of a figure's numbers in docs/papers; the first line, their source, is left out."""
-    lines = path.read_text(encoding="utf-8").splitlines()
-    return list(csv.DictReader(line for line in lines if not line.startswith("#")))
 
 
 @dataclass(frozen=True)
@@ -106,7 +94,7 @@ class PfbsConfig(DataConfig):
     fixed_epochs: int = setting(15, "X of Fixed-X; 15 in HANet's Fig. 3")
     linear_epochs: int = setting(15, "Y of Linear-Y; 15 there")
     both_epochs: int = setting(10, "X and Y of Fixed-X Linear-Y; 10 there")
-    output: Path = setting(None, ".png, .pdf or .svg to write", parse=Path)
+    output: Path = setting(None, OUTPUT, parse=Path)
 
 
 def pfbs(config: PfbsConfig) -> None:
@@ -122,18 +110,14 @@ def pfbs(config: PfbsConfig) -> None:
         f"Fixed-{both} Linear-{both}": PFBSSampler(changed, fixed_epochs=both, linear_epochs=both),
     }
     with chart(config.output, COLUMN, 3.1) as figure:
-        epochs = np.arange(config.epochs + 1)
-        for axes, (name, sampler) in zip(
-            figure.subplots(2, 2, sharex=True, sharey=True).flat, samplers.items(), strict=True
-        ):
+        epochs, panels = np.arange(config.epochs + 1), figure.subplots(2, 2, sharex=True, sharey=True).flat
+        for axes, (name, sampler) in zip(panels, samplers.items(), strict=True):
             seen = images_seen(sampler, config.epochs)
             total, foreground = ([*row, row[-1]] for row in (seen.sum(1), seen[:, 0]))  # the last step has a width
-            axes.fill_between(epochs, foreground, step="post", color=CHANGED, linewidth=0, label="with change")
-            axes.fill_between(
-                epochs, total, foreground, step="post", color=UNCHANGED, linewidth=0, label="without change"
-            )
-            (line,) = axes.step(epochs, total, where="post", color="black", linewidth=0.8)
-            line.set_gid(name)
+            how = {"step": "post", "linewidth": 0}
+            axes.fill_between(epochs, foreground, color=CHANGED, label="with change", **how)
+            axes.fill_between(epochs, total, foreground, color=UNCHANGED, label="without change", **how)
+            axes.step(epochs, total, where="post", color="black", linewidth=0.8, gid=name)
             axes.set(title=name, xlim=(0, config.epochs), ylim=(0, None))
         for axes in figure.axes[2:]:
             axes.set_xlabel("epoch")
@@ -142,20 +126,17 @@ def pfbs(config: PfbsConfig) -> None:
 
 
 def changed_pixels(config: PfbsConfig) -> Sequence[int]:
-    """Changed pixels of each training image; of the paper's example, 1 of those with change."""
+    """Changed pixels of each training image; of the paper's example, 1 for an image with change."""
     if config.data_root:
         pairs = find_pairs(config.data_root, "train", folders=config.folders)
         reading = replace(labels_of(config), bands=all_bands(pairs[0].before).bands)
         return count_changed(pairs, decide_to_predict(pairs, reading))
-    (row,) = read_published(PAPERS / "hanet_fig3.csv")
+    (row,) = read_csv(PAPERS / "hanet_fig3.csv")
     return [1] * int(row["foreground"]) + [0] * (int(row["images"]) - int(row["foreground"]))
 
 
 def images_seen(sampler: PFBSSampler, epochs: int) -> np.ndarray:
     """Different images that each epoch draws, with and without change: int64 (epochs, 2)."""
-    counts = []
-    for epoch in range(epochs):
-        drawn = np.unique(sampler.positions_to_images(epoch))
-        with_change = np.isin(drawn, sampler.order[: sampler.foreground]).sum()
-        counts.append((with_change, len(drawn) - with_change))
-    return np.array(counts)
+    drawn = [np.unique(sampler.positions_to_images(epoch)) for epoch in range(epochs)]
+    counts = [np.isin(images, sampler.order[: sampler.foreground]).sum() for images in drawn]
+    return np.array([(count, len(images) - count) for count, images in zip(counts, drawn, strict=True)])

@@ -1,8 +1,9 @@
-"""Comparison grids as the two papers print them, drawn with Pillow: maps keep their exact colours."""
+"""Draws comparison grids as the two papers print them, with Pillow, so that maps keep their exact colours."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from string import ascii_lowercase
 
 import numpy as np
@@ -10,21 +11,22 @@ from PIL import Image, ImageDraw, ImageFont
 
 from datasets.windows import Window
 from utils.change_map import Colour, fitted
+from utils.files import written_whole
 
 RED, YELLOW, INK = (255, 0, 0), (255, 255, 0), (0, 0, 0)
-LACKING = (200, 200, 200)  # a map that is not there
+LACKING = (200, 200, 200)  # in place of a missing map
 ENLARGED = 3  # times, of what a red box holds
 ROMAN = ("I", "II", "III", "IV", "V", "VI", "VII", "VIII", "IX", "X", "XI", "XII")
 
 
 @dataclass(frozen=True)
-class Scene:
-    """The pictures of one line, uint8 (H, W, 3) each.
+class ComparedPair:
+    """The pictures of one pair, uint8 (H, W, 3) each.
 
     Attributes:
         dates: both photographs.
         maps: the label first, then a map a method, in order; None where a method has none.
-        box: what is enlarged.
+        box: window that is enlarged.
     """
 
     dates: tuple[np.ndarray, np.ndarray]
@@ -41,22 +43,22 @@ class Scene:
         (rows, columns), box = self.dates[0].shape[:2], self.box
         height, width = min(ENLARGED * box.height, rows), min(ENLARGED * box.width, columns)
         corners = [Window(top, left, height, width) for top in (0, rows - height) for left in (0, columns - width)]
-        shown = [image for image in self.maps if image is not None]
         free = [
             corner
             for corner in corners
             if not (-box.height < box.top - corner.top < height) or not (-box.width < box.left - corner.left < width)
         ]
+        shown = [image for image in self.maps if image is not None]
         return min(free or corners, key=lambda corner: sum(int(image[corner.slices].any(-1).sum()) for image in shown))
 
 
 @dataclass(frozen=True)
 class Captions:
-    """What is written round a grid.
+    """Texts of a grid.
 
     Attributes:
         names: of the label and of the methods.
-        scores: below each name; of the label, what the numbers are.
+        scores: below each name; below the label's, what the numbers are.
         notes: below everything.
         legend: words and colours of the maps.
     """
@@ -68,7 +70,7 @@ class Captions:
 
 
 class Sheet:
-    """A white sheet in pixels that knows how large a point is when it is printed.
+    """A white sheet in pixels with text sizes in printed points.
 
     Args:
         width: pixels.
@@ -82,7 +84,7 @@ class Sheet:
         self.pen = ImageDraw.Draw(self.image)
 
     def grow(self, height: int) -> None:
-        """Make room further down."""
+        """Make room below."""
         taller = Image.new("RGB", (self.image.width, self.image.height + height), "white")
         taller.paste(self.image, (0, 0))
         self.image, self.pen = taller, ImageDraw.Draw(taller)
@@ -96,7 +98,7 @@ class Sheet:
         self.pen.text((x, y), words, INK, self.font(points), anchor=anchor)
 
     def size_for(self, lines: Iterable[str], width: float) -> float:
-        """The size at which all of some lines are at most `width` pixels wide: 8 points, or less, down to 5."""
+        """Points at which all lines are at most `width` pixels wide: 8, or less, down to 5."""
         widest = max((self.font().getlength(line) for line in lines), default=0)
         return max(5.0, min(8.0, 8 * width / max(widest, 1)))
 
@@ -110,7 +112,7 @@ class Sheet:
         return [line.strip() for line in lines]
 
     def picture(self, image: np.ndarray | None, x: int, y: int, size: tuple[int, int], photograph: bool) -> None:
-        """Paste a picture at a size of (width, height); in the place of none, grey."""
+        """Paste a picture at a size of (width, height), smoothed if it is a photograph; grey in place of None."""
         if image is None:
             self.pen.rectangle((x, y, x + size[0] - 1, y + size[1] - 1), LACKING)
             self.text(x + size[0] / 2, y + size[1] / 2, "no mask", 6)
@@ -118,16 +120,18 @@ class Sheet:
         smooth = Image.Resampling.BICUBIC if photograph else Image.Resampling.NEAREST
         self.image.paste(Image.fromarray(image).resize(size, smooth), (x, y))
 
-    def enlarge(self, image: np.ndarray, box: Window, corner: Window, x: int, y: int, side: int, smooth: bool) -> None:
-        """Mark a box of a picture that lies at (x, y), and paste it enlarged over a corner; both in its own pixels."""
-        zoom, stroke = side / max(image.shape[:2]), max(2, round(0.8 * self.point))
-        part = Image.fromarray(np.ascontiguousarray(image[box.slices]))
-        resample = Image.Resampling.BICUBIC if smooth else Image.Resampling.NEAREST
-        for window in (box, corner):
+    def compared(self, pair: ComparedPair, image: np.ndarray | None, x: int, y: int, side: int) -> None:
+        """Paste a picture of a pair; if the pair has a box, mark it and paste it enlarged over a corner."""
+        photograph = any(image is date for date in pair.dates)
+        self.picture(image, x, y, pair.size(side), photograph)
+        if image is None or not pair.box:
+            return
+        zoom, stroke, corner = side / max(image.shape[:2]), max(2, round(0.8 * self.point)), pair.corner()
+        for window in (pair.box, corner):
             left, top = x + round(window.left * zoom), y + round(window.top * zoom)
             size = round(window.width * zoom), round(window.height * zoom)
             if window is corner:
-                self.image.paste(part.resize(size, resample), (left, top))
+                self.picture(np.ascontiguousarray(image[pair.box.slices]), left, top, size, photograph)
             self.frame(left, top, *size, RED, stroke)
 
     def frame(self, x: int, y: int, width: int, height: int, colour: Colour, stroke: int) -> None:
@@ -156,15 +160,15 @@ class Sheet:
         x = (width - sum(widths) - self.line * (len(widths) - 1)) / 2
         for (word, colour), taken in zip(captions.legend.items(), widths, strict=True):
             self.pen.rectangle((x, y - square // 2, x + square, y - square // 2 + square), colour, (90, 90, 90))
-            self.pen.text((x + square + self.line / 2, y), word, INK, font, anchor="lm")
+            self.text(x + square + self.line / 2, y, word, anchor="lm")
             x += taken + self.line
 
 
-def hanet_grid(scenes: Sequence[Scene], captions: Captions, side: int, inches: float) -> Image.Image:
-    """HANet's Fig. 6: a row a scene, columns T1, T2, GT, methods; red boxes enlarged, a yellow frame round the last.
+def hanet_grid(pairs: Sequence[ComparedPair], captions: Captions, side: int, inches: float) -> Image.Image:
+    """HANet's Fig. 6: a row a pair, columns T1, T2, GT, methods; red boxes enlarged, a yellow frame round the last.
 
     Args:
-        scenes: the rows.
+        pairs: the rows.
         captions: names and scores of the label and the methods.
         side: pixels of a picture's longer side.
         inches: printed width.
@@ -177,19 +181,15 @@ def hanet_grid(scenes: Sequence[Scene], captions: Captions, side: int, inches: f
     sheet.grow(head + gap)
     points = sheet.size_for(sum(broken, []), side + gap / 2)
     for x, lines in zip(places, broken, strict=True):
-        for number, line in enumerate(reversed(lines)):  # names stand on their pictures
+        for number, line in enumerate(reversed(lines)):  # the last line touches the picture
             sheet.text(x + side / 2, head - (number + 0.5) * sheet.line, line, points)
     top = y = sheet.image.height
-    for scene in scenes:
-        pictures = [*scene.dates, *scene.maps]
-        sheet.grow(scene.size(side)[1] + gap)
-        for number, (x, picture) in enumerate(zip(places, pictures, strict=True)):
-            sheet.picture(picture, x, y, scene.size(side), number < 2)
-            if scene.box and picture is not None:
-                sheet.enlarge(picture, scene.box, scene.corner(), x, y, side, number < 2)
+    for pair in pairs:
+        sheet.grow(pair.size(side)[1] + gap)
+        for x, picture in zip(places, [*pair.dates, *pair.maps], strict=True):
+            sheet.compared(pair, picture, x, y, side)
         y = sheet.image.height
-    stroke = max(2, gap - 3)
-    sheet.frame(places[-1], top, side, y - gap - top, YELLOW, stroke)
+    sheet.frame(places[-1], top, side, y - gap - top, YELLOW, max(2, gap - 3))
     sheet.grow(sheet.line)
     for x, score in zip(places[2:], captions.scores, strict=True):
         sheet.text(x + side / 2, y + sheet.line / 2, score)
@@ -197,14 +197,13 @@ def hanet_grid(scenes: Sequence[Scene], captions: Captions, side: int, inches: f
     return sheet.image
 
 
-def amfnet_grid(scenes: Sequence[Scene], captions: Captions, side: int, inches: float) -> Image.Image:
-    """AMFNet's comparison: two rows a scene, T1 and the first half of the maps, T2 and the second, in dashed groups.
+def amfnet_grid(pairs: Sequence[ComparedPair], captions: Captions, side: int, inches: float) -> Image.Image:
+    """AMFNet's comparison: two rows a pair, T1 and the first half of the maps, T2 and the second, in dashed groups.
 
-    Maps carry letters, a for the label; the key below says what they are. With eleven methods that is the published
-    grid of two rows of seven.
+    Maps carry letters, a for the label; a key below explains them. Eleven methods give the published two rows of seven.
 
     Args:
-        scenes: the groups, called I, II, III.
+        pairs: the groups, called I, II, III.
         captions: names and scores of the label and the methods.
         side: pixels of a picture's longer side.
         inches: printed width.
@@ -214,36 +213,62 @@ def amfnet_grid(scenes: Sequence[Scene], captions: Captions, side: int, inches: 
     left, band = sheet.image.width - (half + 1) * (side + gap) - gap, sheet.line + gap // 2
     sheet.grow(gap)
     letters = [f"({ascii_lowercase[number]})" for number in range(len(captions.names))]
-    for number, scene in enumerate(scenes):
+    for numeral, pair in zip(ROMAN, pairs, strict=False):
         top = y = sheet.image.height + gap
-        tall = scene.size(side)[1]
-        for row, date in enumerate(scene.dates):
-            maps = scene.maps[row * half : (row + 1) * half]
+        tall = pair.size(side)[1]
+        for row, date in enumerate(pair.dates):
+            part = slice(row * half, (row + 1) * half)
             sheet.grow(tall + band + 2 * gap * (1 - row))
-            for place, picture in enumerate([date, *maps]):
+            for place, picture in enumerate([date, *pair.maps[part]]):
                 x = left + place * (side + gap)
-                sheet.picture(picture, x, y, scene.size(side), place == 0)
-                word = f"T{row + 1}" if place == 0 else letters[row * half + place - 1]
-                sheet.text(x + side / 2, y + tall + band / 2, word)
-                if scene.box and picture is not None:
-                    sheet.enlarge(picture, scene.box, scene.corner(), x, y, side, place == 0)
+                sheet.compared(pair, picture, x, y, side)
+                sheet.text(x + side / 2, y + tall + band / 2, [f"T{row + 1}", *letters[part]][place])
             y += tall + band
         sheet.grow(2 * gap)
         sheet.dashed(left - gap, top - gap, sheet.image.width - gap, y)
-        sheet.text((left - gap) / 2, (top - gap + y) / 2, ROMAN[number])
-    _key(sheet, letters, captions, half, left, side, gap)
-    sheet.foot(captions, gap)
-    return sheet.image
-
-
-def _key(sheet: Sheet, letters: Sequence[str], captions: Captions, half: int, left: int, side: int, gap: int) -> None:
-    """What the letters mean and the scores, below the columns they stand in."""
+        sheet.text((left - gap) / 2, (top - gap + y) / 2, numeral)
     lines = [f"{letter} {name}" for letter, name in zip(letters, captions.names, strict=True)]
     points = sheet.size_for(lines, side + gap / 2)
-    for row in range(2):
+    for row in range(2):  # the key: what the letters mean and the scores, below their columns
         y = sheet.image.height
         sheet.grow(2 * sheet.line + gap)
         for place in range(row * half, min((row + 1) * half, len(lines))):
             x = left + (place - row * half + 1) * (side + gap) + side / 2
             sheet.text(x, y + sheet.line / 2, lines[place], points)
             sheet.text(x, y + 1.5 * sheet.line, captions.scores[place])
+    sheet.foot(captions, gap)
+    return sheet.image
+
+
+def draw_grid(
+    columns: Mapping[str, Sequence[np.ndarray]], path: Path, names: Sequence[str] = (), side: int = 192
+) -> None:
+    """Draw images of pairs as a PNG: a line a pair, in two blocks, below the names of the columns.
+
+    Args:
+        columns: name to one uint8 image a pair, (H, W) or (H, W, 3).
+        path: the PNG to write.
+        names: names of the pairs, drawn below their first image.
+        side: pixels of an image's longer side in the grid.
+    """
+    gap, top, font, small = 4, 26, ImageFont.load_default(16), ImageFont.load_default(11)
+    pairs = len(next(iter(columns.values())))
+    tallest = max(fitted(image.shape[1::-1], side)[1] for images in columns.values() for image in images)
+    blocks, line_height = min(2, pairs), tallest + gap + (14 if names else 0)
+    lines = -(-pairs // blocks)
+    block_width = len(columns) * (side + gap) + 3 * gap
+    sheet = Image.new("RGB", (blocks * block_width - 4 * gap, top + lines * line_height - gap), "white")
+    pen = ImageDraw.Draw(sheet)
+    for number in range(pairs):
+        for place, (name, images) in enumerate(columns.items()):
+            x, y = number // lines * block_width + place * (side + gap), top + number % lines * line_height
+            if number % lines == 0:
+                pen.text((x + side // 2, top // 2), name, "black", font, anchor="mm")
+            # maps keep their exact colours, photographs are smoothed
+            smooth = Image.Resampling.BICUBIC if name in ("before", "after") else Image.Resampling.NEAREST
+            image = Image.fromarray(images[number]).convert("RGB")
+            sheet.paste(image.resize(fitted(image.size, side), smooth), (x, y))
+            if names and place == 0:
+                pen.text((x, y + tallest + 1), names[number], "black", small)
+    with written_whole(path) as partial:
+        sheet.save(partial, format="PNG")

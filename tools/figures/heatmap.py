@@ -1,4 +1,4 @@
-"""Where networks see change: their evidence for a class, and what their modules make of a pair on the way."""
+"""Draws heat maps: a network's evidence for change, and the outputs of its modules."""
 
 import logging
 import re
@@ -23,14 +23,13 @@ from datasets.raster import read_label
 from datasets.reading import as_rgb, labels_of
 from datasets.windows import Window
 from tools.figures.grids import Sheet
-from tools.figures.paper import PAGE, known_suffix, save_sheet
-from tools.figures.predicted import by_name, checkpoint_of, label_picture
+from tools.figures.paper import save_sheet, unique_names
+from tools.figures.predicted import PairsConfig, by_name, checkpoint_of, label_picture
 from utils.change_map import fitted
-from utils.flags import at_least, named_path, setting
+from utils.flags import named_path, setting
 from utils.prediction.predictor import ChangePredictor, Dates
 from utils.prediction.session import how_to_read
 from utils.runtimes.torch_network import TorchNetwork
-from utils.settings import BandConfig
 
 log = logging.getLogger(__name__)
 SHOWN = 3  # scenes, where none are named
@@ -50,16 +49,15 @@ RANGES = "Every map has the colours of the bar over a range of its own, which st
 
 
 @dataclass(frozen=True)
-class HeatmapConfig(BandConfig):
+class HeatmapConfig(PairsConfig):
     """Settings of heat maps; the flags are made from these fields."""
 
     REQUIRED: ClassVar = ("data_root", "checkpoints", "output")
-    split: str = setting("test", "which split of it")
     checkpoints: list[tuple[str, Path]] = setting(
         None, "best.pt files or run folders, such as those of an ablation; a column each", parse=named_path
     )
     scenes: list[str] = setting(
-        None, f"names of the pairs to show, in order (default: the first {SHOWN} with a change)", parse=str
+        (), f"names of the pairs to show, in order (default: the first {SHOWN} with a change)", parse=str
     )
     evidence: str = setting(
         "unchanged", "the logit of “unchanged”, as published, or its difference to that of “changed”, which decides",
@@ -67,9 +65,6 @@ class HeatmapConfig(BandConfig):
     )  # fmt: skip
     stages: bool = setting(False, "show also what BFAM, BFM and IAM, or CAM and axial attention, give at every stage")
     colours: str = setting("jet", "jet, as published, or viridis, whose steps are even to the eye", ("jet", "viridis"))
-    side: int = setting(256, "pixels of a picture's longer side; that of the images keeps every pixel as it is")
-    width: float = setting(PAGE, "printed width in inches")
-    output: Path = setting(None, ".png, .pdf or .svg to write", parse=Path)
 
 
 @dataclass(frozen=True)
@@ -100,12 +95,10 @@ class Cell(NamedTuple):
 
 def heatmap(config: HeatmapConfig) -> None:
     """Evidence for change of one or several networks beside the pairs; with --stages, of their modules, too."""
-    known_suffix(config.output)
-    at_least(config, side=32, width=1)
-    if len(dict(config.checkpoints)) < len(config.checkpoints):
-        raise ValueError("--checkpoints: two of one name; call them NAME=FILE")
+    config.check()
+    checkpoints = unique_names("--checkpoints", config.checkpoints)
     pairs = pairs_to_show(config)
-    predictors = {name: ChangePredictor(checkpoint_of(path) or path / "best.pt") for name, path in config.checkpoints}
+    predictors = {name: ChangePredictor(checkpoint_of(path) or path / "best.pt") for name, path in checkpoints.items()}
     scenes = [rows_of(pair, predictors, pairs, config) for pair in pairs]
     notes = [EVIDENCE[config.evidence], *([STAGES] if config.stages else []), RANGES]
     save_sheet(sheet_of(scenes, notes, config), config.output, config.width)
@@ -114,11 +107,7 @@ def heatmap(config: HeatmapConfig) -> None:
 
 
 def pairs_to_show(config: HeatmapConfig) -> list[Pair]:
-    """Those named, or the first that have a change.
-
-    Raises:
-        ValueError: a name that no pair has, or no label has a change.
-    """
+    """The pairs that --scenes names, or the first with a change; ValueError if there are none."""
     pairs = find_pairs(config.data_root, config.split, labels=False, folders=config.folders)
     if config.scenes:
         return by_name(pairs, config.scenes)
@@ -132,7 +121,7 @@ def pairs_to_show(config: HeatmapConfig) -> list[Pair]:
 def rows_of(
     pair: Pair, predictors: dict[str, ChangePredictor], pairs: Sequence[Pair], config: HeatmapConfig
 ) -> list[list[Cell]]:
-    """The pictures of a pair: one row, or with stages two a network, with two kinds of output above each other."""
+    """The pictures of a pair: one row, or with --stages two rows a network, every second kind of output below."""
     networks, photographs, stages = [], [], []
     for name, predictor in predictors.items():
         with OpenPair(pair, how_to_read(config, predictor, pairs)) as scene:
@@ -142,24 +131,19 @@ def rows_of(
         networks.append(heat_cell(heat.evidence(config.evidence), name, f"{config.colours}_r"))
         photographs.append([Cell(as_rgb(date), (f"T{n}",), True) for n, date in enumerate(dates, 1)])
         label = Cell(None if mask is None else label_picture(mask), ("label",))
-        stages.append(
-            [
-                [heat_cell(values, f"{kind}, 1/{stride}", config.colours) for stride, values in maps]
-                for kind, maps in heat.stages.items()
-            ]
-        )
+        kinds, colours = heat.stages.items(), config.colours
+        stages.append([[heat_cell(values, f"{kind}, 1/{n}", colours) for n, values in maps] for kind, maps in kinds])
     if not config.stages:
         return [[*photographs[0], label, *networks]]
     rows = []
-    for (first, second), network, kinds in zip(photographs, networks, stages, strict=True):
-        upper, lower = kinds[::2], kinds[1::2]
-        rows += [[first, second, *sum(upper, [])], [label, network, *sum(lower, [])]]
+    for (first, second), network, outputs in zip(photographs, networks, stages, strict=True):
+        rows += [[first, second, *sum(outputs[::2], [])], [label, network, *sum(outputs[1::2], [])]]
     return rows
 
 
 @torch.inference_mode()
 def heat_of(predictor: ChangePredictor, dates: Dates, name: str = "") -> Heat:
-    """Send a pair through a network, filled up as in prediction, and see what comes out of it and of its modules.
+    """Outputs of a network and of its modules for a pair, which is padded as in prediction.
 
     Args:
         predictor: the network.
@@ -167,7 +151,7 @@ def heat_of(predictor: ChangePredictor, dates: Dates, name: str = "") -> Heat:
         name: of the pair, for errors.
 
     Raises:
-        ValueError: an ONNX file, which keeps its logits to itself, or a scene that prediction would not take whole.
+        ValueError: an ONNX file, which has no logits, or a scene that prediction would cut into windows.
     """
     model, (height, width) = predictor.model, dates[0].shape[:2]
     if not isinstance(model, TorchNetwork):
@@ -176,11 +160,11 @@ def heat_of(predictor: ChangePredictor, dates: Dates, name: str = "") -> Heat:
         raise ValueError(f"{name}: {height} x {width} pixels are too many at once; cut tiles: tools.prepare_tiles")
     before, after = (x.to(predictor.device) for x in predictor.collate([dates]))
     with watched(model.network) as found:
-        logits = model.network(*model.scaling(before, after))[0]  # (1, 2, H, W), filled up
+        logits = model.network(*model.scaling(before, after))[0]  # (1, 2, H, W), padded
     full = (before.shape[-2], before.shape[-1])
 
     def cut(values: Tensor) -> np.ndarray:
-        """(n, h, w) -> (n, H, W): every value as a square, without what was filled up."""
+        """(n, h, w) -> (n, H, W): every value as a square, without the padding."""
         return F.interpolate(values[None].float(), full, mode="nearest")[0, :, :height, :width].cpu().numpy()
 
     stages = {kind: [(full[1] // x.shape[-1], cut(x)[0]) for x in maps.values()] for kind, maps in found.items()}
@@ -189,13 +173,13 @@ def heat_of(predictor: ChangePredictor, dates: Dates, name: str = "") -> Heat:
 
 @contextmanager
 def watched(network: nn.Module) -> Iterator[dict[str, dict[str, Tensor]]]:
-    """While a network runs, keep the means over channels of what modules of KINDS give, by kind and stage.
+    """Within the block, keep means over channels of the outputs of modules of KINDS, by kind and stage.
 
-    A stage is called by a module's path up to its last number. What lies within another of these modules is its own
-    affair; of several of a kind in a stage the last counts, which makes it row(column(p)) of HANet's two attentions.
+    A stage is named by a module's path up to its last number. Modules within another of these are left out; of several
+    of a kind in a stage the last counts, which is row(column(p)) of HANet's two attentions.
 
     Args:
-        network: hooks are set on it, and taken off in the end; nothing else in it changes.
+        network: gets hooks, which are removed at the end.
     """
     found: dict[str, dict[str, Tensor]] = {}
 

@@ -1,6 +1,6 @@
-"""How figures look in a paper of two columns, and the files they become."""
+"""Style of figures for a paper of two columns, and how they are written to files."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +14,7 @@ if TYPE_CHECKING:  # importing any of ours imports no chart library
 
 COLUMN, PAGE = 3.5, 7.16  # inches; IEEE's one and two columns
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")  # Okabe and Ito's
+OUTPUT = ".png, .pdf or .svg to write"  # help of every figure's --output
 NO_DATE = {".png": {}, ".pdf": {"CreationDate": None}, ".svg": {"Date": None}}  # the same figure, the same bytes
 STYLE = {
     "font.size": 8,
@@ -34,16 +35,7 @@ STYLE = {
 
 @contextmanager
 def chart(path: Path, width: float, height: float) -> Iterator["Figure"]:
-    """An empty matplotlib figure, written to `path` when the block ends well.
-
-    Args:
-        path: .png, .pdf or .svg.
-        width: at which it is printed, inches.
-        height: inches.
-
-    Raises:
-        ValueError: another suffix.
-    """
+    """An empty matplotlib figure, written to `path` at the end of the block; width and height are in inches."""
     suffix = known_suffix(path)
     import matplotlib
     from matplotlib.figure import Figure
@@ -57,11 +49,7 @@ def chart(path: Path, width: float, height: float) -> Iterator["Figure"]:
 
 
 def save_sheet(sheet: Image.Image, path: Path, width: float) -> None:
-    """Write pixels at a printed width in inches, none of them changed by JPEG or by smoothing.
-
-    Raises:
-        ValueError: the suffix is not .png, .pdf or .svg.
-    """
+    """Write an image at a printed width in inches, without JPEG and smoothing."""
     if known_suffix(path) == ".png":
         path.parent.mkdir(parents=True, exist_ok=True)
         with written_whole(path) as partial:
@@ -75,12 +63,15 @@ def save_sheet(sheet: Image.Image, path: Path, width: float) -> None:
 
 
 def known_suffix(path: Path) -> str:
-    """The suffix of a figure, in small letters.
-
-    Raises:
-        ValueError: it is none of .png, .pdf and .svg.
-    """
+    """The suffix of a figure in lower case; ValueError unless it is .png, .pdf or .svg."""
     suffix = path.suffix.lower()
     if suffix not in NO_DATE:
         raise ValueError(f"{path}: figures are written as {', '.join(NO_DATE)}; choose one by the suffix")
     return suffix
+
+
+def unique_names(flag: str, named: Sequence[tuple[str, Path]]) -> dict[str, Path]:
+    """Paths by name; ValueError if two have one name."""
+    if len(dict(named)) < len(named):
+        raise ValueError(f"{flag}: two of one name; call them NAME=PATH")
+    return dict(named)

@@ -1,14 +1,16 @@
-"""Checkpoints where figures take masks, and what figures of pairs share."""
+"""What figures of pairs share: their settings, and masks from checkpoints."""
 
 import logging
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
 
 from datasets.pairs import Pair
+from tools.figures.paper import OUTPUT, PAGE, known_suffix
 from utils.change_map import NOT_COUNTED, change_map
+from utils.flags import at_least, setting
 from utils.prediction.config import PredictConfig
 from utils.prediction.session import predict
 from utils.prediction.sharing import Share
@@ -17,8 +19,24 @@ from utils.settings import BandConfig
 SUFFIXES = (".pt", ".pth", ".onnx")
 
 
+@dataclass(frozen=True)
+class PairsConfig(BandConfig):
+    """Settings of every figure of pairs."""
+
+    split: str = setting("test", "which split of it")
+    scenes: list[str] = setting((), "names of the pairs to show, in order", parse=str)
+    side: int = setting(256, "pixels of a picture's longer side; that of the images keeps every pixel as it is")
+    width: float = setting(PAGE, "printed width in inches")
+    output: Path = setting(None, OUTPUT, parse=Path)
+
+    def check(self) -> None:
+        """Raise ValueError for a wrong suffix or size, before anything is read."""
+        known_suffix(self.output)
+        at_least(self, side=32, width=1)
+
+
 def checkpoint_of(path: Path) -> Path | None:
-    """The checkpoint that a path names: a file, or best.pt of a run folder; None: it is a folder of something else."""
+    """The checkpoint at a path: the file itself, or best.pt of a run folder; None for any other folder."""
     if path.is_dir():
         inner = path / "best.pt"
         return inner if inner.is_file() and not (path / "mask").is_dir() else None
@@ -26,17 +44,17 @@ def checkpoint_of(path: Path) -> Path | None:
 
 
 def predict_masks(checkpoint: Path, config: BandConfig, split: str, output: Path) -> Path:
-    """Write the masks that predict_batch.py would, with a bar of progress; returns their folder.
+    """Write the masks that predict_batch.py would write; returns their folder.
 
     Raises:
         FileNotFoundError: no such checkpoint.
-        ValueError: it is none, does not take these images, or a pair cannot be predicted.
+        ValueError: not a checkpoint, one for other images, or a pair that cannot be predicted.
     """
     how = {each.name: getattr(config, each.name) for each in fields(BandConfig)}
     wanted = PredictConfig(**how, checkpoint=checkpoint, split=split, output=output, save=("mask",), report=False)
     summary = logging.getLogger("utils.prediction.summary")
     before = summary.level
-    summary.setLevel(logging.WARNING)  # scores are the figure's to tell, and its masks lie where nobody should look
+    summary.setLevel(logging.WARNING)  # the figure logs the scores, and its folder of masks is temporary
     try:
         failed = predict(wanted, Share())
     finally:
@@ -47,11 +65,7 @@ def predict_masks(checkpoint: Path, config: BandConfig, split: str, output: Path
 
 
 def by_name(pairs: Sequence[Pair], names: Sequence[str]) -> list[Pair]:
-    """The pairs of these names, in this order.
-
-    Raises:
-        ValueError: a name that no pair has.
-    """
+    """The pairs of these names, in this order; ValueError for a name that no pair has."""
     known = {pair.name: pair for pair in pairs}
     if unknown := [name for name in names if name not in known]:
         raise ValueError(f"{unknown[0]}: no such pair among these {len(pairs)}; the first is {pairs[0].name}")

@@ -17,7 +17,7 @@ from models import build_model
 OPENED = ("HAN",)  # classes of modules of which the inside is shown
 SIGNS = {"add": "+", "sub": "-", "mul": "x", "cat": "C"}  # of operations that join what comes from two boxes
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Linear)
-SIDE = 8  # of the smallest map, times what the network divides its input by
+SMALLEST = 8  # pixels of the smallest map's side
 
 
 @dataclass
@@ -61,7 +61,7 @@ def trace(network: nn.Module, channels: int = 3) -> list[Box]:
         channels: bands of an image.
     """
     network = copy.deepcopy(network).to("meta").eval()  # for the hooks, and whatever its weights are
-    side = SIDE * int(network.size_divisor)
+    side = SMALLEST * int(network.size_divisor)
     options = {"auxiliary": True} if "auxiliary" in inspect.signature(network.forward).parameters else {}
     flow = _Flow(network, side)
     with torch.no_grad(), torch.device("meta"):

@@ -1,7 +1,7 @@
-"""Tables of results: what stands in a column, which three are best, and what a footnote has to say."""
+"""Lays results out as a table: columns, rows, ranks of the best three, and footnotes."""
 
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from tools.tables.results import PROTOCOL, SCORES, Result
@@ -17,17 +17,17 @@ ABLATIONS = {  # kind of table -> title of a column and the setting it shows
     "loss": {"Loss": "loss", "Fixed-X": "fixed_epochs", "Linear-Y": "linear_epochs"},
 }  # fmt: skip
 KINDS = ("comparison", *ABLATIONS)
-PUBLISHED, OURS, OTHERS = range(3)  # parts of a table, in their order
+PUBLISHED, OURS, OTHERS = range(3)  # parts of a table, in this order
 COUNTED = (
     "FLOPs (G) of rows that are not published: multiply-adds of a pair of 256 x 256, both dates and attention "
     "included; papers may count otherwise"
 )
-_SHOWN = {"true": "yes", "false": "no"}
+Method = dict[str, Result]  # results of one row, by data set
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell: its text, its rank (1 to 3, best first; 0: none) and the numbers of its footnotes, from 1 on."""
+    """Text of a cell, its rank (1 is best, 3 third, 0 none), and the numbers of its footnotes, counted from 1."""
 
     text: str
     rank: int = 0
@@ -39,71 +39,76 @@ class Table:
     """A table.
 
     Attributes:
-        title: above it.
-        groups: for each column the data set it belongs to, or nothing.
+        title: shown above it.
         header: titles of the columns.
         rows: a cell a column.
+        groups: data set of each column, or ""; empty: no column has one.
         notes: footnotes by number.
-        remarks: lines below that concern all rows.
-        parts: rows before which a rule stands; ranks are those of one part.
+        remarks: lines below the table that concern all rows.
+        parts: rows with a rule above them; ranks compare the rows of one part.
     """
 
     title: str
-    groups: tuple[str, ...]
     header: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
+    groups: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
     parts: tuple[int, ...] = ()
 
+    @property
+    def names(self) -> list[str]:
+        """Titles of the columns with their data sets."""
+        groups = self.groups or ("",) * len(self.header)
+        return [f"{group} {title}".strip() for group, title in zip(groups, self.header, strict=True)]
 
-Row = dict[str, Result]  # a method's results by data set
+
+def plain_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], remarks: Sequence[str] = ()) -> Table:
+    """A table of texts, without ranks and footnotes."""
+    return Table(title, tuple(header), tuple(tuple(map(Cell, row)) for row in rows), remarks=tuple(remarks))
 
 
 def build_table(results: Sequence[Result], kind: str, title: str) -> Table:
     """Lay results out: name, settings of an ablation, Para. (M), FLOPs (G), then the scores of each data set.
 
     Columns without a number are left out. Published rows come first, then ours, then those of ours that were scored on
-    other images than most are. The first two parts are ranked, each by itself; the third is not. Ranks are those of the
-    printed numbers, so equal numbers share one; a number with a footnote of its own has none, for it may be a misprint.
+    other images than most are. Published rows and ours are ranked separately; the third part has no ranks. Ranks
+    follow the printed numbers, so equal numbers share one. A number with a footnote may be a misprint and has no rank.
 
     Args:
         results: in the order of the rows.
         kind: one of KINDS.
-        title: above the table.
+        title: shown above the table.
     """
-    shown = ABLATIONS.get(kind, {})
-    usual = usual_images(results)
-    rows = sorted(join_rows(results, shown.values()), key=lambda row: part_of(row, usual))
-    parts = [part_of(row, usual) for row in rows]
+    settings = ABLATIONS.get(kind, {})
+    usual = _usual_images(results)
+    rows = sorted(_join_rows(results, tuple(settings.values())), key=lambda row: _part(row, usual))
+    parts = [_part(row, usual) for row in rows]
+    firsts = [next(iter(row.values())) for row in rows]
     notes: list[str] = []
-    remark, differs = protocol_notes(results)
-    names = [Cell(_first(row).name, 0, number(notes, row_notes(row, differs, usual))) for row in rows]
-    columns = [("", "Method", names)]
-    for head, key in shown.items():
-        settings = [_first(row).settings.get(key, "") for row in rows]
-        columns.append(("", head, [Cell(_SHOWN.get(text, text)) for text in settings]))
+    remark, differences = _protocol_notes(results)
+    marks = [_numbers(notes, _row_notes(row, differences, usual)) for row in rows]
+    columns = [("", "Method", [Cell(first.name, 0, mark) for first, mark in zip(firsts, marks, strict=True)])]
+    for head, key in settings.items():
+        values = [first.settings.get(key, "") for first in firsts]
+        columns.append(("", head, [Cell({"true": "yes", "false": "no"}.get(value, value)) for value in values]))
     for head, key in (("Para. (M)", "parameters"), ("FLOPs (G)", "flops")):
-        values = [next((v for e in row.values() if (v := getattr(e, key)) is not None), None) for row in rows]
-        columns.append(("", head, [Cell("" if value is None else f"{value:.2f}") for value in values]))
+        counts = [next((n for each in row.values() if (n := getattr(each, key)) is not None), None) for row in rows]
+        columns.append(("", head, [Cell("" if count is None else f"{count:.2f}") for count in counts]))
     for data in dict.fromkeys(result.data for result in results):
         for score, head in SCORES.items():
-            columns.append((data, head, score_cells([row.get(data) for row in rows], score, parts, notes)))
+            columns.append((data, head, _score_cells([row.get(data) for row in rows], score, parts, notes)))
     columns = [column for column in columns if any(cell.text for cell in column[2])]
-    counted = any(result.flops and not result.published for result in results)
     groups, header, cells = zip(*columns, strict=True)
     scored_on = ", ".join(f"{images.pairs} pairs of {data}" for data, images in usual.items() if images.pairs)
-    apart = f"Rows that are not published: scored on {scored_on}" if scored_on and PUBLISHED in parts else ""
-    remarks = tuple(filter(None, [remark, apart, COUNTED * counted]))
+    ours = f"Rows that are not published: scored on {scored_on}" if scored_on and PUBLISHED in parts else ""
+    counted = COUNTED if any(result.flops and not result.published for result in results) else ""
     rules = tuple(place for place in range(1, len(parts)) if parts[place] != parts[place - 1])
-    return Table(title, groups, header, tuple(zip(*cells, strict=True)), tuple(notes), remarks, rules)
+    remarks = tuple(filter(None, [remark, ours, counted]))
+    return Table(title, header, tuple(zip(*cells, strict=True)), groups, tuple(notes), remarks, rules)
 
 
-def _first(row: Row) -> Result:
-    return next(iter(row.values()))
-
-
-def usual_images(results: Sequence[Result]) -> dict[str, ImageSet]:
+def _usual_images(results: Sequence[Result]) -> dict[str, ImageSet]:
     """For each data set, the images that most of our rows were scored on; of equally many, the larger set."""
     usual = {}
     for data in dict.fromkeys(result.data for result in results):
@@ -113,119 +118,100 @@ def usual_images(results: Sequence[Result]) -> dict[str, ImageSet]:
     return usual
 
 
-def part_of(row: Row, usual: Mapping[str, ImageSet]) -> int:
+def _part(row: Method, usual: Mapping[str, ImageSet]) -> int:
     """PUBLISHED, OURS, or OTHERS: scored, on any data set, on other images than most of our rows."""
-    if _first(row).published:
+    if any(each.published for each in row.values()):
         return PUBLISHED
     return OURS if all(each.images == usual[data] for data, each in row.items()) else OTHERS
 
 
-def row_notes(row: Row, differs: Callable[[Result], str], usual: Mapping[str, ImageSet]) -> list[str]:
-    """The footnotes of a row: its sources, what its files tell, its images and protocol where they differ from others'.
-
-    Args:
-        row: of the table.
-        differs: gives what differs in the protocol of a result.
-        usual: images of the ranked rows, by data set.
-    """
+def _row_notes(row: Method, differences: Callable[[Result], str], usual: Mapping[str, ImageSet]) -> list[str]:
+    """Footnotes of a row: sources, its own notes, other images, and what differs in its protocol."""
     texts = [f"as published: {each.published}" for each in row.values() if each.published]
     texts += [each.notes[""] for each in row.values() if "" in each.notes]
-    if part_of(row, usual) == OTHERS:
-        texts += [other_images(each, usual[data]) for data, each in row.items() if each.images != usual[data]]
-    own = {data: text for data, each in row.items() if (text := differs(each))}
-    same = len(set(own.values())) == 1
-    texts += [text if same else f"{data}: {text}" for data, text in own.items()]
+    for data, each in row.items():
+        here, there = each.images.pairs, usual.get(data, each.images).pairs
+        if _part(row, usual) == OTHERS and each.images != usual[data]:
+            counted = here and there and here != there
+            texts.append(
+                f"not ranked: scored on {here} pair{'s' * (here > 1)} of {data}, other rows on {there}" if counted
+                else f"not ranked: scored on other images or labels of {data} than other rows"
+            )  # fmt: skip
+    own = {data: text for data, each in row.items() if (text := differences(each))}
+    texts += [text if len(set(own.values())) == 1 else f"{data}: {text}" for data, text in own.items()]
     return list(dict.fromkeys(texts))
 
 
-def other_images(result: Result, usual: ImageSet) -> str:
-    """The footnote of a result that was scored on other images than the ranked rows."""
-    here, there = result.images.pairs, usual.pairs
-    if here and there and here != there:
-        return f"not ranked: scored on {here} pair{'s' * (here > 1)} of {result.data}, other rows on {there}"
-    return f"not ranked: scored on other images or labels of {result.data} than other rows"
-
-
-def join_rows(results: Sequence[Result], settings: Collection[str] = ()) -> list[Row]:
+def _join_rows(results: Sequence[Result], settings: Sequence[str]) -> list[Method]:
     """One row for a method on several data sets, or in several published tables that agree.
 
     Args:
         results: in the order of the rows.
-        settings: those that a row can show one value of only.
+        settings: keys whose values are equal within a row.
     """
-    rows: list[Row] = []
+    rows: list[Method] = []
     for result in results:
         for row in rows:
-            first, there = _first(row), row.get(result.data)
+            first, there = next(iter(row.values())), row.get(result.data)
             alike = (first.name, bool(first.published)) == (result.name, bool(result.published))
             alike = alike and all(first.settings.get(key) == result.settings.get(key) for key in settings)
-            if not alike or (there and not (result.published and _agree(there, result))):
-                continue
-            row[result.data] = _merged(there, result) if there else result
-            break
+            if alike and (there is None or (result.published and _agree(there, result))):
+                row[result.data] = _merged(there, result) if there else result
+                break
         else:
             rows.append({result.data: result})
     return rows
 
 
 def _agree(one: Result, other: Result) -> bool:
-    """Whether two results say the same wherever both say something."""
+    """Return True if two results have equal scores and settings wherever both have one."""
     both = ((one.scores, other.scores), (one.settings, other.settings))
     return all(a[key] == b[key] for a, b in both for key in a.keys() & b.keys())
 
 
 def _merged(one: Result, other: Result) -> Result:
-    return replace(
-        one,
-        published="; ".join(dict.fromkeys([one.published, other.published])),
-        parameters=one.parameters or other.parameters,
-        flops=one.flops or other.flops,
-        scores={**other.scores, **one.scores},
-        settings={**other.settings, **one.settings},
-        protocol={**other.protocol, **one.protocol},
-        notes={**other.notes, **one.notes},
-    )
+    tables = ("scores", "settings", "protocol", "notes")
+    merged: dict[str, Mapping] = {key: {**getattr(other, key), **getattr(one, key)} for key in tables}
+    sources = "; ".join(dict.fromkeys([one.published, other.published]))
+    parameters, flops = one.parameters or other.parameters, one.flops or other.flops
+    return replace(one, published=sources, parameters=parameters, flops=flops, **merged)
 
 
-def score_cells(column: Sequence[Result | None], score: str, parts: Sequence[int], notes: list[str]) -> list[Cell]:
-    """The cells of one score: percent with two decimals, of several runs ± deviation; the best three of a part ranked.
+def _score_cells(column: Sequence[Result | None], score: str, parts: Sequence[int], notes: list[str]) -> list[Cell]:
+    """Cells of one score: percent with two decimals, ± deviation, ranks within a part.
 
     Args:
         column: a result a row.
         score: a key of SCORES.
-        parts: the part of each row, as `part_of` tells it.
-        notes: footnotes; those of a cell are added.
+        parts: part of each row.
+        notes: footnotes; new ones are appended.
     """
-    texts = ["" if each is None or score not in each.scores else f"{each.scores[score]:.2f}" for each in column]
-    spreads = [f" ± {each.deviations[score]:.2f}" if each and score in each.deviations else "" for each in column]
+    texts = [f"{each.scores[score]:.2f}" if each and score in each.scores else "" for each in column]
     doubts = [each.notes.get(score, "") if each else "" for each in column]
     ranked = [part if text and not doubt else OTHERS for text, doubt, part in zip(texts, doubts, parts, strict=True)]
-    ranks = [0] * len(texts)
-    for part in (PUBLISHED, OURS):
-        values = {place: float(texts[place]) for place, each in enumerate(ranked) if each == part}
-        best = sorted(set(values.values()), reverse=True)[:3] if len(values) > 1 else []
-        for place, value in values.items():
-            ranks[place] = best.index(value) + 1 if value in best else 0
-    return [
-        Cell(text + spread, rank, number(notes, [doubt] if doubt else []))
-        for text, spread, rank, doubt in zip(texts, spreads, ranks, doubts, strict=True)
-    ]
+    cells = []
+    for each, text, doubt, part in zip(column, texts, doubts, ranked, strict=True):
+        rivals = [float(other) for other, of in zip(texts, ranked, strict=True) if of == part != OTHERS]
+        rank = 1 + len({value for value in rivals if value > float(text)}) if len(rivals) > 1 else 0
+        spread = f" ± {each.deviations[score]:.2f}" if each and score in each.deviations else ""
+        cells.append(Cell(text + spread, rank if rank <= 3 else 0, _numbers(notes, [doubt] if doubt else [])))
+    return cells
 
 
-def number(notes: list[str], texts: Sequence[str]) -> tuple[int, ...]:
-    """The numbers of footnotes; new ones are added to the list."""
+def _numbers(notes: list[str], texts: Sequence[str]) -> tuple[int, ...]:
+    """Numbers of footnotes; new ones are appended to the list."""
     notes += [text for text in texts if text not in notes]
     return tuple(sorted(notes.index(text) + 1 for text in texts))
 
 
-def protocol_notes(results: Sequence[Result]) -> tuple[str, Callable[[Result], str]]:
-    """What holds for all results in a line, and what says of one in what it differs from others."""
+def _protocol_notes(results: Sequence[Result]) -> tuple[str, Callable[[Result], str]]:
+    """A line on what all protocols share, and a function that describes the rest of one result's protocol."""
     seen = {key: {result.protocol.get(key, "") for result in results} for key in PROTOCOL}
     common = {key: values.pop() for key, values in seen.items() if len(values) == 1}
     line = ", ".join(PROTOCOL[key].format(value) for key, value in common.items() if value)
 
-    def differs(result: Result) -> str:
-        told = {key: result.protocol.get(key) or "(not stated)" for key in PROTOCOL if key not in common}
-        return ", ".join(PROTOCOL[key].format(value) for key, value in told.items())
+    def differences(result: Result) -> str:
+        rest = {key: result.protocol.get(key) or "(not stated)" for key in PROTOCOL if key not in common}
+        return ", ".join(PROTOCOL[key].format(value) for key, value in rest.items())
 
-    return f"All rows: {line}" if line else "", differs
+    return f"All rows: {line}" if line else "", differences

@@ -1,10 +1,9 @@
-"""Cuts scenes into tiles: in parallel, each file whole or not there, so that a stopped run can go on."""
+"""Cuts pairs into tiles in parallel; each file is written whole or not at all, so a stopped run can resume."""
 
 import hashlib
 import io
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,17 +36,17 @@ class Tiling:
 
 
 @dataclass(frozen=True)
-class Scene:
-    """A pair to be cut, and the plan for it.
+class PlannedPair:
+    """A pair and the tiles it is cut into.
 
     Attributes:
-        split: that its tiles belong to.
+        split: split of its tiles.
         pair: its files.
-        size: (height, width) of the earlier image, on whose grid all tiles lie.
-        windows: of the tiles.
-        random_access: whether several threads may share the work on it.
-        reading: of the images; more than 8-bit RGB keeps all its bands and values.
-        kinds: by role, the suffix of a tile and the value that marks no data, if the source has one.
+        size: (height, width) of the earlier image; all tiles lie on its grid.
+        windows: windows of the tiles.
+        random_access: True if several threads may read it by windows.
+        reading: how the images are read; more than 8-bit RGB keeps all bands and values.
+        kinds: by role, the suffix of a tile and the nodata value, if the source has one.
     """
 
     split: str
@@ -65,7 +64,7 @@ class Scene:
         return {"before": pair.before, "after": pair.after} | ({"label": pair.label} if pair.label else {})
 
     def tile_name(self, window: Window) -> str:
-        """Scene, row, column: test_2_0256_0512."""
+        """Name, row and column: test_2_0256_0512."""
         return f"{self.pair.name}_{window.top:04d}_{window.left:04d}"
 
     def tile_files(self, window: Window) -> dict[str, str]:
@@ -80,24 +79,19 @@ class Scene:
 class Tile:
     """A tile that is on disk."""
 
-    scene: Scene
+    scene: PlannedPair
     window: Window
     hashes: Hashes
 
 
-def plan_scenes(splits: Mapping[str, Sequence[Pair]], tiling: Tiling, workers: int = 4) -> list[Scene]:
-    """Plan every tile from the images' headers.
-
-    Args:
-        splits: the pairs of each split.
-        tiling: how to cut.
-        workers: threads.
+def plan_scenes(splits: Mapping[str, Sequence[Pair]], tiling: Tiling, workers: int = 4) -> list[PlannedPair]:
+    """Plan every tile from the images' headers, in some threads.
 
     Raises:
         ValueError: an image cannot be read, the files of a pair do not show one place, or there is nothing to cut.
     """
     pairs = [(split, pair) for split, members in splits.items() for pair in members]
-    scenes = list(threaded(lambda item: _plan_scene(item[0], item[1], tiling), pairs, max(1, workers)))
+    scenes = list(threaded(lambda item: _plan_pair(*item, tiling), pairs, max(1, workers)))
     small = [scene for scene in scenes if not scene.windows]
     if len(small) == len(scenes):
         raise ValueError(f"no image holds a tile of {tiling.tile_size}; use --edge pad, or a smaller --tile-size")
@@ -109,7 +103,7 @@ def plan_scenes(splits: Mapping[str, Sequence[Pair]], tiling: Tiling, workers: i
     return scenes
 
 
-def _plan_scene(split: str, pair: Pair, tiling: Tiling) -> Scene:
+def _plan_pair(split: str, pair: Pair, tiling: Tiling) -> PlannedPair:
     reading = all_bands(pair.before)
     with OpenPair(pair, reading) as opened:
         images = {"before": opened.before, "after": opened.after} | ({"label": opened.label} if opened.label else {})
@@ -119,7 +113,7 @@ def _plan_scene(split: str, pair: Pair, tiling: Tiling) -> Scene:
         windows = plan_windows(size[0], size[1], tiling.tile_size, tiling.overlap, tiling.edge)
     except ValueError as error:
         raise ValueError(f"{pair.before}: {error}") from None
-    return Scene(split, pair, size, windows, random_access, reading, kinds)
+    return PlannedPair(split, pair, size, windows, random_access, reading, kinds)
 
 
 def _tile_kind(image: WindowedImage, placed: bool) -> tuple[str, float | None]:
@@ -134,51 +128,45 @@ def _tile_kind(image: WindowedImage, placed: bool) -> tuple[str, float | None]:
 
 
 class TileCutter:
-    """Cuts scenes into an output folder.
+    """Cuts planned pairs into an output folder.
 
     Args:
-        output: the folder that gets SPLIT/{A,B,label}/NAME_ROW_COL.png.
-        tile_size: side of a tile; what a window lacks to it is filled with zeros.
-        known: hashes of tiles from an earlier run, by split and name; a file that differs from them is cut again.
+        output: folder that gets SPLIT/{A,B,label}/NAME_ROW_COL.png.
+        tile_size: side of a tile; smaller windows are padded with zeros.
+        known: hashes of tiles from an earlier run, by split and name; a file with another hash is cut again.
     """
 
     def __init__(self, output: Path, tile_size: int, known: Mapping[tuple[str, str], Hashes] | None = None) -> None:
         self.output, self.tile_size, self.known = output, tile_size, known or {}
 
-    def cut(self, scenes: Sequence[Scene], workers: int = 4) -> Iterator[list[Tile]]:
-        """Cut what is not there yet; the tiles of a scene, or of a part of it, at a time, in the order of the plan.
-
-        Raises:
-            ValueError: an image turns out to be damaged.
-            OSError: a tile cannot be written.
-        """
+    def cut(self, scenes: Sequence[PlannedPair], workers: int = 4) -> Iterator[list[Tile]]:
+        """Cut missing tiles; yield the tiles of a pair, or of a part of it, in the order of the plan."""
         for folder in {Path(f).parent for s in scenes for w in s.windows[:1] for f in s.tile_files(w).values()}:
             (self.output / folder).mkdir(parents=True, exist_ok=True)
         yield from threaded(lambda job: self._cut_groups(*job), _jobs(scenes, max(1, workers)), max(1, workers))
 
-    def _cut_groups(self, scene: Scene, groups: Sequence[Sequence[Window]]) -> list[Tile]:
+    def _cut_groups(self, scene: PlannedPair, groups: Sequence[Sequence[Window]]) -> list[Tile]:
+        """Cut groups of neighbouring windows; the pair is opened only if a tile is missing."""
+        kept = {window: self._kept(scene, window) for group in groups for window in group}
+        if None not in kept.values():
+            return [Tile(scene, window, hashes) for window, hashes in kept.items() if hashes]
         tiles: list[Tile] = []
-        with ExitStack() as stack:
-            opened: OpenPair | None = None
+        with OpenPair(scene.pair, scene.reading) as opened:
             for group in groups:
-                kept = {window: self._kept(scene, window) for window in group}
-                missing = [window for window, hashes in kept.items() if hashes is None]
-                if missing:
-                    opened = opened or stack.enter_context(OpenPair(scene.pair, scene.reading))
+                if missing := [window for window in group if kept[window] is None]:
                     area = bounding(missing)
                     contents = opened.contents(area)
-                for window, hashes in kept.items():
+                for window in group:
+                    hashes = kept[window]
                     if hashes is None:
                         part = window.seen_from(area).slices
-                        assert opened
-                        hashes = self._write(
-                            scene, window, {role: (values[part], None if known is None else known[part])
-                                            for role, (values, known) in contents.items()}, opened.grid,
-                        )  # fmt: skip
+                        parts = {role: (values[part], None if known is None else known[part])
+                                 for role, (values, known) in contents.items()}  # fmt: skip
+                        hashes = self._write(scene, window, parts, opened.grid)
                     tiles.append(Tile(scene, window, hashes))
         return tiles
 
-    def _kept(self, scene: Scene, window: Window) -> Hashes | None:
+    def _kept(self, scene: PlannedPair, window: Window) -> Hashes | None:
         """The hashes of a tile whose files are all there, whole, and as an earlier run left them."""
         hashes: Hashes = {}
         for role, name in scene.tile_files(window).items():
@@ -191,7 +179,7 @@ class TileCutter:
             hashes[role] = hashlib.sha256(content).hexdigest()
         return hashes if self.known.get((scene.split, scene.tile_name(window)), hashes) == hashes else None
 
-    def _write(self, scene: Scene, window: Window, parts: Mapping[str, Content], grid: Grid | None) -> Hashes:
+    def _write(self, scene: PlannedPair, window: Window, parts: Mapping[str, Content], grid: Grid | None) -> Hashes:
         """Fill up, encode and write a tile's images."""
         hashes, files = {}, scene.tile_files(window)
         for role, (values, known) in parts.items():
@@ -222,8 +210,8 @@ def _encode_png(pixels: np.ndarray, known: np.ndarray | None) -> bytes:
     return encoded.getvalue()
 
 
-def _jobs(scenes: Sequence[Scene], workers: int) -> Iterator[tuple[Scene, list[list[Window]]]]:
-    """What a thread does at a time: a scene, or a few neighbouring windows where several may share the work on it."""
+def _jobs(scenes: Sequence[PlannedPair], workers: int) -> Iterator[tuple[PlannedPair, list[list[Window]]]]:
+    """Jobs of the threads: a pair, or a few neighbouring windows of a pair with random access."""
     for scene in scenes:
         groups = group_windows(scene.windows, IN_FLIGHT // workers)
         if scene.random_access:

@@ -1,4 +1,4 @@
-"""What is kept beside tiles: tiles.json, the plan they come from, manifest.csv, the tiles."""
+"""Files beside tiles: tiles.json holds their plan, manifest.csv lists them."""
 
 import csv
 import json
@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from tools.tiles.cutting import Hashes, Scene, Tile, Tiling
+from tools.tiles.cutting import Hashes, PlannedPair, Tile, Tiling
 from utils.files import partial_of, write_whole, written_whole
 
 PLAN, MANIFEST = "tiles.json", "manifest.csv"
@@ -15,15 +15,7 @@ ROLES = ("before", "after", "label")
 
 
 def refuse_source(output: Path, sources: Iterable[Path]) -> None:
-    """Make sure that nothing is written into or over what is read.
-
-    Args:
-        output: folder of the tiles.
-        sources: folders, or files, that are read. Tiles may lie beside a file, not in a folder that is read.
-
-    Raises:
-        ValueError: they overlap.
-    """
+    """Raise ValueError if the output folder overlaps a source, a folder or file that is read."""
     target = output.resolve()
     for source in sources:
         place = source.resolve()
@@ -31,7 +23,7 @@ def refuse_source(output: Path, sources: Iterable[Path]) -> None:
             raise ValueError(f"{output}: lies in, or holds, the source {source}; give --output a folder of its own")
 
 
-def plan_of(scenes: Sequence[Scene], tiling: Tiling, root: Path) -> dict[str, Any]:
+def plan_of(scenes: Sequence[PlannedPair], tiling: Tiling, root: Path) -> dict[str, Any]:
     """The plan as plain values: settings, and every file with its bytes and time of change."""
     files = {}
     for scene in scenes:
@@ -41,20 +33,20 @@ def plan_of(scenes: Sequence[Scene], tiling: Tiling, root: Path) -> dict[str, An
     return {"settings": asdict(tiling), "tiles": tile_counts(scenes), "files": files}
 
 
-def tile_counts(scenes: Sequence[Scene]) -> dict[str, int]:
+def tile_counts(scenes: Sequence[PlannedPair]) -> dict[str, int]:
     """How many tiles each split gets."""
     splits = dict.fromkeys(scene.split for scene in scenes)
     return {split: sum(len(scene.windows) for scene in scenes if scene.split == split) for split in splits}
 
 
 def start_output(output: Path, plan: dict[str, Any]) -> dict[tuple[str, str], Hashes]:
-    """Make the folder and keep the plan in it, or make sure that its tiles are of the same plan.
+    """Make the folder and write the plan, or check that its tiles have the same plan.
 
     Returns:
-        the hashes in its manifest, by split and name of the tile; empty unless an earlier run came to its end.
+        Hashes in its manifest, by split and name of the tile; empty unless an earlier run was completed.
 
     Raises:
-        ValueError: it holds tiles of another plan, or files of something else.
+        ValueError: it holds tiles of another plan, or other files.
     """
     path = output / PLAN
     if path.is_file():
@@ -83,8 +75,7 @@ def _compare(output: Path, there: dict[str, Any], here: dict[str, Any]) -> None:
 def write_manifest(output: Path, tiles: Iterable[Tile], root: Path) -> Path:
     """Write manifest.csv: for each tile its split, name, window, source files and the SHA-256 of its own files.
 
-    The window is the part of the source, so at a padded edge it is smaller than the tile. Tiles are written down as
-    they come, and none is kept; the file gets its name with the last one.
+    The window is the part of the source, so at a padded edge it is smaller than the tile.
     """
     columns = ("split", "tile", "top", "left", "height", "width", *ROLES, *(f"{role}_sha256" for role in ROLES))
     path = output / MANIFEST
@@ -111,8 +102,5 @@ def _read_hashes(path: Path) -> dict[tuple[str, str], Hashes]:
 
 
 def _relative(path: Path, root: Path) -> str:
-    """Seen from the source's root and with forward slashes, so that it reads the same on every machine."""
-    try:
-        return path.relative_to(root).as_posix()
-    except ValueError:
-        return path.as_posix()
+    """Relative to the source's root where possible, with forward slashes on every system."""
+    return (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()

@@ -12,7 +12,7 @@ from PIL import Image
 from datasets.windows import Window
 from tests.scripts import fails, predict
 from tools.figures import comparison as module
-from tools.figures.grids import Scene
+from tools.figures.grids import ComparedPair
 from tools.make_figures import main
 
 SIDE, GAP = 64, 6
@@ -112,9 +112,9 @@ def test_vector_formats_keep_every_pixel(quarters):
 def test_a_box_is_enlarged_in_a_corner_that_leaves_it_free():
     label = np.zeros((70, 70, 3), np.uint8)
     label[:30, 40:] = 255  # busy
-    scene = Scene((label, label), [label, None], Window(5, 5, 10, 10))
+    scene = ComparedPair((label, label), [label, None], Window(5, 5, 10, 10))
     assert scene.corner() in (Window(40, 0, 30, 30), Window(40, 40, 30, 30))
-    middle = Scene((label, label), [label], Window(30, 30, 10, 10))
+    middle = ComparedPair((label, label), [label], Window(30, 30, 10, 10))
     assert middle.corner() != Window(0, 40, 30, 30)
 
 

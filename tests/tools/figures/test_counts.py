@@ -8,9 +8,10 @@ import pytest
 
 from datasets.pfbs import PFBSSampler
 from tests.scripts import fails
-from tools.figures.counts import PAPERS, changed_pixels, images_seen, pixels_found, read_published
 from tools.figures.counts import PfbsConfig as Settings
+from tools.figures.counts import changed_pixels, images_seen, pixels_found
 from tools.make_figures import main
+from tools.tables.results import PAPERS, read_csv
 
 
 def line_points(svg, name):
@@ -74,7 +75,7 @@ def test_bars_are_as_high_as_the_counts(tmp_path, monkeypatch):
     assert bars["changed, measured"] == ([10], None)
     assert bars["unchanged, measured"] == ([90], None)
     assert bars["changed, published"][1] == "////"
-    published = read_published(PAPERS / "hanet_fig2.csv")
+    published = read_csv(PAPERS / "hanet_fig2.csv")
     assert bars["unchanged, published"][0] == [int(row["unchanged"]) for row in published]
     text = (tmp_path / "out.svg").read_text()
     for word in ("mine", "10.00 %", "4.65 %", "21.83 %"):
@@ -96,5 +97,5 @@ def test_what_balance_refuses(tmp_path, capsys):
 def test_published_numbers_have_a_source_and_whole_rows(name):
     first, header, *_ = (PAPERS / f"{name}.csv").read_text().splitlines()
     assert first.startswith("# source: ")
-    rows = read_published(PAPERS / f"{name}.csv")
+    rows = read_csv(PAPERS / f"{name}.csv")
     assert rows and all(list(row) == header.split(",") and None not in row.values() for row in rows)

@@ -152,7 +152,7 @@ def test_what_cannot_be_drawn(drawn_set, checkpoint, tmp_path, capsys, predictor
         return lambda: heatmap(drawn_set, tmp_path / name, "--checkpoints", *words)
 
     fails(call(checkpoint, "--scenes", "nobody"), capsys, "nobody", "no such pair")
-    fails(call(f"a={checkpoint}", f"a={checkpoint}"), capsys, "--checkpoints", "NAME=FILE")
+    fails(call(f"a={checkpoint}", f"a={checkpoint}"), capsys, "--checkpoints", "NAME=PATH")
     fails(call(tmp_path), capsys, "best.pt", "no such checkpoint")
     fails(call(checkpoint, name="x.gif"), capsys, ".svg")
     monkeypatch.setattr("utils.prediction.predictor.TorchNetwork.at_once", 64 * 63)

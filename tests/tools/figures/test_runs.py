@@ -121,7 +121,7 @@ def test_a_run_that_lacks_a_file(tmp_path, capsys, figure, lacking, words):
 
 def test_what_curves_refuse(tmp_path, capsys):
     run, out = made_run(tmp_path / "run"), ["--output", str(tmp_path / "out.png")]
-    fails(lambda: main(["curves", "--runs", str(run), str(run), *out]), capsys, "two folders of one name")
+    fails(lambda: main(["curves", "--runs", str(run), str(run), *out]), capsys, "two of one name")
     fails(lambda: main(["curves", "--runs", str(run), "--smoothing", "1", *out]), capsys, "--smoothing 1")
     old = (run / "log.csv").read_text().replace(",pairs_per_second", "")
     (run / "log.csv").write_text(
