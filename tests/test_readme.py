@@ -225,12 +225,14 @@ def test_every_public_set_has_its_subsection():
 
 
 @pytest.mark.parametrize("name", PUBLIC)
-def test_subsections_say_what_the_catalog_says(name):
+def test_rows_and_subsections_say_what_the_catalog_says(name):
     entry, text = PUBLIC[name], public_sets()[PUBLIC[name].title]
-    assert not entry.source.startswith("http") or f"({entry.source})" in text
-    assert not entry.paper or f"({re.search(r'https://doi.org/.*', entry.paper)[0]})" in text
-    assert (f"{entry.metres} m a pixel" if entry.metres else "metres a pixel, terms and paper are unknown") in text
-    assert ("uncertain)" in text) == (bool(entry.uncertain) or not all(counts.certain for counts in entry.counts))
+    (row,) = (line for line in DATASETS.splitlines() if line.startswith(f"| [{entry.title}](#{entry.title.lower()})"))
+    _, _, _, metres, _, source, paper, _ = (cell.strip() for cell in row.split("|"))
+    assert f"({entry.source})" in source if entry.source.startswith("http") else entry.source in source
+    assert f"({re.search(r'https://doi.org/.*', entry.paper)[0]})" in paper if entry.paper else paper == "unknown"
+    assert metres.removesuffix(" (uncertain)") == (entry.metres or "unknown")
+    assert ("uncertain)" in row + text) == (bool(entry.uncertain) or not all(counts.certain for counts in entry.counts))
 
 
 @pytest.mark.parametrize("name", PUBLIC)
