@@ -18,7 +18,7 @@ lint: .venv/dev
 	$(BIN)/mypy
 
 figures: checkpoints/demo-amfnet/predict-test/metrics.json checkpoints/demo-hanet/predict-test/metrics.json
-	grep '^python -m tools' docs/figures.md | PATH="$(CURDIR)/$(BIN):$$PATH" sh -ex
+	awk '/^```bash/ {on = 1; next} /^```/ {on = 0} on' docs/figures.md | PATH="$(CURDIR)/$(BIN):$$PATH" sh -ex
 
 checkpoints/demo-%/predict-test/metrics.json: | .venv/runtime
 	$(BIN)/python -m tools.demo --model $*

@@ -1,7 +1,8 @@
-"""What README.md tells users to type is understood, and what it says of public sets is what the catalog says."""
+"""Commands, flags and links of README.md and docs/ are right, and public sets are described as in the catalog."""
 
 import argparse
 import importlib
+import importlib.util
 import re
 import shlex
 from pathlib import Path
@@ -11,16 +12,24 @@ import pytest
 from datasets.catalog import CATALOG, GENERIC, STATISTICS
 from datasets.pairs import find_pairs
 from datasets.transforms import AUGMENTATIONS
+from tools.make_figures import FIGURES
 from utils.prediction.config import KINDS, PredictConfig, parse_predict_config
 from utils.training.config import parse_train_config
 
-README, CHINESE = (
-    (Path(__file__).parents[1] / name).read_text(encoding="utf-8") for name in ("README.md", "README.zh.md")
+ROOT = Path(__file__).parents[1]
+TEXTS = {
+    path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
+    for path in [ROOT / "README.md", ROOT / "README.zh.md", ROOT / "checkpoints/README.md", *ROOT.glob("docs/**/*.md")]
+}
+README, CHINESE, DATASETS = TEXTS["README.md"], TEXTS["README.zh.md"], TEXTS["docs/datasets.md"]
+COMMAND = re.compile(
+    r"(?:srun )?(?:torchrun .*?|python (?:-m )?)(train_aux|predict_batch|tools\.\w+)(?:\.py)?(?: (.*))?$"
 )
-DOCS = Path(__file__).parents[1] / "docs"
-COMMAND = re.compile(r"python (?:-m )?(train_aux|predict_batch|tools\.\w+)(?:\.py)?(?: (.*))?$")
-MAIN = {"tools.benchmarks": "tools.benchmarks.__main__"}  # of packages that run
 PUBLIC = {name: entry for name, entry in CATALOG.items() if name != GENERIC}
+OTHERS = {  # flags of torchrun and Slurm
+    "--standalone", "--nproc-per-node", "--nnodes", "--rdzv-id", "--rdzv-backend", "--rdzv-endpoint",
+    "--nodes", "--ntasks-per-node", "--gpus-per-node", "--signal",
+}  # fmt: skip
 
 
 def blocks(text):
@@ -29,29 +38,50 @@ def blocks(text):
     return "".join(fenced).replace("\\\n", " ").splitlines()
 
 
-def sections(text):
-    """Commands of each part, without their remarks, by the order of the parts."""
-    parts = re.split(r"^## ", text, flags=re.M)[1:]
-    return [[re.sub(r"\s+# .*", "", line) for line in blocks(part)] for part in parts]
+def spans(text):
+    """Spans of code outside of blocks."""
+    return re.findall(r"`([^`]+)`", re.sub(r"^```.*?^```", "", text, flags=re.S | re.M))
 
 
 def commands():
-    """Every command of a block or of a code span, here and in docs/."""
-    text = README + "".join(page.read_text(encoding="utf-8") for page in sorted(DOCS.glob("*.md")))
-    outside = re.sub(r"^```.*?^```", "", text, flags=re.S | re.M)
-    said = [line.strip() for line in blocks(text) + re.findall(r"`([^`]+)`", outside)]
-    return [line for line in dict.fromkeys(said) if COMMAND.match(line)]
+    """Every command of a block or of a code span, on any page."""
+    said = [line.strip() for text in TEXTS.values() for line in blocks(text) + spans(text)]
+    return [line for line in dict.fromkeys(said) if COMMAND.match(line) and "..." not in line]
+
+
+def tool(name):
+    """The module of a command `python -m tools.NAME`."""
+    module = importlib.import_module(name)
+    return module if hasattr(module, "main") else importlib.import_module(f"{name}.__main__")
 
 
 class Parsed(Exception):
     """The parser was content; nothing may run."""
 
 
+def stop_after_parsing(call, monkeypatch, judge=True):
+    """Run a call up to its flags, and give the parser of the last ones; without judge whatever they are."""
+    genuine = argparse.ArgumentParser.parse_args
+
+    def parse_and_stop(self, *args, **kwargs):
+        if judge:
+            genuine(self, *args, **kwargs)
+        raise Parsed(self)
+
+    with monkeypatch.context() as patch, pytest.raises((Parsed, SystemExit)) as stopped:
+        patch.setattr(argparse.ArgumentParser, "parse_args", parse_and_stop)
+        call()
+    return stopped.value
+
+
 def parse(command, monkeypatch):
     """Give the words of a command to the parser of its script, and to nothing else."""
     script, words = COMMAND.match(command).groups()
     argv = shlex.split(words or "", comments=True)
-    if script == "train_aux" and argv != ["--help"]:
+    module = tool(script) if script.startswith("tools.") else None
+    if argv in ([], ["--help"]):
+        return
+    if script == "train_aux":
         config = parse_train_config(argv)
         assert config.statistics in {*STATISTICS, "train", "set"}
         assert config.augmentation in AUGMENTATIONS
@@ -59,21 +89,9 @@ def parse(command, monkeypatch):
     elif script == "predict_batch":
         parse_predict_config(argv)
     else:
-        stop_after_parsing(importlib.import_module(MAIN.get(script, script)), argv, monkeypatch)
-
-
-def stop_after_parsing(module, argv, monkeypatch):
-    """Run a script's main up to its flags."""
-    genuine = argparse.ArgumentParser.parse_args
-
-    def parse_and_stop(self, *args, **kwargs):
-        genuine(self, *args, **kwargs)
-        raise Parsed
-
-    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", parse_and_stop)
-    with pytest.raises((Parsed, SystemExit)) as stopped:
-        module.main(argv)
-    assert stopped.type is Parsed or argv == ["--help"]
+        assert isinstance(stop_after_parsing(lambda: module.main(argv), monkeypatch), Parsed)
+        if script == "tools.run_ablation":  # parses its first word by itself
+            parse_train_config(argv[1:] if argv != ["--list"] else [])
 
 
 @pytest.mark.parametrize("command", commands())
@@ -81,25 +99,80 @@ def test_commands_are_understood(command, monkeypatch):
     parse(command, monkeypatch)
 
 
-@pytest.mark.parametrize("flags", sorted(set(re.findall(r"`(--recipe [^`]+)`", README))))
+@pytest.mark.parametrize(
+    "flags", sorted({span for text in TEXTS.values() for span in spans(text) if re.match("--recipe [^|]+$", span)})
+)
 def test_flags_for_training_are_understood(flags, monkeypatch):
-    parse(f"python train_aux.py {flags}", monkeypatch)
+    parse(f"python train_aux.py {flags.replace('NAME', 'hanet')}", monkeypatch)
 
 
 @pytest.mark.parametrize(
     "command",
     ["python train_aux.py --epoch 3", "python train_aux.py --recipe hannet", "python train_aux.py --statistics w",
      "python predict_batch.py --chekpoint x", "python -m tools.check_dataset --data-rot x",
-     "python -m tools.prepare_tiles --output x --tile 9"],
+     "python -m tools.prepare_tiles --output x --tile 9", "torchrun --nnodes 2 train_aux.py --epoch 3",
+     "python -m tools.run_ablation hanet-pfbs --epoch 3"],
 )  # fmt: skip
 def test_a_misspelt_flag_would_be_seen(command, monkeypatch):
     with pytest.raises((SystemExit, ValueError, AssertionError)):
         parse(command, monkeypatch)
 
 
+def test_every_flag_exists(monkeypatch):
+    """Those that a page names outside of commands as well."""
+    tools = [path for path in (ROOT / "tools").glob("*.py") if "def main(" in path.read_text(encoding="utf-8")]
+    names = [f"tools.{path.stem}" for path in tools] + [
+        f"tools.{path.parent.name}" for path in (ROOT / "tools").glob("*/__main__.py")
+    ]
+    calls = [lambda: parse_train_config([]), lambda: parse_predict_config([])]
+    calls += [lambda name=name: tool(name).main([]) for name in names if name != "tools.make_figures"]
+    calls += [lambda figure=figure: tool("tools.make_figures").main([figure]) for figure in FIGURES]
+    flags = OTHERS | {"--list-recipes"}
+    for call in calls:
+        flags |= set(stop_after_parsing(call, monkeypatch, judge=False).args[0]._option_string_actions)
+    named = {
+        (page, flag)
+        for page, text in TEXTS.items()
+        for code in [*spans(text), *blocks(text)]
+        for flag in re.findall(r"(?<![\w-])--[a-z][\w-]*", code)
+    }
+    assert len(named) > 150
+    assert sorted((page, flag) for page, flag in named if flag not in flags) == []
+
+
+def anchors(text):
+    """What GitHub calls a page's headings in links."""
+    titles = re.findall(r"^#+ (.+)$", re.sub(r"^```.*?^```", "", text, flags=re.S | re.M), re.M)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("page", TEXTS)
+def test_links_lead_to_what_is_there(page):
+    wrong = []
+    for link in re.findall(r"\]\(([^)\s]+)\)", re.sub(r"^```.*?^```", "", TEXTS[page], flags=re.S | re.M)):
+        if link.startswith("http"):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (ROOT / page).parent / path if path else ROOT / page
+        name = target.resolve().relative_to(ROOT.resolve()).as_posix()
+        if not target.exists() or anchor and anchor not in anchors(TEXTS[name]):
+            wrong.append(link)
+    assert wrong == []
+
+
+def test_readme_leads_to_every_page():
+    assert {page for page in TEXTS if page.count("/") == 1 and f"]({page}" not in README} == set()
+
+
+@pytest.mark.parametrize("page", TEXTS)
+def test_imports_of_examples_are_right(page):
+    for code in re.findall(r"^```python\n(.*?)^```", TEXTS[page], re.S | re.M):
+        exec("\n".join(re.findall(r"^(?:from|import) .+$", code, re.M)), {})
+
+
 def test_the_table_says_what_can_be_saved():
     """No more and no less than --save takes, and the first of it by default."""
-    rows = README.split("| `--save` ")[1].split("\n\n")[0].splitlines()[2:]
+    rows = TEXTS["docs/prediction.md"].split("| `--save` ")[1].split("\n\n")[0].splitlines()[2:]
     words = [word for row in rows for word in re.findall(r"`([\w-]+)`", row.split("|")[1])]
     assert sorted(words) == sorted(KINDS)
     assert tuple(words[:4]) == PredictConfig().save
@@ -108,7 +181,7 @@ def test_the_table_says_what_can_be_saved():
 def test_there_are_commands():
     found = [COMMAND.match(command)[1] for command in commands()]
     assert {"train_aux", "predict_batch", "tools.prepare_tiles", "tools.check_dataset"} <= set(found)
-    assert len(found) > 25
+    assert len(found) > 60
 
 
 def test_the_random_split_has_every_tile_once(tmp_path, monkeypatch):
@@ -118,32 +191,28 @@ def test_the_random_split_has_every_tile_once(tmp_path, monkeypatch):
         for name in tiles:
             (tmp_path / "WHU-CD-256" / "all" / role / name).touch()
     monkeypatch.chdir(tmp_path)
-    (code,) = (code for code in re.findall(r"^```python\n(.*?)^```", README, re.S | re.M) if "shuffle" in code)
+    (code,) = (code for code in re.findall(r"^```python\n(.*?)^```", DATASETS, re.S | re.M) if "shuffle" in code)
     exec(code, {})
     found = [find_pairs(Path("WHU-CD-256"), split) for split in ("train", "val", "test")]
     assert [len(pairs) for pairs in found] == [19, 2, 2]
     assert {pair.before.name for pairs in found for pair in pairs} == tiles
 
 
-@pytest.mark.parametrize("number, title", list(enumerate(["Two commands", "Install", "Train", "Predict", "Figures"])))
-def test_the_chinese_page_has_the_same_commands(number, title):
-    """Those of a part of README.md, all and in their order; more may follow if README.md has them elsewhere."""
-    titles = re.findall(r"^## (.+)$", README, re.M)
-    (place,) = (k for k, words in enumerate(titles) if words.startswith(title))
-    wanted, found = sections(README)[place], sections(CHINESE)[number]
-    assert [line for line in found if line in wanted] == wanted
-    assert set(found) <= {line for part in sections(README) for line in part}
+def test_the_chinese_page_is_the_same_page():
+    """Its commands, code, links and number of headings and rows of tables are those of README.md."""
 
+    def parts(text):
+        links = [link for link in re.findall(r"\]\(([^)]+)\)", text) if "README" not in link and link[0] != "#"]
+        code = re.findall(r"^```python\n(.*?)^```", text, re.S | re.M)
+        shape = [len(re.findall(mark, text, re.M)) for mark in (r"^## ", r"^\|", r"^- ")]
+        return [re.sub(r"\s+# .*", "", line) for line in blocks(text)], code, links, shape
 
-def test_the_chinese_page_leads_to_what_is_there():
-    links = [link for link in re.findall(r"\]\(([^)#]+)[^)]*\)", CHINESE) if not link.startswith("http")]
-    assert len(links) > 5
-    assert [link for link in links if not (Path(__file__).parents[1] / link).exists()] == []
+    assert parts(CHINESE) == parts(README)
 
 
 def public_sets():
     """Title to text of the subsections."""
-    section = re.search(r"^## Public data sets\n(.*?)^## ", README, re.S | re.M)[1]
+    section = re.search(r"^## Public data sets\n(.*)", DATASETS, re.S | re.M)[1]
     parts = re.split(r"^### (.+)\n", section, flags=re.M)[1:]
     return dict(zip(parts[::2], parts[1::2], strict=True))
 
@@ -153,23 +222,24 @@ def test_every_public_set_has_its_subsection():
 
 
 @pytest.mark.parametrize("name", PUBLIC)
-def test_subsections_say_what_the_catalog_says(name):
+def test_rows_and_subsections_say_what_the_catalog_says(name):
     entry, text = PUBLIC[name], public_sets()[PUBLIC[name].title]
-    assert not entry.source.startswith("http") or f"({entry.source})" in text
-    assert not entry.paper or f"({re.search(r'https://doi.org/.*', entry.paper)[0]})" in text
-    assert (f"{entry.metres} m a pixel" if entry.metres else "metres a pixel, terms and paper are unknown") in text
-    assert ("uncertain)" in text) == (bool(entry.uncertain) or not all(counts.certain for counts in entry.counts))
+    (row,) = (line for line in DATASETS.splitlines() if line.startswith(f"| [{entry.title}](#{entry.title.lower()})"))
+    _, _, _, metres, _, source, paper, _ = (cell.strip() for cell in row.split("|"))
+    assert f"({entry.source})" in source if entry.source.startswith("http") else entry.source in source
+    assert f"({re.search(r'https://doi.org/.*', entry.paper)[0]})" in paper if entry.paper else paper == "unknown"
+    assert metres.removesuffix(" (uncertain)") == (entry.metres or "unknown")
+    assert ("uncertain)" in row + text) == (bool(entry.uncertain) or not all(counts.certain for counts in entry.counts))
 
 
 @pytest.mark.parametrize("name", PUBLIC)
-def test_subsections_have_three_commands(name):
+def test_subsections_have_their_commands(name):
+    """Tiles where images are larger, the check, a training."""
     title = PUBLIC[name].title
-    prepare, check, train = blocks(public_sets()[title])
-    root = title
-    if prepare != "# nothing to prepare":
-        root = f"{title}-256"
-        assert prepare == f"python -m tools.prepare_tiles --data-root {title} --output {root}"
-    assert check == f"python -m tools.check_dataset --data-root {root}"
+    *prepare, check, train = blocks(public_sets()[title])
+    root = f"{title}-256" if prepare else title
+    assert prepare in ([], [f"python -m tools.prepare_tiles --data-root {title} --output {root}"])
+    assert check.startswith(f"python -m tools.check_dataset --data-root {root}")
     assert train.startswith(f"python train_aux.py --data-root {root} --recipe ")
     config = parse_train_config(shlex.split(train)[2:])
     if config.recipe == "hanet":  # as released: one phase of PFBS, statistics of the set
