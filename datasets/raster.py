@@ -35,9 +35,11 @@ DEEP_GREY = ("I;16", "I;16L", "I;16B", "I")  # 16 bits, in one channel: taken as
 AT_ONCE = 2**22  # pixels that are always decoded at once: 2048 x 2048
 PLAIN = Reading()
 ORIENTATION = 274
+SAMPLE_FORMAT = 339
 SUBFILE, MASK = 254, 4  # tag of a TIFF's images, and its bit that says mask
 # tags of a TIFF that only rasterio understands: where it lies, no data, further bands
 GEO_TAGS, OTHER_TAGS = (33550, 33922, 34264), (42113, 338)
+ONLY_GDAL_DECODES = (34887, 50001, 50002)  # compressions LERC, WEBP and JPEG XL
 WORLD = {".tif": "tfw", ".tiff": "tfw", ".png": "pgw", ".jpg": "jgw", ".jpeg": "jgw", ".bmp": "bpw", ".jp2": "j2w"}
 MEANS = ("<GeoTransform", "<SRS", "<GCP", "<NoDataValue")  # of an .aux.xml
 SIDECAR = re.compile(r"\.(\w{2,4}w|wld|msk|aux\.xml)$", re.IGNORECASE)
@@ -51,9 +53,10 @@ class PillowFile:
         kind: number of bands and their type, (3, "uint8").
         gaps: whether pixels may be unknown.
         orientation: as EXIF or a TIFF's tag 274 has it; `read` gives pixels that are turned upright.
+        nodata: of a grey label, the level that is transparent.
     """
 
-    nodata = None
+    nodata: float | None = None
 
     def __init__(self, path: Path, label: bool = False, indices: bool = False) -> None:
         """Read the header.
@@ -82,9 +85,16 @@ class PillowFile:
         if mode in ("CMYK", "YCbCr", "LAB", "HSV"):
             raise OtherColours(self.path, mode)
         # Pillow calls 16-bit RGB files "RGB" too, and would keep each value's high byte
-        self.deep = mode not in MODES or ";16" in str(getattr(image, "tile", ""))
-        kind = "uint16" if mode.startswith("I;16") or (self.deep and mode in MODES) else f"mode {mode}"
-        self.kind = (1 if mode in DEEP_GREY or mode == "F" else 3, kind if self.deep else "uint8")
+        signed = image.format == "TIFF" and mode in MODES and tags.get(SAMPLE_FORMAT, (1,))[0] == 2
+        self.deep = mode not in MODES or ";16" in str(getattr(image, "tile", "")) or signed
+        kind = (
+            "int8"
+            if signed
+            else "uint16"
+            if mode.startswith("I;16") or (self.deep and mode in MODES)
+            else f"mode {mode}"
+        )
+        self.kind = (1 if mode in (*DEEP_GREY, "F") or signed else 3, kind if self.deep else "uint8")
         if self.deep and not (self.label and mode in DEEP_GREY):
             what = "a label has one channel, or 8-bit colours" if self.label else ""
             raise Unsuitable(f"{self.path}: {what or too_deep(*self.kind)}")
@@ -99,7 +109,10 @@ class PillowFile:
             height, width = image.height, image.width
         turned = upright((height, width), self.orientation)
         self.size = turned.size if turned else (height, width)
-        self.gaps = mode in ("RGBA", "LA", "PA") or "transparency" in image.info
+        clear = image.info.get("transparency")
+        self.gaps = mode in ("RGBA", "LA", "PA") or clear is not None
+        if self.label and mode in ("1", "L", *DEEP_GREY):
+            self.nodata = clear
 
     def close(self) -> None:
         """Close the file."""
@@ -120,6 +133,9 @@ class PillowFile:
         return values[window.slices], None if known is None else known[window.slices]
 
     def _decode(self, image: Image.Image) -> Content:
+        if self.is_tiff and self.orientation != 1:
+            # else Pillow maps pixels into memory in the shape that they have when turned
+            image.filename = ""  # type: ignore[attr-defined]
         image.load()  # which turns a TIFF upright
         if not self.is_tiff:
             late = int(image.getexif().get(ORIENTATION, 1)) if "exif" in image.info else self.orientation
@@ -168,6 +184,7 @@ class WindowedImage:
         nodata: the file's nodata value, if all bands that are read have the same.
         random_access: whether windows can be read in any order at the same cost.
         aligned: whether it is seen on another grid than its own.
+        resampled: whether its pixels there are not its own.
     """
 
     def __init__(self, path: Path, reading: Reading = PLAIN, label: bool = False, onto: Grid | None = None) -> None:
@@ -213,6 +230,7 @@ class WindowedImage:
         if onto is not None and self.grid is not None:
             self._view = seen_on(self.grid, onto, not self.label, self.path)
             self.aligned = self._view is not None
+        self.resampled = isinstance(self._view, Resampled)
 
     def __enter__(self) -> "WindowedImage":
         return self
@@ -292,6 +310,9 @@ def _only_rasterio_knows(file: PillowFile) -> list[str]:
         found += ["where it lies on earth"] * any(tag in tags for tag in GEO_TAGS)
         found += ["its nodata value or further band"] * any(tag in tags for tag in OTHER_TAGS)
         found += ["its labels of more than 8 bits"] * (file.deep and gdal.installed() is not None)
+        found += ["its compression"] * (tags.get(259) in ONLY_GDAL_DECODES)
+        # GDAL interpolates the colours of pixels otherwise than Pillow, and has to read large ones
+        found += ["colours stored as YCbCr"] * (tags.get(262) == 6 and gdal.installed() is not None)
         found += ["deep values of which 0 is white"] * (tags.get(262) == 0 and file.deep)
         if file._image.tag_v2.next:  # type: ignore[attr-defined]  # further pages, overviews or a mask
             masks = any(int(each.get(SUBFILE, 0)) & MASK for each in _directories(path))
@@ -425,5 +446,8 @@ def pixel_kind(path: Path) -> tuple[int, str]:
 
 def all_bands(path: Path) -> Reading:
     """The reading that loses nothing: plain for 8-bit grey or RGB, otherwise every band with its values."""
-    count, kind = pixel_kind(path)
-    return PLAIN if (count, kind) == (3, "uint8") else Reading(bands=tuple(range(1, count + 1)))
+    plain = pixel_kind(path) == (3, "uint8")
+    if plain and not (path.suffix.lower() in TIFF and gdal.installed()):
+        return PLAIN
+    bands = gdal.value_bands(path)
+    return PLAIN if plain and len(bands) < 4 else Reading(bands=bands)
