@@ -41,7 +41,7 @@ SUBFILE, MASK = 254, 4  # tag of a TIFF's images, and its bit that says mask
 GEO_TAGS, OTHER_TAGS = (33550, 33922, 34264), (42113, 338)
 ONLY_GDAL_DECODES = (34887, 50001, 50002)  # compressions LERC, WEBP and JPEG XL
 WORLD = {".tif": "tfw", ".tiff": "tfw", ".png": "pgw", ".jpg": "jgw", ".jpeg": "jgw", ".bmp": "bpw", ".jp2": "j2w"}
-MEANS = ("<GeoTransform", "<SRS", "<GCP", "<NoDataValue")  # of an .aux.xml
+MEANS = ("<GeoTransform", "<SRS", "<GCP", "<NoDataValue", "NODATA_VALUES")  # of an .aux.xml
 SIDECAR = re.compile(r"\.(\w{2,4}w|wld|msk|aux\.xml)$", re.IGNORECASE)
 
 
@@ -225,6 +225,11 @@ class WindowedImage:
                 f"{self.path}: its orientation tag ({orientation}) says that the pixels are turned, so its grid may "
                 f"not be theirs; write it upright, or remove the tag (TIFF tag 274, EXIF orientation)"
             )
+        if by_gdal and not self.grid and (worlds := [name for name in sidecars(self.path) if name[-1] in "dDwW"]):
+            raise Unsuitable(
+                f"{self.path}: {worlds[0]} lies beside it, which cannot be read as its world file; write a GeoTIFF, or "
+                f"remove that file"
+            )
         if by_gdal:
             self._view = upright(self._file.size, orientation)
         if onto is not None and self.grid is not None:
@@ -267,8 +272,11 @@ class WindowedImage:
         return pixels if known is None else np.where(known[..., None], pixels, np.zeros((), pixels.dtype))
 
     def known(self, window: Window) -> np.ndarray | None:
-        """Where a window holds data, bool (h, w); None: everywhere."""
-        return self.content(window)[1] if self.gaps else None
+        """Where a window holds data, bool (h, w); None: the whole image has no gaps."""
+        if not self.gaps:
+            return None
+        known = self.content(window)[1]
+        return np.ones((window.height, window.width), bool) if known is None else known
 
 
 def _open(path: Path, reading: Reading, label: bool) -> PillowFile | GdalFile:
@@ -319,16 +327,25 @@ def _only_rasterio_knows(file: PillowFile) -> list[str]:
             found += ["its mask"] * (masks or gdal.installed() is not None)
     if suffix in JPEG_2000 and (gdal.installed() or _boxes_of_place(path)):
         found.append("where it lies on earth")
-    beside = _sidecars(path.parent, path.parent.stat().st_mtime_ns)
-    worlds = {WORLD.get(suffix, "wld"), f"{suffix[1:]}w", "wld"}
-    if beside and any(f"{path.stem}.{end}" in beside for end in (*worlds, *map(str.upper, worlds))):
-        found.append("its world file")
-    if f"{path.name}.msk" in beside:
-        found.append("its mask")
-    if f"{path.name}.aux.xml" in beside:
-        content = path.with_name(f"{path.name}.aux.xml").read_text(encoding="utf-8", errors="replace")
-        found += [f"{path.name}.aux.xml"] * any(word in content for word in MEANS)
+    for name in sidecars(path):
+        if name.endswith(".aux.xml"):
+            content = path.with_name(name).read_text(encoding="utf-8", errors="replace")
+            found += [name] * any(word in content for word in MEANS)
+        else:
+            found.append("its mask" if name.endswith(".msk") else "its world file")
     return found
+
+
+def sidecars(path: Path) -> list[str]:
+    """Names of the world file, mask and .aux.xml file beside an image."""
+    beside = _sidecars(path.parent, path.parent.stat().st_mtime_ns)
+    if not beside:
+        return []
+    suffix = path.suffix.lower()
+    worlds = {WORLD.get(suffix, "wld"), f"{suffix[1:]}w", "wld"}
+    ends = [how(end) for end in sorted(worlds) for how in (str.lower, str.upper, str.capitalize)]
+    names = [f"{path.stem}.{end}" for end in ends] + [f"{path.name}.msk", f"{path.name}.aux.xml"]
+    return [name for name in names if name in beside]
 
 
 @lru_cache(64)

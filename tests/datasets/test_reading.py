@@ -163,3 +163,20 @@ def test_real_sentinel_pair(real_data):
     assert sample["before"].shape == (3, 1180, 1070)
     assert count_changed([pair], reading)[0] == (np.array(Image.open(pair.label)) == 2).sum()
     assert (sample["before"] == 255).float().mean() < 0.03
+
+
+def test_percentiles_leave_out_pairs_of_another_type(tmp_path, caplog):
+    """Such a pair fails when it is read, and may not move the limits of the others."""
+    rng = np.random.default_rng(0)
+
+    def pair(name, kind):
+        files = [bands(tmp_path / f"{name}_{d}.tif", rng.integers(1000, 2000, (16, 16, 3)).astype(kind)) for d in "ab"]
+        return Pair(name, *files)
+
+    usual = [pair(str(number), np.uint16) for number in range(2)]
+    limits = choose_reading(usual, scale="percentile").limits
+    odd = [pair("signed", np.int16), pair("byte", np.uint8)]
+    assert choose_reading([*odd, *usual], scale="percentile", lenient=True).limits == limits
+    assert measure_limits([odd[0]], Reading((1, 2, 3)))[0][0] >= 1000
+    with pytest.raises(ValueError, match=r"signed_a\.tif: has int16 pixels, but 4 of 8 images have uint16"):
+        choose_reading([*odd, *usual], scale="percentile")

@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import os
 import random
 import tracemalloc
 
@@ -177,6 +178,15 @@ def test_other_files_in_the_same_folder_are_refused(source, tmp_path):
         cut({"train": splits["train"]}, tmp_path / "out", root, Tiling(32))
     make_pair(root / "train", "train_2", 90, 110)
     with pytest.raises(ValueError, match=r"files changed since \(first train/A/train_2\.png"):
+        cut(splits, tmp_path / "out", root, Tiling(32))
+
+
+def test_a_file_laid_beside_an_image_is_another_source(source, tmp_path):
+    root, splits = source
+    cut(splits, tmp_path / "out", root, Tiling(32))
+    os.utime(root / "val" / "A", ns=(1, 1))  # a listing of the folder as old as the images would be taken for new
+    (root / "val" / "A" / "val_0.png.aux.xml").write_text("<PAMDataset/>")
+    with pytest.raises(ValueError, match=r"files changed since \(first val/A/val_0\.png\.aux\.xml"):
         cut(splits, tmp_path / "out", root, Tiling(32))
 
 
