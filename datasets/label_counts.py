@@ -19,7 +19,7 @@ from datasets.threads import threaded
 from utils.tiling import scan
 
 log = logging.getLogger(__name__)
-FORMAT = 2
+FORMAT = 3
 MOST_CODES = 512  # a file of more values is an image, not a label
 MAJORITY = 0.5  # share of changed pixels from which on the two values of a label may be the wrong way round
 LOSSY = (".jpg", ".jpeg", ".webp")  # formats whose black may hold a 1
@@ -150,7 +150,7 @@ class LabelCounts:
                 facts = facts_alone(pair.label, self.reading)
         alike = facts.counted == facts.known
         self._lines[name] = [
-            stamp, _as_text(facts.known), "" if alike else _as_text(facts.counted), facts.nodata, facts.hidden,
+            stamp, _as_text(facts.known), None if alike else _as_text(facts.counted), facts.nodata, facts.hidden,
             facts.palette,
         ]  # fmt: skip
         return facts
@@ -173,7 +173,7 @@ def _facts_from(line: Any, stamp: str) -> LabelFacts | None:
         if line[0] != stamp:
             return None
         known = _counts_from(line[1])
-        counted = _counts_from(line[2]) if line[2] else known
+        counted = known if line[2] is None else _counts_from(line[2])
         return LabelFacts(known, counted, line[3], bool(line[4]), bool(line[5])) if known or line[4] else None
     except (TypeError, ValueError, LookupError, AttributeError):
         return None

@@ -42,8 +42,9 @@ class Reading:
 
     @property
     def by_index(self) -> bool:
-        """Whether the codes of a palette are its indices, not its colours."""
-        return isinstance(self.ignore_value, int) or (self.named and isinstance(self.change_value, int))
+        """Whether the codes of a palette are its indices: the user named numbers, and no colour."""
+        given = (self.ignore_value, self.change_value if self.named else None)
+        return any(isinstance(code, int) for code in given) and not any(isinstance(code, str) for code in given)
 
     def scaled(self, values: np.ndarray) -> np.ndarray:
         """Values of the bands, any type (..., channels) -> uint8, linear between the limits; NaN becomes 0."""

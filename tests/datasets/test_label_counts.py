@@ -78,7 +78,7 @@ def test_the_same_counts_serve_another_code_but_not_palette_indices(pairs, tmp_p
     assert len(decoded) == 6
 
 
-WRONG_LABELS = [f'{{"how": "[2, false, false, []]", "labels": {labels}}}' for labels in ("3", "[1]", "{}")]
+WRONG_LABELS = [f'{{"how": "[3, false, false, []]", "labels": {labels}}}' for labels in ("3", "[1]", "{}")]
 DAMAGED = ["", "{", "[]", "{}", "7", "\0\xff", *WRONG_LABELS]
 
 
@@ -146,3 +146,16 @@ def test_a_mask_laid_beside_a_label_is_counted(tmp_path, decoded):
     with pytest.raises(ValueError, match="has transparent or masked pixels"):
         kept([pair], tmp_path / "kept")
     assert decoded == ["label", "label"]
+
+
+def test_a_pair_of_which_nothing_is_known_has_no_change(tmp_path, decoded):
+    """Neither when it is counted nor when the count is taken again."""
+    path = tmp_path / "label.png"
+    write(path, 30)
+    clear = tmp_path / "clear.png"
+    Image.fromarray(np.zeros((8, 8, 4), np.uint8)).save(clear)
+    (tmp_path / "other.png").write_bytes(path.read_bytes())
+    pairs = [Pair("known", path, path, path), Pair("unknown", path, clear, tmp_path / "other.png")]
+    for _ in range(2):
+        assert kept(pairs, tmp_path / "kept") == [30, 0]
+    assert len(decoded) == 2

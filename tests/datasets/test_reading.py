@@ -128,6 +128,9 @@ def test_a_palette_gives_its_colours_or_when_asked_its_indices(tmp_path):
     assert read_label(path, Reading(change_value="#ff0000", named=True)).tolist() == [[0, 0, 1]]
     assert read_label(path, Reading(change_value="#ffffff", named=True)).tolist() == [[1, 0, 0]]
     assert read_label(path, Reading(change_value=1, named=True)).tolist() == [[0, 1, 0]]
+    mixed = Reading(change_value=1, ignore_value="#ff0000", named=True)  # else nothing would be ignored
+    with pytest.raises(ValueError, match="no pixel has the value 1, which means changed"):
+        count_changed([Pair("x", path, path, path)], mixed)
     with pytest.raises(ValueError, match=r"values 0: 33\.33 %, 255: 33\.33 %, #ff0000: 33\.33 %: more than two"):
         decide_alone([path], Reading())
 
