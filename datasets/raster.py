@@ -104,8 +104,7 @@ class PillowFile:
             self.orientation = int(tags.get(ORIENTATION, 1))
             height, width = int(tags[257]), int(tags[256])
         else:
-            told = {"exif", "xmp", "XML:com.adobe.xmp"} & image.info.keys()
-            self.orientation = int(image.getexif().get(ORIENTATION, 1)) if told else 1
+            self.orientation = _told_orientation(image)
             height, width = image.height, image.width
         turned = upright((height, width), self.orientation)
         self.size = turned.size if turned else (height, width)
@@ -385,9 +384,15 @@ def _orientation(file: GdalFile) -> int:
         return int(tags["EXIF_Orientation"])
     try:
         with Image.open(file.path) as image:
-            return int(image.getexif().get(ORIENTATION, 1)) if "exif" in image.info else 1
+            return _told_orientation(image)
     except (*BOMBS, OSError, SyntaxError):
         return 1
+
+
+def _told_orientation(image: Image.Image) -> int:
+    """What EXIF or XMP says; 1 where neither comes before the pixels."""
+    told = {"exif", "xmp", "XML:com.adobe.xmp"} & image.info.keys()
+    return int(image.getexif().get(ORIENTATION, 1)) if told else 1
 
 
 def image_size(path: Path, reading: Reading = PLAIN, label: bool = False) -> tuple[int, int]:

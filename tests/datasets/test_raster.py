@@ -7,7 +7,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from datasets import gdal, raster
 from datasets.label_counts import decide_alone
@@ -233,6 +233,12 @@ def turned(orientation):
     return exif
 
 
+def xmp(orientation):
+    content = PngImagePlugin.PngInfo()
+    content.add_itxt("XML:com.adobe.xmp", f'<rdf:Description tiff:Orientation="{orientation}"/>')
+    return content
+
+
 def one_bit_palette(path):
     image = Image.fromarray(FILES["grey"] % 2).convert("P")
     image.putpalette([255, 0, 0, 0, 0, 255] + [0] * 762)
@@ -249,6 +255,7 @@ ODD = {
     "signed.tif": lambda p: grey_tiff(p, FILES["grey"].view(np.int8)),
     "colour.jpg": lambda p: write(p, FILES["RGB"]),
     "turned.jpg": lambda p: write(p, FILES["RGB"], exif=turned(6)),
+    "turned by XMP.png": lambda p: write(p, FILES["RGB"], pnginfo=xmp(6)),
     "JPEG inside.tif": lambda p: write(p, FILES["RGB"], compression="jpeg"),
     "turned grey.tif": lambda p: write(p, FILES["grey"], tiffinfo={274: 6}),
 }
