@@ -38,7 +38,7 @@ from datasets.pairs import (
     refuse_inside,
 )
 from datasets.raster import WindowedImage, read_label
-from datasets.reading import MASKS, Reading, as_rgb, labels_of, reading_from, with_codes
+from datasets.reading import IGNORE, MASKS, Reading, as_rgb, labels_of, reading_from, with_codes
 from datasets.scenes import is_drawn
 from datasets.threads import threaded
 from utils.change_map import OVERLAY, PALETTES, draw_legend
@@ -330,11 +330,12 @@ def mask_scores(label: Path, folders: Mapping[str, Path], reading: Reading, work
     reading = decide_alone(list(labels.values()), reading)
 
     def counts_of(paths: tuple[Path, Path], how: Reading) -> torch.Tensor:
-        changed, truth = read_label(paths[0], how) == 1, read_label(paths[1], reading)
-        if changed.shape != truth.shape:
-            sizes = " and ".join("{} x {}".format(*each.shape) for each in (changed, truth))
+        mask, truth = read_label(paths[0], how), read_label(paths[1], reading)
+        if mask.shape != truth.shape:
+            sizes = " and ".join("{} x {}".format(*each.shape) for each in (mask, truth))
             raise ValueError(f"{paths[0]}: mask and label differ in size, {sizes}")
-        return count_pixels(torch.from_numpy(changed), torch.from_numpy(truth))
+        truth[mask == IGNORE] = IGNORE
+        return count_pixels(torch.from_numpy(mask == 1), torch.from_numpy(truth))
 
     found = {}
     for name, folder in folders.items():
