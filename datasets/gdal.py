@@ -18,12 +18,10 @@ PILLOW_LIMIT = 2**26  # pixels decoded at once where windows cannot be read: 819
 BLOCK_LIMIT = 2**26  # pixels of one stored block, which GDAL decodes whole, however small the window
 CACHE = 64 * 2**20  # bytes of decoded blocks, of all open files together; GDAL would take 5 % of the machine's memory
 BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)  # raised at a header with very many pixels
-GDAL = {  # missing JPEG data is an error, not grey pixels; CMYK stays CMYK, so that it is seen
-    "GDAL_CACHEMAX": CACHE, "GDAL_ERROR_ON_LIBJPEG_WARNING": True, "GDAL_JPEG_TO_RGB": "NO",
-}  # fmt: skip
+GDAL = {"GDAL_CACHEMAX": CACHE, "GDAL_ERROR_ON_LIBJPEG_WARNING": True}  # missing JPEG data is an error, not grey pixels
 GEO = "pip install -r requirements-geo.txt"
 COLOURS = ("gray", "red", "palette", "undefined")  # of a first band that is grey, RGB or an index
-OPAQUE = 0.99  # share of 0 and 255 from which on a TIFF's alpha band is taken for transparency
+OPAQUE = 0.99  # share of 0 and the highest value from which on a TIFF's alpha band is taken for transparency
 
 
 class Unsuitable(ValueError):
@@ -96,7 +94,8 @@ class GdalFile:
         kind: number of bands and their type, (3, "uint8").
         dataset: of rasterio.
         gaps: whether pixels may be unknown.
-        nodata: the value that means no data, where all bands that are read have one and the same; None: none.
+        nodata: the value that means no data, as `read` gives it, where all bands that are read have one and the same;
+            None: none, or an image's palette index.
     """
 
     def __init__(self, path: Path, bands: Sequence[int] = (), label: bool = False, indices: bool = False) -> None:
@@ -120,14 +119,20 @@ class GdalFile:
             self._bands = list(bands) or ([1, 2, 3] if dataset.count > 2 else [1])
             structure = dataset.tags(ns="IMAGE_STRUCTURE") | dataset.tags(self._bands[0], ns="IMAGE_STRUCTURE")
             self._bits = int(structure.get("NBITS", 0))
-            self.palette = not bands and dataset.colorinterp[0].name == "palette"
-            self._colours = self._lookup() if self.palette else None
-            self._inverted = structure.get("MINISWHITE") == "YES" and not self.palette
+            self._colours = self._lookup() if not bands and dataset.colorinterp[0].name == "palette" else None
+            # GDAL shows a grey TIFF or BMP of one bit as a palette of black and white
+            self.palette = self._colours is not None and not (dataset.driver in ("GTiff", "BMP") and self._is_bilevel())
+            self._whole: np.ndarray | None = None
+            self._inverted = structure.get("MINISWHITE") == "YES" and self._colours is None
             self._alpha = self._transparency(bands)
             flags = [{flag.name for flag in dataset.mask_flag_enums[band - 1]} for band in self._bands]
-            self._masked = any("per_dataset" in found and "alpha" not in found for found in flags)
-            self._nodata = [dataset.nodatavals[band - 1] for band in self._bands]
-            self.nodata = self._nodata[0] if len(set(self._nodata)) == 1 else None
+            self._masked = [
+                band
+                for band, found in zip(self._bands, flags, strict=True)
+                if "per_dataset" in found and "alpha" not in found
+            ]
+            self._nodata = [_possible(dataset.nodatavals[band - 1], dataset.dtypes[band - 1]) for band in self._bands]
+            self.nodata = self._shown_nodata() if len(set(self._nodata)) == 1 else None
             floats = np.issubdtype(np.dtype(dataset.dtypes[self._bands[0] - 1]), np.inexact)
             clear = self._colours is not None and bool((self._colours[:, 3] == 0).any())
             tagged = any(value is not None for value in self._nodata)
@@ -154,7 +159,7 @@ class GdalFile:
             problem = f"{dataset.count} bands, but band {max(bands)} is asked for; see --bands"
         elif any("complex" in kind for kind in types):
             problem = "complex pixels; convert them to amplitude first"
-        elif dataset.colorinterp[0].name == "cyan":
+        elif dataset.colorinterp[0].name == "cyan" or self._source_colours() in ("CMYK", "YCbCrK"):
             raise OtherColours(self.path, "CMYK")
         elif bands and len(types) > 1:
             problem = f"bands of {' and '.join(sorted(types))}; convert the file to one of them"
@@ -181,6 +186,23 @@ class GdalFile:
         table[list(colours)] = list(colours.values())
         return table
 
+    def _is_bilevel(self) -> bool:
+        return sorted(colour[:3] for colour in self.dataset.colormap(1).values()) == [(0, 0, 0), (255, 255, 255)]
+
+    def _source_colours(self) -> str:
+        """Those of a JPEG that GDAL shows as RGB."""
+        return str(self.dataset.tags(ns="IMAGE_STRUCTURE").get("SOURCE_COLOR_SPACE", ""))
+
+    def _shown_nodata(self) -> float | None:
+        value = self._nodata[0]
+        kind = np.dtype(self.dataset.dtypes[self._bands[0] - 1])
+        if value is None or np.issubdtype(kind, np.inexact):
+            return value
+        if self._colours is not None and not self.label:
+            return None
+        shown = self._shown(np.full((len(self._bands), 1, 1), int(value), kind))
+        return int(self._codes(shown)[0, 0] if self.label else shown[0, 0, 0])
+
     def _transparency(self, bands: Sequence[int]) -> int:
         """Number of the band that says what is transparent, 0 if there is none.
 
@@ -204,7 +226,18 @@ class GdalFile:
         assert rasterio is not None
         part = rasterio.windows.Window(window.left, window.top, window.width, window.height)
         with named(self.path), rasterio.Env(**GDAL):
+            if self.dataset.driver == "JPEG" and self.size[0] * self.size[1] <= PILLOW_LIMIT:
+                rows, columns = window.slices
+                return self._of_pillow()[[band - 1 for band in bands], rows, columns]
             return self.dataset.read(list(bands), window=part)
+
+    def _of_pillow(self) -> np.ndarray:
+        """All of a JPEG, (bands, H, W): GDAL interpolates the colours of its pixels otherwise."""
+        if self._whole is None:
+            with Image.open(self.path) as image:
+                pixels = np.array(image)
+            self._whole = pixels.reshape(*self.size, -1).transpose(2, 0, 1)
+        return self._whole
 
     def read(self, window: Window) -> tuple[np.ndarray, np.ndarray | None]:
         """Read a window: values (h, w, bands), or codes (h, w) of a label, and where they are data, None: everywhere.
@@ -214,25 +247,25 @@ class GdalFile:
         """
         raw = self._raw(window, self._bands)
         known = self._known(raw, window) if self.gaps else None
+        shown = self._shown(raw)
+        return (self._codes(shown) if self.label else self._pixels(shown)), known
+
+    def _shown(self, raw: np.ndarray) -> np.ndarray:
+        """Stored values (bands, h, w) as Pillow has them: 0 is black, bits fill 0..255, a palette has colours."""
         if self._inverted and np.issubdtype(raw.dtype, np.unsignedinteger):
             raw = (2 ** (self._bits or 8 * raw.dtype.itemsize) - 1 - raw).astype(raw.dtype)
-        if self._bits in (2, 4) and not (self._by_band or self.palette):  # as Pillow has it
+        if self._bits in (1, 2, 4) and self._colours is None and not self._by_band:
             raw = raw * np.uint8(255 // (2**self._bits - 1))
-        if self._colours is not None and not (self.indices and self._bits != 1):
+        if self._colours is not None and not (self.indices and self.palette):
             raw = self._colours[raw[0], :3].transpose(2, 0, 1)
-        return (self._codes(raw) if self.label else self._pixels(raw)), known
+        return raw
 
     def _known(self, raw: np.ndarray, window: Window) -> np.ndarray:
-        """Where a window holds data, bool (h, w).
-
-        No data is where no band has any for 8-bit values and a nodata value of 0, since dark or bright pixels reach
-        these in single bands; for all other values it is where any band lacks data.
-        """
+        """Where a window holds data, bool (h, w)."""
         floats = np.issubdtype(raw.dtype, np.inexact)
         known = np.isfinite(raw).all(0) if floats else np.ones(raw.shape[1:], bool)
         if any(value is not None for value in self._nodata):
-            data = np.array([_differs(band, value) for band, value in zip(raw, self._nodata, strict=True)])
-            known &= data.any(0) if raw.dtype == np.uint8 or not any(self._nodata) else data.all(0)
+            known &= has_data(raw, self._nodata)
         if self._alpha:
             known &= self._raw(window, [self._alpha])[0] > 0
         if self._masked:
@@ -240,7 +273,7 @@ class GdalFile:
             assert rasterio is not None
             part = rasterio.windows.Window(window.left, window.top, window.width, window.height)
             with named(self.path), rasterio.Env(**GDAL):
-                known &= self.dataset.read_masks(self._bands, window=part).any(0)
+                known &= self.dataset.read_masks(self._masked, window=part).any(0)
         if self._colours is not None:
             known &= self._colours[raw[0], 3] > 0
         return known
@@ -261,6 +294,24 @@ class GdalFile:
         return raw[0]
 
 
+def _possible(value: float | None, kind: str) -> float | None:
+    """A nodata value, None where no pixel of this type can have it."""
+    if value is None or not np.issubdtype(np.dtype(kind), np.integer):
+        return value
+    limits = np.iinfo(kind)
+    return value if limits.min <= value <= limits.max and value == int(value) else None
+
+
+def has_data(bands: np.ndarray, nodata: Sequence[float | None]) -> np.ndarray:
+    """Where bands (bands, h, w) hold data by their nodata values, bool (h, w).
+
+    No data is where no band has any for 8-bit values and a nodata value of 0, since dark or bright pixels reach
+    these in single bands; for all other values it is where any band lacks data.
+    """
+    data = np.array([_differs(band, value) for band, value in zip(bands, nodata, strict=True)])
+    return np.asarray(data.any(0) if bands.dtype == np.uint8 or not any(nodata) else data.all(0))
+
+
 def _differs(band: np.ndarray, value: float | None) -> np.ndarray:
     """Where a band does not hold its nodata value; NaN is found elsewhere."""
     if value is None or np.isnan(value):
@@ -277,9 +328,8 @@ def too_deep(count: int, kind: str) -> str:
 
 
 def all_or_nothing(values: np.ndarray) -> bool:
-    """Whether nearly all values of an alpha band are 0 or the most that its type holds."""
-    most = np.iinfo(values.dtype).max if np.issubdtype(values.dtype, np.integer) else 1
-    return bool(np.isin(values, (0, most)).mean() >= OPAQUE)
+    """Whether nearly all values of an alpha band are 0 or the highest among them, which depends on the program."""
+    return bool(np.isin(values, (0, values.max())).mean() >= OPAQUE)
 
 
 def nine_places(size: tuple[int, int], side: int = 64) -> list[Window]:
@@ -298,6 +348,12 @@ def file_kind(path: Path) -> tuple[int, str]:
         return dataset.count, dataset.dtypes[0]
 
 
+def value_bands(path: Path) -> tuple[int, ...]:
+    """Numbers of all bands but the one that says what is transparent."""
+    with closing(GdalFile(path, (1,))) as file:
+        return tuple(number for number in range(1, file.dataset.count + 1) if number != file._alpha)
+
+
 def encode_tiff(
     values: np.ndarray,
     known: np.ndarray | None = None,
@@ -310,7 +366,8 @@ def encode_tiff(
         values: the pixels.
         known: where they are data, bool (H, W); None: everywhere.
         grid: where they lie.
-        nodata: value that marks unknown pixels; None: they are kept in a mask inside the file.
+        nodata: value that marks unknown pixels, in which NaN and infinity stay; None: they are kept in a mask inside
+            the file.
     """
     rasterio = installed()
     assert rasterio is not None
@@ -321,7 +378,8 @@ def encode_tiff(
     if grid:
         place = {"transform": rasterio.Affine(*grid.transform), "crs": grid.crs or None}
     if nodata is not None and known is not None:
-        bands = np.where(known[..., None], bands, np.asarray(nodata).astype(bands.dtype))
+        marked = ~has_data(bands.transpose(2, 0, 1), [nodata] * count) | ~np.isfinite(bands).all(-1)
+        bands = np.where((known | marked)[..., None], bands, np.asarray(nodata).astype(bands.dtype))
     photometric = "rgb" if count == 3 and bands.dtype == np.uint8 else "minisblack"
     with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.MemoryFile() as memory:
         options = {**shape, **place, "nodata": nodata, "compress": "deflate", "photometric": photometric}

@@ -19,9 +19,11 @@ from datasets.threads import threaded
 from datasets.windows import scan
 
 log = logging.getLogger(__name__)
-FORMAT = 2
+FORMAT = 3
 MOST_CODES = 512  # a file of more values is an image, not a label
 MAJORITY = 0.5  # share of changed pixels from which on the two values of a label may be the wrong way round
+LOSSY = (".jpg", ".jpeg", ".webp")  # formats whose black may hold a 1
+MASK_VALUES = "masks have one channel, all of 0 and 1, or all of levels of which 128 means changed"
 FLAGS = (
     "pass --change-value N (of colours '#rrggbb'), the value that means changed, --ignore-value N, one that means "
     "unknown, or --change-from 128 for grey levels (JPEG, soft edges)"
@@ -148,7 +150,7 @@ class LabelCounts:
                 facts = facts_alone(pair.label, self.reading)
         alike = facts.counted == facts.known
         self._lines[name] = [
-            stamp, _as_text(facts.known), "" if alike else _as_text(facts.counted), facts.nodata, facts.hidden,
+            stamp, _as_text(facts.known), None if alike else _as_text(facts.counted), facts.nodata, facts.hidden,
             facts.palette,
         ]  # fmt: skip
         return facts
@@ -171,7 +173,7 @@ def _facts_from(line: Any, stamp: str) -> LabelFacts | None:
         if line[0] != stamp:
             return None
         known = _counts_from(line[1])
-        counted = _counts_from(line[2]) if line[2] else known
+        counted = known if line[2] is None else _counts_from(line[2])
         return LabelFacts(known, counted, line[3], bool(line[4]), bool(line[5])) if known or line[4] else None
     except (TypeError, ValueError, LookupError, AttributeError):
         return None
@@ -268,8 +270,9 @@ def _refuse_hidden_class(facts: Mapping[Path, LabelFacts], codes: Counter[int], 
     way_out = "remove that tag: gdal_edit.py -unsetnodata FILE"
     for path, each in facts.items():
         if each.nodata is not None and each.nodata in changed:
+            name = code_name(int(each.nodata))
             raise ValueError(
-                f"{path}: its nodata value {each.nodata:g} is the value of changed pixels, which would not be scored; "
+                f"{path}: its nodata value {name} is the value of changed pixels, which would not be scored; "
                 f"{way_out}, or name another value: --change-value N"
             )
         if each.nodata == 0 and unchanged <= {0} and codes:
@@ -357,6 +360,11 @@ def decide_to_predict(pairs: Sequence[Pair], reading: Reading) -> Reading:
     if not facts:
         return reading if reading.decided else replace(reading, change_value=255)
     codes = total_codes(facts.values(), reading)
+    if reading.ignore_value is not None and not codes.keys() - {0}:
+        log.warning(
+            "%s: without the ignored value %s, all labels are 0; if it means changed here, pass --change-value",
+            _where(facts), reading.ignore_value,
+        )  # fmt: skip
     if reading.decided and (problem := _misfit(codes, reading)):
         if reading.named or _ambiguity(codes):
             raise ValueError(f"{_where(facts)} of values {shares(codes)}: {problem}")
@@ -394,8 +402,13 @@ def mask_reading(paths: Sequence[Path]) -> Reading:
     most = dict(zip(paths, threaded(highest, paths), strict=True))
     for path, level in most.items():
         if level >= COLOUR:
-            raise ValueError(f"{path}: holds colours; a mask has one channel of 0 and 255, or 0 and 1")
-    return Reading(change_from=1 if max(most.values(), default=0) <= 1 else 128)
+            raise ValueError(f"{path}: holds colours; {MASK_VALUES}")
+    top = max(most.values(), default=0)
+    for path, level in most.items():
+        lossy = path.suffix.lower() in LOSSY
+        if (level == top and 1 < top < 128) or (level == 1 < top and not lossy):
+            raise ValueError(f"{path}: its highest value is {level}, the highest of all is {top}; {MASK_VALUES}")
+    return Reading(change_from=1 if top <= 1 else 128)
 
 
 def known_codes(codes: Mapping[int, int], reading: Reading) -> dict[int, int]:

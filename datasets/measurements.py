@@ -20,7 +20,8 @@ from datasets.windows import scan
 
 log = logging.getLogger(__name__)
 TAILS = (0.02, 0.98)  # shares of all values below and up to the limits that `percentile` sets
-DEEP = {"uint8": 0, "uint16": 0, "int16": 2**15}  # types whose values can be counted one by one, and their offset
+LOWEST = -(2**15)  # of the values that are counted one by one
+COUNTED = ("uint8", "uint16", "int16")  # types of such values
 
 
 def choose_reading(
@@ -45,7 +46,7 @@ def choose_reading(
         ValueError: an image cannot be read, files differ in type, bands have to be chosen, or their type needs a number
             as scale.
     """
-    path, (count, kind) = _common_kind(pairs, lenient)
+    path, (count, kind), odd = _common_kind(pairs, lenient)
     if not bands and scale == "auto" and (count, kind) == (3, "uint8"):
         return labels
     if not bands and count not in (1, 3, 4):
@@ -53,7 +54,7 @@ def choose_reading(
     chosen = tuple(bands) or ((1, 2, 3) if count > 1 else (1, 1, 1))
     reading = replace(labels, bands=chosen)
     if scale == "percentile" or (scale == "auto" and kind != "uint8"):
-        limits = measure_limits(pairs, reading, lenient)
+        limits = measure_limits([p for p in pairs if not {p.before, p.after} & odd], reading, lenient)
     else:
         limits = ((0.0, 255.0 if scale == "auto" else float(scale)),) * len(chosen)
     listed = ", ".join(f"band {band} from {low:g}..{high:g}" for band, (low, high) in zip(chosen, limits, strict=True))
@@ -79,8 +80,8 @@ def overruled(reading: Reading, pairs: Sequence[Pair], bands: Sequence[int] = ()
     return replace(reading, bands=bands)
 
 
-def _common_kind(pairs: Sequence[Pair], lenient: bool) -> tuple[Path, tuple[int, str]]:
-    """The first image of the commonest type, and its bands and type; of no image, 8-bit RGB."""
+def _common_kind(pairs: Sequence[Pair], lenient: bool) -> tuple[Path, tuple[int, str], set[Path]]:
+    """The first image of the commonest type, its bands and type, and images of other types; of no image, 8-bit RGB."""
 
     def kind_of(path: Path) -> tuple[int, str] | None:
         try:
@@ -93,17 +94,17 @@ def _common_kind(pairs: Sequence[Pair], lenient: bool) -> tuple[Path, tuple[int,
     paths = [path for pair in pairs for path in (pair.before, pair.after)]
     found = {path: kind for path, kind in zip(paths, threaded(kind_of, paths), strict=True) if kind}
     if not found:
-        return Path(), (3, "uint8")
+        return Path(), (3, "uint8"), set()
     types = Counter(kind for _, kind in found.values())
     usual = types.most_common(1)[0][0]
     first = next(path for path, kind in found.items() if kind[1] == usual)
-    odd = next((path for path, kind in found.items() if kind[1] != usual), None)
+    odd = [path for path, kind in found.items() if kind[1] != usual]
     if odd and not lenient:
         raise ValueError(
-            f"{odd}: has {found[odd][1]} pixels, but {types[usual]} of {len(found)} images have {usual}, such as "
+            f"{odd[0]}: has {found[odd[0]][1]} pixels, but {types[usual]} of {len(found)} images have {usual}, such as "
             f"{first}; convert it, so that all have one type and scale"
         )
-    return first, found[first]
+    return first, found[first], set(odd)
 
 
 def measure_limits(pairs: Sequence[Pair], reading: Reading, lenient: bool = False) -> tuple[tuple[float, float], ...]:
@@ -112,9 +113,9 @@ def measure_limits(pairs: Sequence[Pair], reading: Reading, lenient: bool = Fals
     Raises:
         ValueError: an image cannot be read, or its values are not integers of at most 16 bits.
     """
-    raw, counts, offset = replace(reading, limits=()), np.zeros((len(reading.bands), 2**16), np.int64), 0
+    raw, counts = replace(reading, limits=()), np.zeros((len(reading.bands), 2**16 - LOWEST), np.int64)
 
-    def counted(pair: Pair) -> tuple[np.ndarray, int] | None:
+    def counted(pair: Pair) -> np.ndarray | None:
         try:
             return _counted_levels(pair, raw)
         except (ValueError, OSError):
@@ -123,28 +124,29 @@ def measure_limits(pairs: Sequence[Pair], reading: Reading, lenient: bool = Fals
             return None
 
     for found in threaded(counted, pairs):
-        if found:
-            counts, offset = counts + found[0].sum(0), found[1]
+        if found is not None:
+            first = -LOWEST if found.shape[-1] == 256 else 0
+            counts[:, first : first + found.shape[-1]] += found.sum(0)
     if not counts.any():
         raise ValueError("no pixel is known at both dates, so no percentile can be measured; pass --scale NUMBER")
     shares = counts.cumsum(1) / counts.sum(1, keepdims=True)
-    limits = [[int(np.searchsorted(row, tail)) - offset for tail in TAILS] for row in shares]
+    limits = [[int(np.searchsorted(row, tail)) + LOWEST for tail in TAILS] for row in shares]
     return tuple((float(low), float(max(high, low + 1))) for low, high in limits)
 
 
-def _counted_levels(pair: Pair, reading: Reading) -> tuple[np.ndarray, int]:
-    """Pixels of a pair by date, channel and level, where they count, (2, channels, levels); and the level of 0."""
+def _counted_levels(pair: Pair, reading: Reading) -> np.ndarray:
+    """Pixels that count of a pair, by date, channel and level: (2, channels, 256), or all levels from LOWEST on."""
     counts: Any = 0
     with OpenPair(pair, reading) as opened:
         for window in scan(opened.size):
             dates, some = opened.read(window), opened.counted(window)
             kind = str(dates[0].dtype)
-            if kind not in DEEP:
+            if kind not in COUNTED:
                 raise ValueError(f"{pair.before}: values are {kind}; pass --scale NUMBER, the value that becomes 255")
-            levels, offset = (256 if kind == "uint8" else 2**16), DEEP[kind]
+            levels, offset = (256, 0) if kind == "uint8" else (2**16 - LOWEST, -LOWEST)
             chosen = [date if some is None else date[some] for date in dates]
             counts = counts + np.stack([level_counts(date, levels, offset) for date in chosen])
-    return np.pad(counts, [(0, 0), (0, 0), (0, 2**16 - levels)]) if reading.bands else counts, offset
+    return np.asarray(counts)
 
 
 def measure_statistics(pairs: Sequence[Pair], reading: Reading = PLAIN) -> Statistics:
@@ -154,8 +156,8 @@ def measure_statistics(pairs: Sequence[Pair], reading: Reading = PLAIN) -> Stati
         ValueError: no pixel is known at both dates.
     """
     histograms = np.zeros((2, reading.channels, 256), np.int64)
-    for counts, _ in threaded(partial(_counted_levels, reading=reading), pairs):
-        histograms += counts[..., :256]
+    for counts in threaded(partial(_counted_levels, reading=reading), pairs):
+        histograms += counts
     if not histograms.any():
         raise ValueError("no pixel is known at both dates and in the label, so --statistics train measures nothing")
     return histogram_statistics(histograms)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from datasets.hints import list_advice, misnamed_pair
 from datasets.layouts import FOLDERS, Names, SplitFiles, in_folders, list_images, list_split
-from datasets.raster import SUFFIXES
+from datasets.raster import SUFFIXES, sidecars
 from utils.console import nearest
 
 log = logging.getLogger(__name__)
@@ -26,9 +26,18 @@ class Pair:
 
     @property
     def stamp(self) -> str:
-        """Names, sizes and times of change of its files: another stamp, another pair."""
-        files = [(path.name, _stat(path)) for path in (self.before, self.after, self.label) if path]
-        return " ".join(f"{name} {stat.st_size} {stat.st_mtime_ns}" if stat else name for name, stat in files)
+        """Names, sizes and times of change of its files and of what lies beside them: another stamp, another pair."""
+        files = [each for path in (self.before, self.after, self.label) if path for each in with_sidecars(path)]
+        stats = [(path.name, _stat(path)) for path in files]
+        return " ".join(f"{name} {stat.st_size} {stat.st_mtime_ns}" if stat else name for name, stat in stats)
+
+
+def with_sidecars(path: Path) -> list[Path]:
+    """An image, and the world file, mask and .aux.xml file beside it."""
+    try:
+        return [path, *(path.with_name(name) for name in sidecars(path))]
+    except OSError:
+        return [path]
 
 
 def find_pairs(root: Path, split: str, labels: bool = True, folders: Names | None = None) -> list[Pair]:

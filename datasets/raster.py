@@ -34,13 +34,13 @@ MODES = ("1", "L", "P", "RGB", "RGBA", "LA", "PA")  # 8 bits or less a channel
 DEEP_GREY = ("I;16", "I;16L", "I;16B", "I")  # 16 bits, in one channel: taken as labels only
 AT_ONCE = 2**22  # pixels that are always decoded at once: 2048 x 2048
 PLAIN = Reading()
-ORIENTATION, COMPRESSION = 274, 259
+ORIENTATION, COMPRESSION, SAMPLE_FORMAT = 274, 259, 339
 PLAIN_COMPRESSIONS = (1, 2, 3, 4, 5, 6, 7, 8, 32773, 32946)  # none, CCITT, LZW, JPEG, Deflate, PackBits
 SUBFILE, MASK = 254, 4  # tag of a TIFF's images, and its bit that says mask
 # tags of a TIFF that only rasterio understands: where it lies, no data, further bands
 GEO_TAGS, OTHER_TAGS = (33550, 33922, 34264), (42113, 338)
 WORLD = {".tif": "tfw", ".tiff": "tfw", ".png": "pgw", ".jpg": "jgw", ".jpeg": "jgw", ".bmp": "bpw", ".jp2": "j2w"}
-MEANS = ("<GeoTransform", "<SRS", "<GCP", "<NoDataValue")  # of an .aux.xml
+MEANS = ("<GeoTransform", "<SRS", "<GCP", "<NoDataValue", "NODATA_VALUES")  # of an .aux.xml
 SIDECAR = re.compile(r"\.(\w{2,4}w|wld|msk|aux\.xml)$", re.IGNORECASE)
 
 
@@ -52,9 +52,10 @@ class PillowFile:
         kind: number of bands and their type, (3, "uint8").
         gaps: whether pixels may be unknown.
         orientation: as EXIF or a TIFF's tag 274 has it; `read` gives pixels that are turned upright.
+        nodata: of a grey label, the level that is transparent.
     """
 
-    nodata = None
+    nodata: float | None = None
 
     def __init__(self, path: Path, label: bool = False, indices: bool = False) -> None:
         """Read the header.
@@ -83,9 +84,16 @@ class PillowFile:
         if mode in ("CMYK", "YCbCr", "LAB", "HSV"):
             raise OtherColours(self.path, mode)
         # Pillow calls 16-bit RGB files "RGB" too, and would keep each value's high byte
-        self.deep = mode not in MODES or ";16" in str(getattr(image, "tile", ""))
-        kind = "uint16" if mode.startswith("I;16") or (self.deep and mode in MODES) else f"mode {mode}"
-        self.kind = (1 if mode in DEEP_GREY or mode == "F" else 3, kind if self.deep else "uint8")
+        signed = image.format == "TIFF" and mode in MODES and tags.get(SAMPLE_FORMAT, (1,))[0] == 2
+        self.deep = mode not in MODES or ";16" in str(getattr(image, "tile", "")) or signed
+        kind = (
+            "int8"
+            if signed
+            else "uint16"
+            if mode.startswith("I;16") or (self.deep and mode in MODES)
+            else f"mode {mode}"
+        )
+        self.kind = (1 if mode in (*DEEP_GREY, "F") or signed else 3, kind if self.deep else "uint8")
         if self.deep and not (self.label and mode in DEEP_GREY):
             what = "a label has one channel, or 8-bit colours" if self.label else ""
             raise Unsuitable(f"{self.path}: {what or too_deep(*self.kind)}")
@@ -95,12 +103,14 @@ class PillowFile:
             self.orientation = int(tags.get(ORIENTATION, 1))
             height, width = int(tags[257]), int(tags[256])
         else:
-            told = {"exif", "xmp", "XML:com.adobe.xmp"} & image.info.keys()
-            self.orientation = int(image.getexif().get(ORIENTATION, 1)) if told else 1
+            self.orientation = _told_orientation(image)
             height, width = image.height, image.width
         turned = upright((height, width), self.orientation)
         self.size = turned.size if turned else (height, width)
-        self.gaps = mode in ("RGBA", "LA", "PA") or "transparency" in image.info
+        clear = image.info.get("transparency")
+        self.gaps = mode in ("RGBA", "LA", "PA") or clear is not None
+        if self.label and mode in ("1", "L", *DEEP_GREY):
+            self.nodata = clear
 
     def close(self) -> None:
         """Close the file."""
@@ -121,6 +131,9 @@ class PillowFile:
         return values[window.slices], None if known is None else known[window.slices]
 
     def _decode(self, image: Image.Image) -> Content:
+        if self.is_tiff and self.orientation != 1:
+            # else Pillow maps pixels into memory in the shape that they have when turned
+            image.filename = ""  # type: ignore[attr-defined]
         image.load()  # which turns a TIFF upright
         if not self.is_tiff:
             late = int(image.getexif().get(ORIENTATION, 1)) if "exif" in image.info else self.orientation
@@ -169,6 +182,7 @@ class WindowedImage:
         nodata: the file's nodata value, if all bands that are read have the same.
         random_access: whether windows can be read in any order at the same cost.
         aligned: whether it is seen on another grid than its own.
+        resampled: whether its pixels there are not its own.
     """
 
     def __init__(self, path: Path, reading: Reading = PLAIN, label: bool = False, onto: Grid | None = None) -> None:
@@ -209,11 +223,17 @@ class WindowedImage:
                 f"{self.path}: its orientation tag ({orientation}) says that the pixels are turned, so its grid may "
                 f"not be theirs; write it upright, or remove the tag (TIFF tag 274, EXIF orientation)"
             )
+        if by_gdal and not self.grid and (worlds := [name for name in sidecars(self.path) if name[-1] in "dDwW"]):
+            raise Unsuitable(
+                f"{self.path}: {worlds[0]} lies beside it, which cannot be read as its world file; write a GeoTIFF, or "
+                f"remove that file"
+            )
         if by_gdal:
             self._view = upright(self._file.size, orientation)
         if onto is not None and self.grid is not None:
             self._view = seen_on(self.grid, onto, not self.label, self.path)
             self.aligned = self._view is not None
+        self.resampled = isinstance(self._view, Resampled)
 
     def __enter__(self) -> "WindowedImage":
         return self
@@ -250,8 +270,11 @@ class WindowedImage:
         return pixels if known is None else np.where(known[..., None], pixels, np.zeros((), pixels.dtype))
 
     def known(self, window: Window) -> np.ndarray | None:
-        """Where a window holds data, bool (h, w); None: everywhere."""
-        return self.content(window)[1] if self.gaps else None
+        """Where a window holds data, bool (h, w); None: the whole image has no gaps."""
+        if not self.gaps:
+            return None
+        known = self.content(window)[1]
+        return np.ones((window.height, window.width), bool) if known is None else known
 
 
 def _open(path: Path, reading: Reading, label: bool) -> PillowFile | GdalFile:
@@ -294,25 +317,34 @@ def _only_rasterio_knows(file: PillowFile) -> list[str]:
         found += ["its nodata value or further band"] * any(tag in tags for tag in OTHER_TAGS)
         found += ["its compression"] * (tags.get(COMPRESSION, 1) not in PLAIN_COMPRESSIONS)
         found += ["its labels of more than 8 bits"] * (file.deep and gdal.installed() is not None)
+        # GDAL interpolates the colours of pixels otherwise than Pillow, and has to read large ones
+        found += ["colours stored as YCbCr"] * (tags.get(262) == 6 and gdal.installed() is not None)
         found += ["deep values of which 0 is white"] * (tags.get(262) == 0 and file.deep)
         if file._image.tag_v2.next:  # type: ignore[attr-defined]  # further pages, overviews or a mask
             masks = any(int(each.get(SUBFILE, 0)) & MASK for each in _directories(path))
             found += ["its mask"] * (masks or gdal.installed() is not None)
     if suffix in JPEG_2000 and (gdal.installed() or _boxes_of_place(path)):
         found.append("where it lies on earth")
+    for name in sidecars(path):
+        if name.endswith(".aux.xml"):
+            content = path.with_name(name).read_text(encoding="utf-8", errors="replace")
+            found += [name] * any(word in content for word in MEANS)
+        else:
+            found.append("its mask" if name.endswith(".msk") else "its world file")
+    return found
+
+
+def sidecars(path: Path) -> list[str]:
+    """Names of the world file, mask and .aux.xml file beside an image."""
     folder = os.fspath(path).rpartition(os.sep)[0] or "."
     beside = _sidecars(folder, os.stat(folder).st_mtime_ns)  # noqa: PTH116, in a path that is taken three times a pair
     if not beside:
-        return found
+        return []
+    suffix = path.suffix.lower()
     worlds = {WORLD.get(suffix, "wld"), f"{suffix[1:]}w", "wld"}
-    if any(f"{path.stem}.{end}" in beside for end in (*worlds, *map(str.upper, worlds))):
-        found.append("its world file")
-    if f"{path.name}.msk" in beside:
-        found.append("its mask")
-    if f"{path.name}.aux.xml" in beside:
-        content = path.with_name(f"{path.name}.aux.xml").read_text(encoding="utf-8", errors="replace")
-        found += [f"{path.name}.aux.xml"] * any(word in content for word in MEANS)
-    return found
+    ends = [how(end) for end in sorted(worlds) for how in (str.lower, str.upper, str.capitalize)]
+    names = [f"{path.stem}.{end}" for end in ends] + [f"{path.name}.msk", f"{path.name}.aux.xml"]
+    return [name for name in names if name in beside]
 
 
 @lru_cache(64)
@@ -352,9 +384,15 @@ def _orientation(file: GdalFile) -> int:
         return int(tags["EXIF_Orientation"])
     try:
         with Image.open(file.path) as image:
-            return int(image.getexif().get(ORIENTATION, 1)) if "exif" in image.info else 1
+            return _told_orientation(image)
     except (*BOMBS, OSError, SyntaxError):
         return 1
+
+
+def _told_orientation(image: Image.Image) -> int:
+    """What EXIF or XMP says; 1 where neither comes before the pixels."""
+    told = {"exif", "xmp", "XML:com.adobe.xmp"} & image.info.keys()
+    return int(image.getexif().get(ORIENTATION, 1)) if told else 1
 
 
 def image_size(path: Path, reading: Reading = PLAIN, label: bool = False) -> tuple[int, int]:
@@ -430,5 +468,8 @@ def pixel_kind(path: Path) -> tuple[int, str]:
 
 def all_bands(path: Path) -> Reading:
     """The reading that loses nothing: plain for 8-bit grey or RGB, otherwise every band with its values."""
-    count, kind = pixel_kind(path)
-    return PLAIN if (count, kind) == (3, "uint8") else Reading(bands=tuple(range(1, count + 1)))
+    plain = pixel_kind(path) == (3, "uint8")
+    if plain and not (path.suffix.lower() in TIFF and gdal.installed()):
+        return PLAIN
+    bands = gdal.value_bands(path)
+    return PLAIN if plain and len(bands) < 4 else Reading(bands=bands)

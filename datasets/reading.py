@@ -42,8 +42,9 @@ class Reading:
 
     @property
     def by_index(self) -> bool:
-        """Whether the codes of a palette are its indices, not its colours."""
-        return isinstance(self.ignore_value, int) or (self.named and isinstance(self.change_value, int))
+        """Whether the codes of a palette are its indices: the user named numbers, and no colour."""
+        given = (self.ignore_value, self.change_value if self.named else None)
+        return any(isinstance(code, int) for code in given) and not any(isinstance(code, str) for code in given)
 
     def scaled(self, values: np.ndarray) -> np.ndarray:
         """Values of the bands, any type (..., channels) -> uint8, linear between the limits; NaN becomes 0."""
@@ -125,10 +126,12 @@ def colour_codes(rgb: np.ndarray) -> np.ndarray:
     return np.where(grey, red, COLOUR + number)
 
 
-def label_pixels(codes: np.ndarray) -> np.ndarray:
-    """The pixels that have these codes: grey (h, w) as they are, or colours, uint8 (h, w, 3)."""
-    if codes.dtype == np.uint8 or (codes < COLOUR).all():
+def label_pixels(codes: np.ndarray, deep: bool = False) -> np.ndarray:
+    """The pixels that have these codes: grey (h, w), uint8 unless they are deep, or colours, uint8 (h, w, 3)."""
+    if deep or codes.dtype == np.uint8:
         return codes
+    if (codes < COLOUR).all():
+        return codes.astype(np.uint8)
     number = np.where(codes >= COLOUR, codes - COLOUR, codes * 0x010101)
     return np.stack([number >> 16 & 255, number >> 8 & 255, number & 255], -1).astype(np.uint8)
 

@@ -91,13 +91,10 @@ def open_cache(path: Path, pairs: Sequence[Pair], reading: Reading) -> TileCache
 
 
 def _digest(pairs: Sequence[Pair], reading: Reading) -> str:
-    """Names, sizes and times of change of all files, and how they are read."""
+    """Names, sizes and times of change of all files and what lies beside them, and how they are read."""
     digest = hashlib.sha256(f"{FORMAT} {reading!r}\n".encode())
     for pair in pairs:
-        for path in (pair.before, pair.after, pair.label):
-            stat = path.stat() if path else None
-            about = [path.name, stat.st_size, stat.st_mtime_ns] if path and stat else None
-            digest.update(f"{json.dumps([pair.name, about])}\n".encode())
+        digest.update(f"{json.dumps([pair.name, pair.stamp])}\n".encode())
     return digest.hexdigest()
 
 

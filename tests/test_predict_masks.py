@@ -5,9 +5,11 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
+from datasets.gdal import encode_tiff
 from tests.scripts import predict
 
 ROOT = Path(__file__).parents[1]
@@ -64,3 +66,18 @@ def test_masks_that_cannot_be_scored(masks, says, data, tmp_path, capsys):
         code=2,
     )
     assert says in capsys.readouterr().err
+
+
+def test_what_a_mask_does_not_know_is_not_scored(tmp_path, capsys):
+    """A map with nodata 127, as geo/ holds them."""
+    pytest.importorskip("rasterio")
+    truth = np.zeros((8, 8), np.uint8)
+    truth[:4] = 255
+    drawn = truth.copy()
+    drawn[2:6] = 127
+    for folder, values, known in (("label", truth, None), ("geo", drawn, drawn != 127)):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "a.tif").write_bytes(encode_tiff(values, known, nodata=None if known is None else 127))
+    predict("--masks", tmp_path / "geo", "--label", tmp_path / "label", "--output", tmp_path / "out")
+    (row,) = csv.DictReader((tmp_path / "out" / "scores.csv").open())
+    assert {row["f1"], row["recall"], row["precision"]} == {"1"}

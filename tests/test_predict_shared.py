@@ -34,7 +34,8 @@ def test_shared_pairs_and_rows_give_the_bytes_of_one_process(ranks, checkpoint, 
     """Four pairs: two processes share them by groups of 2, four by rows of windows."""
     path = data / "test"
     for folder in ("A", "B", "label"):
-        Image.open(path / folder / "scene_0002.png").resize((90, 200)).save(path / folder / "scene_0002.png")
+        scene = path / folder / "scene_0002.png"
+        Image.open(scene).resize((90, 200), Image.Resampling.NEAREST).save(scene)
     flags = ("--checkpoint", checkpoint, "--data-root", data, "--save", "all", "--tile-size", 32, "--batch-size", 2)
     predict(*flags, "--output", tmp_path / "one")
     for rank in reversed(range(ranks)):

@@ -103,7 +103,7 @@ def test_threshold_widens_the_mask(runs, drawn_set, tmp_path, capsys):
 def test_mixed_sizes_are_predicted_each_as_it_is(runs, data, tmp_path):
     for folder in ("A", "B", "label"):
         path = data / "test" / folder / "scene_0001.png"
-        Image.open(path).resize((96, 32)).save(path)
+        Image.open(path).resize((96, 32), Image.Resampling.NEAREST).save(path)
     predict("--checkpoint", runs / "hanet" / "best.pt", "--data-root", data, "--output", tmp_path / "out")
     assert Image.open(tmp_path / "out" / "mask" / "scene_0001.png").size == (96, 32)
 
@@ -124,7 +124,7 @@ def test_sixteen_bits_four_bands_and_odd_codes(tmp_path, capsys):
             Image.fromarray(codes).save(tmp_path / "data" / split / "label" / f"{number}.png")
     flags = ["--bands", "4,3,2,1", "--change-value", 2, "--ignore-value", 9, "--lr", 0.01, "--linear-epochs", 0]
     train(tmp_path / "data", tmp_path / "run", *flags, epochs=5)
-    assert "images of 4 bands, uint16; read as 0 to 255 from band 4: " in capsys.readouterr().err
+    assert "scaling: uint16 of 4 bands read as uint8, band 4 from " in capsys.readouterr().err
     train(tmp_path / "data", tmp_path / "run", *flags, "--resume", epochs=5)
     predict("--checkpoint", tmp_path / "run", "--data-root", tmp_path / "data", "--output", tmp_path / "out")
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
@@ -136,7 +136,7 @@ def test_sixteen_bits_four_bands_and_odd_codes(tmp_path, capsys):
 
 def test_tiles_that_are_not_square(data, tmp_path):
     for path in data.rglob("*.png"):
-        Image.open(path).resize((64, 32)).save(path)
+        Image.open(path).resize((64, 32), Image.Resampling.NEAREST).save(path)
     train(data, tmp_path / "run", epochs=1)
     assert (tmp_path / "run" / "best.pt").is_file()
 

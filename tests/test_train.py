@@ -104,7 +104,7 @@ def test_a_run_from_a_cache_is_the_same_run(held_out, data, tmp_path):
 def test_crops_of_images_that_differ_in_size(data, tmp_path):
     for folder in ("A", "B", "label"):
         path = data / "train" / folder / "scene_0001.png"
-        Image.open(path).resize((130, 70)).save(path)
+        Image.open(path).resize((130, 70), Image.Resampling.NEAREST).save(path)
     flags = ("--augmentation", "open-cd", "--crop-size", 32, "--time-swap")
     train(data, tmp_path / "run", *flags, epochs=1)
     assert (tmp_path / "run" / "best.pt").is_file()

@@ -42,7 +42,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = Parser(
         prog="python -m tools.prepare_tiles",
         description=__doc__,
-        epilog="The same command goes on with a run that was stopped. Tiles have no georeference: names and "
+        epilog="The same command goes on with a run that was stopped. Names and "
         "manifest.csv tell which pixels of the source they are.",
     )
 

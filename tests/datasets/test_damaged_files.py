@@ -284,5 +284,6 @@ def test_missing_data_of_a_large_jpeg_is_no_grey(tmp_path, monkeypatch):
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8)).save(path)
     path.write_bytes(declare(path.read_bytes(), "jpg", 640, 64))
     monkeypatch.setattr(raster, "PILLOW_LIMIT", 100)
+    monkeypatch.setattr(gdal, "PILLOW_LIMIT", 100)
     with WindowedImage(path) as image, pytest.raises(ValueError, match=r"short\.jpg: damaged"):
         image.read(Window(576, 0, 64, 64))

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from datasets import label_counts
-from datasets.label_counts import LabelCounts, count_changed
+from datasets.label_counts import LabelCounts, count_changed, decide_to_predict, mask_reading
 from datasets.pairs import Pair
 from datasets.reading import MASKS, Reading
 
@@ -78,7 +78,7 @@ def test_the_same_counts_serve_another_code_but_not_palette_indices(pairs, tmp_p
     assert len(decoded) == 6
 
 
-WRONG_LABELS = [f'{{"how": "[2, false, false, []]", "labels": {labels}}}' for labels in ("3", "[1]", "{}")]
+WRONG_LABELS = [f'{{"how": "[3, false, false, []]", "labels": {labels}}}' for labels in ("3", "[1]", "{}")]
 DAMAGED = ["", "{", "[]", "{}", "7", "\0\xff", *WRONG_LABELS]
 
 
@@ -101,3 +101,61 @@ def test_a_line_that_makes_no_sense_is_counted_again(counts, pairs, tmp_path, de
     decoded.clear()
     assert kept(pairs, path) == [0, 10, 20]
     assert decoded == ["c"]
+
+
+def test_masks_of_two_codings_are_refused(tmp_path):
+    def masks(*levels, suffix="png"):
+        paths = [tmp_path / f"{number}.{suffix}" for number in range(len(levels))]
+        for path, level in zip(paths, levels, strict=True):
+            Image.fromarray(np.full((8, 8), level, np.uint8)).save(path)
+        return paths
+
+    assert mask_reading(masks(0, 1)).change_from == 1
+    assert mask_reading(masks(0, 255)).change_from == 128
+    assert mask_reading(masks(0, 200)).change_from == 128
+    assert mask_reading(masks(1, 255, suffix="jpg")).change_from == 128
+    with pytest.raises(ValueError, match=r"1\.png: its highest value is 1, the highest of all is 255; masks have"):
+        mask_reading(masks(0, 1, 255))
+    with pytest.raises(ValueError, match=r"0\.png: its highest value is 100, the highest of all is 100; masks have"):
+        mask_reading(masks(100, 0))
+
+
+def test_labels_that_are_all_ignored_are_told(tmp_path, caplog):
+    """Trained on 0, 1 and 255 for unknown; of 0 and 255 no pixel would be changed."""
+    path = tmp_path / "label.png"
+    write(path, 10)
+    trained = Reading(change_value=1, ignore_value=255)
+    assert decide_to_predict([Pair("a", path, path, path)], trained).change_value == 1
+    assert "1 label: without the ignored value 255, all labels are 0" in caplog.text
+    caplog.clear()
+    decide_to_predict([Pair("a", path, path, path)], Reading(change_value=255))
+    assert not caplog.text
+
+
+def test_a_mask_laid_beside_a_label_is_counted(tmp_path, decoded):
+    """The label's own bytes and time stay as they are."""
+    rasterio = pytest.importorskip("rasterio")
+    path = tmp_path / "label.png"
+    write(path, 30)
+    pair = Pair("a", path, path, path)
+    assert kept([pair], tmp_path / "kept") == [30]
+    os.utime(tmp_path, ns=(1, 1))  # a listing of the folder that is as old as the label would be taken for new
+    mask = np.where(np.arange(64) < 20, 255, 0).astype(np.uint8).reshape(8, 8)
+    with rasterio.open(path, "r+") as dataset:
+        dataset.write_mask(mask)
+    with pytest.raises(ValueError, match="has transparent or masked pixels"):
+        kept([pair], tmp_path / "kept")
+    assert decoded == ["label", "label"]
+
+
+def test_a_pair_of_which_nothing_is_known_has_no_change(tmp_path, decoded):
+    """Neither when it is counted nor when the count is taken again."""
+    path = tmp_path / "label.png"
+    write(path, 30)
+    clear = tmp_path / "clear.png"
+    Image.fromarray(np.zeros((8, 8, 4), np.uint8)).save(clear)
+    (tmp_path / "other.png").write_bytes(path.read_bytes())
+    pairs = [Pair("known", path, path, path), Pair("unknown", path, clear, tmp_path / "other.png")]
+    for _ in range(2):
+        assert kept(pairs, tmp_path / "kept") == [30, 0]
+    assert len(decoded) == 2

@@ -205,3 +205,20 @@ def test_beirut(rasterio, real_data):
         values = source.read(window=rasterio.windows.Window(200, 300, 256, 256)).transpose(1, 2, 0)
         assert np.array_equal(pair.read(window)[0], reading.scaled(values))
         assert set(np.unique(pair.mask(whole(pair)))) == {0, 1}
+
+
+def test_a_first_row_without_gaps_does_not_hide_that_there_are_some(rasterio, scene, tmp_path):
+    before = tiff(tmp_path / "before.tif", scene, 0, 0)
+    after = tiff(tmp_path / "after.tif", scene[:100], 0, 0)
+    with OpenPair(Pair("scene", before, after), MASKS) as pair:
+        assert pair.known(Window(0, 0, 1, 200)).all()
+        assert np.array_equal(pair.known(whole(pair))[:, 0], np.arange(160) < 100)
+
+
+@pytest.mark.parametrize("name", ["b.wld", "b.WLD", "b.webpw"])
+def test_a_world_file_that_gdal_does_not_read_is_named(name, rasterio, scene, tmp_path):
+    for stem in "ab":
+        Image.fromarray(scene).save(tmp_path / f"{stem}.webp", lossless=True)
+    (tmp_path / name).write_text("2\n0\n0\n-2\n500009\n3999999\n")
+    with pytest.raises(ValueError, match=rf"b\.webp: {name} lies beside it, which cannot be read as its world file"):
+        OpenPair(Pair("scene", tmp_path / "a.webp", tmp_path / "b.webp"), MASKS)

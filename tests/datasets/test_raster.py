@@ -7,12 +7,12 @@ from functools import partial
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from datasets import gdal, raster
 from datasets.label_counts import decide_alone
 from datasets.raster import PLAIN, WindowedImage, image_size, read_image, read_label, read_label_values
-from datasets.reading import MASKS, Reading
+from datasets.reading import COLOUR, MASKS, Reading
 from datasets.windows import Window
 
 pytestmark = pytest.mark.filterwarnings("ignore:Dataset has no geotransform")
@@ -214,3 +214,112 @@ def test_large_and_cut_short_is_named(tmp_path, monkeypatch, rasterio):
     path.write_bytes(path.read_bytes()[:20_000])
     with pytest.raises(ValueError, match=r"short\.tif: damaged.*replace"), WindowedImage(path) as image:
         image.read(Window(0, 0, 256, 256))
+
+
+def grey_tiff(path, pixels, **profile):
+    import rasterio
+
+    height, width = pixels.shape
+    with rasterio.open(
+        path, "w", driver="GTiff", count=1, height=height, width=width, dtype=pixels.dtype, **profile
+    ) as dataset:  # fmt: skip
+        dataset.write(pixels, 1)
+    return path
+
+
+def turned(orientation):
+    exif = Image.Exif()
+    exif[274] = orientation
+    return exif
+
+
+def xmp(orientation):
+    content = PngImagePlugin.PngInfo()
+    content.add_itxt("XML:com.adobe.xmp", f'<rdf:Description tiff:Orientation="{orientation}"/>')
+    return content
+
+
+def one_bit_palette(path):
+    image = Image.fromarray(FILES["grey"] % 2).convert("P")
+    image.putpalette([255, 0, 0, 0, 0, 255] + [0] * 762)
+    image.save(path, bits=1)
+
+
+ODD = {
+    "one bit.png": lambda p: Image.fromarray(FILES["grey"] > 99).save(p),
+    "one bit.bmp": lambda p: Image.fromarray(FILES["grey"] > 99).save(p),
+    "one bit, white is 0.tif": lambda p: grey_tiff(p, FILES["grey"] % 2, nbits=1, photometric="miniswhite"),
+    "two colours.png": one_bit_palette,
+    "transparent level.png": lambda p: write(p, FILES["grey"], transparency=7),
+    "16 bits, transparent level.png": lambda p: write(p, FILES["grey"].astype(np.uint16), transparency=7),
+    "signed.tif": lambda p: grey_tiff(p, FILES["grey"].view(np.int8)),
+    "colour.jpg": lambda p: write(p, FILES["RGB"]),
+    "turned.jpg": lambda p: write(p, FILES["RGB"], exif=turned(6)),
+    "turned by XMP.png": lambda p: write(p, FILES["RGB"], pnginfo=xmp(6)),
+    "JPEG inside.tif": lambda p: write(p, FILES["RGB"], compression="jpeg"),
+    "turned grey.tif": lambda p: write(p, FILES["grey"], tiffinfo={274: 6}),
+}
+
+
+def content_of(path, label, reading):
+    with WindowedImage(path, reading, label) as image:
+        values, known = image.content(Window(0, 0, *image.size))
+        return values, np.ones(values.shape[:2], bool) if known is None else known, image.nodata
+
+
+@pytest.mark.parametrize("name", ODD)
+@pytest.mark.parametrize("how", ["image", "label", "indices"])
+def test_large_files_have_the_pixels_of_small_ones(name, how, tmp_path, monkeypatch, rasterio):
+    path = tmp_path / name
+    ODD[name](path)
+    reading = Reading(change_value=1, named=True) if how == "indices" else PLAIN
+    if how == "image" and name.startswith(("16", "signed")):
+        with pytest.raises(ValueError, match="pass --scale NUMBER"):
+            content_of(path, False, reading)
+        return
+    small, known, nodata = content_of(path, how != "image", reading)
+    monkeypatch.setattr(raster, "AT_ONCE", 0)
+    monkeypatch.setattr(raster, "PILLOW_LIMIT", 0)
+    large, large_known, large_nodata = content_of(path, how != "image", reading)
+    assert np.array_equal(large, small)
+    assert np.array_equal(large_known, known)
+    assert how == "image" or large_nodata == nodata
+    assert large.dtype == small.dtype
+
+
+def test_a_turned_grey_tiff_is_turned(tmp_path):
+    path = write(tmp_path / "turned.tif", FILES["grey"], tiffinfo={274: 6})
+    assert np.array_equal(read_label_values(path), np.rot90(FILES["grey"], -1))
+
+
+def test_bands_of_a_jpeg_are_red_green_and_blue(tmp_path, rasterio):
+    path = write(tmp_path / "image.jpg", FILES["RGB"], exif=turned(3))
+    assert np.array_equal(read_image(path, Reading((3, 1))), read_image(path)[..., [2, 0]])
+    Image.fromarray(FILES["RGB"]).convert("CMYK").save(tmp_path / "cmyk.jpg")
+    with pytest.raises(ValueError, match=r"cmyk\.jpg: colours are CMYK"):
+        read_image(tmp_path / "cmyk.jpg", Reading((1, 2, 3)))
+
+
+def test_nodata_that_no_pixel_can_have_hides_none(tmp_path, rasterio):
+    """-9999 cut to 8 bits would be 241."""
+    path = write(tmp_path / "image.png", FILES["grey"])
+    band = '<PAMRasterBand band="1"><NoDataValue>{}</NoDataValue></PAMRasterBand>'
+    for value, hidden in (("-9999", None), ("7.5", None), ("241", 241)):
+        (tmp_path / "image.png.aux.xml").write_text(f"<PAMDataset>{band.format(value)}</PAMDataset>")
+        _, known, nodata = content_of(path, True, PLAIN)
+        assert np.array_equal(known, FILES["grey"] != 241 if hidden else np.ones((90, 130), bool))
+        assert nodata == hidden
+
+
+def test_nodata_is_given_as_the_values_are(tmp_path, rasterio):
+    white = grey_tiff(tmp_path / "white.tif", FILES["grey"], photometric="miniswhite", nodata=0)
+    values, known, nodata = content_of(white, True, PLAIN)
+    assert (values[~known] == nodata).all()
+    assert nodata == 255
+    assert np.array_equal(values, 255 - FILES["grey"])
+    colours = grey_tiff(tmp_path / "colours.tif", FILES["grey"] % 2, photometric="palette", nodata=1)
+    with rasterio.open(colours, "r+") as dataset:
+        dataset.write_colormap(1, {0: (0, 0, 0, 255), 1: (255, 0, 0, 255)})
+    assert content_of(colours, True, PLAIN)[2] == COLOUR + 0xFF0000
+    assert content_of(colours, True, Reading(change_value=1, named=True))[2] == 1
+    assert content_of(colours, False, PLAIN)[2] is None

@@ -128,6 +128,9 @@ def test_a_palette_gives_its_colours_or_when_asked_its_indices(tmp_path):
     assert read_label(path, Reading(change_value="#ff0000", named=True)).tolist() == [[0, 0, 1]]
     assert read_label(path, Reading(change_value="#ffffff", named=True)).tolist() == [[1, 0, 0]]
     assert read_label(path, Reading(change_value=1, named=True)).tolist() == [[0, 1, 0]]
+    mixed = Reading(change_value=1, ignore_value="#ff0000", named=True)  # else nothing would be ignored
+    with pytest.raises(ValueError, match="no pixel has the value 1, which means changed"):
+        count_changed([Pair("x", path, path, path)], mixed)
     with pytest.raises(ValueError, match=r"values 0: 33\.33 %, 255: 33\.33 %, #ff0000: 33\.33 %: more than two"):
         decide_alone([path], Reading())
 
@@ -163,3 +166,20 @@ def test_real_sentinel_pair(real_data):
     assert sample["before"].shape == (3, 1180, 1070)
     assert count_changed([pair], reading)[0] == (np.array(Image.open(pair.label)) == 2).sum()
     assert (sample["before"] == 255).float().mean() < 0.03
+
+
+def test_percentiles_leave_out_pairs_of_another_type(tmp_path, caplog):
+    """Such a pair fails when it is read, and may not move the limits of the others."""
+    rng = np.random.default_rng(0)
+
+    def pair(name, kind):
+        files = [bands(tmp_path / f"{name}_{d}.tif", rng.integers(1000, 2000, (16, 16, 3)).astype(kind)) for d in "ab"]
+        return Pair(name, *files)
+
+    usual = [pair(str(number), np.uint16) for number in range(2)]
+    limits = choose_reading(usual, scale="percentile").limits
+    odd = [pair("signed", np.int16), pair("byte", np.uint8)]
+    assert choose_reading([*odd, *usual], scale="percentile", lenient=True).limits == limits
+    assert measure_limits([odd[0]], Reading((1, 2, 3)))[0][0] >= 1000
+    with pytest.raises(ValueError, match=r"signed_a\.tif: has int16 pixels, but 4 of 8 images have uint16"):
+        choose_reading([*odd, *usual], scale="percentile")

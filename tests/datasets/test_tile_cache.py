@@ -204,3 +204,15 @@ def test_what_is_written_into_a_sample_stays_out_of_the_file(data, tmp_path):
     pairs, path = find_pairs(data, "train"), tmp_path / "train.tiles"
     open_cache(path, pairs, MASKS)(pairs[0])[0][:] = 7
     assert same(open_cache(path, pairs, MASKS), pairs)
+
+
+def test_a_mask_laid_beside_an_image_makes_it_anew(data, tmp_path):
+    rasterio = pytest.importorskip("rasterio")
+    pairs = find_pairs(data, "train")
+    open_cache(tmp_path / "train.tiles", pairs, MASKS)
+    os.utime(pairs[0].after.parent, ns=(1, 1))  # a listing of the folder as old as the images would be taken for new
+    with rasterio.open(pairs[0].after, "r+") as dataset:
+        dataset.write_mask(np.zeros((64, 64), np.uint8))
+    cache = open_cache(tmp_path / "train.tiles", pairs, MASKS)
+    assert (cache(pairs[0])[2] == 255).all()
+    assert same(cache, pairs)

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import logging
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,6 +48,7 @@ class PlannedPair:
         random_access: True if several threads may read it by windows.
         reading: how the images are read; more than 8-bit RGB keeps all bands and values.
         kinds: by role, the suffix of a tile and the nodata value, if the source has one.
+        deep_label: True if the label has other values than colours and 8-bit grey.
     """
 
     split: str
@@ -56,6 +58,7 @@ class PlannedPair:
     random_access: bool
     reading: Reading
     kinds: dict[str, tuple[str, float | None]]
+    deep_label: bool
 
     @property
     def files(self) -> dict[str, Path]:
@@ -109,22 +112,26 @@ def _plan_pair(split: str, pair: Pair, tiling: Tiling) -> PlannedPair:
         images = {"before": opened.before, "after": opened.after} | ({"label": opened.label} if opened.label else {})
         kinds = {role: _tile_kind(image, opened.grid is not None) for role, image in images.items()}
         size, random_access = opened.size, opened.random_access
+        deep_label = opened.label is not None and opened.label.kind[1] != "uint8"
     try:
         windows = plan_windows(size[0], size[1], tiling.tile_size, tiling.overlap, tiling.edge)
     except ValueError as error:
         raise ValueError(f"{pair.before}: {error}") from None
-    return PlannedPair(split, pair, size, windows, random_access, reading, kinds)
+    return PlannedPair(split, pair, size, windows, random_access, reading, kinds, deep_label)
 
 
 def _tile_kind(image: WindowedImage, placed: bool) -> tuple[str, float | None]:
     """Suffix of an image's tiles, and the value that marks no data in them.
 
-    PNG where it keeps everything, no data as transparency; TIFF for a place on earth, and for deeper values.
+    PNG where it keeps everything, no data as transparency; TIFF for a place on earth, and for deeper values. A value
+    marks no data where the source has one, or NaN, and data cannot have it; otherwise a mask does.
     """
-    deep = bool(image.reading.bands) and not image.label
-    deep_label = image.label and image.kind[1] != "uint8"
-    nodata = None if image.label and "float" in image.kind[1] else image.nodata
-    return ("tif", nodata) if placed or deep or deep_label else ("png", None)
+    deep, floats = image.kind[1] != "uint8" or bool(image.reading.bands), "float" in image.kind[1]
+    if not (placed or deep):
+        return "png", None
+    nodata = math.nan if floats and image.nodata is None else image.nodata
+    masked = image.resampled or (image.label and (floats or image.palette))
+    return "tif", None if masked else nodata
 
 
 class TileCutter:
@@ -132,7 +139,7 @@ class TileCutter:
 
     Args:
         output: folder that gets SPLIT/{A,B,label}/NAME_ROW_COL.png.
-        tile_size: side of a tile; smaller windows are padded with zeros.
+        tile_size: side of a tile; smaller windows are padded with zeros, which are unknown.
         known: hashes of tiles from an earlier run, by split and name; a file with another hash is cut again.
     """
 
@@ -185,12 +192,11 @@ class TileCutter:
         for role, (values, known) in parts.items():
             suffix, nodata = scene.kinds[role]
             rows, columns = self.tile_size - window.height, self.tile_size - window.width
-            pixels = label_pixels(values) if role == "label" else values
+            pixels = label_pixels(values, scene.deep_label) if role == "label" else values
             if rows or columns:
                 pixels = np.pad(pixels, [(0, rows), (0, columns), (0, 0)][: pixels.ndim])
-                if known is None and suffix == "tif":
-                    known = np.ones(values.shape[:2], bool)
-                known = None if known is None else np.pad(known, [(0, rows), (0, columns)])
+                known = np.ones(values.shape[:2], bool) if known is None else known
+                known = np.pad(known, [(0, rows), (0, columns)])
             if suffix == "tif":
                 encoded = encode_tiff(pixels, known, grid and grid.part(window), nodata)
             else:

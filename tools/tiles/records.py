@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from datasets.pairs import with_sidecars
 from tools.tiles.cutting import Hashes, PlannedPair, Tile, Tiling
 from utils.files import partial_of, write_whole, written_whole
 
@@ -27,7 +28,7 @@ def plan_of(scenes: Sequence[PlannedPair], tiling: Tiling, root: Path) -> dict[s
     """The plan as plain values: settings, and every file with its bytes and time of change."""
     files = {}
     for scene in scenes:
-        for path in scene.files.values():
+        for path in (each for image in scene.files.values() for each in with_sidecars(image)):
             stat = path.stat()
             files[_relative(path, root)] = [stat.st_size, stat.st_mtime_ns]
     return {"settings": asdict(tiling), "tiles": tile_counts(scenes), "files": files}

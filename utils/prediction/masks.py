@@ -12,7 +12,7 @@ from datasets.label_counts import decide_alone, mask_reading
 from datasets.layouts import list_images
 from datasets.lists import nfc
 from datasets.raster import read_label
-from datasets.reading import Reading, labels_of
+from datasets.reading import IGNORE, Reading, labels_of
 from datasets.threads import threaded
 from utils.files import write_csv
 from utils.metrics import SCORES, count_pixels, score_table, scores
@@ -59,11 +59,12 @@ def mask_scores(label: Path, folders: Mapping[str, Path], reading: Reading, work
     reading = decide_alone(list(labels.values()), reading)
 
     def counts_of(paths: tuple[Path, Path], how: Reading) -> torch.Tensor:
-        changed, truth = read_label(paths[0], how) == 1, read_label(paths[1], reading)
-        if changed.shape != truth.shape:
-            sizes = " and ".join("{} x {}".format(*each.shape) for each in (changed, truth))
+        mask, truth = read_label(paths[0], how), read_label(paths[1], reading)
+        if mask.shape != truth.shape:
+            sizes = " and ".join("{} x {}".format(*each.shape) for each in (mask, truth))
             raise ValueError(f"{paths[0]}: mask and label differ in size, {sizes}")
-        return count_pixels(torch.from_numpy(changed), torch.from_numpy(truth))
+        truth[mask == IGNORE] = IGNORE
+        return count_pixels(torch.from_numpy(mask == 1), torch.from_numpy(truth))
 
     found = {}
     for name, folder in folders.items():

@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import os
 import random
 import tracemalloc
 
@@ -11,10 +12,11 @@ from PIL import Image
 
 from datasets import raster
 from datasets.gdal import encode_tiff
+from datasets.open_pair import OpenPair
 from datasets.pairs import Pair, find_pairs
 from datasets.raster import all_bands, read_image, read_label
-from datasets.reading import MASKS
-from datasets.windows import EDGES, plan_windows
+from datasets.reading import MASKS, Reading
+from datasets.windows import EDGES, Window, plan_windows
 from tools.tiles import cutting as tiles
 from tools.tiles.cutting import TileCutter, Tiling, plan_scenes
 from tools.tiles.records import plan_of, refuse_source, start_output, write_manifest
@@ -35,10 +37,6 @@ def make_pair(folder, name, height, width, label=None, suffix="png"):
         (folder / role).mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels).save(folder / role / f"{name}.{suffix}")
     return Pair(name, *(folder / role / f"{name}.{suffix}" for role in images))
-
-
-def read_codes(path):
-    return read_label(path, MASKS) * np.uint8(255)
 
 
 def cut(splits, output, root, tiling, workers=2):
@@ -89,13 +87,14 @@ def test_tiles_are_named_by_place_and_hold_the_source(edge, overlap, source, tmp
             name, top, left = tile.name.rsplit("_", 2)
             (pair,) = [pair for pair in pairs if pair.name == name]
             (window,) = [w for w in windows if (w.top, w.left) == (int(top), int(left))]
-            reads = (read_image, read_image, read_codes)
+            reads = (read_image, read_image, read_label)
             for read, path, origin in zip(
                 reads, (tile.before, tile.after, tile.label), (pair.before, pair.after, pair.label), strict=True
             ):
-                expected = np.zeros((32, 32, 3)[: 2 if read is read_codes else 3], np.uint8)
-                expected[: window.height, : window.width] = read(origin)[window.slices]
-                assert np.array_equal(read(path), expected)
+                # what pads a tile does not count
+                expected = np.full((32, 32), 255, np.uint8) if read is read_label else np.zeros((32, 32, 3), np.uint8)
+                expected[: window.height, : window.width] = read(origin, MASKS)[window.slices]
+                assert np.array_equal(read(path, MASKS), expected)
 
 
 def test_manifest_tells_source_window_and_hashes(source, tmp_path):
@@ -180,6 +179,15 @@ def test_other_files_in_the_same_folder_are_refused(source, tmp_path):
         cut({"train": splits["train"]}, tmp_path / "out", root, Tiling(32))
     make_pair(root / "train", "train_2", 90, 110)
     with pytest.raises(ValueError, match=r"files changed since \(first train/A/train_2\.png"):
+        cut(splits, tmp_path / "out", root, Tiling(32))
+
+
+def test_a_file_laid_beside_an_image_is_another_source(source, tmp_path):
+    root, splits = source
+    cut(splits, tmp_path / "out", root, Tiling(32))
+    os.utime(root / "val" / "A", ns=(1, 1))  # a listing of the folder as old as the images would be taken for new
+    (root / "val" / "A" / "val_0.png.aux.xml").write_text("<PAMDataset/>")
+    with pytest.raises(ValueError, match=r"files changed since \(first val/A/val_0\.png\.aux\.xml"):
         cut(splits, tmp_path / "out", root, Tiling(32))
 
 
@@ -310,3 +318,107 @@ def test_deep_images_keep_bands_and_values(tmp_path):
         assert path.suffix == ".tif"
         whole[tile.window.slices] = read_image(path, all_bands(path))
     assert np.array_equal(whole, values)
+
+
+SHAPE = 40, 56
+LEVELS = np.random.default_rng(0).integers(60, 120, (*SHAPE, 3))
+GAP = np.zeros(SHAPE, bool)
+GAP[15:30, 20:45] = True
+
+
+def gappy(kind, fill=None, bands=(0, 1, 2), alpha=None):
+    """Pixels of a type whose gap holds a fill value in these bands, or is transparent in a fourth one."""
+    pixels = LEVELS.astype(kind)
+    for band in bands:
+        pixels[GAP, band] = LEVELS[GAP, band] if fill is None else fill
+    return pixels if alpha is None else np.dstack([pixels, (~GAP * alpha).astype(kind)])
+
+
+GAPPY = {
+    "8 bits, 7": (gappy("uint8", 7), {"nodata": 7}, (1, 2, 3), ~GAP),
+    "8 bits, alpha": (gappy("uint8", alpha=255), {"photometric": "rgb", "alpha": "YES"}, (1, 2, 3), ~GAP),
+    "16 bits, alpha": (gappy("uint16", alpha=65535), {"photometric": "rgb", "alpha": "YES"}, (1, 2, 3), ~GAP),
+    "16 bits, alpha of 8": (gappy("uint16", alpha=255), {"photometric": "rgb", "alpha": "YES"}, (1, 2, 3), ~GAP),
+    "float, alpha": (gappy("float32", alpha=255), {"photometric": "rgb", "alpha": "YES"}, (1, 2, 3), ~GAP),
+    "NaN in one band": (gappy("float32", np.nan, (1,)), {}, (1, 2, 3), ~GAP),
+    "NaN in a band that is not read": (gappy("float32", np.nan, (1,)), {}, (1, 3), GAP | True),
+    "-9999 in a band that is not read": (gappy("int16", -9999, (1,)), {"nodata": -9999}, (3, 1), GAP | True),
+    "infinity beside a tag": (gappy("float32", np.inf), {"nodata": -9999}, (1, 2, 3), ~GAP),
+    "infrared tagged as alpha": (
+        np.dstack([LEVELS, LEVELS[..., 0]]).astype(np.uint8), {"photometric": "rgb", "alpha": "YES"}, (4, 1),
+        GAP | True,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", GAPPY)
+@pytest.mark.parametrize("aside", [0, 1, 0.5])
+def test_tiles_are_read_as_the_whole_is(kind, aside, tmp_path):
+    """Also of a later date that lies some pixels aside; what pads a tile is unknown."""
+    rasterio = pytest.importorskip("rasterio")
+    if "not read" in kind and aside == 0.5:
+        pytest.skip("an interpolated tile has one mask for all bands")
+    pixels, profile, bands, known = GAPPY[kind]
+    height, width, count = pixels.shape
+    for role, metres in (("before", 0), ("after", aside)):
+        place = rasterio.transform.from_origin(500_000 + metres, 4_000_000, 1, 1)
+        with rasterio.open(
+            tmp_path / f"{role}.tif", "w", driver="GTiff", height=height, width=width, count=count,
+            dtype=pixels.dtype, crs="EPSG:32633", transform=place, **profile,
+        ) as dataset:  # fmt: skip
+            dataset.write(pixels.transpose(2, 0, 1))
+    reading = Reading(bands, ((0, 255),) * len(bands), 255)
+    with OpenPair(Pair("x", tmp_path / "before.tif", tmp_path / "after.tif"), reading) as pair:
+        whole = Window(0, 0, *pair.size)
+        seen = pair.known(whole)
+        seen = np.ones(SHAPE, bool) if seen is None else seen
+        dates = pair.read(whole)
+    if not aside:
+        assert np.array_equal(seen, known)
+    scenes = cut(
+        {"test": [Pair("x", tmp_path / "before.tif", tmp_path / "after.tif")]}, tmp_path / "out", tmp_path,
+        Tiling(32, edge="pad"),
+    )  # fmt: skip
+    for window in scenes[0].windows:
+        files = scenes[0].tile_files(window)
+        with OpenPair(Pair("t", *(tmp_path / "out" / files[role] for role in ("before", "after"))), reading) as tile:
+            found, its_known = tile.read(Window(0, 0, 32, 32)), tile.known(Window(0, 0, 32, 32))
+        expected = np.zeros((32, 32), bool)
+        expected[: window.height, : window.width] = seen[window.slices]
+        assert np.array_equal(np.ones((32, 32), bool) if its_known is None else its_known, expected)
+        for date, part in zip(dates, found, strict=True):
+            inside = part[: window.height, : window.width]
+            some = seen[window.slices]
+            assert np.array_equal(inside[some], date[window.slices][some])
+
+
+def test_a_tile_without_colours_among_tiles_of_a_coloured_label(tmp_path):
+    label = np.zeros((64, 64, 3), np.uint8)
+    label[40:60, 40:60] = 255, 0, 0
+    pair = make_pair(tmp_path / "in", "a", 64, 64, label)
+    cut({"train": [pair]}, tmp_path / "out", tmp_path / "in", Tiling(32))
+    red = Reading(change_value="#ff0000", named=True)
+    for window in plan_windows(64, 64, 32):
+        path = tmp_path / "out" / "train" / "label" / f"a_{window.top:04d}_{window.left:04d}.png"
+        assert np.array_equal(read_label(path, red), label[window.slices][..., 0] // 255)
+
+
+def test_a_label_of_which_0_is_white_keeps_its_nodata(tmp_path):
+    """Where 0 is white and no data, black is data."""
+    rasterio = pytest.importorskip("rasterio")
+    codes = np.random.default_rng(0).choice(np.array([0, 100, 255], np.uint8), (64, 64))
+    pair = make_pair(tmp_path / "in", "a", 64, 64)
+    place = {"crs": "EPSG:32633", "transform": rasterio.transform.from_origin(500_000, 4_000_000, 1, 1)}
+    files = {role: tmp_path / f"{role}.tif" for role in ("before", "after", "label")}
+    for role, path in files.items():
+        pixels = codes[..., None] if role == "label" else read_image(pair.before)
+        profile = {"nodata": 0, "photometric": "miniswhite"} if role == "label" else {"photometric": "rgb"}
+        with rasterio.open(
+            path, "w", driver="GTiff", height=64, width=64, count=pixels.shape[2], dtype="uint8", **place, **profile
+        ) as dataset:  # fmt: skip
+            dataset.write(pixels.transpose(2, 0, 1))
+    cut({"train": [Pair("a", *files.values())]}, tmp_path / "out", tmp_path, Tiling(32))
+    for window in plan_windows(64, 64, 32):
+        path = tmp_path / "out" / "train" / "label" / f"a_{window.top:04d}_{window.left:04d}.tif"
+        expected = np.select([codes == 0, codes == 255], [255, 1], 0)
+        assert np.array_equal(read_label(path, Reading(change_value=0, named=True)), expected[window.slices])
