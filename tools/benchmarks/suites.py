@@ -30,12 +30,13 @@ from models import MODELS, build_model
 from tools.benchmarks.measuring import Case
 from utils.checkpoint import save_checkpoint
 from utils.machine import first_line, forget_peak, peak_used, used_now
-from utils.prediction.blending import BATCH, PRECISIONS
+from utils.prediction.blending import BATCH
 from utils.prediction.config import parse_predict_config
 from utils.prediction.predictor import ChangePredictor
 from utils.prediction.session import predict
 from utils.prediction.sharing import Share
 from utils.runtimes.input_scaling import scaling_from
+from utils.settings import PRECISIONS
 from utils.training.config import TrainConfig
 from utils.training.engine import Epoch, train_one_epoch
 from utils.training.losses import LOSSES, DeepSupervisionLoss
