@@ -223,7 +223,8 @@ class WindowedImage:
                 f"{self.path}: its orientation tag ({orientation}) says that the pixels are turned, so its grid may "
                 f"not be theirs; write it upright, or remove the tag (TIFF tag 274, EXIF orientation)"
             )
-        if by_gdal and not self.grid and (worlds := [name for name in sidecars(self.path) if name[-1] in "dDwW"]):
+        worlds = [name for name in sidecars(self.path) if name[-1] in "dDwW"] if by_gdal and not self.grid else []
+        if worlds and _six_numbers(self.path.with_name(worlds[0])):
             raise Unsuitable(
                 f"{self.path}: {worlds[0]} lies beside it, which cannot be read as its world file; write a GeoTIFF, or "
                 f"remove that file"
@@ -332,6 +333,14 @@ def _only_rasterio_knows(file: PillowFile) -> list[str]:
         else:
             found.append("its mask" if name.endswith(".msk") else "its world file")
     return found
+
+
+def _six_numbers(path: Path) -> bool:
+    """Whether a file holds the six numbers of a world file."""
+    try:
+        return len([float(word) for word in path.read_text(encoding="utf-8").split()]) == 6
+    except ValueError:
+        return False
 
 
 def sidecars(path: Path) -> list[str]:

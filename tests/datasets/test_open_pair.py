@@ -222,3 +222,11 @@ def test_a_world_file_that_gdal_does_not_read_is_named(name, rasterio, scene, tm
     (tmp_path / name).write_text("2\n0\n0\n-2\n500009\n3999999\n")
     with pytest.raises(ValueError, match=rf"b\.webp: {name} lies beside it, which cannot be read as its world file"):
         OpenPair(Pair("scene", tmp_path / "a.webp", tmp_path / "b.webp"), MASKS)
+
+
+def test_a_file_that_only_bears_the_name_of_a_world_file_is_none(rasterio, scene, tmp_path):
+    Image.fromarray(scene).save(tmp_path / "a.png")
+    (tmp_path / "a.pgw").write_bytes(b"\0\x05\x16\x07junk")
+    with OpenPair(Pair("scene", tmp_path / "a.png", tmp_path / "a.png"), MASKS) as pair:
+        assert pair.grid is None
+        assert np.array_equal(pair.read(whole(pair))[0], scene)
