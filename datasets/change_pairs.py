@@ -19,6 +19,7 @@ from datasets.reading import Reading
 from datasets.scenes import draw_scene
 from datasets.threads import threaded
 from datasets.transforms import Augmentation, Sample
+from utils.console import UserError
 
 DECODERS = 2  # threads of one process that read a batch; Pillow decodes outside the interpreter lock
 Arrays = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -52,10 +53,10 @@ class ChangePairs(Dataset):
             cached: gives what `read_pair` would, without opening files; a TileCache.
 
         Raises:
-            ValueError: scenes are to be drawn, and images have other than three bands.
+            UserError: scenes are to be drawn, and images have other than three bands.
         """
         if augmentation.drawn_share and reading.channels != 3:
-            raise ValueError(f"--drawn: scenes are drawn in RGB, and these images have {reading.channels} bands")
+            raise UserError(f"--drawn: scenes are drawn in RGB, and these images have {reading.channels} bands")
         self.pairs = list(pairs)
         self.augmentation = augmentation
         self.reading = reading
@@ -165,26 +166,26 @@ def check_sizes(
         (height, width) of each pair.
 
     Raises:
-        ValueError: the first file that does not fit, and what to do.
+        UserError: the first file that does not fit, and what to do.
     """
     if crop_size % divisor:
-        raise ValueError(f"--crop-size {crop_size}: this network takes multiples of {divisor}")
+        raise UserError(f"--crop-size {crop_size}: this network takes multiples of {divisor}")
     sizes = list(threaded(partial(size_of, reading=reading), pairs))
     for pair, (height, width) in zip(pairs, sizes, strict=True):
         if crop_size:
             if min(height, width) < crop_size:
-                raise ValueError(
+                raise UserError(
                     f"{pair.before}: {height} x {width} pixels do not hold a crop of {crop_size}; lower --crop-size"
                 )
             continue
         if height % divisor or width % divisor:
-            raise ValueError(
+            raise UserError(
                 f"{pair.before}: {height} x {width} pixels, but this network takes multiples of {divisor}; "
                 f"cut the images to tiles: python -m tools.prepare_tiles (never resize them)"
             )
         if alike and (height, width) != sizes[0]:
             first = "{} x {}".format(*sizes[0])
-            raise ValueError(
+            raise UserError(
                 f"{pair.before}: {height} x {width} pixels among tiles of {first}; cut all to tiles of one size: "
                 f"python -m tools.prepare_tiles"
             )

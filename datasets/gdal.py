@@ -13,6 +13,7 @@ from PIL import Image, UnidentifiedImageError
 
 from datasets.reading import colour_codes
 from datasets.windows import Grid, Window
+from utils.console import UserError
 
 PILLOW_LIMIT = 2**26  # pixels decoded at once where windows cannot be read: 8192 x 8192, 0.2 GB as RGB
 BLOCK_LIMIT = 2**26  # pixels of one stored block, which GDAL decodes whole, however small the window
@@ -24,7 +25,7 @@ COLOURS = ("gray", "red", "palette", "undefined")  # of a first band that is gre
 OPAQUE = 0.99  # share of 0 and the highest value from which on a TIFF's alpha band is taken for transparency
 
 
-class Unsuitable(ValueError):
+class Unsuitable(UserError):
     """A file that is whole, but not of a kind that is read here."""
 
 
@@ -47,11 +48,11 @@ def named(path: Path) -> Iterator[None]:
         raise
     except UnidentifiedImageError as error:
         kinds = "8-bit PNG, JPEG, BMP, TIFF, WebP, JPEG 2000"
-        raise ValueError(f"{path}: no image that can be read here ({kinds}); convert or replace the file") from error
+        raise UserError(f"{path}: no image that can be read here ({kinds}); convert or replace the file") from error
     except (*BOMBS, MemoryError) as error:
-        raise ValueError(f"{path}: too many pixels to open at once; cut the image into tiles") from error
+        raise UserError(f"{path}: too many pixels to open at once; cut the image into tiles") from error
     except Exception as error:  # parsers of damaged bytes raise nearly anything
-        raise ValueError(f"{path}: damaged or unreadable ({error}); replace the file") from error
+        raise UserError(f"{path}: damaged or unreadable ({error}); replace the file") from error
 
 
 @cache
@@ -70,13 +71,11 @@ def open_dataset(path: Path) -> Any:
     """Open a file of any kind that GDAL knows; the caller closes it.
 
     Raises:
-        ValueError: damaged, stored in blocks too large to read by windows, or rasterio is not installed.
+        UserError: damaged, stored in blocks too large to read by windows, or rasterio is not installed.
     """
     rasterio = installed()
     if rasterio is None:
-        raise ValueError(
-            f"{path}: more than {PILLOW_LIMIT:,} pixels or 8-bit RGB can only be read with rasterio: {GEO}"
-        )
+        raise UserError(f"{path}: more than {PILLOW_LIMIT:,} pixels or 8-bit RGB can only be read with rasterio: {GEO}")
     with named(path), rasterio.Env(**GDAL):
         dataset = rasterio.open(path)
         rows, columns = dataset.block_shapes[0]
@@ -108,7 +107,7 @@ class GdalFile:
             indices: whether the codes of a palette are its indices.
 
         Raises:
-            ValueError: damaged, or of other bands or types.
+            UserError: damaged, or of other bands or types.
         """
         self.path, self.label, self.indices = path, label, indices
         self.dataset = dataset = open_dataset(path)
@@ -243,7 +242,7 @@ class GdalFile:
         """Read a window: values (h, w, bands), or codes (h, w) of a label, and where they are data, None: everywhere.
 
         Raises:
-            ValueError: damaged or truncated.
+            UserError: damaged or truncated.
         """
         raw = self._raw(window, self._bands)
         known = self._known(raw, window) if self.gaps else None

@@ -25,7 +25,7 @@ def placement(dataset: Any, path: Path) -> Grid | None:
     """Return where an open rasterio dataset lies: by CRS and transform, or a transform alone (crs ""), or None.
 
     Raises:
-        ValueError: it is placed by ground control points or by rational polynomials, which fit no grid.
+        UserError: it is placed by ground control points or by rational polynomials, which fit no grid.
     """
     transform = tuple(dataset.transform)[:6]
     if transform == IDENTITY:
@@ -210,7 +210,7 @@ def seen_on(source: Grid, target: Grid, smooth: bool, path: Path) -> Turned | Re
         path: of the raster, for messages.
 
     Raises:
-        ValueError: the two do not touch, or their reference systems do not lead to each other.
+        UserError: the two do not touch, or their reference systems do not lead to each other.
     """
     alike = same_system(source.crs, target.crs)
     if alike or not (source.crs and target.crs):

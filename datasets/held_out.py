@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from datasets.pairs import Pair
+from utils.console import UserError
 
 log = logging.getLogger(__name__)
 TILE = re.compile(r"(.+)_(\d{4,})_(\d{4,})")  # NAME_ROW_COL of tools/prepare_tiles.py: test_2_0256_0512
@@ -31,11 +32,11 @@ def hold_out(
         (training, validation), each in the order of `pairs`.
 
     Raises:
-        ValueError: fewer than two pairs have any change.
+        UserError: fewer than two pairs have any change.
     """
     rng = np.random.default_rng(seed)
     if np.count_nonzero(changed) < 2:
-        raise ValueError("there is no val split, and none to hold out: fewer than two training pairs have any change")
+        raise UserError("there is no val split, and none to hold out: fewer than two training pairs have any change")
     scenes = [match[1] if (match := TILE.fullmatch(pair.name)) else pair.name for pair in pairs]
     with_change = {scene for scene, pixels in zip(scenes, changed, strict=True) if pixels}
     if len(with_change) > 1 and len(set(scenes)) < len(pairs):

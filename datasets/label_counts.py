@@ -17,6 +17,7 @@ from datasets.raster import PLAIN, WindowedImage
 from datasets.reading import COLOUR, Reading, code_name, code_of, luminance
 from datasets.threads import threaded
 from datasets.windows import scan
+from utils.console import UserError
 
 log = logging.getLogger(__name__)
 FORMAT = 3
@@ -53,7 +54,7 @@ def label_facts(opened: OpenPair, reading: Reading) -> LabelFacts:
     """Count the codes of an open pair's label.
 
     Raises:
-        ValueError: damaged, or an image in a label's place.
+        UserError: damaged, or an image in a label's place.
     """
     label = opened.label
     assert label is not None
@@ -78,7 +79,7 @@ def label_facts(opened: OpenPair, reading: Reading) -> LabelFacts:
 
 def _refuse_image(path: Path, facts: LabelFacts) -> None:
     if len(facts.known) > MOST_CODES:
-        raise ValueError(
+        raise UserError(
             f"{path}: more than {MOST_CODES} different values, so it is an image and no label; for grey levels pass "
             f"--change-from 128"
         )
@@ -137,7 +138,7 @@ class LabelCounts:
         """Codes of a pair's label; of dates that cannot be read nothing is unknown.
 
         Raises:
-            ValueError: the label is damaged, or an image in a label's place.
+            UserError: the label is damaged, or an image in a label's place.
         """
         assert pair.label is not None
         name, stamp = str(pair.label.resolve()), pair.stamp
@@ -146,7 +147,7 @@ class LabelCounts:
             try:
                 with OpenPair(pair, self.reading) as opened:
                     facts = label_facts(opened, self.reading)
-            except ValueError:  # of the dates, perhaps; who reads them says so
+            except UserError:  # of the dates, perhaps; who reads them says so
                 facts = facts_alone(pair.label, self.reading)
         alike = facts.counted == facts.known
         self._lines[name] = [
@@ -185,7 +186,7 @@ def collect(pairs: Sequence[Pair], counts: LabelCounts, skip_unreadable: bool = 
     def facts_of(pair: Pair) -> LabelFacts | None:
         try:
             return counts.facts(pair)
-        except (ValueError, OSError):
+        except (UserError, OSError):
             if not skip_unreadable:
                 raise
             return None
@@ -205,13 +206,13 @@ def decide(facts: Mapping[Path, LabelFacts], reading: Reading) -> Reading:
         reading: with the codes that flags name.
 
     Raises:
-        ValueError: the codes can be understood in more ways than one, or no data hides one of the two classes.
+        UserError: the codes can be understood in more ways than one, or no data hides one of the two classes.
     """
     codes = total_codes(facts.values(), reading)
     if not reading.decided:
         problem = _ambiguity(codes)
         if problem:
-            raise ValueError(f"{_where(facts)} of values {shares(codes)}: {problem}")
+            raise UserError(f"{_where(facts)} of values {shares(codes)}: {problem}")
         change = next((code for code in codes if code), 255)
         by_colour = change >= COLOUR or any(each.palette for each in facts.values())
         reading = replace(reading, change_value=_colour_name(change) if by_colour else change)
@@ -223,11 +224,11 @@ def decide_split(facts: Mapping[Path, LabelFacts], reading: Reading) -> Reading:
     """As `decide`, but codes that are decided must fit the split.
 
     Raises:
-        ValueError: as `decide`, or they do not fit.
+        UserError: as `decide`, or they do not fit.
     """
     codes = total_codes(facts.values(), reading)
     if reading.decided and (problem := _misfit(codes, reading)):
-        raise ValueError(f"{_where(facts)} of values {shares(codes)}: {problem}")
+        raise UserError(f"{_where(facts)} of values {shares(codes)}: {problem}")
     return decide(facts, reading)
 
 
@@ -271,16 +272,16 @@ def _refuse_hidden_class(facts: Mapping[Path, LabelFacts], codes: Counter[int], 
     for path, each in facts.items():
         if each.nodata is not None and each.nodata in changed:
             name = code_name(int(each.nodata))
-            raise ValueError(
+            raise UserError(
                 f"{path}: its nodata value {name} is the value of changed pixels, which would not be scored; "
                 f"{way_out}, or name another value: --change-value N"
             )
         if each.nodata == 0 and unchanged <= {0} and codes:
-            raise ValueError(
+            raise UserError(
                 f"{path}: its nodata value 0 is the value of unchanged pixels, which would not be scored; {way_out}"
             )
         if each.hidden and codes and not unchanged:
-            raise ValueError(
+            raise UserError(
                 f"{path}: has transparent or masked pixels, and all others are changed, so unchanged pixels would not "
                 f"be scored; save the label without transparency"
             )
@@ -310,7 +311,7 @@ def count_changed(pairs: Sequence[Pair], reading: Reading = PLAIN, counts: Label
         counts: of the same reading; gives and takes what need not be counted again.
 
     Raises:
-        ValueError: no pixel is changed, all are, or there are codes that `reading` does not fit.
+        UserError: no pixel is changed, all are, or there are codes that `reading` does not fit.
     """
     facts = collect(pairs, counts or LabelCounts(reading))
     codes, counted = total_codes(facts.values(), reading), Counter[int]()
@@ -321,11 +322,9 @@ def count_changed(pairs: Sequence[Pair], reading: Reading = PLAIN, counts: Label
     where = f"{_where(facts)} of values {shares(codes)}"
     known = sum(known_codes(counted, reading).values())
     if not any(changed):
-        raise ValueError(
-            f"{where}: no pixel is changed where both dates and the label are known; add pairs with change"
-        )
+        raise UserError(f"{where}: no pixel is changed where both dates and the label are known; add pairs with change")
     if sum(changed) == known:
-        raise ValueError(f"{where}: every known pixel is changed; look at the labels, or pass --change-value N")
+        raise UserError(f"{where}: every known pixel is changed; look at the labels, or pass --change-value N")
     what = f"{reading.change_from} and more" if reading.change_value is None else reading.change_value
     log.info(
         "%s; %s means changed: %.2f %% of pixels, in %d pairs",
@@ -354,7 +353,7 @@ def decide_to_predict(pairs: Sequence[Pair], reading: Reading) -> Reading:
     Labels that cannot be read are left out; each fails with its pair.
 
     Raises:
-        ValueError: the labels fit neither.
+        UserError: the labels fit neither.
     """
     facts = collect(pairs, LabelCounts(reading), skip_unreadable=True)
     if not facts:
@@ -367,7 +366,7 @@ def decide_to_predict(pairs: Sequence[Pair], reading: Reading) -> Reading:
         )  # fmt: skip
     if reading.decided and (problem := _misfit(codes, reading)):
         if reading.named or _ambiguity(codes):
-            raise ValueError(f"{_where(facts)} of values {shares(codes)}: {problem}")
+            raise UserError(f"{_where(facts)} of values {shares(codes)}: {problem}")
         anew = decide(facts, replace(reading, change_value=None))
         log.warning(
             "%s of values %s: %s means changed here, %s where the network was trained",
@@ -392,7 +391,7 @@ def mask_reading(paths: Sequence[Path]) -> Reading:
     """How masks of change in a folder are read, all alike: of levels 0 and 1, or of levels of which 128 means changed.
 
     Raises:
-        ValueError: one cannot be read, or holds colours.
+        UserError: one cannot be read, or holds colours.
     """
 
     def highest(path: Path) -> int:
@@ -402,12 +401,12 @@ def mask_reading(paths: Sequence[Path]) -> Reading:
     most = dict(zip(paths, threaded(highest, paths), strict=True))
     for path, level in most.items():
         if level >= COLOUR:
-            raise ValueError(f"{path}: holds colours; {MASK_VALUES}")
+            raise UserError(f"{path}: holds colours; {MASK_VALUES}")
     top = max(most.values(), default=0)
     for path, level in most.items():
         lossy = path.suffix.lower() in LOSSY
         if (level == top and 1 < top < 128) or (level == 1 < top and not lossy):
-            raise ValueError(f"{path}: its highest value is {level}, the highest of all is {top}; {MASK_VALUES}")
+            raise UserError(f"{path}: its highest value is {level}, the highest of all is {top}; {MASK_VALUES}")
     return Reading(change_from=1 if top <= 1 else 128)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from datasets.hints import closest, dated_pair, list_advice
 from datasets.lists import Line, is_absolute, is_there, nfc, read_lines
 from datasets.raster import SUFFIXES
-from utils.console import nearest
+from utils.console import UserError, nearest
 
 FOLDERS = {  # names in use by public sets, any case; the first found wins
     "before": ("a", "time1", "image1", "t1", "im1", "before", "pre"),
@@ -60,7 +60,7 @@ def list_split(root: Path, split: str, labels: bool = True, folders: Names | Non
 
     Raises:
         FileNotFoundError: no such folder or split, or none that can be understood.
-        ValueError: a list cannot be read, or a line does not name the files that are wanted; or labels are wanted,
+        UserError: a list cannot be read, or a line does not name the files that are wanted; or labels are wanted,
             and their folder has no images.
     """
     if root.is_file():
@@ -95,7 +95,7 @@ def list_split(root: Path, split: str, labels: bool = True, folders: Names | Non
     how = " ".join(["/".join(path.name for path in present.values()), where]).strip() + alone
     split_files = in_folders(present, labels, lines if listed else None, how)
     if listed and not split_files.files:
-        raise ValueError(f"{listed}: the list is empty; write the name of a pair on each line, or remove the list")
+        raise UserError(f"{listed}: the list is empty; write the name of a pair on each line, or remove the list")
     return split_files
 
 
@@ -138,13 +138,13 @@ def in_folders(
 
     Raises:
         FileNotFoundError: no such folder.
-        ValueError: labels are wanted, and their folder has no images; or a line does not name one pair.
+        UserError: labels are wanted, and their folder has no images; or a line does not name one pair.
     """
     images = {role: list_images(folder) for role, folder in folders.items()}
     if not images.get("label", True) and any(images.values()):
         what = f"{folders['label']}: no images in the label folder ({', '.join(SUFFIXES)})"
         if labels:
-            raise ValueError(f"{what}; add the labels")
+            raise UserError(f"{what}; add the labels")
         del images["label"]
         how += f"; {what}, so there are no labels"
     places = {role: folders[role] for role in images}
@@ -194,7 +194,7 @@ def _first_stem(line: Line, folders: Collection[str], stems: Collection[str], fi
     """The stem that the first column names; other columns may hold numbers, or the same name again.
 
     Raises:
-        ValueError: columns name different images.
+        UserError: columns name different images.
     """
     cells, text = line.checked(line.splits()[0]), line.text.strip()
     line.inside(cells[0])
@@ -204,7 +204,7 @@ def _first_stem(line: Line, folders: Collection[str], stems: Collection[str], fi
     for cell in cells[1:]:
         is_name = _is_image(cell) or _stem(cell, folders, stems) in stems
         if is_name and not cell.replace(".", "", 1).isdigit() and _stem(cell, folders, stems) != first:
-            raise ValueError(
+            raise UserError(
                 f"{line.place}: {text!r} is no image, and its columns are different ones; name one pair a line, or "
                 f"its before, after and label as paths from the data set's folder"
             )
@@ -254,13 +254,13 @@ def _in_table(path: Path, lines: Sequence[Line], root: Path, labels: bool) -> Sp
         columns = len(next(iter(rows), cells))
         if len(line.checked(cells)) < 2 or len(cells) != columns or (labels and len(cells) == 2):
             wanted = "before, after and label" if labels else "before, after and perhaps label"
-            raise ValueError(
+            raise UserError(
                 f"{line.place}: every line must name the files {wanted}, split by tabs, commas or blanks; columns "
                 f"here: {len(cells)}, in the first line: {columns}"
             )
         rows.setdefault(tuple(line.file(cell, root) for cell in cells), line)
     if not rows:
-        raise ValueError(f"{path}: the list is empty; write before, after and perhaps label on each line")
+        raise UserError(f"{path}: the list is empty; write before, after and perhaps label on each line")
     roles = list(FOLDERS)[:columns]
     there = {file for row in rows for file in row if is_there(file)}
     names = _table_names(rows, root)
@@ -269,7 +269,7 @@ def _in_table(path: Path, lines: Sequence[Line], root: Path, labels: bool) -> Sp
     for row in sorted(rows, key=lambda row: [file.as_posix() for file in row]):
         if _loose(names[row]) in seen:
             what = f"{row[0]} is in two pairs; pairs are called by their before image, so copy it"
-            raise ValueError(f"{rows[row].place}: {what}")
+            raise UserError(f"{rows[row].place}: {what}")
         seen.add(_loose(names[row]))
         files[names[row]] = {role: file for role, file in zip(roles, row, strict=True) if file in there}
     unknown = next((_no_file(line, file) for row, line in rows.items() for file in row if file not in there), "")

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
+from utils.console import UserError
+
 SEPARATORS = "\t, "  # between the columns of a line, in the order in which they are tried
 COLUMNS = 3  # before, after, label
 
@@ -50,7 +52,7 @@ class Line:
         try:
             (cells,) = csv.reader([text], delimiter=separator, quotechar=quote, skipinitialspace=True)
         except csv.Error as error:
-            raise ValueError(f"{self.place}: not a line of a list ({error}); mend the line") from error
+            raise UserError(f"{self.place}: not a line of a list ({error}); mend the line") from error
         cells = [cell.strip() for cell in cells]
         while len(cells) > 1 and not cells[-1]:
             cells.pop()
@@ -60,40 +62,40 @@ class Line:
         """The cells, if a line may hold them.
 
         Raises:
-            ValueError: too many, or an empty one.
+            UserError: too many, or an empty one.
         """
         if len(cells) > COLUMNS:
-            raise ValueError(
+            raise UserError(
                 f"{self.place}: {len(cells)} columns, but a line names at most before, after and label; where names "
                 f"have blanks, put tabs between the columns"
             )
         if "" in cells:
-            raise ValueError(f"{self.place}: column {cells.index('') + 1} is empty; fill it in or remove the line")
+            raise UserError(f"{self.place}: column {cells.index('') + 1} is empty; fill it in or remove the line")
         return cells
 
     def file(self, cell: str, root: Path) -> Path:
         """The path that a cell names, from the root; only an absolute one must exist.
 
         Raises:
-            ValueError: the path leaves the root by "..", or is absolute and does not exist.
+            UserError: the path leaves the root by "..", or is absolute and does not exist.
         """
         plain = self.inside(cell)
         for name in (cell, str(plain)):
             if found := _existing(root / name):
                 return found
         if is_absolute(plain):
-            raise ValueError(f"{self.place}: {cell} does not exist; mend the path")
+            raise UserError(f"{self.place}: {cell} does not exist; mend the path")
         return root / plain
 
     def inside(self, name: str) -> PurePosixPath:
         """A listed name with slashes for backslashes.
 
         Raises:
-            ValueError: the name has "..".
+            UserError: the name has "..".
         """
         plain = PurePosixPath(name.replace("\\", "/"))
         if ".." in plain.parts:
-            raise ValueError(f"{self.place}: {name!r} leaves the data set's folder; write the path without '..'")
+            raise UserError(f"{self.place}: {name!r} leaves the data set's folder; write the path without '..'")
         return plain
 
 
@@ -101,7 +103,7 @@ def read_lines(path: Path) -> list[Line]:
     """The lines of a list that are not blank: UTF-8 with or without a byte order mark, or UTF-16 with one.
 
     Raises:
-        ValueError: the file has another encoding.
+        UserError: the file has another encoding.
     """
     content = path.read_bytes()
     encoding = "utf-16" if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
@@ -110,12 +112,12 @@ def read_lines(path: Path) -> list[Line]:
         text = content.decode(encoding)
     except UnicodeDecodeError as error:
         number = content.count(b"\n", 0, error.start) + 1
-        raise ValueError(f"{path}, line {number}: not UTF-8 text; {remedy}") from error
+        raise UserError(f"{path}, line {number}: not UTF-8 text; {remedy}") from error
     lines = []
     for number, line in enumerate(re.split("\r\n|\r|\n", text), 1):
         stripped = line.strip("\0")  # some programs fill the last block of a file with NUL
         if "\0" in stripped:
-            raise ValueError(f"{path}, line {number}: NUL between characters, so not UTF-8 text; {remedy}")
+            raise UserError(f"{path}, line {number}: NUL between characters, so not UTF-8 text; {remedy}")
         if stripped.strip():
             lines.append(Line(f"{path}, line {number}", stripped))
     return lines

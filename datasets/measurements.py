@@ -17,6 +17,7 @@ from datasets.raster import PLAIN, pixel_kind
 from datasets.reading import Reading
 from datasets.threads import threaded
 from datasets.windows import scan
+from utils.console import UserError
 
 log = logging.getLogger(__name__)
 TAILS = (0.02, 0.98)  # shares of all values below and up to the limits that `percentile` sets
@@ -43,14 +44,14 @@ def choose_reading(
         lenient: whether files that cannot be read, or have another type than most, are left to be found later.
 
     Raises:
-        ValueError: an image cannot be read, files differ in type, bands have to be chosen, or their type needs a number
+        UserError: an image cannot be read, files differ in type, bands have to be chosen, or their type needs a number
             as scale.
     """
     path, (count, kind), odd = _common_kind(pairs, lenient)
     if not bands and scale == "auto" and (count, kind) == (3, "uint8"):
         return labels
     if not bands and count not in (1, 3, 4):
-        raise ValueError(f"{path}: {count} bands; choose some with --bands, such as --bands 3,2,1")
+        raise UserError(f"{path}: {count} bands; choose some with --bands, such as --bands 3,2,1")
     chosen = tuple(bands) or ((1, 2, 3) if count > 1 else (1, 1, 1))
     reading = replace(labels, bands=chosen)
     if scale == "percentile" or (scale == "auto" and kind != "uint8"):
@@ -72,7 +73,7 @@ def overruled(reading: Reading, pairs: Sequence[Pair], bands: Sequence[int] = ()
         scale: see `choose_reading`; "auto": the checkpoint's limits, as long as there is one for each band.
 
     Raises:
-        ValueError: as `choose_reading`.
+        UserError: as `choose_reading`.
     """
     bands = tuple(bands) or reading.bands
     if scale != "auto" or len(reading.limits) != len(bands):
@@ -86,7 +87,7 @@ def _common_kind(pairs: Sequence[Pair], lenient: bool) -> tuple[Path, tuple[int,
     def kind_of(path: Path) -> tuple[int, str] | None:
         try:
             return pixel_kind(path)
-        except (ValueError, OSError):
+        except (UserError, OSError):
             if not lenient:
                 raise
             return None
@@ -100,7 +101,7 @@ def _common_kind(pairs: Sequence[Pair], lenient: bool) -> tuple[Path, tuple[int,
     first = next(path for path, kind in found.items() if kind[1] == usual)
     odd = [path for path, kind in found.items() if kind[1] != usual]
     if odd and not lenient:
-        raise ValueError(
+        raise UserError(
             f"{odd[0]}: has {found[odd[0]][1]} pixels, but {types[usual]} of {len(found)} images have {usual}, such as "
             f"{first}; convert it, so that all have one type and scale"
         )
@@ -111,14 +112,14 @@ def measure_limits(pairs: Sequence[Pair], reading: Reading, lenient: bool = Fals
     """The 2nd and 98th percentile of each band over all pixels of both dates that count.
 
     Raises:
-        ValueError: an image cannot be read, or its values are not integers of at most 16 bits.
+        UserError: an image cannot be read, or its values are not integers of at most 16 bits.
     """
     raw, counts = replace(reading, limits=()), np.zeros((len(reading.bands), 2**16 - LOWEST), np.int64)
 
     def counted(pair: Pair) -> np.ndarray | None:
         try:
             return _counted_levels(pair, raw)
-        except (ValueError, OSError):
+        except (UserError, OSError):
             if not lenient:
                 raise
             return None
@@ -128,7 +129,7 @@ def measure_limits(pairs: Sequence[Pair], reading: Reading, lenient: bool = Fals
             first = -LOWEST if found.shape[-1] == 256 else 0
             counts[:, first : first + found.shape[-1]] += found.sum(0)
     if not counts.any():
-        raise ValueError("no pixel is known at both dates, so no percentile can be measured; pass --scale NUMBER")
+        raise UserError("no pixel is known at both dates, so no percentile can be measured; pass --scale NUMBER")
     shares = counts.cumsum(1) / counts.sum(1, keepdims=True)
     limits = [[int(np.searchsorted(row, tail)) + LOWEST for tail in TAILS] for row in shares]
     return tuple((float(low), float(max(high, low + 1))) for low, high in limits)
@@ -142,7 +143,7 @@ def _counted_levels(pair: Pair, reading: Reading) -> np.ndarray:
             dates, some = opened.read(window), opened.counted(window)
             kind = str(dates[0].dtype)
             if kind not in COUNTED:
-                raise ValueError(f"{pair.before}: values are {kind}; pass --scale NUMBER, the value that becomes 255")
+                raise UserError(f"{pair.before}: values are {kind}; pass --scale NUMBER, the value that becomes 255")
             levels, offset = (256, 0) if kind == "uint8" else (2**16 - LOWEST, -LOWEST)
             chosen = [date if some is None else date[some] for date in dates]
             counts = counts + np.stack([level_counts(date, levels, offset) for date in chosen])
@@ -153,13 +154,13 @@ def measure_statistics(pairs: Sequence[Pair], reading: Reading = PLAIN) -> Stati
     """Mean and standard deviation a date and channel over all pixels that count, in [0, 1].
 
     Raises:
-        ValueError: no pixel is known at both dates.
+        UserError: no pixel is known at both dates.
     """
     histograms = np.zeros((2, reading.channels, 256), np.int64)
     for counts in threaded(partial(_counted_levels, reading=reading), pairs):
         histograms += counts
     if not histograms.any():
-        raise ValueError("no pixel is known at both dates and in the label, so --statistics train measures nothing")
+        raise UserError("no pixel is known at both dates and in the label, so --statistics train measures nothing")
     return histogram_statistics(histograms)
 
 

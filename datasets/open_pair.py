@@ -14,6 +14,7 @@ from datasets.pairs import Pair
 from datasets.raster import PLAIN, WindowedImage, refuse_huge
 from datasets.reading import IGNORE, Reading, as_rgb, code_of
 from datasets.windows import Window
+from utils.console import UserError
 
 SAMPLED = 4096  # pixels of a window that are looked at
 DARK, BRIGHT = (
@@ -42,7 +43,7 @@ class OpenPair:
 
         Raises:
             FileNotFoundError: a file does not exist.
-            ValueError: a file is not to be read in this way, sizes differ, or the dates have other types or scales.
+            UserError: a file is not to be read in this way, sizes differ, or the dates have other types or scales.
         """
         self._files, self._lock, self._reading, self._checked = ExitStack(), Lock(), reading, False
         with ExitStack() as opened:
@@ -56,12 +57,12 @@ class OpenPair:
             for image in others:
                 if image.size != self.size:
                     found, wanted = ("{} x {}".format(*size) for size in (image.size, self.size))
-                    raise ValueError(
+                    raise UserError(
                         f"{image.path}: {found} pixels, but {pair.before} has {wanted}: a pair differs in size; cut "
                         f"its images alike, or use files with a georeference"
                     )
             if reading.bands and self.before.kind[1] != self.after.kind[1]:
-                raise ValueError(
+                raise UserError(
                     f"{pair.after}: has {self.after.kind[1]} pixels, but {pair.before} has {self.before.kind[1]}; "
                     f"convert one of them, so that both have one type and scale"
                 )
@@ -84,7 +85,7 @@ class OpenPair:
         """Look at some values of both dates, once.
 
         Raises:
-            ValueError: they are on another scale than the reading's limits.
+            UserError: they are on another scale than the reading's limits.
         """
         top = 0 if self._checked else max((high for _, high in self._reading.limits), default=0)
         self._checked = True
@@ -93,7 +94,7 @@ class OpenPair:
             most = values.max(initial=0)
             byte = image.kind[1] == "uint8" and top > 255
             if most > 0 and (byte or most <= DARK * top or np.median(values) > BRIGHT * top):
-                raise ValueError(
+                raise UserError(
                     f"{image.path}: has {image.kind[1]} pixels of {values.min():g} to {most:g}, but {top:g} is to "
                     f"become 255; pass --scale NUMBER, the value that becomes 255, or --scale percentile"
                 )
@@ -169,7 +170,7 @@ def read_pair(pair: Pair, reading: Reading = PLAIN) -> tuple[np.ndarray, np.ndar
     What is unknown at either date or in the label is IGNORE, too.
 
     Raises:
-        ValueError: a file cannot be read, or the files do not show one place.
+        UserError: a file cannot be read, or the files do not show one place.
     """
     with OpenPair(pair, reading) as opened:
         refuse_huge(pair.before, *opened.size)

@@ -10,7 +10,7 @@ from pathlib import Path
 from datasets.hints import list_advice, misnamed_pair
 from datasets.layouts import FOLDERS, Names, SplitFiles, in_folders, list_images, list_split
 from datasets.raster import SUFFIXES, sidecars
-from utils.console import nearest
+from utils.console import UserError, nearest
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ def find_pairs(root: Path, split: str, labels: bool = True, folders: Names | Non
 
     Raises:
         FileNotFoundError: no such folder or split.
-        ValueError: a date or label is missing for some name, or there is no image; where there must be labels, also
+        UserError: a date or label is missing for some name, or there is no image; where there must be labels, also
             a broken link.
     """
     found = list_split(root, split, labels, folders)
@@ -62,7 +62,7 @@ def match_pairs(before: Path, after: Path, label: Path | None = None) -> list[Pa
 
     Raises:
         FileNotFoundError: a folder does not exist.
-        ValueError: orphans, two files of one stem, or nothing at all.
+        UserError: orphans, two files of one stem, or nothing at all.
     """
     folders = {"before": before, "after": after} | ({"label": label} if label else {})
     found = in_folders(folders, labels=False, how=", ".join(map(str, folders.values())))
@@ -75,16 +75,16 @@ def complete_pairs(found: SplitFiles) -> list[Pair]:
     """The pairs of a split's files.
 
     Raises:
-        ValueError: orphans, two files of one name, or nothing at all.
+        UserError: orphans, two files of one name, or nothing at all.
     """
     for path, other in found.doubles:
-        raise ValueError(f"{path}: a second file for the name {path.stem!r}, besides {other.name}")
+        raise UserError(f"{path}: a second file for the name {path.stem!r}, besides {other.name}")
     if found.unknown:
-        raise ValueError(found.unknown)
+        raise UserError(found.unknown)
     for role, place in found.places.items():
         lacking = [name for name, files in found.files.items() if role not in files]
         if lacking:
-            raise ValueError(
+            raise UserError(
                 f"{place}: {len(lacking)} of {len(found.files)} names have no {role} image, first {lacking[0]!r}"
                 f"{_what_to_do(found.places, role, lacking[0])}"
             )
@@ -92,7 +92,7 @@ def complete_pairs(found: SplitFiles) -> list[Pair]:
         place = found.places["before"]
         inner = next((path for path in sorted(place.iterdir()) if path.is_dir() and list_images(path)), None)
         hint = f"; those in {inner} must lie in the folder itself" if inner else ""
-        raise ValueError(f"{place}: no images here ({', '.join(SUFFIXES)}){hint}")
+        raise UserError(f"{place}: no images here ({', '.join(SUFFIXES)}){hint}")
     return [Pair(name, files["before"], files["after"], files.get("label")) for name, files in found.files.items()]
 
 
@@ -108,23 +108,23 @@ def refuse_broken_links(pair: Pair) -> None:
     """Name a broken link; opening it would only say that there is no such file.
 
     Raises:
-        ValueError: a file of the pair is a link to nothing.
+        UserError: a file of the pair is a link to nothing.
     """
     for path in (pair.before, pair.after, pair.label):
         if path and path.is_symlink() and not path.exists():
-            raise ValueError(f"{path}: broken link to {path.readlink()}; mend the link, or remove the pair")
+            raise UserError(f"{path}: broken link to {path.readlink()}; mend the link, or remove the pair")
 
 
 def refuse_inside(output: Path, pairs: Sequence[Pair], flag: str = "--output") -> None:
     """Keep what is written apart from what is read: maps in a data set would be taken for its images or labels.
 
     Raises:
-        ValueError: the output folder lies in, or beside, a folder that images or labels are read from.
+        UserError: the output folder lies in, or beside, a folder that images or labels are read from.
     """
     target = output.resolve()
     for folder in {path.parent.resolve() for p in pairs for path in (p.before, p.after, p.label) if path}:
         if target == folder.parent or folder in (target, *target.parents):
-            raise ValueError(f"{flag} {output}: would write among the images of {folder}; name a folder outside")
+            raise UserError(f"{flag} {output}: would write among the images of {folder}; name a folder outside")
 
 
 def _stat(path: Path) -> os.stat_result | None:

@@ -5,6 +5,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from torch.utils.data import Sampler
 
+from utils.console import UserError
+
 Draw = tuple[int, tuple[int, ...]]
 
 
@@ -39,7 +41,7 @@ class PFBSSampler(Sampler[Draw]):
             as many as there are images, each epoch from the pool's beginning, as the released code does.
 
     Raises:
-        ValueError: no image has change, but the pool is to begin with those that have.
+        UserError: no image has change, but the pool is to begin with those that have.
     """
 
     def __init__(
@@ -68,7 +70,7 @@ class PFBSSampler(Sampler[Draw]):
         self.epoch = 0
         self.skip = 0
         if (fixed_epochs or linear_epochs) and not self.foreground:
-            raise ValueError("no image has a changed pixel, so there is no foreground to sample")
+            raise UserError("no image has a changed pixel, so there is no foreground to sample")
 
     def set_epoch(self, epoch: int, skip: int = 0) -> None:
         """Choose the epoch (from 0) that the next iteration draws, without its first `skip` draws on this rank."""

@@ -26,6 +26,7 @@ from datasets.gdal import (
 from datasets.georeference import Content, Resampled, Turned, seen_on, upright
 from datasets.reading import Reading, colour_codes
 from datasets.windows import Grid, Window
+from utils.console import UserError
 
 TIFF = (".tif", ".tiff")
 JPEG_2000 = (".jp2", ".j2k")
@@ -66,7 +67,7 @@ class PillowFile:
             indices: whether the codes of a palette are its indices.
 
         Raises:
-            ValueError: damaged, or not to be read in this way.
+            UserError: damaged, or not to be read in this way.
         """
         self.path, self.label, self.indices = path, label, indices
         self._content: Content | None = None
@@ -120,7 +121,7 @@ class PillowFile:
         """Read a window: values (h, w, 3), or codes (h, w) of a label, and where they are data, None: everywhere.
 
         Raises:
-            ValueError: damaged or truncated.
+            UserError: damaged or truncated.
         """
         if self._content is None:
             refuse_huge(self.path, *self.size)
@@ -160,7 +161,7 @@ def refuse_huge(path: Path, height: int, width: int) -> None:
     """Refuse to decode a large image at once.
 
     Raises:
-        ValueError: it has more than PILLOW_LIMIT pixels.
+        UserError: it has more than PILLOW_LIMIT pixels.
     """
     if height * width > PILLOW_LIMIT:
         raise Unsuitable(f"{path}: too many pixels to open at once ({height} x {width}); cut the image into tiles")
@@ -195,7 +196,7 @@ class WindowedImage:
             onto: the grid to see it on, where it has a place of its own; images are interpolated, labels not.
 
         Raises:
-            ValueError: damaged, of other bands or depth than `reading` takes, too large or georeferenced without
+            UserError: damaged, of other bands or depth than `reading` takes, too large or georeferenced without
                 rasterio, turned by a tag although it has a grid, or elsewhere than `onto`.
         """
         self.path, self.reading, self.label = path, reading, label
@@ -246,7 +247,7 @@ class WindowedImage:
         """Read a window in the file's own type: values (h, w, bands) or codes (h, w), and where they are data.
 
         Raises:
-            ValueError: damaged or truncated.
+            UserError: damaged or truncated.
         """
         if self._view is None and isinstance(self._file, PillowFile):
             return self._file.read(window)  # decoded already
@@ -262,7 +263,7 @@ class WindowedImage:
         Images are uint8, or for bands without limits of the file's own type; unknown pixels are 0.
 
         Raises:
-            ValueError: damaged or truncated.
+            UserError: damaged or truncated.
         """
         values, known = self.content(window)
         if self.label:
@@ -284,7 +285,7 @@ def _open(path: Path, reading: Reading, label: bool) -> PillowFile | GdalFile:
     needs, error = [], None
     try:
         plain = PillowFile(path, label, indices)
-    except ValueError as problem:
+    except UserError as problem:
         unknown = isinstance(problem.__cause__, UnidentifiedImageError) and path.suffix.lower() in (*TIFF, *JPEG_2000)
         by_bands = isinstance(problem, Unsuitable) and not isinstance(problem, OtherColours) and (bands or label)
         if not (unknown or by_bands or isinstance(problem.__cause__, BOMBS)) or not path.is_file():
@@ -299,12 +300,12 @@ def _open(path: Path, reading: Reading, label: bool) -> PillowFile | GdalFile:
         plain.close()
     if gdal.installed() is None and (needs or (error and not isinstance(error.__cause__, BOMBS))):
         what = needs[0] if needs else "more than 8-bit grey or RGB"
-        raise ValueError(f"{path}: needs rasterio, which reads {what}: {GEO}") from error
+        raise UserError(f"{path}: needs rasterio, which reads {what}: {GEO}") from error
     try:
         return GdalFile(path, bands, label, indices)
     except Unsuitable:
         raise
-    except ValueError as problem:
+    except UserError as problem:
         raise error if error and gdal.installed() else problem from None
 
 
@@ -408,7 +409,7 @@ def image_size(path: Path, reading: Reading = PLAIN, label: bool = False) -> tup
     """(height, width) from the file's header.
 
     Raises:
-        ValueError: damaged, or not to be read in this way.
+        UserError: damaged, or not to be read in this way.
     """
     with WindowedImage(path, reading, label) as image:
         return image.size
@@ -418,7 +419,7 @@ def read_image(path: Path, reading: Reading = PLAIN) -> np.ndarray:
     """Read an image as uint8 (H, W, channels); without bands to choose that is RGB, grey being repeated.
 
     Raises:
-        ValueError: damaged, truncated, of fewer bands, or deeper than this reading takes.
+        UserError: damaged, truncated, of fewer bands, or deeper than this reading takes.
     """
     with WindowedImage(path, reading) as image:
         refuse_huge(path, *image.size)
@@ -438,7 +439,7 @@ def read_label(path: Path, reading: Reading = PLAIN) -> np.ndarray:
     A reading that does not say which code means changed is decided by this label alone.
 
     Raises:
-        ValueError: damaged, truncated, or its codes can be understood in more ways than one.
+        UserError: damaged, truncated, or its codes can be understood in more ways than one.
     """
     if not reading.decided:
         from datasets.label_counts import decide_alone
@@ -457,17 +458,17 @@ def pixel_kind(path: Path) -> tuple[int, str]:
     """Number of bands and type of their values: (3, "uint8") is what is read as grey or RGB.
 
     Raises:
-        ValueError: damaged, or not to be read without rasterio.
+        UserError: damaged, or not to be read without rasterio.
     """
     try:
         with closing(PillowFile(path)) as file:
             return file.kind
     except OtherColours:
         raise
-    except ValueError as error:
+    except UserError as error:
         if gdal.installed() is None:
             if isinstance(error, Unsuitable):
-                raise ValueError(f"{path}: more bands, or more than 8 bits, are read with rasterio: {GEO}") from error
+                raise UserError(f"{path}: more bands, or more than 8 bits, are read with rasterio: {GEO}") from error
             raise
         try:
             return gdal.file_kind(path)

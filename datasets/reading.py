@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from utils.console import UserError
+
 IGNORE = 255  # in a mask: neither loss nor scores count this pixel
 COLOUR = 2**24  # codes from here on are colours, COLOUR + 0xRRGGBB; grey colours have their level as code
 
@@ -58,14 +60,14 @@ class Reading:
         """Label codes, integers -> mask of 0 unchanged, 1 changed and IGNORE, uint8.
 
         Raises:
-            ValueError: it is not decided which codes mean changed.
+            UserError: it is not decided which codes mean changed.
         """
         if self.change_from is not None:
             changed = luminance(codes) >= self.change_from
         elif self.change_value is not None:
             changed = codes == code_of(self.change_value)
         else:
-            raise ValueError("the label code of changed pixels is not decided: pass change_value or change_from")
+            raise UserError("the label code of changed pixels is not decided: pass change_value or change_from")
         mask = changed.astype(np.uint8)
         if self.ignore_value is not None:
             mask[codes == code_of(self.ignore_value)] = IGNORE

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from datasets.catalog import CATALOG, GENERIC, Statistics
+from utils.console import UserError
 
 log = logging.getLogger(__name__)
 Size = tuple[int, int]
@@ -23,12 +24,12 @@ def recognise(root: Path, data_name: str = "auto") -> str:
         A key of CATALOG; GENERIC where no name fits.
 
     Raises:
-        ValueError: there is no such key.
+        UserError: there is no such key.
     """
     if data_name in CATALOG:
         return data_name
     if data_name != "auto":
-        raise ValueError(f"--data-name {data_name}: not known; choose one of auto, {', '.join(CATALOG)}")
+        raise UserError(f"--data-name {data_name}: not known; choose one of auto, {', '.join(CATALOG)}")
     return _by_name(root.name) or _by_name(root.resolve().name) or GENERIC
 
 
@@ -107,13 +108,13 @@ def set_statistics(name: str) -> Statistics:
     """The released statistics of a public set.
 
     Raises:
-        ValueError: nobody published any; the message says what else there is.
+        UserError: nobody published any; the message says what else there is.
     """
     statistics = CATALOG[name].statistics
     if statistics is None:
         known = ", ".join(other for other, entry in CATALOG.items() if entry.statistics)
         which = "no public set was recognised" if name == GENERIC else f"none are known of {CATALOG[name].title}"
-        raise ValueError(
+        raise UserError(
             f"--statistics set: {which}; --statistics train measures them, --data-name says which set this is, and "
             f"those of another set go by its name ({known})"
         )

@@ -25,6 +25,7 @@ from datasets.open_pair import read_pair
 from datasets.pairs import Pair
 from datasets.reading import Reading
 from datasets.threads import threaded
+from utils.console import UserError
 from utils.files import naming
 
 log = logging.getLogger(__name__)
@@ -51,11 +52,11 @@ class TileCache:
         """The sample as arrays of its own; copying it takes a fiftieth of a millisecond at 256 x 256.
 
         Raises:
-            ValueError: since the run began, another one has put other tiles in the file's place.
+            UserError: since the run began, another one has put other tiles in the file's place.
         """
         if self._tiles is None:
             if _read_header(self.path) != self.header:
-                raise ValueError(f"{self.path}: changed by another run; give every data set a --cache of its own")
+                raise UserError(f"{self.path}: changed by another run; give every data set a --cache of its own")
             shape = self.header["pairs"], _sample_bytes(self.header)
             self._tiles = np.asarray(np.memmap(self.path, np.uint8, "r", HEADER, shape))
         height, width, channels = self.header["shape"]
@@ -73,7 +74,7 @@ def open_cache(path: Path, pairs: Sequence[Pair], reading: Reading) -> TileCache
         reading: how files become pixels.
 
     Raises:
-        ValueError: sizes differ, a file cannot be read, or there is not enough space.
+        UserError: sizes differ, a file cannot be read, or there is not enough space.
     """
     sources, found = _digest(pairs, reading), _read_header(path)
     if found and found.get("sources") == sources and path.stat().st_size == _file_bytes(found):
@@ -124,7 +125,7 @@ def _common_size(pairs: Sequence[Pair], reading: Reading) -> tuple[int, int]:
     for pair, size in zip(pairs, sizes, strict=True):
         first = first or size
         if size != first:
-            raise ValueError(
+            raise UserError(
                 f"{pair.before}: {size[0]} x {size[1]} pixels among tiles of {first[0]} x {first[1]}; --cache takes "
                 f"tiles of one size: leave it out, or cut them with python -m tools.prepare_tiles"
             )
@@ -134,7 +135,7 @@ def _common_size(pairs: Sequence[Pair], reading: Reading) -> tuple[int, int]:
 def _check_space(path: Path, needed: int) -> None:
     free = shutil.disk_usage(path.parent).free
     if needed > free:
-        raise ValueError(
+        raise UserError(
             f"{path}: decoded, these tiles take {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free there; "
             f"give --cache a folder on another disk, or leave it out"
         )

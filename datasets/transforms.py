@@ -18,6 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from datasets.reading import IGNORE
+from utils.console import UserError
 
 Sample = tuple[Tensor, Tensor, Tensor]
 CORNERS = {"unchanged": 0, "ignored": IGNORE}  # what the mask has where a rotation uncovers a corner
@@ -239,10 +240,10 @@ def build_augmentation(
         drawn_share: probability that a drawn scene takes a pair's place.
 
     Raises:
-        ValueError: there is no such augmentation.
+        UserError: there is no such augmentation.
     """
     if name not in AUGMENTATIONS:
-        raise ValueError(f"--augmentation {name}: not known; choose one of {', '.join(AUGMENTATIONS)}")
+        raise UserError(f"--augmentation {name}: not known; choose one of {', '.join(AUGMENTATIONS)}")
     augmentation = replace(
         AUGMENTATIONS[name],
         crop_size=crop_size,

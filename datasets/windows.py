@@ -4,6 +4,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+from utils.console import UserError
+
 SCAN = 2048  # side of a window where a scene is looked through
 Edge = Literal["shift", "pad", "drop"]
 EDGES: tuple[Edge, ...] = get_args(Edge)
@@ -70,17 +72,17 @@ def plan_windows(height: int, width: int, tile: int, overlap: int = 0, edge: Edg
         Windows within the image, full ones but for "pad"; "drop" may give none.
 
     Raises:
-        ValueError: an empty image, an overlap that is not in [0, tile), an unknown edge, or, for "shift", an image
+        UserError: an empty image, an overlap that is not in [0, tile), an unknown edge, or, for "shift", an image
             smaller than one tile.
     """
     if height < 1 or width < 1 or tile < 1:
-        raise ValueError(f"an image of {height} x {width} pixels cannot be cut to tiles of {tile}")
+        raise UserError(f"an image of {height} x {width} pixels cannot be cut to tiles of {tile}")
     if not 0 <= overlap < tile:
-        raise ValueError(f"an overlap of {overlap} does not go with tiles of {tile}; it must be at least 0 and smaller")
+        raise UserError(f"an overlap of {overlap} does not go with tiles of {tile}; it must be at least 0 and smaller")
     if edge not in EDGES:
-        raise ValueError(f"edge {edge!r}: not known; choose one of {', '.join(EDGES)}")
+        raise UserError(f"edge {edge!r}: not known; choose one of {', '.join(EDGES)}")
     if edge == "shift" and min(height, width) < tile:
-        raise ValueError(f"{height} x {width} pixels hold no tile of {tile}; use --edge pad, or a smaller --tile-size")
+        raise UserError(f"{height} x {width} pixels hold no tile of {tile}; use --edge pad, or a smaller --tile-size")
     rows, columns = (starts(length, tile, tile - overlap, edge) for length in (height, width))
     return [Window(t, s, min(tile, height - t), min(tile, width - s)) for t in rows for s in columns]
 

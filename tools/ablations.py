@@ -12,6 +12,7 @@ from datasets.raster import read_label
 from datasets.reading import MASKS
 from tools import demo
 from tools.tables.results import PAPERS, read_csv
+from utils.console import UserError
 from utils.files import write_text
 from utils.training.config import TrainConfig, parse_train_config
 
@@ -120,7 +121,7 @@ def configs_of(table: Ablation, words: Sequence[str]) -> dict[str, TrainConfig]:
         words: flags of train_aux.py; by default the scenes of the table, and two seeds.
 
     Raises:
-        ValueError: a flag is out of range, or the run is too short for the shares of it that PFBS takes.
+        UserError: a flag is out of range, or the run is too short for the shares of it that PFBS takes.
     """
     shared = [*table.flags.split(), "--data-root", str(table.scenes), "--seeds", "2", *words]
     epochs = parse_train_config(shared).epochs
@@ -132,14 +133,14 @@ def in_epochs(word: str, epochs: int) -> str:
     """X/N as epochs of a run; any other word as it is.
 
     Raises:
-        ValueError: fewer than two epochs, in which Linear-Y would be Fixed-X.
+        UserError: fewer than two epochs, in which Linear-Y would be Fixed-X.
     """
     if not re.fullmatch(r"\d+/\d+", word):
         return word
     share = Fraction(word)
     if round(share * epochs) < 2:
         fits = next(n for n in range(epochs, 1000) if round(share * n) >= 2)
-        raise ValueError(f"--epochs {epochs}: too few for a phase of PFBS over {word} of them; give {fits} or more")
+        raise UserError(f"--epochs {epochs}: too few for a phase of PFBS over {word} of them; give {fits} or more")
     return str(round(share * epochs))
 
 

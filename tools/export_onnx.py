@@ -18,7 +18,7 @@ if __name__ == "__main__":  # python path/to/tools/export_onnx.py works from any
 
 from datasets.scenes import draw_scene
 from utils.checkpoint import load_checkpoint
-from utils.console import errors_in_one_line, show_log
+from utils.console import UserError, errors_in_one_line, show_log
 from utils.files import written_whole
 from utils.flags import given_flags, setting
 from utils.runtimes.onnx_export import onnx_program
@@ -56,19 +56,19 @@ def export(config: ExportConfig) -> dict[str, float]:
 
     Raises:
         FileNotFoundError: there is no such checkpoint.
-        ValueError: a package is missing, the output is not called .onnx, or the file gives other probabilities.
+        UserError: a package is missing, the output is not called .onnx, or the file gives other probabilities.
     """
     checkpoint = config.checkpoint / "best.pt" if config.checkpoint.is_dir() else config.checkpoint
     output = config.output or checkpoint.with_suffix(".onnx")
     if output.suffix.lower() != ".onnx":
-        raise ValueError(f"--output {output}: predict_batch.py knows such a file by the suffix .onnx")
+        raise UserError(f"--output {output}: predict_batch.py knows such a file by the suffix .onnx")
     network = TorchNetwork(load_checkpoint(checkpoint), torch.device("cpu"))
     with written_whole(output) as partial:
         write_onnx(network, partial)
         differences = compare(network, OnnxNetwork(partial, network.device))
         worst = max(differences, key=lambda what: differences[what])
         if not differences[worst] <= config.tolerance:
-            raise ValueError(
+            raise UserError(
                 f"{output}: not written, for its probabilities are up to {differences[worst]:.1e} from PyTorch's "
                 f"({worst}); --tolerance {config.tolerance:g} is the most that is let through"
             )
@@ -85,7 +85,7 @@ def write_onnx(network: TorchNetwork, path: Path) -> None:
     """Write a network as an ONNX file; whether it gives the same numbers is for the caller to check.
 
     Raises:
-        ValueError: the packages are not there.
+        UserError: the packages are not there.
     """
     program = onnx_program(network, network.channels, network.size_divisor, torch.uint8, "probability")
     kept = {name: network.about[name] for name in KEPT if name in network.about}

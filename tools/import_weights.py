@@ -23,7 +23,7 @@ if __name__ == "__main__":  # python path/to/tools/import_weights.py works from 
 from datasets.catalog import CATALOG, GENERIC, STATISTICS, Statistics
 from models.official import AMFNET_VARIANTS, behind, from_official
 from utils.checkpoint import save_checkpoint
-from utils.console import errors_in_one_line, show_log
+from utils.console import UserError, errors_in_one_line, show_log
 from utils.flags import given_flags, setting
 from utils.training.recipes import RECIPES
 
@@ -54,17 +54,17 @@ def import_weights(config: ImportConfig) -> Path:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is no file of weights, or not of these networks; or the output is already there.
+        UserError: it is no file of weights, or not of these networks; or the output is already there.
     """
     state = read_state_dict(config.weights)
     try:
         model, options = behind(state, config.variant)
         network = from_official(state, config.variant)
     except ValueError as error:
-        raise ValueError(f"{config.weights}: {error}") from error
+        raise UserError(f"{config.weights}: {error}") from error
     output = config.output or Path(f"{model}-{config.data_name}.pt")
     if output.exists():
-        raise ValueError(f"{output}: is already there; name another --output")
+        raise UserError(f"{output}: is already there; name another --output")
     selected_on = chosen_on(model, config.weights)
     recipe = f"{model}-{config.data_name}"
     content = {
@@ -90,14 +90,14 @@ def statistics_of(model: str, data_name: str) -> Statistics:
     """What the authors normalised with: AMFNet nothing, HANet each date with the statistics of its set.
 
     Raises:
-        ValueError: HANet, and a set of which its authors released none.
+        UserError: HANet, and a set of which its authors released none.
     """
     if model == "amfnet":
         return STATISTICS["none"]
     statistics = CATALOG[data_name].statistics
     if statistics is None:
         known = ", ".join(name for name in SETS if CATALOG[name].statistics)
-        raise ValueError(f"--data-name {data_name}: HANet was released for other sets ({known})")
+        raise UserError(f"--data-name {data_name}: HANet was released for other sets ({known})")
     return statistics
 
 
@@ -111,7 +111,7 @@ def chosen_on(model: str, weights: Path) -> str:
     return "none (last epoch)" if weights.stem.startswith("final") else "val"
 
 
-class RefusedError(ValueError):
+class RefusedError(UserError):
     """A file that asks for more than tensors and inert objects."""
 
 
@@ -148,7 +148,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file would run code (the message says which), is damaged or older, or holds something else.
+        UserError: the file would run code (the message says which), is damaged or older, or holds something else.
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file")
@@ -159,10 +159,10 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
             content = torch.load(path, map_location="cpu", weights_only=True)
         return _state_dict(content)
     except RefusedError as error:
-        raise ValueError(f"{path}: {error}") from None
+        raise UserError(f"{path}: {error}") from None
     except Exception as error:  # damaged bytes can raise nearly any exception
         said = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise ValueError(
+        raise UserError(
             f"{path}: damaged, or not a file of torch.save by PyTorch 1.6 or later ({said}); get it again, or if it is "
             f"older, load it and save it again by torch.save"
         ) from error
@@ -172,13 +172,13 @@ def _check_archive(path: Path) -> None:
     """Check what `torch.load` does not: no compressed record, which could fill the memory.
 
     Raises:
-        ValueError: a record is compressed, which torch.save never does, or the file is no archive.
+        UserError: a record is compressed, which torch.save never does, or the file is no archive.
     """
     if not zipfile.is_zipfile(path):
-        raise ValueError("no zip archive")
+        raise UserError("no zip archive")
     with zipfile.ZipFile(path) as archive:
         if compressed := [info.filename for info in archive.infolist() if info.compress_type != zipfile.ZIP_STORED]:
-            raise ValueError(f"{compressed[0]} is compressed")
+            raise UserError(f"{compressed[0]} is compressed")
 
 
 def _stand_in(name: str) -> type[StandIn]:
@@ -219,7 +219,7 @@ def _walk(module: StandIn, prefix: str) -> dict[str, Tensor]:
         if child is not None:
             found |= _walk(child, f"{prefix}{name}.")
     if not all(isinstance(value, Tensor) for value in found.values()):
-        raise ValueError(f"{type(module).__name__} has parameters that are no tensors")
+        raise UserError(f"{type(module).__name__} has parameters that are no tensors")
     return found
 
 

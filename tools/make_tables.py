@@ -18,7 +18,7 @@ from datasets.reading import labels_of
 from tools.tables.layout import ABLATIONS, KINDS, build_table
 from tools.tables.results import PAPERS, SCORES, Result, averaged, read_csv, read_folder, read_published
 from tools.tables.text import format_of, write_tables
-from utils.console import errors_in_one_line, show_log
+from utils.console import UserError, errors_in_one_line, show_log
 from utils.flags import given_flags, named_path, setting, words
 from utils.prediction.masks import mask_scores
 from utils.settings import label_code
@@ -78,10 +78,10 @@ def collect(config: TableConfig) -> list[Result]:
 
     Raises:
         FileNotFoundError: a folder lacks a file.
-        ValueError: there is nothing to show, or a name is unknown.
+        UserError: there is nothing to show, or a name is unknown.
     """
     if bool(config.masks) != bool(config.label):
-        raise ValueError("--masks NAME=DIR and --label, the folder of the truth, go together")
+        raise UserError("--masks NAME=DIR and --label, the folder of the truth, go together")
     if config.published is None:
         results = read_published(kind=config.kind)
     else:
@@ -90,17 +90,17 @@ def collect(config: TableConfig) -> list[Result]:
     alike: dict[tuple[str, str], list[Result]] = {}
     for each in (each for name, folder in config.runs for each in run_results(name, folder)):
         if config.kind in ABLATIONS and not each.settings:
-            raise ValueError(f"{each.name}: the checkpoint it was predicted with, which says the variant, is gone")
+            raise UserError(f"{each.name}: the checkpoint it was predicted with, which says the variant, is gone")
         alike.setdefault((each.name, each.data), []).append(each)
     results += [averaged(runs) for runs in alike.values()]
     titles = {row["data"] for row in read_csv(PAPERS / "scores.csv")}
     results = [replace(each, data=data_title(each.data, titles)) for each in results]
     there = list(dict.fromkeys(each.data for each in results))
     if unknown := [name for name in config.data if name not in there]:
-        raise ValueError(f"--data {unknown[0]}: no row is of it; there are {', '.join(there) or 'none'}")
+        raise UserError(f"--data {unknown[0]}: no row is of it; there are {', '.join(there) or 'none'}")
     results = [each for each in results if not config.data or each.data in config.data]
     if not results:
-        raise ValueError("nothing to show: name --runs, --masks or --published")
+        raise UserError("nothing to show: name --runs, --masks or --published")
     return results
 
 
@@ -122,7 +122,7 @@ def mask_results(config: TableConfig) -> list[Result]:
     root = label.parent.parent if label.parent.name in ("train", "val", "test") else label.parent
     methods = {name.partition("@")[0]: (name.partition("@")[2] or root.name, path) for name, path in config.masks}
     if len(methods) < len(config.masks):
-        raise ValueError("--masks: two folders of one name; call them NAME=DIR")
+        raise UserError("--masks: two folders of one name; call them NAME=DIR")
     results = []
     folders = {name: path for name, (_, path) in methods.items()}
     for name, found in mask_scores(config.label, folders, labels_of(config)).items():

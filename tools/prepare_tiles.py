@@ -23,7 +23,7 @@ from datasets.recognition import count_remark, introduce, known_pairs, recognise
 from datasets.windows import EDGES
 from tools.tiles.cutting import TileCutter, Tiling, plan_scenes
 from tools.tiles.records import plan_of, refuse_source, start_output, write_manifest
-from utils.console import errors_in_one_line, show_log
+from utils.console import UserError, errors_in_one_line, show_log
 from utils.flags import Parser
 
 log = logging.getLogger("prepare_tiles")
@@ -117,7 +117,7 @@ def report_counts(tiles: Mapping[str, int], tiling: Tiling, name: str) -> None:
 def find_source(args: argparse.Namespace) -> tuple[dict[str, list[Pair]], Path]:
     """The pairs of each split, and the folder their files are named from."""
     if (args.data_root is None) == (args.before is None) or (args.before is None) != (args.after is None):
-        raise ValueError("give either --data-root, a data set, or --before and --after, the two images of a pair")
+        raise UserError("give either --data-root, a data set, or --before and --after, the two images of a pair")
     if args.data_root is None:
         files = [path for path in (args.before, args.after, args.label) if path is not None]
         for path in files:

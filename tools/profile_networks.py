@@ -28,7 +28,7 @@ from tools.costs import Macs, count_macs, count_parameters
 from tools.tables.layout import Table, plain_table
 from tools.tables.results import COUNTED_SIDE, PAPERS, read_csv
 from tools.tables.text import format_of, write_tables
-from utils.console import errors_in_one_line, show_log
+from utils.console import UserError, errors_in_one_line, mistakes_of_users, show_log
 from utils.flags import at_least, given_flags, setting, words
 from utils.machine import forget_peak, peak_used, pick_device, used_now
 from utils.training.config import network_option
@@ -65,7 +65,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         at_least(config, rounds=1)
         format_of(config.output)  # a wrong suffix is refused before anything is measured
         options = config.model_options or {}
-        networks = {name: build_model(name, **options) for name in config.models}
+        with mistakes_of_users():
+            networks = {name: build_model(name, **options) for name in config.models}
         check_sizes(config.sizes, networks)
         tables = [cost_table(config, networks)]
         tables += [] if options else [paper_table(networks)]
@@ -83,9 +84,9 @@ def check_sizes(sizes: Sequence[int], networks: dict[str, nn.Module]) -> None:
     for name, network in networks.items():
         for size in sizes:
             if size < 1 or size % int(network.size_divisor):
-                raise ValueError(f"--sizes {size}: {name} takes multiples of {network.size_divisor}")
+                raise UserError(f"--sizes {size}: {name} takes multiples of {network.size_divisor}")
     if not sizes or not networks:
-        raise ValueError("nothing to profile: --models and --sizes want at least one each")
+        raise UserError("nothing to profile: --models and --sizes want at least one each")
 
 
 def cost_table(config: ProfileConfig, networks: dict[str, nn.Module]) -> Table:

@@ -26,7 +26,7 @@ from tools.figures.paper import COLOURS, COLUMN, chart
 from tools.make_tables import TableConfig, collect
 from tools.tables.layout import build_table
 from tools.tables.text import write_tables
-from utils.console import errors_in_one_line, show_log
+from utils.console import UserError, errors_in_one_line, show_log
 from utils.files import write_text
 from utils.flags import Parser
 from utils.prediction.config import PredictConfig
@@ -73,7 +73,7 @@ def run_table(name: str, words: Sequence[str]) -> None:
         words: flags of train_aux.py.
 
     Raises:
-        ValueError: the folder holds something else, or a setting is wrong.
+        UserError: the folder holds something else, or a setting is wrong.
         FileNotFoundError: the data set lacks a split.
     """
     table = TABLES[name]
@@ -100,7 +100,7 @@ def begin(folder: Path, name: str, configs: Mapping[str, TrainConfig], overwrite
     """Make the folder of a table, or go on in it; `overwrite` removes the runs it holds.
 
     Raises:
-        ValueError: it holds something else, or was made with settings that compute something else.
+        UserError: it holds something else, or was made with settings that compute something else.
     """
     settings = {
         row: {
@@ -118,14 +118,14 @@ def begin(folder: Path, name: str, configs: Mapping[str, TrainConfig], overwrite
         if there["table"] != name:
             changes = f"table: {there['table']} there, {name} here"
         if changes and not overwrite:
-            raise ValueError(
+            raise UserError(
                 f"{folder}: made with other settings ({changes}); give the same ones, another --output, or --overwrite "
                 f"to begin again"
             )
         for row in there["rows"] if overwrite else ():
             shutil.rmtree(folder / folder_name(row), ignore_errors=True)
     elif folder.is_dir() and any(folder.iterdir()):
-        raise ValueError(f"{folder}: holds other files; --output names a folder of the table's own")
+        raise UserError(f"{folder}: holds other files; --output names a folder of the table's own")
     folder.mkdir(parents=True, exist_ok=True)
     write_text(marker, json.dumps(wanted, indent=1) + "\n")
 
@@ -150,7 +150,7 @@ def train_and_score(config: TrainConfig) -> Path:
         )  # fmt: skip
         if failed := predict(settings, Share.of_torchrun()):
             (scores / "metrics.json").unlink(missing_ok=True)
-            raise ValueError(f"{scores}: {failed} test pairs could not be predicted; mend them and go on")
+            raise UserError(f"{scores}: {failed} test pairs could not be predicted; mend them and go on")
     return scores
 
 

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 import models
+from utils.console import UserError, mistakes_of_users
 from utils.files import written_whole
 
 Checkpoint = dict[str, Any]
@@ -46,20 +47,20 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
     Raises:
         FileNotFoundError: there is none.
-        ValueError: the file is damaged, or is not a checkpoint of this project.
+        UserError: the file is damaged, or is not a checkpoint of this project.
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such checkpoint; train one with train_aux.py")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise ValueError(
+        raise UserError(
             f"{path}: not a checkpoint of plain tensors, but damaged or a pickled network; {_IMPORT.format(path)}"
         ) from error
     except (RuntimeError, EOFError, ValueError, LookupError) as error:
-        raise ValueError(f"{path}: not a checkpoint, or a damaged one") from error
+        raise UserError(f"{path}: not a checkpoint, or a damaged one") from error
     if not isinstance(content, dict) or not {"model", "options", "weights", "statistics"} <= content.keys():
-        raise ValueError(f"{path}: not a checkpoint of this project; {_IMPORT.format(path)}")
+        raise UserError(f"{path}: not a checkpoint of this project; {_IMPORT.format(path)}")
     return content
 
 
@@ -67,13 +68,14 @@ def network_from(content: Checkpoint) -> nn.Module:
     """The trained network of a checkpoint, in evaluation mode.
 
     Raises:
-        ValueError: its weights are not those of the network it names.
+        UserError: its weights are not those of the network it names.
     """
-    network = models.build_model(content["model"], **content["options"])
+    with mistakes_of_users():
+        network = models.build_model(content["model"], **content["options"])
     try:
         network.load_state_dict(content["weights"])
     except RuntimeError as error:
-        raise ValueError(
+        raise UserError(
             f"weights and options of this checkpoint do not fit: {shorten(str(error), 200, placeholder=' ...')}"
         ) from error
     return network.eval()

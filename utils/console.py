@@ -15,14 +15,30 @@ FULL = (errno.ENOSPC, errno.EDQUOT)  # a disk, or what of it a user may take
 Choice = TypeVar("Choice")
 
 
+class UserError(ValueError):
+    """A mistake of the user, or a file that does not fit: what is wrong, where, and what to do.
+
+    Scripts show it as one line. Any other error but an OSError is a bug of this project, and shows its traceback.
+    """
+
+
+@contextmanager
+def mistakes_of_users() -> Iterator[None]:
+    """Raise a ValueError of the block, such as models raise of options and weights, as a UserError."""
+    try:
+        yield
+    except ValueError as error:
+        raise UserError(str(error)) from error
+
+
 def choose(table: Mapping[str, Choice], name: str, flag: str) -> Choice:
     """Look a flag's word up in a table.
 
     Raises:
-        ValueError: it is not there; the message lists what is and names the nearest.
+        UserError: it is not there; the message lists what is and names the nearest.
     """
     if name not in table:
-        raise ValueError(f"{flag} {name}: not known; choose one of {', '.join(table)}{nearest(name, table)}")
+        raise UserError(f"{flag} {name}: not known; choose one of {', '.join(table)}{nearest(name, table)}")
     return table[name]
 
 
@@ -83,7 +99,7 @@ def _message(error: Exception) -> str:
     if isinstance(error, OSError) and error.filename:
         remedy = "; free some space there, or choose another folder" if error.errno in FULL else ""
         return f"{error.filename}: {error.strerror}{remedy}"
-    return _last_line(error) if isinstance(error, ValueError | OSError) else ""
+    return _last_line(error) if isinstance(error, UserError | OSError) else ""
 
 
 def _last_line(error: Exception) -> str:

@@ -10,6 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from utils.console import UserError
+
 LONG = 100  # bytes; file systems take names of 143 to 255
 TOO_LONG_ON_WINDOWS = (123, 206)  # error codes
 
@@ -29,13 +31,13 @@ def refuse_too_long(path: Path) -> None:
     """Make sure, before anything is written, that the file system takes a name.
 
     Raises:
-        ValueError: the name is too long.
+        UserError: the name is too long.
     """
     try:
         path.lstat()
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG or getattr(error, "winerror", None) in TOO_LONG_ON_WINDOWS:
-            raise ValueError(f"{path}: the name is too long for this file system; rename the source") from error
+            raise UserError(f"{path}: the name is too long for this file system; rename the source") from error
 
 
 def final_of(partial: Path) -> Path:
@@ -70,7 +72,7 @@ def written_whole(path: Path) -> Iterator[Path]:
     """A temporary path beside `path`, renamed to it when the block ends well and removed when it does not.
 
     Raises:
-        ValueError: the file system does not take so long a name.
+        UserError: the file system does not take so long a name.
         OSError: it cannot be written; the error names `path`.
     """
     refuse_too_long(path)

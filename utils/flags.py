@@ -11,7 +11,7 @@ from dataclasses import Field, field, fields
 from pathlib import Path
 from typing import Any
 
-from utils.console import nearest
+from utils.console import UserError, nearest
 
 SEVERAL = {  # settings that take several words
     "model_options": "KEY=VALUE", "masks": "NAME=DIR", "methods": "NAME=PATH", "runs": "NAME=DIR", "found": "NAME=FILE",
@@ -142,4 +142,4 @@ def at_least(config: object, **bounds: float) -> None:
         value = getattr(config, name)
         if not bound <= value < math.inf:  # false for nan, too
             limit = f"at least {bound}" if value < bound else "a finite number"
-            raise ValueError(f"--{name.replace('_', '-')} {value}: must be {limit}")
+            raise UserError(f"--{name.replace('_', '-')} {value}: must be {limit}")

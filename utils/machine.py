@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from utils.console import UserError
+
 log = logging.getLogger(__name__)
 WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"  # read when CUDA's matrix library starts
 PAUSE_HARD = 2  # omp_pause_hard of OpenMP 5.0's omp.h
@@ -28,16 +30,16 @@ def pick_device(name: str = "auto") -> torch.device:
     """A device by name; "auto" is CUDA where there is one.
 
     Raises:
-        ValueError: the name is none, or its device is not there.
+        UserError: the name is none, or its device is not there.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise ValueError(f"--device {name}: no such device; use auto, cpu, cuda or cuda:N") from error
+        raise UserError(f"--device {name}: no such device; use auto, cpu, cuda or cuda:N") from error
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ValueError(f"--device {name}: {torch.cuda.device_count()} CUDA devices are visible; use --device cpu")
+        raise UserError(f"--device {name}: {torch.cuda.device_count()} CUDA devices are visible; use --device cpu")
     return device
 
 

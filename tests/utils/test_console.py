@@ -7,7 +7,7 @@ import warnings
 import pytest
 import torch
 
-from utils.console import choose, errors_in_one_line, interrupts_in_one_line
+from utils.console import choose, errors_in_one_line, interrupts_in_one_line, mistakes_of_users
 
 
 def test_expected_errors_are_one_line_and_exit_code_2(capsys):
@@ -79,3 +79,14 @@ def test_unknown_word_lists_the_known():
 def test_a_misspelt_word_names_the_nearest():
     with pytest.raises(ValueError, match=r"--loss hybird: not known; choose one of bce, hybrid \(nearest: 'hybrid'\)$"):
         choose({"bce": 1, "hybrid": 2}, "hybird", "--loss")
+
+
+def test_a_bug_of_ours_shows_its_traceback(capsys):
+    """Of a user's mistake one line is enough; an error that nobody raised on purpose is not one."""
+    with pytest.raises(ValueError, match="zip"), errors_in_one_line():
+        list(zip([1], [1, 2], strict=True))
+    assert capsys.readouterr().err == ""
+    with pytest.raises(SystemExit) as left, errors_in_one_line(), mistakes_of_users():
+        raise ValueError("an option that no network has")
+    assert left.value.code == 2
+    assert capsys.readouterr().err == "error: an option that no network has\n"

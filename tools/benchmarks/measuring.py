@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from utils.console import UserError
+
 
 class Case(NamedTuple):
     """One thing to measure: a run processes `pairs` image pairs; with unit MB it returns the memory used."""
@@ -103,5 +105,5 @@ def read_measured(path: Path) -> dict[tuple[str, str], str]:
     rows = [[cell.strip() for cell in line.split("|")[1:4]] for line in lines if line.startswith("| ")]
     found = {(suite, case): text for suite, case, text in rows if re.match(r"\d+(\.\d+)? (pairs/s|s|MB)\b", text)}
     if not found:
-        raise ValueError(f"{path}: has no table that python -m tools.benchmarks --markdown wrote")
+        raise UserError(f"{path}: has no table that python -m tools.benchmarks --markdown wrote")
     return found

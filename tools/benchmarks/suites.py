@@ -29,6 +29,7 @@ from datasets.transforms import build_augmentation
 from models import MODELS, build_model
 from tools.benchmarks.measuring import Case
 from utils.checkpoint import save_checkpoint
+from utils.console import UserError
 from utils.machine import first_line, forget_peak, peak_used, used_now
 from utils.prediction.blending import BATCH
 from utils.prediction.config import parse_predict_config
@@ -264,4 +265,4 @@ def in_python(*words: str) -> None:
     command = [sys.executable, str(Path(__file__).parents[2] / "predict_batch.py"), *words]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise ValueError(f"predict_batch.py: exit code {done.returncode}: {done.stderr.strip().rpartition(chr(10))[2]}")
+        raise UserError(f"predict_batch.py: exit code {done.returncode}: {done.stderr.strip().rpartition(chr(10))[2]}")

@@ -25,6 +25,7 @@ from tools.figures.grids import ROMAN, Captions, ComparedPair, amfnet_grid, hane
 from tools.figures.paper import save_sheet, unique_names
 from tools.figures.predicted import PairsConfig, by_name, checkpoint_of, label_picture, predict_masks
 from utils.change_map import NOT_COUNTED, PALETTES, error_map
+from utils.console import UserError
 from utils.flags import named_path, setting
 from utils.metrics import count_pixels, scores
 
@@ -89,7 +90,7 @@ class Masks:
                 found[method] = changed = read_label(paths[name], self.reading[method]) == 1
                 if changed.shape != truth.shape:
                     sizes = f"{changed.shape} pixels, but the label has {truth.shape}"
-                    raise ValueError(f"{paths[name]}: {sizes}; masks are never resized")
+                    raise UserError(f"{paths[name]}: {sizes}; masks are never resized")
         return found
 
 
@@ -124,12 +125,12 @@ def check(config: ComparisonConfig) -> None:
     config.check()
     unique_names("--methods", config.methods)
     if len(config.methods) > METHODS:
-        raise ValueError(f"--methods: {len(config.methods)} of them; a grid has room for {METHODS}")
+        raise UserError(f"--methods: {len(config.methods)} of them; a grid has room for {METHODS}")
     words = config.pick
     if len(words) != 2 or words[0] not in PICKS or not words[1].isdecimal() or int(words[1]) < 1:
-        raise ValueError(f"--pick {' '.join(words)}: say {', '.join(PICKS)}, and how many, such as --pick worst 3")
+        raise UserError(f"--pick {' '.join(words)}: say {', '.join(PICKS)}, and how many, such as --pick worst 3")
     if (count := len(config.scenes) or int(words[1])) > len(ROMAN):
-        raise ValueError(f"{count} scenes; a figure has room for {len(ROMAN)}")
+        raise UserError(f"{count} scenes; a figure has room for {len(ROMAN)}")
 
 
 def masks_of(path: Path, pairs: Sequence[Pair], config: ComparisonConfig, scratch: Path) -> dict[str, Path]:
@@ -137,7 +138,7 @@ def masks_of(path: Path, pairs: Sequence[Pair], config: ComparisonConfig, scratc
 
     Raises:
         FileNotFoundError: no such folder or checkpoint.
-        ValueError: no pair has a mask there, or one cannot be predicted.
+        UserError: no pair has a mask there, or one cannot be predicted.
     """
     checkpoint = checkpoint_of(path)
     folder = predict_masks(checkpoint, config, config.split, scratch) if checkpoint else path
@@ -145,7 +146,7 @@ def masks_of(path: Path, pairs: Sequence[Pair], config: ComparisonConfig, scratc
     inner = folder / "mask" if (folder / "mask").is_dir() else folder
     found = {path.stem: path for path in list_images(inner) if path.stem in names}
     if not found:
-        raise ValueError(f"{folder}: no mask here is called like a pair, such as {pairs[0].name}.png")
+        raise UserError(f"{folder}: no mask here is called like a pair, such as {pairs[0].name}.png")
     return found
 
 
@@ -180,7 +181,7 @@ def choose_pairs(config: ComparisonConfig, pairs: Sequence[Pair], judged: Mappin
     Best and worst leave out pairs whose label has no change: their F1 is 0 for every method.
 
     Raises:
-        ValueError: a name that no pair has, or no pair has an F1.
+        UserError: a name that no pair has, or no pair has an F1.
     """
     by_name(pairs, list(dict(config.boxes)))
     if config.scenes:
@@ -193,7 +194,7 @@ def choose_pairs(config: ComparisonConfig, pairs: Sequence[Pair], judged: Mappin
         counts = {name: result.counts[last] for name, result in judged.items() if last in result.counts}
         order = {name: sign * scores(each)["f1"] for name, each in counts.items() if each[1].any()}
     if not order:
-        raise ValueError(f"--pick {how}: no label has a changed pixel; name some with --scenes")
+        raise UserError(f"--pick {how}: no label has a changed pixel; name some with --scenes")
     return by_name(pairs, sorted(order, key=lambda name: (order[name], name))[:count])
 
 
@@ -206,7 +207,7 @@ def pictures_of(pair: Pair, masks: Masks, reading: Reading, config: ComparisonCo
     if not box and config.zoom and config.style == "hanet":
         box = worst_window(truth, list(found.values()))
     if box and (box.top + box.height > truth.shape[0] or box.left + box.width > truth.shape[1]):
-        raise ValueError(f"--boxes {pair.name}: reaches beyond the scene's {truth.shape[1]} x {truth.shape[0]} pixels")
+        raise UserError(f"--boxes {pair.name}: reaches beyond the scene's {truth.shape[1]} x {truth.shape[0]} pixels")
     return ComparedPair((as_rgb(before), as_rgb(after)), [label_picture(truth), *maps], box)
 
 

@@ -16,6 +16,7 @@ from datasets.raster import all_bands
 from datasets.reading import labels_of
 from tools.figures.paper import COLUMN, OUTPUT, PAGE, chart, known_suffix
 from tools.tables.results import PAPERS, read_csv
+from utils.console import UserError
 from utils.flags import at_least, named_path, setting
 from utils.settings import DataConfig
 
@@ -42,7 +43,7 @@ def balance(config: BalanceConfig) -> None:
         published = read_csv(PAPERS / "hanet_fig2.csv")
         rows += [(row["dataset"], int(row["changed"]), int(row["unchanged"]), True) for row in published]
     if not rows:
-        raise ValueError("nothing to draw: --no-published leaves only --found, and none is given")
+        raise UserError("nothing to draw: --no-published leaves only --found, and none is given")
     with chart(config.output, COLUMN if len(rows) < 6 else PAGE, 2.4) as figure:
         axes = figure.subplots()
         for shift, colour, word, place in ((-0.2, CHANGED, "changed", 1), (0.2, UNCHANGED, "unchanged", 2)):
@@ -66,7 +67,7 @@ def pixels_found(path: Path) -> tuple[int, int]:
 
     Raises:
         FileNotFoundError: the file is missing.
-        ValueError: it has another content, or the set has no labels.
+        UserError: it has another content, or the set has no labels.
     """
     remedy = f"python -m tools.check_dataset --json {path}"
     if not path.is_file():
@@ -76,9 +77,9 @@ def pixels_found(path: Path) -> tuple[int, int]:
         own = [about for label, about in splits.items() if ":" not in label]
         changed, known = (sum(about[key] for about in own) for key in ("changed_pixels", "known_pixels"))
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path}: no counts of pixels here; write it anew with {remedy}") from error
+        raise UserError(f"{path}: no counts of pixels here; write it anew with {remedy}") from error
     if not known:
-        raise ValueError(f"{path}: this data set has no labels, so no pixel is known to have changed or not")
+        raise UserError(f"{path}: this data set has no labels, so no pixel is known to have changed or not")
     return changed, known - changed
 
 

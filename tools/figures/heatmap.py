@@ -26,6 +26,7 @@ from tools.figures.grids import Sheet
 from tools.figures.paper import save_sheet, unique_names
 from tools.figures.predicted import PairsConfig, by_name, checkpoint_of, label_picture
 from utils.change_map import fitted
+from utils.console import UserError
 from utils.flags import named_path, setting
 from utils.prediction.predictor import ChangePredictor, Dates
 from utils.prediction.session import how_to_read
@@ -115,7 +116,7 @@ def pairs_to_show(config: HeatmapConfig) -> list[Pair]:
     changed = (pair for pair in pairs if pair.label and (read_label(pair.label, reading) == 1).any())
     if found := list(islice(changed, SHOWN)):
         return found
-    raise ValueError(f"{config.data_root}: no pair of {config.split} has a label with a change; name some by --scenes")
+    raise UserError(f"{config.data_root}: no pair of {config.split} has a label with a change; name some by --scenes")
 
 
 def rows_of(
@@ -151,13 +152,13 @@ def heat_of(predictor: ChangePredictor, dates: Dates, name: str = "") -> Heat:
         name: of the pair, for errors.
 
     Raises:
-        ValueError: an ONNX file, which has no logits, or a scene that prediction would cut into windows.
+        UserError: an ONNX file, which has no logits, or a scene that prediction would cut into windows.
     """
     model, (height, width) = predictor.model, dates[0].shape[:2]
     if not isinstance(model, TorchNetwork):
-        raise ValueError("--checkpoints: a .onnx file gives probabilities only; name the best.pt that it is made of")
+        raise UserError("--checkpoints: a .onnx file gives probabilities only; name the best.pt that it is made of")
     if height * width > model.at_once:
-        raise ValueError(f"{name}: {height} x {width} pixels are too many at once; cut tiles: tools.prepare_tiles")
+        raise UserError(f"{name}: {height} x {width} pixels are too many at once; cut tiles: tools.prepare_tiles")
     before, after = (x.to(predictor.device) for x in predictor.collate([dates]))
     with watched(model.network) as found:
         logits = model.network(*model.scaling(before, after))[0]  # (1, 2, H, W), padded

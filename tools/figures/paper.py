@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
+from utils.console import UserError
 from utils.files import written_whole
 
 if TYPE_CHECKING:  # importing any of ours imports no chart library
@@ -66,12 +67,12 @@ def known_suffix(path: Path) -> str:
     """The suffix of a figure in lower case; ValueError unless it is .png, .pdf or .svg."""
     suffix = path.suffix.lower()
     if suffix not in NO_DATE:
-        raise ValueError(f"{path}: figures are written as {', '.join(NO_DATE)}; choose one by the suffix")
+        raise UserError(f"{path}: figures are written as {', '.join(NO_DATE)}; choose one by the suffix")
     return suffix
 
 
 def unique_names(flag: str, named: Sequence[tuple[str, Path]]) -> dict[str, Path]:
     """Paths by name; ValueError if two have one name."""
     if len(dict(named)) < len(named):
-        raise ValueError(f"{flag}: two of one name; call them NAME=PATH")
+        raise UserError(f"{flag}: two of one name; call them NAME=PATH")
     return dict(named)

@@ -10,6 +10,7 @@ import numpy as np
 from datasets.pairs import Pair
 from tools.figures.paper import OUTPUT, PAGE, known_suffix
 from utils.change_map import NOT_COUNTED, change_map
+from utils.console import UserError
 from utils.flags import at_least, setting
 from utils.prediction.config import PredictConfig
 from utils.prediction.session import predict
@@ -48,7 +49,7 @@ def predict_masks(checkpoint: Path, config: BandConfig, split: str, output: Path
 
     Raises:
         FileNotFoundError: no such checkpoint.
-        ValueError: not a checkpoint, one for other images, or a pair that cannot be predicted.
+        UserError: not a checkpoint, one for other images, or a pair that cannot be predicted.
     """
     how = {each.name: getattr(config, each.name) for each in fields(BandConfig)}
     wanted = PredictConfig(**how, checkpoint=checkpoint, split=split, output=output, save=("mask",), report=False)
@@ -60,7 +61,7 @@ def predict_masks(checkpoint: Path, config: BandConfig, split: str, output: Path
     finally:
         summary.setLevel(before)
     if failed:
-        raise ValueError(f"{checkpoint}: {failed} pairs could not be predicted; the first is named above")
+        raise UserError(f"{checkpoint}: {failed} pairs could not be predicted; the first is named above")
     return output
 
 
@@ -68,7 +69,7 @@ def by_name(pairs: Sequence[Pair], names: Sequence[str]) -> list[Pair]:
     """The pairs of these names, in this order; ValueError for a name that no pair has."""
     known = {pair.name: pair for pair in pairs}
     if unknown := [name for name in names if name not in known]:
-        raise ValueError(f"{unknown[0]}: no such pair among these {len(pairs)}; the first is {pairs[0].name}")
+        raise UserError(f"{unknown[0]}: no such pair among these {len(pairs)}; the first is {pairs[0].name}")
     return [known[name] for name in names]
 
 

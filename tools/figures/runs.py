@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from tools.figures.paper import COLOURS, COLUMN, OUTPUT, PAGE, chart, known_suffix, unique_names
+from utils.console import UserError
 from utils.flags import named_path, setting
 from utils.metrics import LEVELS, precision_recall
 from utils.prediction.records import FOLDER, total_levels
@@ -42,7 +43,7 @@ def curves(config: CurvesConfig) -> None:
     """Loss, precision, recall and F1 of runs against iteration (HANet Fig. 7), raw and smoothed, train and val."""
     known_suffix(config.output)
     if config.smoothing is not None and not 0 <= config.smoothing < 1:
-        raise ValueError(f"--smoothing {config.smoothing:g}: must lie in [0, 1)")
+        raise UserError(f"--smoothing {config.smoothing:g}: must lie in [0, 1)")
     folders = unique_names("--runs", config.runs)
     logs = {name: read_log(folder) for name, folder in folders.items()}
     by_epoch = config.against == "epoch"
@@ -86,14 +87,14 @@ def read_log(folder: Path) -> dict[str, np.ndarray]:
 
     Raises:
         FileNotFoundError: the folder has none.
-        ValueError: it has no epoch, or lacks a column.
+        UserError: it has no epoch, or lacks a column.
     """
     advice = "--runs takes folders that train_aux.py wrote; an epoch must have ended"
     log = columns_of(needed(folder / "log.csv", advice))
     wanted = ["epoch", *(f"{split}_{score}" for score in SCORES for split in SPLITS)]
     if lacking := [name for name in wanted if not log.get(name, [""])[0]]:
         epochs = len(log.get("epoch", ()))
-        raise ValueError(f"{folder / 'log.csv'}: {epochs} epochs, no column {lacking[0]!r}; not the log of a run")
+        raise UserError(f"{folder / 'log.csv'}: {epochs} epochs, no column {lacking[0]!r}; not the log of a run")
     columns = [*wanted, *(name for name in ("seconds", "pairs_per_second") if name in log)]
     return {name: np.array(log[name], float) for name in columns}
 
@@ -103,7 +104,7 @@ def iterations(folder: Path, log: Mapping[str, np.ndarray]) -> np.ndarray:
     needed(folder / "config.toml", "it says the batch size; or say --against epoch")
     batch_size = read_config(folder / "config.toml")["batch_size"]
     if "pairs_per_second" not in log:
-        raise ValueError(f"{folder / 'log.csv'}: no column 'pairs_per_second', so steps are unknown: --against epoch")
+        raise UserError(f"{folder / 'log.csv'}: no column 'pairs_per_second', so steps are unknown: --against epoch")
     return np.round(log["seconds"] * log["pairs_per_second"] / batch_size).cumsum()
 
 
@@ -150,7 +151,7 @@ def read_curve(folder: Path) -> tuple[dict[str, np.ndarray], float]:
 
     Raises:
         FileNotFoundError: a file is missing.
-        ValueError: a prediction without labels.
+        UserError: a prediction without labels.
     """
     if not (folder / FOLDER).is_dir():
         advice = "a run has it when it ends; a prediction's folder of labelled pairs serves, too"
@@ -160,7 +161,7 @@ def read_curve(folder: Path) -> tuple[dict[str, np.ndarray], float]:
     records = [json.loads(path.read_text(encoding="utf-8")) for path in sorted((folder / FOLDER).glob("*.json"))]
     levels = total_levels(records, LEVELS)
     if not levels[1].sum():
-        raise ValueError(f"{folder}: no pair here has a label with a change, so there is neither precision nor recall")
+        raise UserError(f"{folder}: no pair here has a label with a change, so there is neither precision nor recall")
     protocol = json.loads(needed(folder / "metrics.json", "run predict_batch.py to its end"))["protocol"]
     scores = {name: values.numpy() for name, values in precision_recall(levels).items()}
     return {**scores, "threshold": np.arange(1, LEVELS) / LEVELS}, protocol["threshold"]

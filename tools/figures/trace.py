@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from models import build_model
+from utils.console import mistakes_of_users
 
 OPENED = ("HAN",)  # classes of modules of which the inside is shown
 SIGNS = {"add": "+", "sub": "-", "mul": "x", "cat": "C"}  # of operations that join what comes from two boxes
@@ -45,7 +46,7 @@ class Box:
 
 def blank_network(name: str, **options: object) -> nn.Module:
     """A network of which nobody needs the weights; `build_model` without its time and memory."""
-    with torch.device("meta"):
+    with mistakes_of_users(), torch.device("meta"):
         return build_model(name, **options)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from tools.costs import count_macs, count_parameters
 from utils.checkpoint import Checkpoint, load_checkpoint, network_from
+from utils.console import UserError
 from utils.prediction.records import ImageSet, image_set
 from utils.training.config import FREE_ON_RESUME
 
@@ -71,12 +72,12 @@ def read_published(tables: Sequence[str] = (), kind: str = "") -> list[Result]:
         kind: take all tables of this kind instead: comparison, pfbs, ...
 
     Raises:
-        ValueError: no table has that name.
+        UserError: no table has that name.
     """
     known = {row["table"]: row for row in read_csv(PAPERS / "tables.csv")}
     tables = tables or [name for name, row in known.items() if kind and row["kind"] == kind]
     if unknown := [name for name in tables if name not in known]:
-        raise ValueError(f"--published {unknown[0]}: no such table; there are {', '.join(known)}, and none")
+        raise UserError(f"--published {unknown[0]}: no such table; there are {', '.join(known)}, and none")
     rows = read_csv(PAPERS / "scores.csv")
     return [_published(row, known[name]) for name in tables for row in rows if row["table"] == name]
 
@@ -105,7 +106,7 @@ def read_folder(name: str, data: str, folder: Path) -> Result:
 
     Raises:
         FileNotFoundError: a file is missing.
-        ValueError: the file has no scores, or another content.
+        UserError: the file has no scores, or another content.
     """
     path = folder / "metrics.json"
     if not path.is_file():
@@ -116,13 +117,13 @@ def read_folder(name: str, data: str, folder: Path) -> Result:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"{path}: damaged ({error}); make it again") from error
+        raise UserError(f"{path}: damaged ({error}); make it again") from error
     try:
         result, best = (_of_prediction if "protocol" in content else _of_run)(folder, content)
     except (KeyError, TypeError) as error:
-        raise ValueError(f"{path}: not of a run or prediction of this version ({error} is missing)") from error
+        raise UserError(f"{path}: not of a run or prediction of this version ({error} is missing)") from error
     if not result.scores:
-        raise ValueError(f"{path}: no scores, for the prediction had no labels; give them, or masks with --label")
+        raise UserError(f"{path}: no scores, for the prediction had no labels; give them, or masks with --label")
     result = replace(result, name=name, data=data or result.data)
     return _with_network(result, best) if best else result
 
@@ -182,14 +183,14 @@ def averaged(results: Sequence[Result]) -> Result:
     """Mean scores and standard deviations of several runs of one method.
 
     Raises:
-        ValueError: the runs differ in more than the seed.
+        UserError: the runs differ in more than the seed.
     """
     first = results[0]
     if len(results) == 1:
         return first
     keys = set().union(*(each.settings for each in results)) - FREE_ON_RESUME - {"seed"}
     if other := sorted(key for key in keys if len({each.settings.get(key) for each in results}) > 1):
-        raise ValueError(f"{first.name}: runs that differ in {', '.join(other)} have no mean; give them other names")
+        raise UserError(f"{first.name}: runs that differ in {', '.join(other)} have no mean; give them other names")
     columns = {score: [each.scores[score] for each in results] for score in first.scores}
     notes = dict.fromkeys([each.notes[""] for each in results if "" in each.notes])
     notes[f"mean ± standard deviation of {len(results)} runs"] = None

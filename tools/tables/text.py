@@ -10,6 +10,7 @@ from itertools import groupby
 from pathlib import Path
 
 from tools.tables.layout import Cell, Table
+from utils.console import UserError
 from utils.files import write_text
 
 log = logging.getLogger(__name__)
@@ -35,11 +36,11 @@ def format_of(output: Path | None) -> str:
     """The format that a file's suffix names; Markdown without a file.
 
     Raises:
-        ValueError: the suffix names none.
+        UserError: the suffix names none.
     """
     found = output.suffix[1:].lower() if output else "md"
     if found not in FORMATS:
-        raise ValueError(f"--output {output}: no format has this suffix; use .{', .'.join(FORMATS)}")
+        raise UserError(f"--output {output}: no format has this suffix; use .{', .'.join(FORMATS)}")
     return found
 
 

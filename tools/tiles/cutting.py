@@ -19,6 +19,7 @@ from datasets.raster import WindowedImage, all_bands
 from datasets.reading import Reading, label_pixels
 from datasets.threads import threaded
 from datasets.windows import Edge, Grid, Window, bounding, group_windows, plan_windows
+from utils.console import UserError
 from utils.files import write_whole
 
 log = logging.getLogger(__name__)
@@ -91,13 +92,13 @@ def plan_scenes(splits: Mapping[str, Sequence[Pair]], tiling: Tiling, workers: i
     """Plan every tile from the images' headers, in some threads.
 
     Raises:
-        ValueError: an image cannot be read, the files of a pair do not show one place, or there is nothing to cut.
+        UserError: an image cannot be read, the files of a pair do not show one place, or there is nothing to cut.
     """
     pairs = [(split, pair) for split, members in splits.items() for pair in members]
     scenes = list(threaded(lambda item: _plan_pair(*item, tiling), pairs, max(1, workers)))
     small = [scene for scene in scenes if not scene.windows]
     if len(small) == len(scenes):
-        raise ValueError(f"no image holds a tile of {tiling.tile_size}; use --edge pad, or a smaller --tile-size")
+        raise UserError(f"no image holds a tile of {tiling.tile_size}; use --edge pad, or a smaller --tile-size")
     if small:
         log.warning(
             "%d images hold no tile of %d and are left out, first %s; --edge pad keeps them",
@@ -116,7 +117,7 @@ def _plan_pair(split: str, pair: Pair, tiling: Tiling) -> PlannedPair:
     try:
         windows = plan_windows(size[0], size[1], tiling.tile_size, tiling.overlap, tiling.edge)
     except ValueError as error:
-        raise ValueError(f"{pair.before}: {error}") from None
+        raise UserError(f"{pair.before}: {error}") from None
     return PlannedPair(split, pair, size, windows, random_access, reading, kinds, deep_label)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from datasets.pairs import with_sidecars
 from tools.tiles.cutting import Hashes, PlannedPair, Tile, Tiling
+from utils.console import UserError
 from utils.files import partial_of, write_whole, written_whole
 
 PLAN, MANIFEST = "tiles.json", "manifest.csv"
@@ -21,7 +22,7 @@ def refuse_source(output: Path, sources: Iterable[Path]) -> None:
     for source in sources:
         place = source.resolve()
         if target == place or place in target.parents or target in place.parents:
-            raise ValueError(f"{output}: lies in, or holds, the source {source}; give --output a folder of its own")
+            raise UserError(f"{output}: lies in, or holds, the source {source}; give --output a folder of its own")
 
 
 def plan_of(scenes: Sequence[PlannedPair], tiling: Tiling, root: Path) -> dict[str, Any]:
@@ -47,14 +48,14 @@ def start_output(output: Path, plan: dict[str, Any]) -> dict[tuple[str, str], Ha
         Hashes in its manifest, by split and name of the tile; empty unless an earlier run was completed.
 
     Raises:
-        ValueError: it holds tiles of another plan, or other files.
+        UserError: it holds tiles of another plan, or other files.
     """
     path = output / PLAN
     if path.is_file():
         _compare(output, json.loads(path.read_text(encoding="utf-8")), plan)
         return _read_hashes(output / MANIFEST)
     if output.is_dir() and set(output.iterdir()) - {partial_of(path)}:
-        raise ValueError(f"{output}: holds files, but no {PLAN} of tiles cut here; give --output a new folder")
+        raise UserError(f"{output}: holds files, but no {PLAN} of tiles cut here; give --output a new folder")
     output.mkdir(parents=True, exist_ok=True)
     write_whole(path, f"{json.dumps(plan, indent=1)}\n".encode())
     return {}
@@ -65,12 +66,12 @@ def _compare(output: Path, there: dict[str, Any], here: dict[str, Any]) -> None:
     old, new = there.get("settings", {}), here["settings"]
     changed = [f"{name}: {old.get(name)} there, {new[name]} here" for name in new if old.get(name) != new[name]]
     if changed:
-        raise ValueError(f"{output}: holds tiles cut with other settings ({'; '.join(changed)}); {remedy}")
+        raise UserError(f"{output}: holds tiles cut with other settings ({'; '.join(changed)}); {remedy}")
     for key, what in (("files", "of other files, or files changed since"), ("tiles", "of other splits")):
         before, now = there.get(key, {}), here[key]
         if before != now:
             first = min(name for name in {**before, **now} if before.get(name) != now.get(name))
-            raise ValueError(f"{output}: holds tiles {what} (first {first}); {remedy}")
+            raise UserError(f"{output}: holds tiles {what} (first {first}); {remedy}")
 
 
 def write_manifest(output: Path, tiles: Iterable[Tile], root: Path) -> Path:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from utils.change_map import PALETTES
+from utils.console import UserError
 from utils.flags import at_least, given_flags, named_path, setting
 from utils.prediction.blending import BATCH, TILE, TTA
 from utils.prediction.geo import NO_DATA
@@ -102,22 +103,22 @@ def parse_predict_config(argv: Sequence[str] | None) -> PredictConfig:
     """Flags -> settings; a run folder stands for its best.pt.
 
     Raises:
-        ValueError: a number out of range, or flags that do not go together.
+        UserError: a number out of range, or flags that do not go together.
     """
     given = given_flags(PredictConfig, "Draw change maps with a trained network.", argv)
     config = PredictConfig(**given)
     bounds = {"batch_size": 1, "num_workers": 0, "min_area": 0, "tile_size": 0, "overlap": 0}
     at_least(config, **{name: bound for name, bound in bounds.items() if getattr(config, name) is not None})
     if config.skip_existing and config.overwrite:
-        raise ValueError("--skip-existing goes on with a prediction and --overwrite starts it again: give one of them")
+        raise UserError("--skip-existing goes on with a prediction and --overwrite starts it again: give one of them")
     if config.masks:
         if config.label is None or given.keys() & {"before", "after", "data_root", "split", "checkpoint"}:
-            raise ValueError("--masks goes with --label, the folder of the truth, and wants neither network nor images")
+            raise UserError("--masks goes with --label, the folder of the truth, and wants neither network nor images")
         return config
     if ("before" in given) != ("after" in given) or ("label" in given and "before" not in given):
-        raise ValueError("--before and --after go together, and --label goes with them: the folders of a set of pairs")
+        raise UserError("--before and --after go together, and --label goes with them: the folders of a set of pairs")
     if "before" in given and given.keys() & {"data_root", "split"}:
-        raise ValueError("--before and --after stand in place of --data-root and --split: give one or the other")
+        raise UserError("--before and --after stand in place of --data-root and --split: give one or the other")
     if isinstance(config.threshold, float) and not 0 <= config.threshold <= 1:
-        raise ValueError(f"--threshold {config.threshold}: must lie in [0, 1]")
+        raise UserError(f"--threshold {config.threshold}: must lie in [0, 1]")
     return replace(config, checkpoint=config.checkpoint / "best.pt") if config.checkpoint.is_dir() else config

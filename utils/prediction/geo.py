@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from datasets.windows import Grid
+from utils.console import UserError
 from utils.files import naming
 from utils.prediction.antimeridian import Ring, cut, signed_area
 
@@ -169,7 +170,7 @@ def write_polygons(
         regions: first pixel (row, column) of each region to its number of pixels and mean probability.
 
     Raises:
-        ValueError: a region has no place in WGS84.
+        UserError: a region has no place in WGS84.
     """
     with naming(path), path.open("w", encoding="utf-8") as file:
         file.write('{"type": "FeatureCollection", "features": [')
@@ -221,7 +222,7 @@ def _transformed(grid: Grid, corners: np.ndarray, crs: Any) -> np.ndarray:
     """Columns and rows (n, 2) -> coordinates in another reference system, (n, 2).
 
     Raises:
-        ValueError: there are none for some of them, as beyond the edge of a map of the whole earth.
+        UserError: there are none for some of them, as beyond the edge of a map of the whole earth.
     """
     from rasterio.crs import CRS
     from rasterio.warp import transform
@@ -229,9 +230,9 @@ def _transformed(grid: Grid, corners: np.ndarray, crs: Any) -> np.ndarray:
     try:
         found = np.stack(transform(CRS.from_wkt(grid.crs), crs, *grid.place(*corners.T)), -1)
     except Exception as error:  # GDAL's errors have no base of their own
-        raise ValueError(NOWHERE) from error
+        raise UserError(NOWHERE) from error
     if not np.isfinite(found).all():
-        raise ValueError(NOWHERE)
+        raise UserError(NOWHERE)
     return found
 
 

@@ -84,7 +84,7 @@ class PairMaps:
             gaps: whether there may be pixels without data.
 
         Raises:
-            ValueError: the file system does not take so long a name.
+            UserError: the file system does not take so long a name.
             OSError: a file cannot be written.
         """
         self._scene, self._settings, self._stack = scene, settings, ExitStack()

@@ -14,6 +14,7 @@ from datasets.lists import nfc
 from datasets.raster import read_label
 from datasets.reading import IGNORE, Reading, labels_of
 from datasets.threads import threaded
+from utils.console import UserError
 from utils.files import write_csv
 from utils.metrics import SCORES, count_pixels, score_table, scores
 from utils.prediction.config import PredictConfig
@@ -26,11 +27,11 @@ def score_masks(config: PredictConfig) -> int:
     """Score folders of masks against labels of the same names, a line a folder; returns 0.
 
     Raises:
-        ValueError: two folders of one name, or what `mask_scores` raises.
+        UserError: two folders of one name, or what `mask_scores` raises.
     """
     assert config.label
     if len(dict(config.masks)) < len(config.masks):
-        raise ValueError("--masks: two folders of one name; call them NAME=DIR")
+        raise UserError("--masks: two folders of one name; call them NAME=DIR")
     found = mask_scores(config.label, dict(config.masks), labels_of(config), config.num_workers or 1)
     table = {name: scored.values for name, scored in found.items()}
     log.info("%s", score_table(table, SCORES))
@@ -53,7 +54,7 @@ def mask_scores(label: Path, folders: Mapping[str, Path], reading: Reading, work
     """Score folders of masks against the labels of the same names.
 
     Raises:
-        ValueError: no mask that has a label, or sizes that differ.
+        UserError: no mask that has a label, or sizes that differ.
     """
     labels = {nfc(path.stem): path for path in list_images(label)}
     reading = decide_alone(list(labels.values()), reading)
@@ -62,7 +63,7 @@ def mask_scores(label: Path, folders: Mapping[str, Path], reading: Reading, work
         mask, truth = read_label(paths[0], how), read_label(paths[1], reading)
         if mask.shape != truth.shape:
             sizes = " and ".join("{} x {}".format(*each.shape) for each in (mask, truth))
-            raise ValueError(f"{paths[0]}: mask and label differ in size, {sizes}")
+            raise UserError(f"{paths[0]}: mask and label differ in size, {sizes}")
         truth[mask == IGNORE] = IGNORE
         return count_pixels(torch.from_numpy(mask == 1), torch.from_numpy(truth))
 
@@ -70,7 +71,7 @@ def mask_scores(label: Path, folders: Mapping[str, Path], reading: Reading, work
     for name, folder in folders.items():
         both = [(path, labels[nfc(path.stem)]) for path in list_images(folder) if nfc(path.stem) in labels]
         if not both:
-            raise ValueError(f"{folder}: no mask is called like a label of {label}")
+            raise UserError(f"{folder}: no mask is called like a label of {label}")
         if len(both) < len(labels):
             log.warning("%s: masks of %d of %d labels; only these are scored", name, len(both), len(labels))
         how = mask_reading([path for path, _ in both])

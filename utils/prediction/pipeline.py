@@ -14,6 +14,7 @@ import numpy as np
 from torch import Tensor
 
 from datasets.windows import Window
+from utils.console import UserError
 from utils.prediction.blending import Blender, Cover
 from utils.prediction.predictor import ChangePredictor, Dates
 
@@ -72,7 +73,7 @@ class _Flow:
         if self.error is None:
             try:
                 call(*args)
-            except ValueError as error:
+            except UserError as error:
                 self.error = error
 
     def end(self) -> None:
@@ -150,7 +151,7 @@ class Pipeline:
             if flow.needs(window) and flow.error is None:
                 try:
                     dates = flow.job.read(window)
-                except (ValueError, OSError) as error:
+                except (UserError, OSError) as error:
                     flow.error = error
             pixels.append(dates or 2 * (np.zeros((*flow.cover.shape, self.predictor.channels), np.uint8),))
         return batch, self.predictor.collate(pixels)
@@ -181,7 +182,7 @@ def _open_all(jobs: Sequence[Job]) -> list[tuple[Job, tuple[int, int] | Exceptio
     for job in jobs:
         try:
             opened.append((job, job.open()))
-        except (ValueError, OSError) as error:
+        except (UserError, OSError) as error:
             opened.append((job, error))
     return opened
 

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from utils.console import UserError
 from utils.machine import is_out_of_memory, pick_device
 from utils.prediction.blending import BATCH, TILE, TTA, Blender, Cover
 from utils.runtimes.opening import open_network
@@ -65,7 +66,7 @@ class ChangePredictor:
 
         Raises:
             FileNotFoundError: there is no checkpoint.
-            ValueError: it is none, or windows, views, precision or backend are not as this network takes them.
+            UserError: it is none, or windows, views, precision or backend are not as this network takes them.
         """
         path, where = Path(checkpoint), pick_device(device) if isinstance(device, str) else device
         path = path / "best.pt" if path.is_dir() else path
@@ -79,22 +80,22 @@ class ChangePredictor:
         self.moved = (0, 0)
         self._fitting: dict[tuple[int, int], int] = {}  # windows of a shape that did fit into memory
         if side % self.size_divisor:
-            raise ValueError(f"--tile-size {side}: this network takes multiples of {self.size_divisor}")
+            raise UserError(f"--tile-size {side}: this network takes multiples of {self.size_divisor}")
         if not 0 <= self.overlap < side:
-            raise ValueError(f"--overlap {self.overlap}: must be at least 0 and below the window's {side} pixels")
+            raise UserError(f"--overlap {self.overlap}: must be at least 0 and below the window's {side} pixels")
         if "swap" in tta and not self.model.can_swap:
-            raise ValueError(f"--tta swap: {path} scales its two dates differently; predict with the .pt it is made of")
+            raise UserError(f"--tta swap: {path} scales its two dates differently; predict with the .pt it is made of")
 
     def choose_threshold(self, asked: float | str | None) -> float:
         """The threshold asked for: a number, "tuned", or None for the checkpoint's own.
 
         Raises:
-            ValueError: nobody tuned one.
+            UserError: nobody tuned one.
         """
         if asked != "tuned":
             return self.threshold if asked is None else float(asked)
         if "tuned_threshold" not in self.about:
-            raise ValueError("--threshold tuned: this checkpoint has none; a run stores one at its end")
+            raise UserError("--threshold tuned: this checkpoint has none; a run stores one at its end")
         tuned = float(self.about["tuned_threshold"])
         if not EDGE < tuned < 1 - EDGE:
             log.warning(
@@ -157,7 +158,7 @@ class ChangePredictor:
         Where memory runs out, half as many windows are tried, from then on for all of this shape.
 
         Raises:
-            ValueError: wrong or different sizes, or one window alone does not fit into memory.
+            UserError: wrong or different sizes, or one window alone does not fit into memory.
         """
         shape, parts, done = (before.shape[-2], before.shape[-1]), [], 0
         while done < len(before):
@@ -169,7 +170,7 @@ class ChangePredictor:
                 continue
             where = f"out of memory with {size} windows of {shape[0]} x {shape[1]} pixels"
             if size == 1:
-                raise ValueError(f"{where}; give a smaller --tile-size")
+                raise UserError(f"{where}; give a smaller --tile-size")
             self._fitting[shape] = size // 2
             log.warning("%s: going on with %d at a time", where, size // 2)
         return torch.cat(parts) if len(parts) > 1 else parts[0]
@@ -215,13 +216,13 @@ class ChangePredictor:
             after: the later date, the same shape.
 
         Raises:
-            ValueError: other types, different shapes, or too large a window for memory.
+            UserError: other types, different shapes, or too large a window for memory.
         """
         channels = self.channels
         for image in (before, after):
             if image.dtype != np.uint8 or image.shape != (*before.shape[:2], channels):
                 found = " and ".join(f"{x.dtype} {x.shape}" for x in (before, after))
-                raise ValueError(f"before and after must be uint8 (height, width, {channels}), both alike; got {found}")
+                raise UserError(f"before and after must be uint8 (height, width, {channels}), both alike; got {found}")
         cover = self.cover(*before.shape[:2])
         blender, result = Blender(cover), np.empty(cover.size, np.float32)
         height, width = cover.shape
@@ -240,7 +241,7 @@ def _views(tta: Collection[str]) -> list[tuple[int, bool, bool]]:
     """What is averaged: quarter turns, whether mirrored before them, and whether the dates are swapped."""
     unknown = set(tta) - set(TTA)
     if unknown:
-        raise ValueError(f"--tta {','.join(sorted(unknown))}: not known; choose of {', '.join(TTA)}")
+        raise UserError(f"--tta {','.join(sorted(unknown))}: not known; choose of {', '.join(TTA)}")
     turns = range(0, 4, 1 if "rotations" in tta else 2) if {"flips", "rotations"} & set(tta) else range(1)
     mirrored = (False, True) if "flips" in tta else (False,)
     swapped = (False, True) if "swap" in tta else (False,)

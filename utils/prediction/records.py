@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from utils.console import UserError
 from utils.files import short_name, write_text
 from utils.metrics import scores
 from utils.settings import BACKENDS, PRECISIONS
@@ -37,11 +38,11 @@ class Records:
         """Keep the maps of an earlier prediction, unless the user says what becomes of them.
 
         Raises:
-            ValueError: the folder holds maps.
+            UserError: the folder holds maps.
         """
         names = (path.stem for path in self.folder.glob("*.json"))
         if any("row" in (self.read(name) or {}) for name in names):
-            raise ValueError(
+            raise UserError(
                 f"{self.output}: holds the maps of an earlier prediction{self._told()}; pass --skip-existing to go on "
                 f"with it, --overwrite to replace it, or --output for another folder"
             )
@@ -63,7 +64,7 @@ class Records:
             go_on: whether to keep what is there of them and whole; without that, all maps on record are removed.
 
         Raises:
-            ValueError: to go on, the settings would have to be those of what is there; or something else is there.
+            UserError: to go on, the settings would have to be those of what is there; or something else is there.
             OSError: the folder cannot be written.
         """
         kept = self.output / "protocol.json"
@@ -83,7 +84,7 @@ class Records:
                 f"{name}: {there.get(name)} there, {here[name]} here" for name in SAME if there.get(name) != here[name]
             ]
             if changed:
-                raise ValueError(
+                raise UserError(
                     f"{self.output}: holds maps predicted with other settings ({'; '.join(changed)}); pass "
                     f"--overwrite in place of --skip-existing to replace them, or --output for another folder"
                 )
@@ -110,7 +111,7 @@ class Records:
         """Files that no prediction made, such as a run's metrics.json, are neither removed nor replaced."""
         theirs = [self.output / name for name in SUMMARY if (self.output / name).exists()]
         if theirs := theirs + (list(self.folder.iterdir()) if self.folder.is_dir() else []):
-            raise ValueError(f"{theirs[0]}: not of a prediction, but would be replaced; name another --output")
+            raise UserError(f"{theirs[0]}: not of a prediction, but would be replaced; name another --output")
 
     def end(self) -> None:
         """Remove what processes kept for each other."""

@@ -21,6 +21,7 @@ from PIL import Image
 
 from datasets.windows import Window
 from utils.change_map import fitted
+from utils.console import UserError
 from utils.files import naming, written_whole
 
 SIDE = 384  # pixels of a thumbnail's longer side, at most
@@ -67,7 +68,7 @@ def write_report(
         curve: `precision` and `recall`, both (N,), in the order of `threshold`, (N,) or one fewer.
 
     Raises:
-        ValueError: images of a pair that do not fit each other.
+        UserError: images of a pair that do not fit each other.
     """
     head, middle, tail = _template()
     rows: list[dict[str, object]] = []
@@ -115,7 +116,7 @@ def _checked(pair: ReportPair) -> dict[str, np.ndarray]:
     for name, pixels in images.items():
         wanted = images["before"].shape[:2] + ((3,) if name != "map" else ())
         if pixels.shape != wanted or pixels.dtype != np.uint8:
-            raise ValueError(f"{pair.name}: {name} is {pixels.dtype} {pixels.shape}; a report takes uint8 {wanted}")
+            raise UserError(f"{pair.name}: {name} is {pixels.dtype} {pixels.shape}; a report takes uint8 {wanted}")
     return images
 
 
@@ -148,7 +149,7 @@ def _error_png(error: Image.Image, size: tuple[int, int]) -> bytes:
     small = error.resize(size, Image.Resampling.NEAREST)  # a mixture of its colours would mean something else
     found = small.getcolors(16)
     if found is None:
-        raise ValueError("an error map of more than 16 colours: they should be those of one palette")
+        raise UserError("an error map of more than 16 colours: they should be those of one palette")
     colours = sorted(np.array([colour for _, colour in found]).tolist())
     codes = np.asarray(small.convert("RGBX")).view(">u4")[..., 0]  # one number a pixel, in the order of the colours
     index = np.searchsorted(np.unique(codes), codes)

@@ -30,6 +30,7 @@ from datasets.raster import WindowedImage
 from datasets.reading import MASKS, Reading, as_rgb, reading_from, with_codes
 from datasets.scenes import is_drawn
 from utils.change_map import OVERLAY, PALETTES, draw_legend
+from utils.console import UserError
 from utils.files import written_whole
 from utils.machine import freed_memory_kept, peak_used, pick_device
 from utils.prediction.blending import BATCH
@@ -134,7 +135,7 @@ def pairs_to_predict(config: PredictConfig) -> list[Pair]:
 
     Raises:
         FileNotFoundError: a file or folder does not exist.
-        ValueError: files and folders are mixed, or partners are missing.
+        UserError: files and folders are mixed, or partners are missing.
     """
     given = [path for path in (config.before, config.after, config.label) if path]
     if not given:
@@ -142,7 +143,7 @@ def pairs_to_predict(config: PredictConfig) -> list[Pair]:
     if missing := [path for path in given if not path.exists()]:
         raise FileNotFoundError(f"{missing[0]}: no such file or folder")
     if len({path.is_dir() for path in given}) > 1:
-        raise ValueError("--before, --after and --label take either one image each or one folder each")
+        raise UserError("--before, --after and --label take either one image each or one folder each")
     for one, other in combinations([role for role in ("before", "after", "label") if getattr(config, role)], 2):
         if getattr(config, one).samefile(path := getattr(config, other)):
             log.warning("--%s %s: also given as --%s", other, path, one)
@@ -162,7 +163,7 @@ def refuse_among_images(output: Path, pairs: Sequence[Pair], config: PredictConf
     elif any(
         output.resolve() in path.resolve().parents for path in (config.before, config.after, config.label) if path
     ):
-        raise ValueError(f"--output {output}: holds the images; name a folder of its own for the maps")
+        raise UserError(f"--output {output}: holds the images; name a folder of its own for the maps")
 
 
 def images_of(config: PredictConfig, pairs: Sequence[Pair]) -> str:
@@ -176,12 +177,12 @@ def how_to_read(config: BandConfig, predictor: ChangePredictor, pairs: Sequence[
     """As the checkpoint says; --bands, --scale and the label codes overrule it.
 
     Raises:
-        ValueError: that makes other than as many channels as the network takes, or labels are coded otherwise.
+        UserError: that makes other than as many channels as the network takes, or labels are coded otherwise.
     """
     reading = overruled(reading_from(predictor.about.get("reading")), pairs, config.bands, config.scale)
     reading = with_codes(reading, config.change_value, config.ignore_value, config.change_from)
     if reading.channels != predictor.channels:
-        raise ValueError(f"{reading.channels} bands, but this network takes {predictor.channels}; say which: --bands")
+        raise UserError(f"{reading.channels} bands, but this network takes {predictor.channels}; say which: --bands")
     return decide_to_predict(pairs, reading)
 
 
@@ -221,7 +222,7 @@ def open_pair(pair: Pair, reading: Reading) -> OpenPair:
     """Open a pair; see `OpenPair`.
 
     Raises:
-        ValueError: also a broken link.
+        UserError: also a broken link.
     """
     refuse_broken_links(pair)
     return OpenPair(pair, reading)

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from utils.console import UserError
 from utils.runtimes.openvino import EXTRA, imported
 
 OPSET = 18  # the exporter's own; read by onnxruntime 1.14 and later
@@ -25,13 +26,13 @@ def onnx_program(network: nn.Module, channels: int, divisor: int, dtype: torch.d
         output: name of what it gives; a date is called `before` or `after`.
 
     Raises:
-        ValueError: the packages are not there.
+        UserError: the packages are not there.
     """
     try:
         for package in ("onnx", "onnxscript", "onnxruntime"):
             imported(package)
     except ValueError as error:
-        raise ValueError(
+        raise UserError(
             f"an ONNX file is written with onnx and onnxscript, and tried with onnxruntime: {EXTRA}"
         ) from error
     free_divisor: Any = divisor

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from utils.console import UserError
 from utils.runtimes.openvino import OnnxRuntime, OpenVino
 
 NEEDED = {"model", "statistics", "size_divisor"}  # in the metadata
@@ -37,7 +38,7 @@ class OnnxNetwork:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is damaged or none of ours, or the package is not there.
+        UserError: the file is damaged or none of ours, or the package is not there.
     """
 
     at_once = OnnxRuntime.at_once
@@ -47,7 +48,7 @@ class OnnxNetwork:
         self._run = OpenVino(path) if backend == "openvino" else OnnxRuntime(path, device)
         metadata = self._run.metadata
         if NEEDED - metadata.keys():
-            raise ValueError(f"{path}: does not say how to use it; export it with python -m tools.export_onnx")
+            raise UserError(f"{path}: does not say how to use it; export it with python -m tools.export_onnx")
         self.about: dict[str, Any] = {name: json.loads(value) for name, value in metadata.items()}
         self.device = torch.device("cpu")
         self.channels, self.size_divisor = len(self.about["statistics"]["mean"][0]), int(self.about["size_divisor"])
@@ -57,13 +58,13 @@ class OnnxNetwork:
         """Probability of change of every pixel: uint8 (B, C, H, W) twice -> float32 (B, H, W) in [0, 1].
 
         Raises:
-            ValueError: wrong or different sizes.
+            UserError: wrong or different sizes.
             MemoryError: memory ran out.
         """
         if before.shape != after.shape or before.ndim != 4 or before.shape[1] != self.channels:
             shapes = f"{tuple(before.shape)} and {tuple(after.shape)}"
-            raise ValueError(f"expected two (B, {self.channels}, H, W), got {shapes}")
+            raise UserError(f"expected two (B, {self.channels}, H, W), got {shapes}")
         if any(side % self.size_divisor or not side for side in before.shape[2:]):
             size = tuple(before.shape[2:])
-            raise ValueError(f"images are {size}: height and width must be multiples of {self.size_divisor}")
+            raise UserError(f"images are {size}: height and width must be multiples of {self.size_divisor}")
         return self._run(after, before) if swapped else self._run(before, after)

@@ -16,6 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from utils.console import UserError
+
 log = logging.getLogger(__name__)
 EXTRA = "pip install -r requirements-export.txt"
 AT_ONCE = 2**20  # pixels of a scene predicted whole, and of a batch: 1024 x 1024, where HANet takes 1.6 GB
@@ -35,7 +37,7 @@ class OnnxRuntime:
         device: what is to compute; tensors stay on the CPU.
 
     Raises:
-        ValueError: onnxruntime is not there, or the file is damaged.
+        UserError: onnxruntime is not there, or the file is damaged.
     """
 
     at_once = 2**18
@@ -80,7 +82,7 @@ class OpenVino:
         precision: fp32 or bf16.
 
     Raises:
-        ValueError: OpenVINO is not there, or the file is damaged.
+        UserError: OpenVINO is not there, or the file is damaged.
     """
 
     at_once = AT_ONCE
@@ -132,7 +134,7 @@ def openvino_core() -> Any:
     process.
 
     Raises:
-        ValueError: OpenVINO is not there.
+        UserError: OpenVINO is not there.
     """
     return imported("openvino").Core()
 
@@ -156,13 +158,13 @@ def imported(name: str) -> Any:
     """A package that is optional.
 
     Raises:
-        ValueError: it is not installed, or cannot be imported.
+        UserError: it is not installed, or cannot be imported.
     """
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # or onnxruntime would tell its makers of every use
     try:
         return __import__(name)
     except ImportError as error:
-        raise ValueError(f"--backend {name}: the package {name} cannot be imported ({error}): {EXTRA}") from error
+        raise UserError(f"--backend {name}: the package {name} cannot be imported ({error}): {EXTRA}") from error
 
 
 @contextmanager
@@ -187,4 +189,4 @@ def file_errors(path: Path) -> Iterator[None]:
         raise
     except Exception as error:
         said = " ".join(str(error).split())
-        raise ValueError(f"{path}: no ONNX file, or a damaged one ({said}); export it again") from error
+        raise UserError(f"{path}: no ONNX file, or a damaged one ({said}); export it again") from error

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from utils.checkpoint import Checkpoint, network_from
+from utils.console import UserError
 from utils.machine import first_line, is_out_of_memory
 from utils.runtimes.input_scaling import scaling_from
 from utils.runtimes.onnx_export import onnx_program
@@ -151,7 +152,7 @@ class Compiled(nn.Module):
         try:
             logits = self.compiled(_filled(before, size), _filled(after, size))
             if first and not alike(logits[0][:1], cast(Network, self.network)(before[:1], after[:1])[0]):
-                raise ValueError("its logits are other than PyTorch's")
+                raise UserError("its logits are other than PyTorch's")
         except Exception as error:  # compilers fail in many ways
             if is_out_of_memory(error):
                 raise

@@ -13,7 +13,7 @@ from typing import Any
 import tomli_w
 
 from models import MODELS
-from utils.console import choose
+from utils.console import UserError, choose
 from utils.flags import at_least, given_flags, keys_in, setting
 from utils.settings import ReadConfig
 from utils.training.recipes import RECIPES
@@ -139,7 +139,7 @@ def parse_train_config(argv: Sequence[str] | None) -> TrainConfig:
     With --resume, the run's own config.toml is the --config, unless a flag names another, a recipe or a network.
 
     Raises:
-        ValueError: an unknown recipe or network, a number out of range, or two flags that contradict each other.
+        UserError: an unknown recipe or network, a number out of range, or two flags that contradict each other.
     """
     by_recipe = set().union(*RECIPES.values())
     about, epilog = "Train a change-detection network on pairs of images.", f"recipes: {', '.join(RECIPES)}"
@@ -158,20 +158,20 @@ def parse_train_config(argv: Sequence[str] | None) -> TrainConfig:
     )  # fmt: skip
     weights = () if isinstance(config.aux_weights, str) else config.aux_weights
     if not all(0 <= weight < math.inf for weight in weights):
-        raise ValueError(f"--aux-weights {','.join(map(str, weights))}: must be finite numbers of at least 0")
+        raise UserError(f"--aux-weights {','.join(map(str, weights))}: must be finite numbers of at least 0")
     if config.ema >= 1:
-        raise ValueError(f"--ema {config.ema}: must be below 1, such as 0.999")
+        raise UserError(f"--ema {config.ema}: must be below 1, such as 0.999")
     if not 0 <= config.drawn <= 1:
-        raise ValueError(f"--drawn {config.drawn}: a probability, from 0 to 1")
+        raise UserError(f"--drawn {config.drawn}: a probability, from 0 to 1")
     if config.batch_size % config.accumulate:
-        raise ValueError(f"--batch-size {config.batch_size} does not split into --accumulate {config.accumulate} parts")
+        raise UserError(f"--batch-size {config.batch_size} does not split into --accumulate {config.accumulate} parts")
     if config.resume and config.overwrite:
-        raise ValueError("--resume goes on with a run and --overwrite starts it again: give one of them")
+        raise UserError("--resume goes on with a run and --overwrite starts it again: give one of them")
     if config.pfbs_released and config.pfbs_pool_only:
-        raise ValueError("--pfbs-released says how to fill an epoch that --pfbs-pool-only cuts short: give one of them")
+        raise UserError("--pfbs-released says how to fill an epoch that --pfbs-pool-only cuts short: give one of them")
     for name in PATHS:
         if any("\ud800" <= letter <= "\udfff" for letter in str(getattr(config, name) or "")):  # config.toml keeps it
-            raise ValueError(f"--{name.replace('_', '-')}: the name of this path is not UTF-8; rename or link it")
+            raise UserError(f"--{name.replace('_', '-')}: the name of this path is not UTF-8; rename or link it")
     return config
 
 
@@ -179,12 +179,12 @@ def recipe_of(model: str) -> str:
     """The recipe that is named after a network.
 
     Raises:
-        ValueError: no network has this name, or no recipe has it.
+        UserError: no network has this name, or no recipe has it.
     """
     choose(MODELS, model, "--model")
     if model in RECIPES:
         return model
-    raise ValueError(f"no recipe is named after --model {model}; pass one, for example --recipe hanet")
+    raise UserError(f"no recipe is named after --model {model}; pass one, for example --recipe hanet")
 
 
 def recipe_table() -> str:
@@ -215,14 +215,14 @@ def read_config(path: Path) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: there is none.
-        ValueError: it is no TOML.
+        UserError: it is no TOML.
     """
     if not path.is_file():
         raise FileNotFoundError(f"--config {path}: no such file; every run folder has a config.toml")
     try:
         found = tomllib.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"{path}: no TOML as a run's config.toml has it ({error})") from None
+        raise UserError(f"{path}: no TOML as a run's config.toml has it ({error})") from None
     kept = {each.name for each in fields(TrainConfig)} - OF_ONE_RUN
     settings = {name: value for name, value in found.items() if name in kept}
     for name, value in settings.items():

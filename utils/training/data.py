@@ -22,7 +22,7 @@ from datasets.recognition import introduce, recognise, set_statistics
 from datasets.tile_cache import TileCache, open_cache
 from datasets.transforms import build_augmentation
 from utils.checkpoint import Checkpoint
-from utils.console import choose
+from utils.console import UserError, choose
 from utils.training import distributed
 from utils.training.config import TrainConfig
 from utils.training.stopping import ignore_interrupt, starting_workers
@@ -75,7 +75,7 @@ def open_data(config: TrainConfig, divisor: int, last: Checkpoint | None, folder
     changed_in = dict(zip(pairs, changed, strict=True))
     data = fingerprint([*train, *val])
     if last and last["data"] != data:
-        raise ValueError("the data set is not the one last.pt was trained on (names or sizes of files differ)")
+        raise UserError("the data set is not the one last.pt was trained on (names or sizes of files differ)")
     statistics = last["statistics"] if last else statistics_of(config, train, reading, name)
     caches = caches_of(config, {"train": pairs} if val[0] in changed_in else {"train": train, "val": val}, reading)
     changed = [changed_in[pair] for pair in train]
@@ -110,9 +110,7 @@ def statistics_of(config: TrainConfig, pairs: Sequence[Pair], reading: Reading, 
     if config.statistics == "none":
         return {name: [row[:1] * reading.channels for row in rows] for name, rows in statistics.items()}
     if reading.channels != 3:
-        raise ValueError(
-            f"--statistics {config.statistics}: of RGB, not of {reading.channels} bands; use train or none"
-        )
+        raise UserError(f"--statistics {config.statistics}: of RGB, not of {reading.channels} bands; use train or none")
     return statistics
 
 
@@ -120,11 +118,11 @@ def training_loader(data: Data, config: TrainConfig, device: torch.device) -> tu
     """Augmented batches in the sampler's order: of each step this process's share, in the parts it is worked through.
 
     Raises:
-        ValueError: the batch does not split evenly, or an epoch would have none.
+        UserError: the batch does not split evenly, or an epoch would have none.
     """
     ranks = distributed.ranks()
     if config.batch_size % (ranks * config.accumulate):
-        raise ValueError(
+        raise UserError(
             f"--batch-size {config.batch_size} does not split into {config.accumulate} parts on {ranks} processes"
         )
     augmentation = build_augmentation(
@@ -148,7 +146,7 @@ def training_loader(data: Data, config: TrainConfig, device: torch.device) -> tu
     )
     if sampler.draws(0) * ranks < config.batch_size:  # no later epoch draws less than the first
         what = f"{sampler.draws(0) * ranks} training pairs in the first epoch make no batch of {config.batch_size}"
-        raise ValueError(f"{what}; lower --batch-size")
+        raise UserError(f"{what}; lower --batch-size")
     part = config.batch_size // (ranks * config.accumulate)
     return loader_of(pairs, _batches(sampler, part), config, device), sampler
 

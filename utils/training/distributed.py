@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch import distributed as dist
 
+from utils.console import UserError
 from utils.machine import first_line
 
 TIMEOUT = timedelta(seconds=50)  # how long ranks wait for each other in a step: a dead one ends the run in a minute
@@ -105,7 +106,7 @@ def by_first(task: Callable[[], object]) -> None:
     """Let the first process do a task while the others wait.
 
     Raises:
-        ValueError: in the others, if it failed; the first process raises the error itself.
+        UserError: in the others, if it failed; the first process raises the error itself.
     """
     _by_some(task, rank() == 0)
 
@@ -114,7 +115,7 @@ def first_on_each_node(task: Callable[[], Result]) -> Result:
     """Do a task in the first process of each node, then in the others, which may use what it left on the disk.
 
     Raises:
-        ValueError: the task failed in another process.
+        UserError: the task failed in another process.
     """
     first = int(os.environ.get("LOCAL_RANK", "0")) == 0
     result = _by_some(task, first)
@@ -134,7 +135,7 @@ def _by_some(task: Callable[[], Result], mine: bool) -> Result | None:
     if error:
         raise error
     if failed:
-        raise ValueError(FAILED)
+        raise UserError(FAILED)
     return result
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
+from utils.console import UserError
 from utils.machine import seed_everything
 from utils.metrics import LEVELS, count_levels, count_pixels
 from utils.training import distributed
@@ -115,7 +116,7 @@ class Epoch:
         return self.step == self.steps
 
 
-class DivergedError(ValueError):
+class DivergedError(UserError):
     """The loss is no finite number any more.
 
     Attributes:

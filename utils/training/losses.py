@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from utils.console import UserError
+
 IGNORE = 255
 BaseLoss = Callable[[Tensor, Tensor], Tensor]
 
@@ -82,7 +84,7 @@ class DeepSupervisionLoss(nn.Module):
     def __init__(self, base: BaseLoss, weights: Sequence[float] | str = (1.0,)) -> None:
         super().__init__()
         if isinstance(weights, str) and weights != "balanced":
-            raise ValueError(f"loss weights are numbers or 'balanced', not {weights!r}")
+            raise UserError(f"loss weights are numbers or 'balanced', not {weights!r}")
         self.base = base
         self.weights = weights
 
@@ -92,7 +94,7 @@ class DeepSupervisionLoss(nn.Module):
         One output is the plain loss whatever the weights.
 
         Raises:
-            ValueError: several outputs, and another number of weights.
+            UserError: several outputs, and another number of weights.
         """
         parts = [self.base(logits, mask) for logits in outputs]
         values = torch.stack(parts).detach()
@@ -102,6 +104,6 @@ class DeepSupervisionLoss(nn.Module):
             # a loss of 0, as of a batch in which every pixel is ignored, cannot be scaled and adds nothing
             return torch.stack(parts) @ torch.where(values == 0, 0, values[0] / values), values
         if len(parts) != len(self.weights):
-            raise ValueError(f"{len(parts)} outputs need {len(parts)} loss weights, got {tuple(self.weights)}")
+            raise UserError(f"{len(parts)} outputs need {len(parts)} loss weights, got {tuple(self.weights)}")
         # plain numbers: a tensor of weights made here would wait for the device
         return torch.stack([part * weight for part, weight in zip(parts, self.weights, strict=True)]).sum(), values

@@ -17,6 +17,7 @@ import torch
 
 from datasets.scenes import is_drawn
 from utils.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from utils.console import UserError
 from utils.files import clear_partial, naming, write_csv, write_text, written_whole
 from utils.training import distributed
 from utils.training.config import FREE_ON_RESUME, TrainConfig, config_as_toml, plain_config
@@ -34,14 +35,14 @@ def run_folder(config: TrainConfig) -> Path:
     """The folder of this run; an existing run in it is never touched unasked.
 
     Raises:
-        ValueError: it holds a run, and neither --resume nor --overwrite is given.
+        UserError: it holds a run, and neither --resume nor --overwrite is given.
     """
     folder = config.folder
     exists = (folder / "last.pt").is_file()
     if config.resume and not exists:
         log.warning("%s: no last.pt yet, so this starts with the first epoch", folder)
     if exists and not (config.resume or config.overwrite):
-        raise ValueError(
+        raise UserError(
             f"{folder}: holds a run; --resume goes on with it, --overwrite starts again, --output names another folder"
         )
     return folder
@@ -51,16 +52,16 @@ def load_resumable(folder: Path, config: TrainConfig) -> Checkpoint | None:
     """last.pt of the run that --resume goes on with, if there is one.
 
     Raises:
-        ValueError: it is no such file, or was made with settings that compute something else.
+        UserError: it is no such file, or was made with settings that compute something else.
     """
     path = folder / "last.pt"
     if not (config.resume and path.is_file()):
         return None
     last = load_checkpoint(path)
     if not last.keys() >= RESUMABLE:
-        raise ValueError(f"{path}: not the last.pt of a run (best.pt cannot be resumed); start again with --overwrite")
+        raise UserError(f"{path}: not the last.pt of a run (best.pt cannot be resumed); start again with --overwrite")
     if changes := changed_settings(last["config"], plain_config(config)):
-        raise ValueError(
+        raise UserError(
             f"{path}: made with other settings ({changes}); give the same ones, or --resume --output {folder} alone, "
             f"which takes those of the run; another --output starts a new run"
         )

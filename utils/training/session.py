@@ -17,6 +17,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from datasets.layouts import has_split
 from datasets.pairs import refuse_inside
 from models import build_model
+from utils.console import mistakes_of_users
 from utils.files import write_text
 from utils.machine import algorithms, pick_device, seed_everything, tiny_is_zero
 from utils.metrics import score_table
@@ -60,7 +61,8 @@ def train_on(device: torch.device, config: TrainConfig) -> dict[str, float]:
     folder = run_folder(config)
     last = load_resumable(folder, config)
     seed_everything(config.seed)
-    network = build_model(config.model, **config.network_options)
+    with mistakes_of_users():
+        network = build_model(config.model, **config.network_options)
     data = open_data(config, cast(int, network.size_divisor), last, folder)
     refuse_inside(folder, [*data.train, *data.val])
     if last is None and config.backbone_weights != "none":

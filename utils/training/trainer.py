@@ -16,6 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from utils.checkpoint import load_checkpoint, network_from, save_whole
+from utils.console import UserError, mistakes_of_users
 from utils.files import write_csv
 from utils.machine import amp_type, compiled, is_out_of_memory, peak_memory
 from utils.metrics import LEVELS, best_threshold, precision_recall, score_table, scores
@@ -105,8 +106,9 @@ def build_learner(
 def load_backbone(network: nn.Module, config: TrainConfig) -> None:
     """Start the encoder from weights trained elsewhere; never from random ones unasked."""
     if not hasattr(network, "load_backbone"):
-        raise ValueError(f"{config.model} has no encoder to load; use --backbone-weights none")
-    network.load_backbone(config.backbone_weights)  # type: ignore[operator]
+        raise UserError(f"{config.model} has no encoder to load; use --backbone-weights none")
+    with mistakes_of_users():
+        network.load_backbone(config.backbone_weights)  # type: ignore[operator]
     inflated = len(config.bands) not in (0, 3)
     how = f", the mean of its first filters for each of {len(config.bands)} bands" if inflated else ""
     log.info("encoder starts from %s%s", config.backbone_weights, how)
@@ -137,7 +139,7 @@ class Trainer:
 
         Raises:
             SystemExit: a signal asked to stop; 128 + its number.
-            ValueError: no memory left, a loss that is no number, a process that died, or a file that cannot be read.
+            UserError: no memory left, a loss that is no number, a process that died, or a file that cannot be read.
         """
         every = Every(self.run.config.save_minutes)
 
@@ -156,7 +158,7 @@ class Trainer:
                     train_one_epoch(self.run.learner, together, epoch, self.progress, pause)
             except DivergedError as error:
                 parts = islice(batches(error.step), self.run.learner.parts)
-                raise ValueError(f"{error}; {self._keep_batch(list(parts))}") from error
+                raise UserError(f"{error}; {self._keep_batch(list(parts))}") from error
         if not epoch.done:
             self._leave(epoch)
 
@@ -189,12 +191,12 @@ class Trainer:
                 raise error.reason from None
             kept = (self.run.folder / "last.pt").is_file()
             message = f"{problem}{'; what was trained is kept, --resume goes on' if kept else ''}"
-            raise ValueError(message) from error.reason
+            raise UserError(message) from error.reason
         except (MemoryError, RuntimeError) as error:
             message = explained(error, self.run.config)
             if not message:
                 raise
-            raise ValueError(message) from error
+            raise UserError(message) from error
 
     def _leave(self, epoch: Epoch | None = None) -> NoReturn:
         """Keep an epoch as it is, say how to go on, and end the process as the signal asked."""
