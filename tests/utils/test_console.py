@@ -7,11 +7,11 @@ import warnings
 import pytest
 import torch
 
-from utils.console import choose, errors_in_one_line, interrupts_in_one_line, mistakes_of_users
+from utils.console import UserError, choose, errors_in_one_line, interrupts_in_one_line, mistakes_of_users
 
 
 def test_expected_errors_are_one_line_and_exit_code_2(capsys):
-    for error in (ValueError("a.png: broken\n"), FileNotFoundError(2, "No such file", "b.png")):
+    for error in (UserError("a.png: broken\n"), FileNotFoundError(2, "No such file", "b.png")):
         with pytest.raises(SystemExit) as left, errors_in_one_line():
             raise error
         assert left.value.code == 2
@@ -60,14 +60,14 @@ def test_programming_errors_keep_their_traceback():
 def test_traceback_on_demand(monkeypatch):
     monkeypatch.setenv("CHANGE_DETECTION_TRACEBACK", "1")
     with pytest.raises(ValueError, match="broken"), errors_in_one_line():
-        raise ValueError("broken")
+        raise UserError("broken")
 
 
 def test_filters_of_warnings_end_with_the_script():
     before = list(warnings.filters)
     with pytest.raises(SystemExit), errors_in_one_line():
         warnings.simplefilter("ignore", ResourceWarning)
-        raise ValueError("broken")
+        raise UserError("broken")
     assert warnings.filters == before
 
 

@@ -1,1 +1,0 @@
-"""The figures of the two papers, one function a figure; tools.make_figures calls them."""
