@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
-from utils.console import UserError
+from utils.console import UserError, mistakes_of_users
 from utils.machine import seed_everything
 from utils.metrics import LEVELS, count_levels, count_pixels
 from utils.training import distributed
@@ -68,7 +68,10 @@ class Learner:
         for number, batch in enumerate(parts, start=1):
             before, after, mask = to_device(batch, self.device)
             with self._own_gradients(number < self.parts):
-                with torch.autocast(self.device.type, dtype=self.amp_type, enabled=self.amp_type is not None):
+                with (
+                    mistakes_of_users(),
+                    torch.autocast(self.device.type, dtype=self.amp_type, enabled=self.amp_type is not None),
+                ):
                     outputs = self.run(*self.scaling(before, after))
                 total, values = self.loss([logits.float() for logits in outputs], mask)
                 self.scaler.scale(total / self.parts).backward()

@@ -8,6 +8,7 @@ import torch
 
 from models import build_model
 from utils.checkpoint import save_checkpoint
+from utils.console import UserError
 from utils.prediction.pipeline import Pipeline
 from utils.prediction.predictor import ChangePredictor
 
@@ -32,7 +33,7 @@ class ArrayJob:
 
     def __init__(self, number, wanted=lambda cover: range(len(cover.tops)), fails=None, error=None):
         self.dates = np.random.default_rng(number).integers(0, 256, (2, *SIZES[number], 3), np.uint8)
-        self.wanted, self.fails, self.error = wanted, fails, error or ValueError(f"{fails} of {number}")
+        self.wanted, self.fails, self.error = wanted, fails, error or UserError(f"{fails} of {number}")
         self.calls, self.reads, self.rows_written, self.threads = [], [], [], set()
         self.result = np.full(SIZES[number], np.nan, np.float32)
 
