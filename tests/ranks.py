@@ -8,10 +8,11 @@ from pathlib import Path
 
 import torch
 
-import train_aux
 from datasets import tile_cache
+from models import build_model
 from utils.training import distributed
 from utils.training.config import parse_train_config
+from utils.training.data import open_data, validation_loader
 from utils.training.engine import Epoch
 from utils.training.run_folder import Run
 from utils.training.stopping import Stopping
@@ -59,12 +60,10 @@ def main(argv):
     tile_cache._fill = lambda path, *rest: fills.append(path) or fill(path, *rest)
     device = distributed.join(torch.device("cpu"))
     torch.manual_seed(0)
-    network = train_aux.build_model(config.model, **config.network_options)
-    data = train_aux.open_data(config, network.size_divisor, None, config.output)
+    network = build_model(config.model, **config.network_options)
+    data = open_data(config, network.size_divisor, None, config.output)
     learner = build_learner(config, network, data.statistics, device, [1])
-    trainer = Trainer(
-        Run(config.output, config, {}, learner), train_aux.validation_loader(data, config, device), Stopping()
-    )
+    trainer = Trainer(Run(config.output, config, {}, learner), validation_loader(data, config, device), Stopping())
     if distributed.rank():  # evaluation must take the first rank's running statistics, not these
         for buffer in network.buffers():
             buffer.add_(1)

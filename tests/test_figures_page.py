@@ -7,7 +7,8 @@ from pathlib import Path
 from tools.make_figures import FIGURES
 
 TEXT = (Path(__file__).parents[1] / "docs" / "figures.md").read_text(encoding="utf-8")
-COMMANDS = [shlex.split(line)[2:] for line in re.findall(r"^python -m tools.+$", TEXT, re.M)]
+BLOCKS = re.findall(r"^```bash\n(.*?)^```", TEXT, re.M | re.S)  # the Makefile runs these, and no other blocks
+COMMANDS = [shlex.split(line)[2:] for block in BLOCKS for line in block.splitlines()]
 
 
 def test_every_kind_of_figure_is_on_the_page():

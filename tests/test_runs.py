@@ -244,7 +244,7 @@ def test_a_signal_before_the_first_step(drawn_set, tmp_path, monkeypatch, capsys
         os.kill(os.getpid(), signal.SIGTERM)
         return progress_bar(config, steps, done, unfinished)
 
-    progress_bar = train_aux.progress_bar
+    progress_bar = session.progress_bar
     monkeypatch.setattr(session, "progress_bar", early)
     with pytest.raises(SystemExit) as left:
         train(drawn_set, tmp_path / "run")

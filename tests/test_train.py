@@ -19,6 +19,7 @@ from datasets.recognition import introduction
 from tests.scripts import RECIPES, fails, stop_after, train
 from utils.training import session
 from utils.training.config import parse_train_config
+from utils.training.data import open_data as data_of
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
@@ -182,7 +183,7 @@ def test_epochs_of_the_open_pool_only(data, tmp_path, capsys, monkeypatch):
         Image.fromarray(np.full((64, 64), 255 if number < 5 else 0, np.uint8)).save(path)
     bars = []
 
-    class Bar(train_aux.tqdm):
+    class Bar(session.tqdm):
         def __exit__(self, *error):
             bars.append((self.initial, self.n, self.total))
             return super().__exit__(*error)
@@ -200,7 +201,7 @@ def test_epochs_of_the_open_pool_only(data, tmp_path, capsys, monkeypatch):
 def open_data(root, *flags):
     """What a run finds before its first step."""
     config = parse_train_config([*map(str, ("--data-root", root, "--recipe", "hanet", "--batch-size", 4)), *flags])
-    return train_aux.open_data(config, 8, None, root)
+    return data_of(config, 8, None, root)
 
 
 def test_the_public_set_is_named_and_its_counts_are_held_against_the_known_ones(data, caplog, monkeypatch):

@@ -60,9 +60,9 @@ def steps_group() -> Any:
     return _groups.get("steps")
 
 
-def lost(error: BaseException) -> ValueError:
+def lost(error: BaseException) -> UserError:
     """The error to end with when a collective failed."""
-    return ValueError(f"another process of this run died or hangs ({first_line(error)}); --resume goes on")
+    return UserError(f"another process of this run died or hangs ({first_line(error)}); --resume goes on")
 
 
 @contextmanager

@@ -284,7 +284,7 @@ class Trainer:
             if number:
                 raise Stopped from error
             if failed:
-                raise NotLoaded(error or ValueError(distributed.FAILED)) from error
+                raise NotLoaded(error or UserError(distributed.FAILED)) from error
             if not more:
                 return
             started = True
