@@ -74,6 +74,12 @@ class Turned:
         (_, rows, _), (_, columns, _) = self._spans(Window(0, 0, *self.size))
         return (columns, rows) == self.size if self.swap else (rows, columns) == self.size
 
+    @property
+    def touches(self) -> bool:
+        """Whether the raster covers any of what is seen."""
+        (_, rows, _), (_, columns, _) = self._spans(Window(0, 0, *self.size))
+        return bool(rows and columns)
+
     def read(self, window: Window, stored: Callable[[Window], Content]) -> Content:
         """Read a window as it is seen; what the raster does not cover is 0 and unknown."""
         (top, rows, below), (left, columns, beside) = self._spans(window)
@@ -220,8 +226,7 @@ def seen_on(source: Grid, target: Grid, smooth: bool, path: Path) -> Turned | Re
     if not alike:
         _check_systems(source, target, path)
     elif turned:
-        (_, rows, _), (_, columns, _) = turned._spans(Window(0, 0, *target.size))
-        if not (rows and columns):
+        if not turned.touches:
             raise Unsuitable(f"{path}: lies elsewhere than the image it belongs to")
         return turned
     resampled = Resampled(source, target, smooth)

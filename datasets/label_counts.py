@@ -38,8 +38,8 @@ class LabelFacts:
     Attributes:
         known: pixels by code, wherever the label holds data.
         counted: pixels by code, where both dates hold data, too.
-        nodata: the value by which the file itself hides pixels, if it does.
-        hidden: whether the file hides pixels, by whatever means.
+        nodata: the file's nodata value, if any pixel has it.
+        hidden: True if the file marks pixels as unknown: by nodata, mask or transparency.
         palette: whether its codes are colours of a palette.
     """
 
@@ -261,7 +261,7 @@ def _ambiguity(codes: Counter[int]) -> str:
 
 
 def _refuse_hidden_class(facts: Mapping[Path, LabelFacts], codes: Counter[int], reading: Reading) -> None:
-    """Refuse labels of which no data, or transparency, hides the changed or the unchanged pixels."""
+    """Refuse labels whose nodata value or transparency makes all changed or all unchanged pixels unknown."""
     if reading.change_from is not None:
         changed = {code for code in codes if code >= reading.change_from}
     else:
@@ -307,7 +307,7 @@ def count_changed(pairs: Sequence[Pair], reading: Reading = PLAIN, counts: Label
 
     Args:
         pairs: with labels.
-        reading: says which code means changed; if not, these labels decide.
+        reading: how labels are read; where it has no code for changed, the labels decide.
         counts: of the same reading; gives and takes what need not be counted again.
 
     Raises:

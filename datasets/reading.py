@@ -39,7 +39,7 @@ class Reading:
 
     @property
     def decided(self) -> bool:
-        """Whether it says which label codes mean changed."""
+        """True if the label codes of changed pixels are known."""
         return self.change_value is not None or self.change_from is not None
 
     @property
