@@ -6,7 +6,7 @@ import threading
 import pytest
 import torch
 
-from utils.machine import WORKSPACE, algorithms, pick_device, seed_everything, tiny_is_zero
+from utils.machine import WORKSPACE, algorithms, flush_denormals, pick_device, seed_everything
 
 
 def test_devices():
@@ -36,12 +36,12 @@ def test_a_seed_is_the_same_with_every_numpy():
 
 def test_tiny_numbers_are_zero_while_training_on_a_cpu_and_no_longer():
     tiny = torch.tensor(1e-39)
-    with pytest.raises(KeyError), tiny_is_zero(torch.device("cpu")):
+    with pytest.raises(KeyError), flush_denormals(torch.device("cpu")):
         assert (tiny * 0.5).item() == 0
         assert (torch.tensor(1e-37) * 0.5).item() > 0
         raise KeyError
     assert (tiny * 0.5).item() > 0
-    with tiny_is_zero(torch.device("meta")):
+    with flush_denormals(torch.device("meta")):
         assert (tiny * 0.5).item() > 0
 
 
@@ -68,7 +68,7 @@ def in_new_threads(function):
 
 def test_threads_that_start_while_training_lose_the_setting():
     def shares():
-        with tiny_is_zero(torch.device("cpu")):
+        with flush_denormals(torch.device("cpu")):
             within = zeros()
         return within, zeros()
 
@@ -78,7 +78,7 @@ def test_threads_that_start_while_training_lose_the_setting():
 def test_a_setting_from_before_stays():
     def shares():
         torch.set_flush_denormal(True)
-        with tiny_is_zero(torch.device("cpu")):
+        with flush_denormals(torch.device("cpu")):
             within = zeros()
         return within, zeros()
 

@@ -46,7 +46,7 @@ def test_kept_memory_is_not_faulted_in_again():
 def test_prediction_keeps_memory_and_tells_its_peak(flags, kept, checkpoint, drawn_set, tmp_path, monkeypatch, capsys):
     made = []
     monkeypatch.setattr(session, "freed_memory_kept", lambda wanted: made.append(wanted) or nullcontext())
-    monkeypatch.setattr(memory, "peak_resident", lambda: 1234.4)
+    monkeypatch.setattr(memory, "_resident", lambda field: {"VmHWM": 1234.4}[field])
     predict("--checkpoint", checkpoint, "--data-root", drawn_set, "--output", tmp_path, "--no-report", *flags)
     assert made == [kept]
     assert "peak memory: 1234 MB\n" in capsys.readouterr().err

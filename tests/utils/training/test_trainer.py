@@ -1,27 +1,26 @@
-"""What a run sets up before its first step."""
+"""What a run does between two steps."""
 
-import pytest
-import torch
+import time
+from types import SimpleNamespace
 
-from models import build_model
-from utils.training.trainer import zero_heads
+from utils.training.engine import Epoch
+from utils.training.trainer import Trainer
 
 
-@pytest.mark.parametrize(
-    ("name", "options", "heads"),
-    [("amfnet", {"backbone": "resnet18"}, 4), ("hanet", {"width": 8}, 1), ("hanet", {"width": 8, "fcn_head": True}, 1)],
-)
-def test_zeroed_heads_are_undecided_everywhere_and_learn(name, options, heads):
-    torch.manual_seed(0)
-    network = build_model(name, **options)
-    before = {key: value.clone() for key, value in network.state_dict().items()}
-    zero_heads(network)
-    altered = {
-        key.rpartition(".")[0] for key, value in network.state_dict().items() if not torch.equal(value, before[key])
+def test_last_is_written_every_so_many_minutes(monkeypatch):
+    now, written = [100.0], []
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    runs = {
+        minutes: SimpleNamespace(
+            config=SimpleNamespace(save_minutes=minutes),
+            begin=lambda: None,
+            save_last=lambda epoch, minutes=minutes: written.append((minutes, now[0])),
+        )
+        for minutes in (2, 0)
     }
-    assert len(altered) == heads
-    logits = network.train()(*torch.rand(2, 2, 3, 64, 64))
-    assert len(logits) == heads
-    assert not any(y.any() for y in logits)
-    sum((y[:, 1] - y[:, 0]).sum() for y in logits).backward()
-    assert all(network.get_submodule(key).weight.grad.abs().sum() > 0 for key in altered)
+    trainers = [Trainer(run, [], SimpleNamespace(number=0), saved=100.0) for run in runs.values()]
+    for seconds in (100, 19, 1, 1, 119):
+        now[0] += seconds
+        assert [trainer._between_steps(Epoch(0, 9, 1)) for trainer in trainers] == [False, False]
+    assert written == [(2, 220.0), (2, 340.0)]
+    assert Trainer(runs[0], [], SimpleNamespace(number=15))._between_steps(Epoch(0, 9, 1))
