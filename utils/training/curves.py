@@ -24,13 +24,7 @@ SERIES = {"train": "#8c8c8c", "val": "#d1495b", "val_raw": "#edae49"}
 
 
 def draw_curves(rows: Sequence[Mapping[str, float]], path: Path, note: str = "") -> None:
-    """Draw loss, scores, learning rate and sampling pool against the epoch, as a PNG.
-
-    Args:
-        rows: one mapping an epoch, with the columns of log.csv.
-        path: the PNG to write.
-        note: drawn as the title.
-    """
+    """Draw loss, scores, learning rate and pool against the epoch, as a PNG; rows are those of log.csv."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(12, 5.6), dpi=110, layout="constrained")
@@ -71,7 +65,7 @@ def draw_precision_recall(
 
     Args:
         curve: "precision" and "recall", one value a threshold.
-        marks: name -> "precision" and "recall" of the thresholds to point out.
+        marks: name -> "precision" and "recall" of a threshold to mark.
         path: the PNG to write.
     """
     from matplotlib.figure import Figure

@@ -50,16 +50,9 @@ class Data:
 
 
 def open_data(config: TrainConfig, divisor: int, last: Checkpoint | None, folder: Path) -> Data:
-    """Find, check and measure both splits before the first step.
+    """Find, check and measure both splits; images must have H and W that `divisor` divides.
 
-    Args:
-        config: settings of the run.
-        divisor: the network takes images whose height and width are multiples of it.
-        last: last.pt of a resumed run, whose files are read and normalised as before.
-        folder: of the run.
-
-    Raises:
-        UserError: a split has pairs that do not fit, or is not the one that last.pt was trained on.
+    A resumed run, with its last.pt in `last`, reads and normalises its files as before.
     """
     name = recognise(config.data_root, config.data_name)
     pairs = find_pairs(config.data_root, "train", folders=config.folders)

@@ -53,13 +53,6 @@ def join(device: torch.device) -> torch.device:
     return device
 
 
-def leave() -> None:
-    """Leave the group, if there is one."""
-    if dist.is_initialized():
-        _groups.clear()
-        dist.destroy_process_group()
-
-
 def steps_group() -> Any:
     """The group whose collectives belong to training steps; None where there is one process."""
     return _groups.get("steps")

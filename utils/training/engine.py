@@ -120,12 +120,12 @@ def to_device(batch: Batch, device: torch.device) -> tuple[Tensor, Tensor, Tenso
 
 
 def train_one_epoch(learner: Learner, loader: Iterable[Batch], epoch: Epoch, progress: tqdm) -> None:
-    """Train over the rest of an epoch, or until there are no more batches.
+    """Train until the epoch is done or there are no more batches; `epoch` is updated after every step.
 
     Args:
         learner: what is trained.
         loader: batches from `epoch.step` on, `learner.parts` of them a step.
-        epoch: is updated after every step.
+        epoch: its progress.
         progress: a bar that counts pairs.
 
     Raises:
@@ -170,13 +170,10 @@ class Evaluation(NamedTuple):
 
 @torch.inference_mode()
 def evaluate(learner: Learner, network: nn.Module, loader: Iterable[Batch], levels: bool = False) -> Evaluation:
-    """Count the main head's pixels over a split; a batch that does not fit into memory is halved until it does.
+    """Count the main head's pixels over a split, of which each process has some batches in its `loader`.
 
-    Args:
-        learner: gives loss, scaling, device and precision.
-        network: what is evaluated: the learner's, the average of its weights, or another one.
-        loader: batches of this process; counts and loss are sums over all processes.
-        levels: whether to count the levels of probability.
+    The network is the learner's, or another one with its loss and scaling. A batch that does not fit into memory is
+    halved until it does.
     """
     network.eval()
     device = learner.device
@@ -202,17 +199,9 @@ def evaluate(learner: Learner, network: nn.Module, loader: Iterable[Batch], leve
 
 
 def in_halves(function: Callable[..., Result], *tensors: Tensor) -> list[Result]:
-    """Call a function of a batch; if memory runs out, call it for each half instead.
+    """Results of a function of a batch, or if memory runs out, of its halves, their halves, and so on, in order.
 
-    Args:
-        function: takes the tensors. It is called again for pixels that it has seen, so it must only return values.
-        tensors: of one length.
-
-    Returns:
-        What the function returned for each part, in order.
-
-    Raises:
-        torch.OutOfMemoryError: one pair alone does not fit.
+    The function must only return values: it is called again for pairs that it has seen.
     """
     try:
         return [function(*tensors)]

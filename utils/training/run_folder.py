@@ -31,32 +31,24 @@ Row = dict[str, Any]  # a line of log.csv
 RESUMABLE = {"config", "data", "optimizer", "scaler", "history", "ema", "unfinished"}
 
 
-def run_folder(config: TrainConfig) -> Path:
-    """The folder of this run.
+def run_folder(config: TrainConfig) -> tuple[Path, Checkpoint | None]:
+    """The folder of this run, and last.pt of the run in it if --resume continues that.
 
     Raises:
-        UserError: it holds a run, and neither --resume nor --overwrite is given.
+        UserError: it holds a run, and neither --resume nor --overwrite is given; or its last.pt is no such file, or was
+            made with settings that compute something else.
     """
-    folder = config.folder
-    exists = (folder / "last.pt").is_file()
-    if config.resume and not exists:
-        log.warning("%s: no last.pt yet, so this starts with the first epoch", folder)
-    if exists and not (config.resume or config.overwrite):
+    folder, path = config.folder, config.folder / "last.pt"
+    if not path.is_file():
+        if config.resume:
+            log.warning("%s: no last.pt yet, so this starts with the first epoch", folder)
+        return folder, None
+    if config.overwrite:
+        return folder, None
+    if not config.resume:
         raise UserError(
-            f"{folder}: holds a run; --resume goes on with it, --overwrite starts again, --output names another folder"
+            f"{folder}: holds a run; --resume continues it, --overwrite starts again, --output names another folder"
         )
-    return folder
-
-
-def load_resumable(folder: Path, config: TrainConfig) -> Checkpoint | None:
-    """last.pt of the run that --resume continues, if there is one.
-
-    Raises:
-        UserError: it is no such file, or was made with settings that compute something else.
-    """
-    path = folder / "last.pt"
-    if not (config.resume and path.is_file()):
-        return None
     last = load_checkpoint(path)
     if not last.keys() >= RESUMABLE:
         raise UserError(f"{path}: not the last.pt of a run (best.pt cannot be resumed); start again with --overwrite")
@@ -65,7 +57,7 @@ def load_resumable(folder: Path, config: TrainConfig) -> Checkpoint | None:
             f"{path}: made with other settings ({changes}); give the same ones, or --resume --output {folder} alone, "
             f"which takes those of the run; another --output starts a new run"
         )
-    return last
+    return folder, last
 
 
 def changed_settings(before: Mapping[str, object], wanted: Mapping[str, object]) -> str:
@@ -93,7 +85,7 @@ class Run:
         return f"python train_aux.py --config {settings} --output {folder} --resume"
 
     def begin(self) -> None:
-        """Write the run's settings into its folder, if that is not done; called after the first step, not before."""
+        """Write the run's settings into its folder, once; every process calls it after the first step, not before."""
         if not self.begun:
             distributed.by_first(self._write_settings)
             self.begun = True
@@ -129,12 +121,13 @@ class Run:
     def save_last(self, unfinished: Epoch | None = None) -> None:
         """Write last.pt: after an epoch, or in the middle of one; every process must call it.
 
-        Nothing is written before the first step, or once the loss is not finite: last.pt stays as it was.
+        Nothing is written before the first step. Once the loss is not finite, last.pt stays as it was.
         """
         learner, middle = self.learner, None
-        if not self.begun:
-            return
         if unfinished:
+            if not (self.begun or unfinished.step):
+                return
+            self.begin()
             pairs = torch.tensor(unfinished.pairs, device=learner.device)
             middle = {**vars(unfinished), "pairs": int(distributed.summed(pairs))}
             middle |= {name: distributed.summed(middle[name].clone()).cpu() for name in ("counts", "losses")}
@@ -157,6 +150,7 @@ class Run:
 
     def end_epoch(self, row: Row) -> None:
         """Add an epoch's row and write its files; the logs come after last.pt, from which they can be made again."""
+        self.begin()
         self.history.append(row)
         if all(row["val_f1"] > earlier["val_f1"] for earlier in self.history[:-1]):
             distributed.by_first(self._save_best)

@@ -26,7 +26,7 @@ from utils.training.config import TrainConfig
 from utils.training.data import COUNTS, batches_from, open_data, training_loader, validation_loader
 from utils.training.engine import Epoch
 from utils.training.initial_weights import load_backbone, zero_heads
-from utils.training.run_folder import Run, about_run, load_resumable, run_folder
+from utils.training.run_folder import Run, about_run, run_folder
 from utils.training.stopping import Stopping
 from utils.training.trainer import LOGGED, Trainer, build_learner
 
@@ -59,8 +59,7 @@ def train(config: TrainConfig) -> dict[str, float]:
 
 def train_on(device: torch.device, config: TrainConfig) -> dict[str, float]:
     """As `train`, on this device."""
-    folder = run_folder(config)
-    last = load_resumable(folder, config)
+    folder, last = run_folder(config)
     seed_everything(config.seed)
     with mistakes_of_users():
         network = build_model(config.model, **config.network_options)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import chain, islice
+from itertools import chain, count, islice
 from typing import NoReturn
 
 import torch
@@ -103,31 +103,13 @@ class Trainer:
         self.saved = time.monotonic()
         with self._explaining(epoch):
             try:
-                train_one_epoch(self.run.learner, self._until_stopped(batches, epoch), epoch, self.progress)
+                together = self._together(batches(epoch.step), epoch)
+                train_one_epoch(self.run.learner, together, epoch, self.progress)
             except DivergedError as error:
                 parts = islice(batches(error.step), self.run.learner.parts)
                 raise UserError(f"{error}; {self._keep_batch(list(parts))}") from error
-            stopped = self._between_steps(epoch)
-        if stopped and not epoch.done:
+        if not epoch.done:
             self._leave(epoch)
-
-    def _until_stopped(self, batches: Callable[[int], Iterable[Batch]], epoch: Epoch) -> Iterator[Batch]:
-        """The batches of an epoch until a signal asks to stop; last.pt is written between two steps when it is due."""
-        together = None
-        while not self._between_steps(epoch):
-            together = together or self._together(batches(epoch.step), stoppable=False)
-            yield from islice(together, self.run.learner.parts)
-
-    def _between_steps(self, epoch: Epoch) -> bool:
-        """Write last.pt if --save-minutes have passed; return whether a signal asks a process to stop."""
-        if epoch.step:
-            self.run.begin()
-        passed, wait = time.monotonic() - self.saved, 60 * self.run.config.save_minutes
-        due, number = distributed.highest(int(passed >= wait > 0), self.stopping.number)
-        if due:
-            self.run.save_last(epoch)
-            self.saved = time.monotonic()
-        return number > 0
 
     def _keep_batch(self, parts: list[Batch]) -> str:
         """Write diverged.pt, each process its own; return where it is, or why it could not be written."""
@@ -152,7 +134,7 @@ class Trainer:
             self._leave(epoch)
         except NotLoaded as error:
             reason = error.__cause__ or error
-            if epoch and epoch.step:
+            if epoch:
                 self.run.save_last(epoch)
             problem = loader_trouble(reason)
             if not problem:
@@ -219,37 +201,43 @@ class Trainer:
         """Score a network on the validation split, the same one on all processes."""
         distributed.wait_for_all()  # the first one may still write, or read, a checkpoint
         distributed.same_buffers(network)
-        return evaluate(self.run.learner, network, self._together(self.val_loader, stoppable=True), levels)
+        return evaluate(self.run.learner, network, self._together(self.val_loader), levels)
 
-    def _together(self, loader: Iterable[Batch], stoppable: bool) -> Iterator[Batch]:
+    def _together(self, loader: Iterable[Batch], epoch: Epoch | None = None) -> Iterator[Batch]:
         """Give the batches of a loader until no process has one; all processes end alike and at the same time.
 
         Args:
             loader: of this process; others may have more batches, or fewer.
-            stoppable: whether a signal ends it at once.
+            epoch: is trained on them. A signal then ends them between two steps, and last.pt is written there every
+                --save-minutes.
 
         Raises:
-            Stopped: a signal asked a process to stop.
+            Stopped: a signal asked a process to stop, and no epoch is trained, or a batch was lost.
             NotLoaded: a process could not get its batch.
         """
-        batches, started = chain(loader), False  # `chain` starts the loader with the first `next`
-        while True:
+        batches, parts = chain(loader), self.run.learner.parts if epoch else 1  # `chain` starts the loader with `next`
+        for given in count():
             batch, error = None, None
             try:
                 batch = next(batches, None)
             except Exception as caught:
                 error = caught
-            number = self.stopping.number if stoppable or error else 0  # a signal may also have ended the workers
-            failed, number, more = distributed.highest(
-                int(error is not None), number, int(batch is not None), patient=not started
-            )
-            if number:
+            between, due = given % parts == 0, False
+            if epoch and epoch.step and between:
+                self.run.begin()
+                due = time.monotonic() - self.saved >= 60 * self.run.config.save_minutes > 0
+            number = self.stopping.number if between or error else 0  # a signal may also have ended the workers
+            asked = (error is not None, number, due, batch is not None)
+            failed, number, write, more = distributed.highest(*map(int, asked), patient=given == 0)
+            if number and (failed or not epoch):
                 raise Stopped from error
             if failed:
                 raise NotLoaded from error or UserError(distributed.FAILED)
-            if not more:
+            if write:
+                self.run.save_last(epoch)
+                self.saved = time.monotonic()
+            if number or not more:
                 return
-            started = True
             if batch is not None:
                 yield batch
 

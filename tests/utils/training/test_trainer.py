@@ -8,19 +8,21 @@ from utils.training.trainer import Trainer
 
 
 def test_last_is_written_every_so_many_minutes(monkeypatch):
-    now, written = [100.0], []
+    """Of steps that end after 100, 119, 120, 121 and 240 seconds; not in the middle of a step of two parts."""
+    now, written = [0.0], []
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    runs = {
-        minutes: SimpleNamespace(
-            config=SimpleNamespace(save_minutes=minutes),
-            begin=lambda: None,
-            save_last=lambda epoch, minutes=minutes: written.append((minutes, now[0])),
-        )
-        for minutes in (2, 0)
-    }
-    trainers = [Trainer(run, [], SimpleNamespace(number=0), saved=100.0) for run in runs.values()]
-    for seconds in (100, 19, 1, 1, 119):
-        now[0] += seconds
-        assert [trainer._between_steps(Epoch(0, 9, 1)) for trainer in trainers] == [False, False]
-    assert written == [(2, 220.0), (2, 340.0)]
-    assert Trainer(runs[0], [], SimpleNamespace(number=15))._between_steps(Epoch(0, 9, 1))
+    for minutes in (2, 0):
+        run = SimpleNamespace(
+            config=SimpleNamespace(save_minutes=minutes), learner=SimpleNamespace(parts=2),
+            begin=lambda: None, save_last=lambda epoch, minutes=minutes: written.append((minutes, now[0])),
+        )  # fmt: skip
+        trainer, epoch = Trainer(run, [], SimpleNamespace(number=0), saved=0.0), Epoch(0, 9, 1)
+        batches = trainer._together(range(99), epoch)
+        for second in (0, 100, 119, 120, 121, 240):
+            now[0] = second
+            assert next(batches) % 2 == 0
+            now[0] = 1000
+            assert next(batches) % 2 == 1
+    assert written == [(2, 120), (2, 240)]
+    trainer.stopping.number = 15
+    assert list(batches) == []
