@@ -59,10 +59,15 @@ class TrainConfig(ReadConfig):
         None, "options of the network: backbone=resnet18 iam=false, or width=20 row=false, ...", parse=network_option
     )
     backbone_weights: str = setting("none", "weights of the encoder at the start: imagenet, none, or a .pth file")
+    init_from: Path | None = setting(
+        None, "checkpoint, run folder or detector to start from; it also gives network and options that no flag sets",
+        parse=Path,
+    )  # fmt: skip
+    freeze_encoder: int = setting(0, "epochs in which the encoder keeps its weights")
     statistics: str = setting(
         "none",
         "mean and deviation to normalise by: none ([0, 1] stays), train (measured), imagenet, a public set's name "
-        "(levir, whu, ...), or set: those of the set that is recognised",
+        "(levir, whu, ...), set: those of the set that is recognised, or checkpoint: those of --init-from",
     )
     augmentation: str = setting("amfnet", "of both dates together: amfnet, hanet, open-cd, ours, colours or none")
     crop_size: int = setting(0, "side in pixels of random crops, none filled to 3/4 by one class (0: whole tiles)")
@@ -149,20 +154,34 @@ def parse_train_config(argv: Sequence[str] | None) -> TrainConfig:
     if "config" in given:
         given = {**read_config(given["config"]), **given}
     if "recipe" not in given:
-        given["recipe"] = model = given.get("model", TrainConfig.model)
-        choose(MODELS, model, "--model")
-        if model not in RECIPES:
-            raise UserError(f"no recipe is named after --model {model}; pass one, for example --recipe hanet")
-    config = TrainConfig(**{**choose(RECIPES, given["recipe"], "--recipe"), **given})
+        given["recipe"] = recipe = "fine-tune" if "init_from" in given else given.get("model", TrainConfig.model)
+        if recipe not in RECIPES:
+            choose(MODELS, recipe, "--model")
+            raise UserError(f"no recipe is named after --model {recipe}; pass one, for example --recipe hanet")
+    recipe = choose(RECIPES, given["recipe"], "--recipe")
+    if "init_from" in {**recipe, **given}:
+        recipe = {**recipe, "backbone_weights": "none"}
+    config = TrainConfig(**{**recipe, **given})
     _check(config)
+    if config.init_from and "model" not in given:
+        config = _with_network_of(config, config.init_from)
     return config
+
+
+def _with_network_of(config: TrainConfig, init_from: Path) -> TrainConfig:
+    """Take model and options from a checkpoint; --model-options overrides single options."""
+    from utils.checkpoint import find_checkpoint, load_checkpoint  # imports PyTorch
+
+    content = load_checkpoint(find_checkpoint(init_from))
+    options = {name: value for name, value in content["options"].items() if name != "in_channels"}  # follows --bands
+    return replace(config, model=content["model"], model_options={**options, **(config.model_options or {})})
 
 
 def _check(config: TrainConfig) -> None:
     """Raise UserError for a number out of range, a path that config.toml cannot hold, or flags that contradict."""
     at_least(
         config, epochs=1, batch_size=1, num_workers=0, seed=0, fixed_epochs=0, linear_epochs=0, lr=0, weight_decay=0,
-        warmup_steps=0, epoch_steps=0, accumulate=1, seeds=1, save_minutes=0, ema=0, crop_size=0,
+        warmup_steps=0, epoch_steps=0, accumulate=1, seeds=1, save_minutes=0, ema=0, crop_size=0, freeze_encoder=0,
     )  # fmt: skip
     weights = () if isinstance(config.aux_weights, str) else config.aux_weights
     if not all(0 <= weight < math.inf for weight in weights):
@@ -173,6 +192,10 @@ def _check(config: TrainConfig) -> None:
         raise UserError(f"--drawn {config.drawn}: a probability, from 0 to 1")
     if config.batch_size % config.accumulate:
         raise UserError(f"--batch-size {config.batch_size} does not split into --accumulate {config.accumulate} parts")
+    if config.init_from and config.backbone_weights != "none":
+        raise UserError("--init-from gives all weights, the encoder's too: pass --backbone-weights none with it")
+    if config.statistics == "checkpoint" and not config.init_from:
+        raise UserError("--statistics checkpoint takes those of --init-from, which is not given")
     if config.resume and config.overwrite:
         raise UserError("--resume continues a run and --overwrite starts it again: give one of them")
     if config.pfbs_released and config.pfbs_pool_only:

@@ -21,7 +21,7 @@ from datasets.reading import Reading, labels_of, reading_from
 from datasets.recognition import introduce, recognise, set_statistics
 from datasets.tile_cache import TileCache, open_cache
 from datasets.transforms import build_augmentation
-from utils.checkpoint import Checkpoint
+from utils.checkpoint import Checkpoint, find_checkpoint, load_checkpoint
 from utils.console import UserError, choose
 from utils.training import distributed
 from utils.training.config import TrainConfig
@@ -111,6 +111,15 @@ def statistics_of(config: TrainConfig, pairs: Sequence[Pair], reading: Reading, 
     """Mean and standard deviation by date and channel, as --statistics asks; `name` is the public set this is."""
     if config.statistics == "train":
         return measure_statistics(pairs, reading)
+    if config.statistics == "checkpoint":
+        assert config.init_from
+        kept: Statistics = load_checkpoint(find_checkpoint(config.init_from))["statistics"]
+        if len(kept["mean"][0]) != reading.channels:
+            raise UserError(
+                f"--statistics checkpoint: {config.init_from} has those of {len(kept['mean'][0])} bands, "
+                f"but the images have {reading.channels}; pass --statistics train"
+            )
+        return kept
     by_set = config.statistics == "set"
     statistics = set_statistics(name) if by_set else choose(STATISTICS, config.statistics, "--statistics")
     if config.statistics == "none":

@@ -42,6 +42,14 @@ class Learner:
     parts: int = 1  # the batch of a step is computed in so many parts
     ema: EMA | None = None
     seed: int = 0  # of dropout
+    frozen_epochs: int = 0  # in which the network's encoder keeps its weights
+
+    def train_mode(self, epoch: int) -> None:
+        """Set the network to training; a frozen encoder keeps its weights and its running statistics."""
+        self.network.train()
+        if self.frozen_epochs:
+            encoder, learns = self.network.get_submodule("backbone"), epoch >= self.frozen_epochs
+            encoder.requires_grad_(learns).train(learns)
 
     def autocast(self) -> torch.autocast:
         """Mixed precision, where the run uses it."""
@@ -131,7 +139,7 @@ def train_one_epoch(learner: Learner, loader: Iterable[Batch], epoch: Epoch, pro
     Raises:
         DivergedError: the loss is not finite any more.
     """
-    learner.network.train()
+    learner.train_mode(epoch.number)
     epoch.counts, epoch.losses = epoch.counts.to(learner.device), epoch.losses.to(learner.device)
     batches = iter(loader)
     names: deque[list[str]] = deque(maxlen=LOG_EVERY)  # of the last steps' pairs; their batches are not kept

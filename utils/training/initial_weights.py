@@ -2,12 +2,65 @@
 
 import logging
 
-from torch import nn
+from torch import Tensor, nn
 
+from utils.checkpoint import Checkpoint, find_checkpoint, load_checkpoint
 from utils.console import UserError, mistakes_of_users
 from utils.training.config import TrainConfig
 
 log = logging.getLogger("train")
+
+
+def start(network: nn.Module, config: TrainConfig) -> None:
+    """Give a network the weights that the settings name.
+
+    Raises:
+        UserError: there is no encoder to load or to freeze, or no weight fits.
+    """
+    if config.freeze_encoder and not hasattr(network, "backbone"):
+        raise UserError(f"--freeze-encoder: {config.model} has no encoder")
+    if config.backbone_weights != "none":
+        load_backbone(network, config)
+    if config.init_from:
+        bands = len(config.bands) or 3
+        load_fitting(network, bands, load_checkpoint(find_checkpoint(config.init_from)), str(config.init_from))
+    if config.zero_heads:
+        zero_heads(network)
+
+
+def load_fitting(network: nn.Module, bands: int, content: Checkpoint, name: str) -> None:
+    """Take every weight of a checkpoint that fits by name and shape, and log which were left.
+
+    Where the number of bands differs, the first convolution gets the mean of its filters for every band, times the old
+    over the new number, so that images with equal bands give the same features.
+
+    Args:
+        network: takes the weights.
+        bands: of its images.
+        content: the checkpoint.
+        name: of the checkpoint, for messages.
+
+    Raises:
+        UserError: none fits.
+    """
+    own, old = network.state_dict(), content["options"].get("in_channels", 3)
+    taken: dict[str, Tensor] = {}
+    for key, value in content["weights"].items():
+        if key not in own:
+            continue
+        if old != bands and value.ndim == 4 and (value.shape[1], own[key].shape[1]) == (old, bands):
+            value = value.float().mean(1, keepdim=True).repeat(1, bands, 1, 1) * (old / bands)
+        if own[key].shape == value.shape:
+            taken[key] = value
+    parameters = dict(network.named_parameters())
+    if not taken.keys() & parameters.keys():
+        raise UserError(f"--init-from {name}: holds {content['model']}, of which no weight fits; pass its own --model")
+    network.load_state_dict(taken, strict=False)
+    log.info("weights: %d of %d start from %s", len(taken.keys() & parameters.keys()), len(parameters), name)
+    for text, keys in (("start at random", parameters.keys() - taken), ("left", content["weights"].keys() - taken)):
+        modules = sorted({key.rpartition(".")[0] for key in keys})
+        if modules:
+            log.info("%s: %s%s", text, ", ".join(modules[:8]), f" and {len(modules) - 8} more" * (len(modules) > 8))
 
 
 def zero_heads(network: nn.Module) -> None:

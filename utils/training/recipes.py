@@ -1,5 +1,7 @@
 """The published results as settings, every number with its source, and our own; the rest are the flags' defaults."""
 
+from pathlib import Path
+
 Recipe = dict[str, object]
 
 # AMFNet, train_aux.py as released: LEVIR-CD
@@ -71,6 +73,18 @@ OURS: Recipe = {
     "batch_size": 8,
 }
 
+# From the detector, for ten to a few hundred tiles; docs/detector.md has the scores
+FINE_TUNE: Recipe = {
+    **OURS,
+    "init_from": Path("detector"),
+    "statistics": "checkpoint",
+    "drawn": 0.0,
+    "lr": 3e-4,
+    "amp": False,
+    "epoch_steps": 100,
+    "epochs": 8,
+}
+
 RECIPES: dict[str, Recipe] = {
     "amfnet": AMFNET,
     "amfnet-levir": AMFNET,
@@ -94,4 +108,5 @@ RECIPES: dict[str, Recipe] = {
         **OURS, "model": "hanet", "backbone_weights": "none", "zero_heads": True,
         "augmentation": "colours", "time_swap": False,  # from scratch it is slow to begin under more
     },
+    "fine-tune": FINE_TUNE,
 }  # fmt: skip

@@ -25,7 +25,7 @@ from utils.training import distributed
 from utils.training.config import TrainConfig
 from utils.training.data import COUNTS, batches_from, open_data, training_loader, validation_loader
 from utils.training.engine import Epoch
-from utils.training.initial_weights import load_backbone, zero_heads
+from utils.training.initial_weights import start
 from utils.training.run_folder import Run, about_run, run_folder
 from utils.training.stopping import Stopping
 from utils.training.trainer import LOGGED, Trainer, build_learner
@@ -65,10 +65,8 @@ def train_on(device: torch.device, config: TrainConfig) -> dict[str, float]:
         network = build_model(config.model, **config.network_options)
     data = open_data(config, cast(int, network.size_divisor), last, folder)
     refuse_inside(folder, [*data.train, *data.val])
-    if last is None and config.backbone_weights != "none":
-        load_backbone(network, config)
-    if config.zero_heads:
-        zero_heads(network)
+    if last is None:
+        start(network, config)
     loader, sampler = training_loader(data, config, device)
     a_step = config.batch_size // distributed.ranks()
     steps = [sampler.draws(epoch) // a_step for epoch in range(config.epochs)]

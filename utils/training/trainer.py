@@ -61,7 +61,10 @@ def build_learner(
     distributed.wait_for_all()  # some read their data, or compile, faster than others
     if distributed.ranks() > 1:
         gpu = [device] if device.type == "cuda" else None
-        run = DistributedDataParallel(run, device_ids=gpu, process_group=distributed.steps_group())
+        run = DistributedDataParallel(
+            run, device_ids=gpu, process_group=distributed.steps_group(),
+            find_unused_parameters=config.freeze_encoder > 0,
+        )  # fmt: skip
     optimizer = OPTIMIZERS[config.optimizer]
     return Learner(
         network=network,
@@ -76,6 +79,7 @@ def build_learner(
         parts=config.accumulate,
         ema=EMA(network, config.ema) if config.ema else None,
         seed=config.seed,
+        frozen_epochs=config.freeze_encoder,
     )
 
 

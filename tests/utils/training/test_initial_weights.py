@@ -3,8 +3,12 @@
 import pytest
 import torch
 
+import train_aux
 from models import build_model
-from utils.training.initial_weights import zero_heads
+from tests.scripts import SMALL, fails, train
+from utils.checkpoint import load_checkpoint
+from utils.console import UserError
+from utils.training.initial_weights import load_fitting, zero_heads
 
 
 @pytest.mark.parametrize(
@@ -25,3 +29,81 @@ def test_zeroed_heads_are_undecided_everywhere_and_learn(name, options, heads):
     assert not any(y.any() for y in logits)
     sum((y[:, 1] - y[:, 0]).sum() for y in logits).backward()
     assert all(network.get_submodule(key).weight.grad.abs().sum() > 0 for key in altered)
+
+
+def changed(network, reference):
+    """Names of the parts of a network whose weights differ from a checkpoint's."""
+    weights = reference["weights"]
+    return {key.split(".")[0] for key, value in network["weights"].items() if not torch.equal(value, weights[key])}
+
+
+def test_a_run_starts_from_a_checkpoint(drawn_set, runs, tmp_path, capsys):
+    """The network, its options, its weights and its statistics are the checkpoint's; without steps nothing changes."""
+    source = load_checkpoint(runs / "hanet" / "best.pt")
+    flags = ["--data-root", drawn_set, "--output", tmp_path, "--init-from", runs / "hanet", "--epochs", 1, "--lr", 0]
+    train_aux.main([str(word) for word in (*flags, "--ema", 0, "--epoch-steps", 1, *SMALL)])
+    found = load_checkpoint(tmp_path / "best.pt")
+    assert (found["model"], found["options"], found["recipe"]) == ("hanet", {"width": 8}, "fine-tune")
+    assert found["statistics"] == source["statistics"]
+    trained = {name for name, _ in build_model("hanet", width=8).named_parameters()}
+    assert all(torch.equal(found["weights"][name], source["weights"][name]) for name in trained)
+    logged = capsys.readouterr().err
+    assert f"weights: {len(trained)} of {len(trained)} start from" in logged
+    assert "left:" not in logged
+
+
+def test_what_does_not_fit_is_listed(caplog):
+    torch.manual_seed(0)
+    source, other = build_model("hanet", width=8), build_model("hanet", width=8, fcn_head=True)
+    before = other.state_dict()["head.1.weight"].clone()
+    with caplog.at_level("INFO"):
+        load_fitting(other, 3, {"model": "hanet", "options": {}, "weights": source.state_dict()}, "best.pt")
+    assert torch.equal(other.stem.weight, source.stem.weight)
+    assert torch.equal(other.head[1].weight, before)
+    assert "start at random: head.1" in caplog.text
+    assert "left: head" in caplog.text
+
+
+def test_other_bands_take_the_mean_of_the_filters():
+    torch.manual_seed(0)
+    source, other = build_model("hanet", width=8), build_model("hanet", width=8, in_channels=5)
+    load_fitting(other, 5, {"model": "hanet", "options": {}, "weights": source.state_dict()}, "best.pt")
+    grey = torch.rand(1, 1, 16, 16)
+    assert torch.allclose(other.stem(grey.expand(1, 5, 16, 16)), source.stem(grey.expand(1, 3, 16, 16)), atol=1e-6)
+
+
+def test_nothing_fits():
+    weights = {f"other.{key}": value for key, value in build_model("hanet", width=8).state_dict().items()}
+    with pytest.raises(UserError, match="of which no weight fits"):
+        load_fitting(build_model("hanet", width=8), 3, {"model": "x", "options": {}, "weights": weights}, "best.pt")
+
+
+def test_a_frozen_encoder_keeps_weights_and_statistics(drawn_set, runs, tmp_path):
+    """In the first epoch only the decoder learns; in the second one the encoder does, too."""
+    found = {}
+    for epochs in (1, 2):
+        flags = ["--init-from", runs / "amfnet" / "last.pt", "--freeze-encoder", 1, "--epoch-steps", 1]
+        train(drawn_set, tmp_path / str(epochs), *flags, recipe="amfnet", epochs=epochs)
+        found[epochs] = load_checkpoint(tmp_path / str(epochs) / "last.pt")
+    source = load_checkpoint(runs / "amfnet" / "last.pt")
+    assert "backbone" not in changed(found[1], source)
+    assert {"bfams", "bfms", "ups", "head"} <= changed(found[1], source)
+    assert "backbone" in changed(found[2], source)
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--freeze-encoder", "1"], "--freeze-encoder: hanet has no encoder"),
+        (["--statistics", "checkpoint"], "--statistics checkpoint takes those of --init-from"),
+        (["--init-from", "nowhere.pt"], "nowhere.pt: no such checkpoint"),
+        (["--init-from", "nowhere.pt", "--backbone-weights", "imagenet"], "--backbone-weights none"),
+    ],
+)
+def test_mistakes(drawn_set, tmp_path, capsys, flags, words):
+    fails(lambda: train(drawn_set, tmp_path / "run", *flags), capsys, words)
+
+
+def test_statistics_of_other_bands(drawn_set, runs, tmp_path, capsys):
+    flags = ["--init-from", runs / "hanet", "--bands", "1", "--statistics", "checkpoint"]
+    fails(lambda: train(drawn_set, tmp_path / "run", *flags), capsys, "3 bands", "have 1", "--statistics train")
