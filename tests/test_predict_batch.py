@@ -48,7 +48,7 @@ def test_only_what_is_asked_for_is_saved(checkpoint, drawn_set, tmp_path, capsys
         "probability", "records", "per_image.csv", "metrics.json", "protocol.json"
     }  # fmt: skip
     predict("--checkpoint", checkpoint, "--data-root", drawn_set, "--output", tmp_path / "none", "--save", "geo")
-    assert "--save geo: no pair has the label or the place on earth for that" in capsys.readouterr().err
+    assert "--save geo: no pair has the label or the georeference for that" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         predict("--checkpoint", checkpoint, "--save", "masks")
     assert "'masks' is not known; choose of mask, error" in capsys.readouterr().err

@@ -47,8 +47,8 @@ def test_masks_are_scored_as_they_were_predicted(checkpoint, drawn_set, tmp_path
 @pytest.mark.parametrize(
     ("masks", "says"),
     [
-        (["A={label}", "A={label}"], "--masks: two folders of one name"),
-        (["{root}"], "no mask is called like a label of"),
+        (["A={label}", "A={label}"], "--masks: two folders have one name"),
+        (["{root}"], "no mask has the name of a label in"),
         (["{wrong}"], "mask and label differ in size, 32 x 64 and 64 x 64"),
         (["BTI={wrong}s"], "wrongs: no such folder (nearest: 'wrong')"),
     ],

@@ -20,6 +20,7 @@ from tests.scripts import add_network, contents, pixels, predict
 from tests.utils.prediction.test_predictor import steps_at_and_off_borders
 from utils.change_map import NOT_COUNTED
 from utils.checkpoint import save_checkpoint
+from utils.console import UserError
 from utils.prediction import maps, pipeline
 from utils.prediction.predictor import ChangePredictor
 
@@ -108,7 +109,7 @@ def test_where_polygons_cannot_be_placed_the_other_maps_are_kept(checkpoint, dra
 
     def nowhere(path, *args):
         path.write_text("half")
-        raise ValueError("they lie nowhere")
+        raise UserError("they lie nowhere")
 
     monkeypatch.setattr(maps, "write_polygons", nowhere)
     (pair, *_) = find_pairs(drawn_set, "test")

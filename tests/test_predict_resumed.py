@@ -92,7 +92,7 @@ def test_maps_of_an_earlier_prediction_are_not_replaced_without_a_word(
 
 def test_overwrite_and_skip_existing_are_opposites(capsys):
     predict("--overwrite", "--skip-existing", code=2)
-    assert "--skip-existing goes on with a prediction and --overwrite starts it again" in capsys.readouterr().err
+    assert "--skip-existing resumes a prediction and --overwrite replaces it" in capsys.readouterr().err
 
 
 def test_where_no_map_was_made_nothing_has_to_be_said(checkpoint, data, tmp_path):

@@ -134,7 +134,7 @@ def test_blending_is_the_weighted_mean_and_gives_every_row_once(cover, seed, dat
 
 
 def _blended(cover, values, first):
-    blender, result, end = Blender(cover, first), np.full(cover.size, np.nan, np.float32), cover.tops[first]
+    blender, result, end = Blender(cover), np.full(cover.size, np.nan, np.float32), cover.tops[first]
     for window, value in zip(cover.windows, values, strict=True):
         if window.top >= cover.tops[first]:
             for top, rows in blender.add(window, value):

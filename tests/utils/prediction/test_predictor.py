@@ -163,7 +163,7 @@ def test_out_of_memory_halves_the_batch_and_says_so(checkpoint, error, monkeypat
     assert np.abs(predictor(before, after) - expected).max() < 1e-5
     assert sizes == [10, 5, 2, 2, 2, 2, 2, 2]  # 12 windows; it is not tried again with more
     said = [record.getMessage().split(": ")[1] for record in caplog.records]
-    assert said == ["going on with 5 at a time", "going on with 2 at a time"]
+    assert said == ["predicting 5 at a time", "predicting 2 at a time"]
 
 
 def test_a_window_that_does_not_fit_alone_is_an_error(checkpoint, monkeypatch):

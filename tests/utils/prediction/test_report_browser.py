@@ -9,7 +9,7 @@ from PIL import Image
 from playwright.sync_api import expect, sync_playwright
 
 import utils.prediction.report
-from utils.prediction.report import CHANGED, ReportPair, write_report
+from utils.prediction.report import CHANGED, write_report
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 HOSTILE = "<img src=x onerror=document.body.innerHTML=''></script>"
@@ -37,8 +37,15 @@ def images(wrong=True):
 def scored(name, counts):
     fp, fn, tp = counts
     f1 = 2 * tp / max(2 * tp + fp + fn, 1)
-    row = {"changed_share": (tp + fp) / 4096, "f1": f1, "iou": f1 / (2 - f1), "tp": tp, "fp": fp, "fn": fn}
-    return ReportPair(name, row | {"tn": 4096 - fp - fn - tp}, images)
+    row = {"name": name, "changed_share": (tp + fp) / 4096, "f1": f1, "iou": f1 / (2 - f1)}
+    return row | {"tp": tp, "fp": fp, "fn": fn, "tn": 4096 - fp - fn - tp}
+
+
+def unscored(path, about=None, **shares):
+    """A page of pairs without labels."""
+    rows = [{"name": name, "changed_share": share} for name, share in shares.items()]
+    write_report(path, rows, lambda name: images(wrong=False), about or {})
+    return path
 
 
 @pytest.fixture(scope="module")
@@ -57,18 +64,10 @@ def report(tmp_path_factory):
     path = tmp_path_factory.mktemp("report") / "report.html"
     steps = np.linspace(0, 1, 50)
     curve = {"threshold": steps, "recall": 1 - steps**2, "precision": 0.2 + 0.8 * steps}
-    about = {
-        "title": HOSTILE,
-        "scores": {"f1": 0.8123, "iou": 0.684, "precision": 0.9, "recall": 0.74},
-        "protocol": {
-            "checkpoint": f"runs/{HOSTILE}/best.pt",
-            "selected_on": "val",
-            "sizes": ["64 x 64"],
-            "recipe": None,
-        },
-        "legend": LEGEND,
-    }
-    write_report(path, [scored(name, counts) for name, counts in COUNTS.items()], about, curve)
+    protocol = {"checkpoint": f"runs/{HOSTILE}/best.pt", "selected_on": "val", "sizes": ["64 x 64"], "recipe": None}
+    scores = {"f1": 0.8123, "iou": 0.684, "precision": 0.9, "recall": 0.74}
+    about = {"title": HOSTILE, "scores": scores, "protocol": protocol, "legend": LEGEND}
+    write_report(path, [scored(name, counts) for name, counts in COUNTS.items()], lambda name: images(), about, curve)
     return path
 
 
@@ -144,12 +143,7 @@ def test_labelled_and_predicted_pairs_are_counted_apart(report, tmp_path, visit)
     """Of the five, "quiet" and "noisy" have no change in their labels, and "quiet" has none predicted."""
     said = visit(report).locator("#lead")
     expect(said).to_contain_text("5 pairs, 3 labelled with change, 4 predicted with change.")
-    plain = [
-        ReportPair(name, {"changed_share": share}, lambda: images(wrong=False))
-        for name, share in (("a", 0), ("b", 0.5))
-    ]
-    write_report(tmp_path / "report.html", plain, {})
-    said = visit(tmp_path / "report.html").locator("#lead")
+    said = visit(unscored(tmp_path / "report.html", a=0, b=0.5)).locator("#lead")
     expect(said).to_have_text("2 pairs, 1 predicted with change. Without labels there are no scores.")
 
 
@@ -168,8 +162,7 @@ def test_long_settings_and_names_are_not_cut(width, opened, tmp_path, visit):
     """On a phone the settings are folded, since they are a screen long."""
     protocol = {"checkpoint": f"runs/{LONG}/best.pt", "reading": {"bands": [], "scale": None, "low": [0, 1]}}
     protocol |= {f"setting {number}": "value" for number in range(20)}
-    write_report(tmp_path / "report.html", [ReportPair(LONG, {"changed_share": 0.5}, images)], {"protocol": protocol})
-    page = visit(tmp_path / "report.html", width)
+    page = visit(unscored(tmp_path / "report.html", {"protocol": protocol}, **{LONG: 0.5}), width)
     assert page.evaluate("document.querySelector('#settings').open") == opened
     page.evaluate("document.querySelector('#settings').open = true")
     assert page.locator("#settings dd:visible").all_text_contents()[:2] == [
@@ -284,9 +277,7 @@ def test_keys_in_the_single_view(report, visit):
 
 
 def test_without_labels_there_are_no_scores(tmp_path, visit):
-    path = tmp_path / "report.html"
-    write_report(path, [ReportPair("a", {"changed_share": 0.5}, lambda: images(wrong=False))], {})
-    page = visit(path)
+    page = visit(unscored(tmp_path / "report.html", a=0.5))
     assert page.locator("#sort option").all_text_contents() == ["Name", "Most change first"]
     assert page.locator("#tools").get_by_label("Errors").count() == 0
     assert "F1" not in page.locator("body").inner_text()
@@ -295,8 +286,7 @@ def test_without_labels_there_are_no_scores(tmp_path, visit):
 
 
 def test_a_page_without_pairs(tmp_path, visit):
-    write_report(tmp_path / "report.html", [], {"protocol": {"selected_on": "test"}})
-    page = visit(tmp_path / "report.html")
+    page = visit(unscored(tmp_path / "report.html", {"protocol": {"selected_on": "test"}}))
     expect(page.locator("#count")).to_have_text("0 pairs")
     assert page.locator("#warning").is_visible()
 
@@ -329,19 +319,13 @@ def test_light_and_dark(report, visit):
 @pytest.mark.slow
 def test_2000_pairs_stay_responsive(tmp_path, visit, monkeypatch):
     """A page of 117 MB, each pair as large as it may be, the picture encoded once; times include the next frame."""
-    rng = np.random.default_rng(0)
-    dates = rng.integers(0, 256, (2, 384, 384, 3), np.uint8)
-    noise = {
-        "before": dates[0],
-        "after": dates[1],
-        "map": np.uint8(255) * (dates[0, ..., 0] > 99),
-        "error": 0 * dates[0],
-    }
-    encoded = utils.prediction.report._encoded(ReportPair("noise", {}, lambda: noise))
-    monkeypatch.setattr(utils.prediction.report, "_encoded", lambda pair: encoded)
+    before, after = np.random.default_rng(0).integers(0, 256, (2, 384, 384, 3), np.uint8)
+    noise = {"before": before, "after": after, "map": np.uint8(255) * (before[..., 0] > 99), "error": 0 * before}
+    encoded = utils.prediction.report._encoded(noise)
+    monkeypatch.setattr(utils.prediction.report, "_encoded", lambda images: encoded)
     path = tmp_path / "report.html"
-    pairs = [scored(f"scene_{i:04d}", (i * 7 % 500, i * 3 % 400, i * 11 % 900)) for i in range(2000)]
-    write_report(path, pairs, {"legend": LEGEND})
+    rows = [scored(f"scene_{i:04d}", (i * 7 % 500, i * 3 % 400, i * 11 % 900)) for i in range(2000)]
+    write_report(path, rows, lambda name: noise, {"legend": LEGEND})
     assert path.stat().st_size > 100e6
     page = visit(path)
     paint = page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime")

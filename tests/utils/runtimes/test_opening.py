@@ -51,5 +51,5 @@ def test_maps_by_an_onnx_file_from_before_one_could_choose(said, tmp_path):
     here = dict.fromkeys(SAME) | {"precision": "fp32", "backend": "onnxruntime"}
     there = {"checkpoint": "net.onnx", "precision": "fp32", **said}
     (tmp_path / "protocol.json").write_text(json.dumps(there))
-    Records(tmp_path).begin(here, {}, go_on=True)
+    Records(tmp_path).begin(here, {}, resume=True)
     assert json.loads((tmp_path / "protocol.json").read_text()) == here

@@ -199,7 +199,7 @@ def test_a_runtime_that_computes_something_else_is_left_out(wrong, caplog):
         dates = torch.rand(2, 3, 3, 16, 16).unbind()
         assert torch.equal(network(*dates)[0], dates[0] - dates[1])
     assert limited.seen == [2, 1]
-    assert caplog.messages == ["Limited gives other logits than PyTorch, so PyTorch predicts"]
+    assert caplog.messages == ["Limited: its logits differ from PyTorch's; PyTorch predicts"]
     assert network.agrees is False
 
 

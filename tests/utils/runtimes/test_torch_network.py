@@ -37,7 +37,7 @@ def test_bfloat16_is_autocast_with_weights_cast_once(checkpoint):
 
 def test_moved_pixels_are_counted_on_the_first_batches(checkpoint, monkeypatch):
     plain, half = ChangePredictor(checkpoint, "cpu"), ChangePredictor(checkpoint, "cpu", precision="bf16")
-    assert (plain.moved, plain.turned_out()) == ((0, 0), {"backend": "torch"})
+    assert (plain.flipped, plain.turned_out()) == ((0, 0), {"backend": "torch"})
     monkeypatch.setattr(predictor_module, "SAMPLE", 3 * 64 * 64)
     moved = 0
     for seed in range(4):
@@ -48,7 +48,7 @@ def test_moved_pixels_are_counted_on_the_first_batches(checkpoint, monkeypatch):
         assert 1e-5 < (found - exact).abs().mean() < 0.05
         if seed < 2:  # four images, as the sample is not full before
             moved += int(((found > half.threshold) != (exact > half.threshold)).sum())
-        assert half.moved == (moved, (2 + 2 * min(seed, 1)) * 64 * 64)
+        assert half.flipped == (moved, (2 + 2 * min(seed, 1)) * 64 * 64)
     assert moved > 0
     expected = {"share": moved / (4 * 64 * 64), "pixels": 4 * 64 * 64}
     assert half.turned_out() == {"backend": "torch", "moved_by_bf16": expected}
@@ -65,7 +65,7 @@ def test_where_compiling_fails_pytorch_goes_on(error, checkpoint, monkeypatch, c
     for _ in range(2):
         assert torch.equal(predictor.probability(*batch(2)), plain.probability(*batch(2)))
     why = "no C++ compiler" if str(error) else "NotImplementedError"
-    said = f"--backend compile: not possible here, prediction goes on without ({why})"
+    said = f"--backend compile: not possible here, so PyTorch predicts ({why})"
     assert [record.getMessage() for record in caplog.records] == [said]
     assert predictor.turned_out() == {"backend": "torch"}
 
@@ -97,7 +97,7 @@ def test_what_is_compiled_to_something_else_is_left_out(checkpoint, monkeypatch,
     predictor, plain = ChangePredictor(checkpoint, "cpu", backend="compile"), ChangePredictor(checkpoint, "cpu")
     assert torch.equal(predictor.probability(*batch(2)), plain.probability(*batch(2)))
     (said,) = caplog.messages
-    assert "prediction goes on without (its logits are other than PyTorch's)" in said
+    assert "so PyTorch predicts (its logits differ from PyTorch's)" in said
     assert predictor.turned_out() == {"backend": "torch"}
 
 
@@ -151,7 +151,7 @@ def test_prediction_keeps_precision_in_its_protocol(checkpoint, drawn_set, tmp_p
     assert (protocol["precision"], protocol["backend"]) == ("bf16", "torch")
     assert protocol["moved_by_bf16"]["pixels"] == 4 * 64 * 64
     share, said = protocol["moved_by_bf16"]["share"], capsys.readouterr().err
-    assert f"bf16 moves {100 * share:.4f} % of pixels across the threshold (of the first 16384)" in said
+    assert f"bf16: {100 * share:.4f} % of the first 16384 pixels are on the other side of the threshold" in said
     with pytest.raises(SystemExit):
         predict_batch.main([*words, "--threshold", "0.4", "--skip-existing"])
     assert "other settings (precision: bf16 there, fp32 here)" in capsys.readouterr().err

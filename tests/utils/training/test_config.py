@@ -170,7 +170,7 @@ def test_a_network_brings_its_own_recipe():
 
 @pytest.mark.parametrize("argv", [["--before", "a"], ["--label", "c"], ["--after", "b", "--label", "c"]])
 def test_predict_needs_both_dates(argv):
-    with pytest.raises(ValueError, match="--before and --after go together"):
+    with pytest.raises(ValueError, match="give --before and --after together"):
         parse_predict_config(argv)
 
 
