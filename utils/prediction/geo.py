@@ -145,7 +145,7 @@ def leads_to_wgs84(grid: Grid) -> bool:
         crs = CRS.from_wkt(grid.crs)
         if not (crs.is_geographic or crs.is_projected):
             return False  # before GDAL logs an error
-        _degrees(grid, np.array([grid.size[::-1]]) / 2)
+        _middle(grid)
     except ValueError:  # UserError; rasterio's, if the text is no reference system
         return False
     return True
@@ -183,7 +183,7 @@ def _features(
 ) -> Iterator[dict[str, Any]]:
     from rasterio.crs import CRS
 
-    ((longitude, latitude),) = _degrees(grid, np.array([grid.size[::-1]]) / 2)
+    longitude, latitude = _middle(grid)
     equal_area = CRS.from_proj4(f"+proj=laea +lat_0={latitude} +lon_0={longitude} +datum=WGS84 +units=m")
     crosses, outlines = _crosses(grid), _outlines(change_map, grid)
     while polygons := list(islice(outlines, AT_ONCE)):
@@ -209,6 +209,11 @@ def _features(
             yield {"type": "Feature", "properties": properties, "geometry": {"type": kind, "coordinates": coordinates}}
 
 
+def _middle(grid: Grid) -> np.ndarray:
+    """Longitude and latitude of the scene's middle."""
+    return _transformed(grid, np.array([grid.size[::-1]]) / 2, WGS84)[0]
+
+
 def _transformed(grid: Grid, corners: np.ndarray, crs: Any) -> np.ndarray:
     """Columns and rows (n, 2) -> coordinates in another reference system, (n, 2).
 
@@ -227,17 +232,12 @@ def _transformed(grid: Grid, corners: np.ndarray, crs: Any) -> np.ndarray:
     return found
 
 
-def _degrees(grid: Grid, corners: np.ndarray) -> np.ndarray:
-    """Columns and rows (n, 2) -> longitude and latitude in WGS84, (n, 2)."""
-    return _transformed(grid, corners, WGS84)
-
-
 def _crosses(grid: Grid) -> bool:
     """Whether a scene may cross 180 degrees of longitude, as one that contains a pole does."""
     height, width = grid.size
     border = np.array([(0, 0), (width, 0), (width, height), (0, height), (0, 0)], float)
     try:
-        longitude = _degrees(grid, _in_steps(border, max(grid.size) / 64))[:, 0]
+        longitude = _transformed(grid, _in_steps(border, max(grid.size) / 64), WGS84)[:, 0]
     except UserError:  # the border lies beyond the edge of a world map
         return True
     around = np.unwrap(longitude, period=360)

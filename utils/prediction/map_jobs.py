@@ -2,14 +2,19 @@
 
 import logging
 from collections.abc import Callable
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from datasets.windows import Window
 from utils.prediction.blending import Cover
-from utils.prediction.maps import MapSettings, PairMaps, Scene
+from utils.prediction.maps import MapSettings, PairMaps
 from utils.prediction.predictor import Dates
 from utils.prediction.records import Records, image_row, sparse
+
+if TYPE_CHECKING:
+    from datasets.open_pair import OpenPair
 
 log = logging.getLogger(__name__)
 
@@ -62,27 +67,20 @@ class MapJob:
         stamp: identifies its files, for the record.
     """
 
+    scene: "OpenPair"  # once it is open
+
     def __init__(
-        self, name: str, open_scene: Callable[[], Scene], settings: MapSettings, done: bool = False, stamp: str = ""
+        self, name: str, open_scene: Callable[[], "OpenPair"], settings: MapSettings, done: bool, stamp: str
     ) -> None:
         self.name, self.settings, self.done, self.stamp = name, settings, done, stamp
-        self.records = Records(settings.output)
-        self.open_scene = open_scene
-        self._scene: Scene | None = None
+        self.records, self.open_scene = Records(settings.output), open_scene
         self._maps: PairMaps | None = None
-        self._windows = ""
-        self._check = DateCheck()
-
-    @property
-    def scene(self) -> Scene:
-        """The pair, while it is open."""
-        assert self._scene is not None
-        return self._scene
+        self._files, self._check, self._windows = ExitStack(), DateCheck(), ""
 
     def open(self) -> tuple[int, int]:
         """Read the headers; return (height, width)."""
-        self._scene = self.open_scene()
-        return self._scene.size
+        self.scene = self._files.enter_context(self.open_scene())
+        return self.scene.size
 
     def rows(self, cover: Cover) -> range:
         """Return the rows of windows whose finished pixels are needed: all, or none if the maps exist."""
@@ -98,8 +96,7 @@ class MapJob:
     def write(self, top: int, probability: np.ndarray) -> None:
         """Draw the next finished rows, float32 (n, width)."""
         if self._maps is None:
-            first_row = Window(0, 0, 1, self.scene.size[1])
-            self._maps = PairMaps(self.name, self.scene, self.settings, gaps=self.scene.known(first_row) is not None)
+            self._maps = PairMaps(self.name, self.scene, self.settings)
         self._maps.write(top, probability)
 
     def finish(self) -> None:
@@ -130,5 +127,4 @@ class MapJob:
         if self._maps is not None:
             self._maps.abandon()
             self._maps = None
-        if self._scene is not None:
-            self._scene.close()
+        self._files.close()

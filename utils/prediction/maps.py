@@ -3,12 +3,12 @@
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from datasets.windows import Grid, Window
+from datasets.windows import Window
 from utils.change_map import PALETTES, change_map, error_map, overlay
 from utils.console import UserError
 from utils.files import partial_of, written_whole
@@ -16,32 +16,10 @@ from utils.metrics import LEVELS, count_levels, count_pixels
 from utils.prediction.config import PLACED, PNGS, TIFFS
 from utils.prediction.geo import GeoTiff, leads_to_wgs84, write_polygons
 from utils.prediction.png_stream import PngStream
-from utils.prediction.predictor import Dates
 from utils.prediction.regions import AreaFilter, RegionTable, Strip
 
-
-class Scene(Protocol):
-    """What prediction uses of an open pair, from several threads; see `datasets.open_pair.OpenPair`."""
-
-    size: tuple[int, int]
-    grid: Grid | None
-    aligned: bool
-    labelled: bool
-
-    def read(self, window: Window) -> Dates:
-        """Return both dates, uint8 (h, w, channels)."""
-
-    def picture(self, window: Window) -> np.ndarray:
-        """Return the later date for display, uint8 (h, w, 3)."""
-
-    def known(self, window: Window) -> np.ndarray | None:
-        """Return where both dates have data, bool (h, w); None: everywhere."""
-
-    def mask(self, window: Window) -> np.ndarray | None:
-        """Return the truth, uint8 (h, w): 0, 1, and 255 where it is unknown; None without a label."""
-
-    def close(self) -> None:
-        """Close the files."""
+if TYPE_CHECKING:
+    from datasets.open_pair import OpenPair
 
 
 @dataclass(frozen=True)
@@ -77,15 +55,15 @@ class PairMaps:
         name: of the pair.
         scene: the pair.
         settings: what is written.
-        gaps: whether there may be pixels without data.
 
     Raises:
         UserError: a name is too long for the file system.
         OSError: a file cannot be written.
     """
 
-    def __init__(self, name: str, scene: Scene, settings: MapSettings, gaps: bool) -> None:
+    def __init__(self, name: str, scene: "OpenPair", settings: MapSettings) -> None:
         self._scene, self._settings = scene, settings
+        gaps = scene.known(Window(0, 0, 1, scene.size[1])) is not None  # whether pixels may be without data
         self.counts, self.changed, self.known = torch.zeros(2, 2, dtype=torch.int64), 0, 0
         self.levels = torch.zeros(2, LEVELS, dtype=torch.int64)
         kinds = [k for k in settings.save if (scene.labelled or k != "error") and (scene.grid or k not in PLACED)]

@@ -34,9 +34,9 @@ class ChangePredictor:
         about: the checkpoint without weights: recipe, config, scores, epoch, the split it was selected on.
         threshold: a pixel is changed if its probability exceeds it.
         channels: of an image.
-        size_divisor: windows are extended to multiples of it by reflection, and cut afterwards.
+        size_divisor: windows are padded to multiples of it by reflection.
         overlap: of windows, in pixels.
-        flipped: in bf16, how many pixels of the first batches fp32 puts on the other side of the threshold, and how
+        flipped: in bf16, how many pixels of the first batches are on the other side of the threshold in fp32, and how
             many were compared.
     """
 
@@ -98,10 +98,8 @@ class ChangePredictor:
             raise UserError("--threshold tuned: this checkpoint has none; a run stores one at its end")
         tuned = float(self.about["tuned_threshold"])
         if not EDGE < tuned < 1 - EDGE:
-            log.warning(
-                "--threshold tuned: %g lies at the edge of [0, 1], so the network hardly separates change on val; "
-                "see precision_recall.png, and compare 0.5", tuned,
-            )  # fmt: skip
+            said = "lies at the edge of [0, 1], so the network hardly separates change on val; compare 0.5"
+            log.warning("--threshold tuned: %g %s, and see precision_recall.png", tuned, said)
         return tuned
 
     def turned_out(self) -> dict[str, Any]:
@@ -132,15 +130,13 @@ class ChangePredictor:
     def collate(self, dates: Sequence[Dates]) -> tuple[Tensor, Tensor]:
         """Stack windows of one padded shape to uint8 (B, channels, H, W) twice.
 
-        Windows are padded by reflection: a black border would be an edge in both dates, and HANet's attention looks at
-        all pixels.
+        Windows are padded by reflection: a black border would be an edge, and HANet's attention sees all pixels.
         """
         height, width = self.padded(dates[0][0].shape[:2])
 
         def filled(image: np.ndarray) -> np.ndarray:
-            below, right = height - image.shape[0], width - image.shape[1]
-            padded = np.pad(image, ((0, below), (0, right), (0, 0)), "reflect") if below or right else image
-            return padded.transpose(2, 0, 1)
+            missing = ((0, height - image.shape[0]), (0, width - image.shape[1]), (0, 0))
+            return np.pad(image, missing, "reflect").transpose(2, 0, 1)
 
         before, after = (torch.from_numpy(np.stack([filled(pair[date]) for pair in dates])) for date in (0, 1))
         if self.device.type == "cuda":  # for asynchronous copies

@@ -17,7 +17,6 @@ from torch import Tensor
 from utils.console import UserError
 from utils.files import short_name, write_text
 from utils.metrics import LEVELS, scores
-from utils.settings import BACKENDS, PRECISIONS
 
 FOLDER, PARTS = "records", ".parts"
 SUMMARY = ("per_image.csv", "metrics.json", "report.html")
@@ -77,11 +76,8 @@ class Records:
                 path.unlink()
         write_text(self.protocol, json.dumps(here, indent=1) + "\n")
 
-    def _refuse_changes(self, there: dict[str, Any], here: Mapping[str, Any]) -> None:
-        """Raise UserError if the settings of the maps differ; older protocols have no precision or backend."""
-        there.setdefault("precision", PRECISIONS[0])
-        if there.setdefault("backend", BACKENDS[0]) == BACKENDS[0] and str(there.get("checkpoint")).endswith(".onnx"):
-            there["backend"] = "onnxruntime"
+    def _refuse_changes(self, there: Mapping[str, Any], here: Mapping[str, Any]) -> None:
+        """Raise UserError if the settings of the maps differ."""
         both = [(name, there.get(name), here[name]) for name in SAME]
         if changed := [f"{name}: {old} there, {new} here" for name, old, new in both if old != new]:
             raise UserError(

@@ -72,13 +72,7 @@ class Share:
 
 
 class PartJob(MapJob):
-    """A pair of which this process predicts some rows of windows, and keeps them as parts.
-
-    Args:
-        job: the pair.
-        share: which process this is.
-        shift: see `Share.rows`.
-    """
+    """A pair of which this process predicts some rows of windows, see `Share.rows`, and keeps them as parts."""
 
     def __init__(self, job: MapJob, share: Share, shift: int) -> None:
         super().__init__(job.name, job.open_scene, job.settings, job.done, job.stamp)
@@ -117,8 +111,8 @@ def predict_jobs(pipeline: Pipeline, make_job: Callable[[int], MapJob], count: i
         pipeline: predicts groups of jobs.
         make_job: returns the job of a pair by its number.
         count: number of pairs.
-        size: of a group, whose windows make batches.
-        share: which process this is.
+        size: number of pairs in a group, whose windows make batches.
+        share: of this process.
     """
     by_rows = share.by_rows(count, size)
 

@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,11 +43,7 @@ def write_summary(
     write_csv(output / "per_image.csv", rows)
     content = {"scores": result, "pixels": pixels, "failed": failed, "protocol": protocol}
     write_text(output / "metrics.json", json.dumps(content, indent=1) + "\n")
-    kinds = {path.split("/")[0] for content in whole.values() for path in content["files"]}
-    _log_shares(rows, protocol["on_another_grid"])
-    if result:
-        log.info("%s", score_table({"all pairs": result}, SCORES))
-    _log_places(output, rows, protocol["save"], [kind for kind in protocol["save"] if kind in kinds])
+    _log(output, rows, result, protocol, {path.split("/")[0] for one in whole.values() for path in one["files"]})
     if counts is not None and not counts[1].sum():
         read = ", ".join(f"--{n.replace('_', '-')} {protocol['reading'][n]}" for n in ("change_value", "ignore_value"))
         log.warning("no label has a changed pixel (read by %s): scores of the changed class mean nothing", read)
@@ -57,23 +53,26 @@ def write_summary(
         log.warning("this checkpoint was trained on these pairs: maps and scores are optimistic")
 
 
-def _log_shares(rows: Sequence[Mapping[str, Any]], on_another_grid: int) -> None:
+def _log(
+    output: Path,
+    rows: Sequence[Mapping[str, Any]],
+    result: Mapping[str, float],
+    protocol: Mapping[str, Any],
+    kinds: Collection[str],
+) -> None:
     share = sum(row["changed_share"] for row in rows) / len(rows)
     log.info("%d pairs, %.2f %% of pixels changed", len(rows), 100 * share)
     if share in (0.0, 1.0):
         word = "changed" if share else "unchanged"
         log.warning("every pixel is %s: check that the images resemble the training data, and --threshold", word)
-    if on_another_grid:
-        log.info("%d pairs have dates or labels on different grids: aligned on the earlier image", on_another_grid)
-
-
-def _log_places(output: Path, rows: Sequence[Mapping[str, Any]], save: Sequence[str], kinds: Sequence[str]) -> None:
-    """Log where everything is; `kinds` are those of `save` that were written."""
-    log.info("maps: %s", ", ".join(str(output / kind) for kind in kinds) or "none")
-    if save and not kinds:
-        log.warning("--save %s: no pair has the label or the georeference for that", ",".join(save))
-    what = "scores" if any("tp" in row for row in rows) else "shares"
-    log.info("%s: %s, %s", what, output / "per_image.csv", output / "metrics.json")
+    if count := protocol["on_another_grid"]:
+        log.info("%d pairs have dates or labels on different grids: aligned on the earlier image", count)
+    if result:
+        log.info("%s", score_table({"all pairs": result}, SCORES))
+    log.info("maps: %s", ", ".join(str(output / kind) for kind in protocol["save"] if kind in kinds) or "none")
+    if protocol["save"] and not kinds:
+        log.warning("--save %s: no pair has the label or the georeference for that", ",".join(protocol["save"]))
+    log.info("%s: %s, %s", "scores" if result else "shares", output / "per_image.csv", output / "metrics.json")
     old = sorted({path.stem for path in (output / "mask").glob("*.png")} - {row["name"] for row in rows})
     if old:
         log.warning("%s also holds %d maps of an earlier prediction, first %s.png", output, len(old), old[0])

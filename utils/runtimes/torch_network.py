@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from utils.checkpoint import Checkpoint, network_from
 from utils.console import UserError
 from utils.machine import first_line, is_out_of_memory
-from utils.runtimes.input_scaling import scaling_from
+from utils.runtimes.input_scaling import InputScaling
 from utils.runtimes.onnx_file import OnnxRuntime, onnx_program
 from utils.runtimes.openvino import AT_ONCE, OpenVino, imported
 from utils.runtimes.rewriting import prepare_for_inference
@@ -38,7 +38,7 @@ class TorchNetwork(nn.Module):
     ) -> None:
         super().__init__()
         self.device = torch.device("cpu") if backend in ("onnxruntime", "openvino") else device
-        self.scaling = scaling_from(content["statistics"]).to(self.device)
+        self.scaling = InputScaling(content["statistics"]).to(self.device)
         self.channels = self.scaling.mean.shape[1]
         network = prepare_for_inference(network_from(content), self.channels)
         network = network.to(self.device).to(memory_format=torch.channels_last)

@@ -20,7 +20,7 @@ from utils.console import UserError, mistakes_of_users
 from utils.files import write_csv
 from utils.machine import amp_type, compiled, is_out_of_memory, peak_memory
 from utils.metrics import LEVELS, best_threshold, precision_recall, score_table, scores
-from utils.runtimes.input_scaling import scaling_from
+from utils.runtimes.input_scaling import InputScaling
 from utils.training import distributed
 from utils.training.config import TrainConfig
 from utils.training.curves import draw_precision_recall
@@ -92,7 +92,7 @@ def build_learner(
         run=run,
         loss=DeepSupervisionLoss(LOSSES[config.loss], config.loss_weights()),
         optimizer=optimizer,
-        scaling=scaling_from(statistics).to(device),
+        scaling=InputScaling(statistics).to(device),
         device=device,
         scaler=torch.amp.GradScaler(device.type, enabled=half == torch.float16),
         rate=rate,
