@@ -1,5 +1,6 @@
 """Both scripts as tests call them: small networks, on the CPU; what a mistake looks like, and a run that is stopped."""
 
+import json
 import os
 import signal
 import sys
@@ -41,6 +42,14 @@ def predict(*flags, code=None):
         predict_batch.main(argv)
     assert left.value.code == code
     return None
+
+
+def predict_set(checkpoint, data, output, *flags, code=None):
+    predict("--checkpoint", checkpoint, "--data-root", data, "--output", output, *flags, code=code)
+
+
+def metrics(output):
+    return json.loads((output / "metrics.json").read_text())
 
 
 def contents(folder):

@@ -74,9 +74,6 @@ class Blender:
             after the last window of a row: the first finished row of pixels, and the finished rows (n, width).
         """
         cover = self.cover
-        if len(cover.windows) == 1:
-            yield 0, probability
-            return
         self._sums[:, window.slices[1]] += cover.weights(window) * probability
         if window.left == cover.lefts[-1]:
             row = cover.tops.index(window.top)

@@ -10,9 +10,9 @@ from utils.change_map import PALETTES
 from utils.console import UserError
 from utils.flags import at_least, given_flags, named_path, setting
 from utils.prediction.blending import BATCH, TILE, TTA
-from utils.prediction.geo import NO_DATA
 from utils.settings import BACKENDS, PRECISIONS, BandConfig
 
+NO_DATA = 127  # in a map of 0 and 255
 # outputs, which utils.prediction.maps draws
 PNGS = {  # channels, bits
     "mask": (1, 8),

@@ -21,7 +21,6 @@ from utils.console import UserError
 from utils.files import naming
 from utils.prediction.antimeridian import Ring, cut, signed_area
 
-NO_DATA = 127  # in a map of 0 and 255
 BLOCK = 256  # pixels, side of a GeoTIFF's tile
 AT_ONCE = 1000  # polygons whose corners are transformed together
 LOW = 2**30  # free bytes of a disk below which a finished GeoTIFF is read again as a check
@@ -31,19 +30,13 @@ NOWHERE = "its reference system gives no longitude and latitude for a part of th
 STEPS = 8  # per longest edge of a scene at 180 degrees, so that no step goes half round the globe
 
 
-def _gdal() -> Any:
-    """GDAL with little memory, within a block."""
-    import rasterio
-
-    return rasterio.Env(GDAL_CACHEMAX=CACHE)
-
-
 @contextmanager
 def _writing(path: Path) -> Iterator[None]:
     """GDAL with little memory, whose write errors become an OSError that names the file."""
+    from rasterio import Env
     from rasterio.errors import RasterioIOError
 
-    with naming(path), _gdal():
+    with naming(path), Env(GDAL_CACHEMAX=CACHE):
         try:
             yield
         except RasterioIOError as error:  # it has no reason
@@ -113,8 +106,7 @@ class GeoTiff:
 
     def abandon(self) -> None:
         """Close the incomplete file."""
-        with _gdal():
-            self._dataset.close()
+        self._dataset.close()
 
 
 def _all_there(path: Path, overviews: int) -> bool:
@@ -162,7 +154,7 @@ def write_polygons(
 
     Args:
         path: the file.
-        change_map: a GeoTIFF of 0, 255 and perhaps NO_DATA.
+        change_map: a GeoTIFF of 0, 255 and a value of no data.
         grid: where it lies; `leads_to_wgs84` is true.
         regions: first pixel (row, column) of each region -> number of pixels, mean probability.
 
@@ -187,7 +179,7 @@ def _features(
     equal_area = CRS.from_proj4(f"+proj=laea +lat_0={latitude} +lon_0={longitude} +datum=WGS84 +units=m")
     crosses, outlines = _crosses(grid), _outlines(change_map, grid)
     while polygons := list(islice(outlines, AT_ONCE)):
-        first = [_first_pixel(polygon[0]) for polygon in polygons]
+        first = [min((int(row), int(column)) for column, row in polygon[0]) for polygon in polygons]  # top, then left
         if crosses:
             polygons = [[_in_steps(ring, max(grid.size) / STEPS) for ring in polygon] for polygon in polygons]
         corners = np.concatenate([ring for polygon in polygons for ring in polygon])
@@ -261,15 +253,9 @@ def _outlines(change_map: Path, grid: Grid) -> Iterator[list[Ring]]:
 
     a, b, c, d, e, f = grid.transform
     steps, corner = np.linalg.inv([[a, b], [d, e]]), np.array([c, f])  # back from coordinates to pixels
-    with _gdal(), rasterio.open(change_map) as dataset:
+    with rasterio.Env(GDAL_CACHEMAX=CACHE), rasterio.open(change_map) as dataset:
         band = rasterio.band(dataset, 1)
         found: Iterable[tuple[Any, float]] = shapes(band, mask=band, connectivity=4)
         for shape, value in found:
             if value == 255:
                 yield [(steps @ (np.array(ring) - corner).T).T.round() for ring in shape["coordinates"]]
-
-
-def _first_pixel(outline: Ring) -> tuple[int, int]:
-    """Row and column of the leftmost pixel in the top row of a region."""
-    row = outline[:, 1].min()
-    return int(row), int(outline[outline[:, 1] == row, 0].min())

@@ -8,7 +8,6 @@ and is set as text, so no name, path or setting can become markup.
 import base64
 import io
 import json
-import math
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -135,21 +134,10 @@ def _drawn_part(curve: Mapping[str, np.ndarray]) -> dict[str, np.ndarray] | None
 
 
 def _json(content: object) -> str:
-    """JSON in ASCII that cannot end or open a script element."""
-    return json.dumps(_plain(content), separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
-
-
-def _plain(value: Any) -> Any:
-    """A value for JSON: floats with six digits, null for NaN and infinity, text for all other types."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, np.ndarray | np.generic):
-        return _plain(value.tolist())
-    if isinstance(value, list | tuple | set | frozenset):
-        return [_plain(item) for item in value]
-    if isinstance(value, float):
-        return float(f"{value:.6g}") if math.isfinite(value) else None
-    return value if value is None or isinstance(value, bool | int | str) else str(value)
+    """JSON in ASCII that cannot end or open a script element: floats with six digits, null for NaN and infinity."""
+    text = json.dumps(content, default=lambda value: value.tolist() if hasattr(value, "tolist") else str(value))
+    plain = json.loads(text, parse_float=lambda word: float(f"{float(word):.6g}"), parse_constant=lambda word: None)
+    return json.dumps(plain, separators=(",", ":")).replace("<", "\\u003c")
 
 
 def shrunk(read: Callable[[Window], np.ndarray], size: tuple[int, int], side: int, mixed: bool = True) -> np.ndarray:

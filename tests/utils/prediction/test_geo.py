@@ -11,7 +11,8 @@ from scipy import ndimage
 from datasets.windows import Grid
 from tests.scripts import files_end_at
 from utils.prediction import geo
-from utils.prediction.geo import NO_DATA, GeoTiff, leads_to_wgs84, write_polygons
+from utils.prediction.config import NO_DATA
+from utils.prediction.geo import GeoTiff, leads_to_wgs84, write_polygons
 from utils.prediction.regions import RegionTable, Strip
 
 pytest.importorskip("rasterio")

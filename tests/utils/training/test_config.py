@@ -175,7 +175,7 @@ def test_predict_needs_both_dates(argv):
 
 
 def test_predict_takes_one_source_of_images(tmp_path):
-    with pytest.raises(ValueError, match="in place of --data-root"):
+    with pytest.raises(ValueError, match="replace --data-root"):
         parse_predict_config(["--before", "a", "--after", "b", "--split", "test"])
     with pytest.raises(ValueError, match="--batch-size 0: must be at least 1"):
         parse_predict_config(["--batch-size", "0"])
