@@ -20,13 +20,8 @@ class Cover:
     Attributes:
         size: (height, width) of the scene.
         tops, lefts: first rows of the rows of windows, and first columns of their columns.
-        shape: (height, width) of every window; smaller than a tile only where the scene is.
-        windows: all of them, row by row.
-
-    Args:
-        size: (height, width) of the scene.
-        tile: largest (height, width) of a window.
-        overlap: pixels that neighbours share at least.
+        shape: (height, width) of every window: `tile`, or the scene's where that is smaller.
+        windows: all of them, row by row; neighbours share at least `overlap` pixels.
     """
 
     def __init__(self, size: tuple[int, int], tile: tuple[int, int], overlap: int) -> None:

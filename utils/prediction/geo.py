@@ -46,12 +46,7 @@ def _writing(path: Path) -> Iterator[None]:
 class GeoTiff:
     """A georeferenced TIFF of one band that is being written: tiled, compressed, with overviews once it is closed.
 
-    Args:
-        path: the file.
-        grid: where its pixels lie.
-        nodata: the value of no data; None: all pixels are data.
-        dtype: of the values.
-        full_scale: value that the file declares as 1, so that other programs show it as 1; None: nothing is declared.
+    The file declares the value of no data and, so that other programs show probabilities, the value that means 1.
     """
 
     def __init__(
@@ -155,8 +150,8 @@ def write_polygons(
     Args:
         path: the file.
         change_map: a GeoTIFF of 0, 255 and a value of no data.
-        grid: where it lies; `leads_to_wgs84` is true.
-        regions: first pixel (row, column) of each region -> number of pixels, mean probability.
+        grid: of the map; `leads_to_wgs84` is true.
+        regions: see `RegionTable.regions`.
 
     Raises:
         UserError: a region has no longitude and latitude.

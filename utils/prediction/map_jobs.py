@@ -59,12 +59,8 @@ class MapJob:
     The methods run in several threads, one after the other; only `read` runs beside them. A UserError, in `open` and
     `read` also an OSError, ends this job; other jobs continue.
 
-    Args:
-        name: of the pair, and of its files.
-        open_scene: opens it.
-        settings: what is written.
-        done: whether its maps exist; it is then opened only to take its place in the batches.
-        stamp: identifies its files, for the record.
+    A pair that is `done` is opened only to take its place in the batches. The record keeps `stamp`, which identifies
+    the pair's files.
     """
 
     scene: "OpenPair"  # once it is open

@@ -31,7 +31,7 @@ class MapSettings:
         save: kinds, of PNGS and PLACED; those that need a missing label or georeference are left out.
         threshold: a pixel is changed if its probability exceeds it.
         min_area: regions of fewer pixels become unchanged.
-        palette: of error maps.
+        palette: colours of error maps.
     """
 
     output: Path
@@ -51,13 +51,8 @@ class PairMaps:
         levels: pixels by truth and probability, int64 (2, LEVELS), for a precision-recall curve.
         no_polygons: why there are none though they were asked for; else empty.
 
-    Args:
-        name: of the pair.
-        scene: the pair.
-        settings: what is written.
-
     Raises:
-        UserError: a name is too long for the file system.
+        UserError: the pair's name is too long for the file system.
         OSError: a file cannot be written.
     """
 

@@ -60,12 +60,9 @@ Batch = list[tuple[_Flow, Window]]
 
 
 class Pipeline:
-    """Predicts jobs; see the top of this module.
+    """Predicts jobs, see the top of this module, with `threads` that read and as many that write.
 
-    Args:
-        predictor: the network, and how scenes are cut into windows.
-        threads: number of threads that read, and of those that write.
-        advance: is called with progress, in shares of a job.
+    `advance` is called with progress, in shares of a job.
     """
 
     def __init__(

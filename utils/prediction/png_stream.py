@@ -12,14 +12,7 @@ COLOUR_TYPES = {1: 0, 3: 2}  # PNG's number for grey and for RGB, by channels
 
 
 class PngStream:
-    """A PNG file that is being written; it is valid only after `close`.
-
-    Args:
-        path: the file.
-        size: (height, width) in pixels.
-        channels: 1 for grey, 3 for RGB.
-        bits: of a channel, 8 or 16.
-    """
+    """A PNG file of 1 or 3 channels of 8 or 16 bits that is being written; it is valid only after `close`."""
 
     def __init__(self, path: Path, size: tuple[int, int], channels: int = 1, bits: int = 8) -> None:
         self._path, self._file, self._deflate = path, path.open("wb"), zlib.compressobj()

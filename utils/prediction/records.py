@@ -47,10 +47,7 @@ class Records:
     def begin(self, protocol: Mapping[str, Any], stamps: Mapping[str, str], resume: bool) -> None:
         """Prepare the folder, and write protocol.json.
 
-        Args:
-            protocol: settings of this run.
-            stamps: of its pairs by name; see `done`.
-            resume: whether to keep pairs that are done; otherwise all maps on record are removed.
+        Pairs that are done stay if the run resumes, by the stamps of pairs; otherwise all maps on record are removed.
 
         Raises:
             UserError: to resume, the settings differ from those of the maps; or the folder holds other files.

@@ -105,14 +105,9 @@ class PartJob(MapJob):
 
 
 def predict_jobs(pipeline: Pipeline, make_job: Callable[[int], MapJob], count: int, size: int, share: Share) -> None:
-    """Predict this process's share of all pairs; the first process returns when all have done theirs.
+    """Predict this process's share of `count` pairs; the first process returns when all have done theirs.
 
-    Args:
-        pipeline: predicts groups of jobs.
-        make_job: returns the job of a pair by its number.
-        count: number of pairs.
-        size: number of pairs in a group, whose windows make batches.
-        share: of this process.
+    `make_job` returns the job of a pair by its number. The windows of `size` pairs, a group, make batches.
     """
     by_rows = share.by_rows(count, size)
 

@@ -24,11 +24,7 @@ def write_summary(
 ) -> None:
     """Write per_image.csv and metrics.json, and log their content.
 
-    Args:
-        output: the folder.
-        whole: the record of each pair that was predicted, by name.
-        failed: the errors of the others, by name.
-        protocol: settings of the prediction.
+    `whole` holds the record of each pair that was predicted, by name; `failed` the errors of the others.
     """
     rows = sorted((content["row"] for content in whole.values()), key=lambda row: row["name"])
     counts = total_counts(rows)
@@ -83,13 +79,7 @@ def write_page(
     whole: Mapping[str, Mapping[str, Any]],
     thumbnails: Callable[[str], Mapping[str, np.ndarray]],
 ) -> None:
-    """Write report.html from the files of a finished prediction, so that no pixels are kept for it.
-
-    Args:
-        settings: what was written, and where; metrics.json and the masks must exist.
-        whole: the records of the pairs by name.
-        thumbnails: returns the pictures of a pair by name; see `write_report`.
-    """
+    """Write report.html from records, metrics.json and maps, so that no pixels are kept for it; see `write_report`."""
     if "mask" not in settings.save or len(whole) > REPORT_PAIRS:
         log.info("no report.html: it shows masks (--save mask,...), and at most %d pairs", REPORT_PAIRS)
         return

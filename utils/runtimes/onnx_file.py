@@ -73,20 +73,15 @@ def _quiet() -> Iterator[None]:
 class OnnxRuntime:
     """An ONNX file run by onnxruntime, with as many threads as PyTorch.
 
-    Attributes:
-        at_once: pixels of a batch. Fewer than PyTorch's, since all scores of HANet's attention are kept: 1.9 GB at
-            512 x 512, and 8 times as much at twice the side.
-        metadata: of the file.
-
-    Args:
-        path: of the file, which is read whole.
-        device: where it runs; tensors stay on the CPU.
+    Tensors stay on the CPU, whatever the device. `metadata` are the file's.
 
     Raises:
         FileNotFoundError: there is no such file.
         UserError: onnxruntime is missing, or the file is damaged.
     """
 
+    # pixels of a batch: fewer than PyTorch's, since all scores of HANet's attention are kept, 1.9 GB at 512 x 512, and
+    # 8 times as much at twice the side
     at_once = 2**18
 
     def __init__(self, path: Path, device: torch.device) -> None:

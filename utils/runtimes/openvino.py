@@ -25,12 +25,8 @@ class OpenVino:
     The graph is compiled for every shape of a batch. A smaller batch is not filled up to a compiled shape, since its
     rounding would depend on what was predicted before it.
 
-    Attributes:
-        at_once: pixels of a batch; it takes no more memory than PyTorch.
-        metadata: of an ONNX file.
-
     Args:
-        source: an ONNX file, which is read whole, or a network in float32 on the CPU.
+        source: an ONNX file, whose `metadata` are kept, or a network in float32 on the CPU.
         precision: fp32 or bf16.
 
     Raises:
@@ -38,7 +34,7 @@ class OpenVino:
         UserError: OpenVINO is missing, or the file is damaged.
     """
 
-    at_once = AT_ONCE
+    at_once = AT_ONCE  # it takes no more memory than PyTorch
 
     def __init__(self, source: Path | nn.Module, precision: str = "fp32") -> None:
         self._openvino, self._core = imported("openvino"), openvino_core()

@@ -20,11 +20,8 @@ def predictor(tmp_path_factory):
     torch.manual_seed(1)
     network = build_model("amfnet", backbone="resnet18")  # its rounding depends on the size of a batch
     path = tmp_path_factory.mktemp("checkpoint") / "best.pt"
-    plain = {"mean": [[0.0] * 3] * 2, "std": [[1.0] * 3] * 2}
-    save_checkpoint(
-        path,
-        {"model": "amfnet", "options": {"backbone": "resnet18"}, "weights": network.state_dict(), "statistics": plain},
-    )
+    about = {"model": "amfnet", "options": {"backbone": "resnet18"}, "weights": network.state_dict()}
+    save_checkpoint(path, {**about, "statistics": {"mean": [[0.0] * 3] * 2, "std": [[1.0] * 3] * 2}})
     return ChangePredictor(path, "cpu", tile_size=64, overlap=16, batch_size=3)
 
 
@@ -136,12 +133,10 @@ def test_a_bad_scene_is_told_and_the_rest_is_done(predictor, unbroken, call):
 
 
 def test_a_missing_file_fails_one_scene_but_a_full_disk_stops_all(predictor):
-    gone = FileNotFoundError("gone")
+    gone, full = FileNotFoundError("gone"), OSError(28, "No space left")
     jobs = predict(predictor, [ArrayJob(n, fails="read" if n == 1 else None, error=gone) for n in range(4)])
     assert jobs[1].calls[-2:] == [("fail", gone), "close"]
-    jobs = [
-        ArrayJob(n, fails="write" if n == 0 else None, error=OSError(28, "No space left")) for n in range(len(SIZES))
-    ]
+    jobs = [ArrayJob(n, fails="write" if n == 0 else None, error=full) for n in range(len(SIZES))]
     with pytest.raises(OSError, match="No space left"):
         predict(predictor, jobs, threads=1)
     for job in jobs:

@@ -8,7 +8,6 @@ import pytest
 from PIL import Image
 from playwright.sync_api import expect, sync_playwright
 
-import utils.prediction.report
 from utils.prediction.report import CHANGED, write_report
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
@@ -176,8 +175,6 @@ def test_long_settings_and_names_are_not_cut(width, opened, tmp_path, visit):
 
 def test_a_hostile_name_is_text(report, visit):
     page = visit(report)
-    assert page.get_by_role("button", name=HOSTILE, exact=True).text_content() == HOSTILE
-    assert page.locator("[onerror]").count() == 0
     page.get_by_role("button", name=HOSTILE, exact=True).click()
     assert page.locator("#single-name").text_content() == HOSTILE
     assert page.locator("[onerror]").count() == 0
@@ -237,15 +234,13 @@ def test_sorting(report, visit):
 
 def test_filter(report, visit):
     page = visit(report)
-    page.fill("#filter", "SCENE")
-    assert names(page) == ["scene_2", "scene_10"]
-    expect(page.locator("#count")).to_have_text("2 of 5 pairs")
-    page.fill("#filter", "10 sc")
-    assert names(page) == ["scene_10"]
-    page.fill("#filter", "none of them")
-    assert names(page) == []
-    page.fill("#filter", "")
-    expect(page.locator("#count")).to_have_text("5 pairs")
+    for text, found, count in (
+        ("SCENE", ["scene_2", "scene_10"], "2 of 5 pairs"), ("10 sc", ["scene_10"], "1 of 5 pairs"),
+        ("none of them", [], "0 of 5 pairs"), ("", names(page), "5 pairs"),
+    ):  # fmt: skip
+        page.fill("#filter", text)
+        assert names(page) == found
+        expect(page.locator("#count")).to_have_text(count)
 
 
 def test_keys_in_the_single_view(report, visit):
@@ -256,13 +251,8 @@ def test_keys_in_the_single_view(report, visit):
     title = page.locator("#single-name")
     expect(title).to_have_text("scene_2")
     assert page.locator("#place").text_content() == "1 of 2"
-    for key, wanted in (
-        ("ArrowLeft", "scene_2"),
-        ("ArrowRight", "scene_10"),
-        ("ArrowRight", "scene_10"),
-        ("ArrowLeft", "scene_2"),
-    ):
-        page.keyboard.press(key)
+    for key, wanted in (("Left", "scene_2"), ("Right", "scene_10"), ("Right", "scene_10"), ("Left", "scene_2")):
+        page.keyboard.press(f"Arrow{key}")
         expect(title).to_have_text(wanted)
         assert page.locator("#stage input").input_value() == "50"
     until(page, "document.querySelector('#stage .plain img').naturalWidth > 0")
@@ -316,35 +306,12 @@ def test_light_and_dark(report, visit):
     assert ground == ["rgb(244, 245, 243)", "rgb(19, 23, 26)"]
 
 
-@pytest.mark.slow
-def test_2000_pairs_stay_responsive(tmp_path, visit, monkeypatch):
-    """A page of 117 MB, each pair as large as it may be, the picture encoded once; times include the next frame."""
-    before, after = np.random.default_rng(0).integers(0, 256, (2, 384, 384, 3), np.uint8)
-    noise = {"before": before, "after": after, "map": np.uint8(255) * (before[..., 0] > 99), "error": 0 * before}
-    encoded = utils.prediction.report._encoded(noise)
-    monkeypatch.setattr(utils.prediction.report, "_encoded", lambda images: encoded)
-    path = tmp_path / "report.html"
-    rows = [scored(f"scene_{i:04d}", (i * 7 % 500, i * 3 % 400, i * 11 % 900)) for i in range(2000)]
-    write_report(path, rows, lambda name: noise, {"legend": LEGEND})
-    assert path.stat().st_size > 100e6
-    page = visit(path)
-    paint = page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime")
+def test_pictures_are_decoded_near_the_screen(tmp_path, visit):
+    rows = [scored(f"scene_{i:04d}", (i * 7 % 500, i * 3 % 400, i * 11 % 900)) for i in range(600)]
+    write_report(tmp_path / "report.html", rows, lambda name: images(), {"legend": LEGEND})
+    page = visit(tmp_path / "report.html")
+    until(page, "document.querySelectorAll('#list li').length === 600")
     until(page, "document.querySelector('#list img').naturalWidth > 0")
-    until(page, "document.querySelectorAll('#list li').length === 2000")
-    assert page.locator("#list img").count() < 400  # of 8,000: what is far away is not decoded
-    timed = """([id, kind, values]) => values.reduce(async (before, value) => {
-        const [input, times, start] = [document.getElementById(id), await before, performance.now()];
-        input.value = value;
-        input.dispatchEvent(new Event(kind));
-        await new Promise((done) => requestAnimationFrame(() => setTimeout(done)));
-        return [...times, performance.now() - start];
-    }, [])"""
-    typed = page.evaluate(timed, ["filter", "input", ["1", "19", "", "scene_0", "scene_00", ""]])
-    sorted_in = page.evaluate(timed, ["sort", "change", ["worst", "share", "name"]])
-    until(page, "document.querySelectorAll('#list li').length === 2000")
+    assert page.locator("#list img").count() < 400  # of 2,400
     page.evaluate("scrollTo(0, document.body.scrollHeight)")
     until(page, "document.querySelector('#list li:last-child img')?.naturalWidth > 0")
-    path.unlink()  # pytest keeps the folders of three runs
-    assert paint < 2000
-    assert np.median(typed) < 200
-    assert np.median(sorted_in) < 400
