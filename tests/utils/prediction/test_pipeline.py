@@ -100,23 +100,6 @@ def test_what_is_left_out_changes_no_byte_of_the_rest(predictor, unbroken, threa
             assert np.array_equal(job.result, whole.result)
 
 
-def test_rows_of_a_scene_can_be_shared_out(predictor, unbroken):
-    """Two processes with a part of the rows of windows each have, together, the bytes of one."""
-    middle = 1
-    for number in (1, 4):
-        parts = []
-        for wanted in (lambda cover: range(0, middle), lambda cover: range(middle, len(cover.tops))):
-            jobs = [ArrayJob(n, wanted if n == number else lambda cover: range(0)) for n in range(len(SIZES))]
-            parts.append(predict(predictor, jobs)[number])
-        cover = predictor.cover(*SIZES[number])
-        border = cover.tops[middle]
-        assert parts[0].rows_written == [(0, border)]
-        assert parts[1].rows_written[0][0] == border
-        joined = np.concatenate([parts[0].result[:border], parts[1].result[border:]])
-        assert np.array_equal(joined, unbroken[number].result)
-        assert len(parts[0].reads) < len(cover.windows)
-
-
 @pytest.mark.parametrize("call", ["open", "read", "write", "finish"])
 def test_a_bad_scene_is_told_and_the_rest_is_done(predictor, unbroken, call):
     jobs = predict(predictor, [ArrayJob(n, fails=call if n in (1, 4) else None) for n in range(len(SIZES))])

@@ -23,15 +23,6 @@ def directly(predictor, before, after, swapped=False):
         return predictor.model.network(*(dates[::-1] if swapped else dates))[0].softmax(1)[0, 1].numpy()
 
 
-def test_one_window_is_whole_image_inference_to_the_bit(checkpoint):
-    predictor = ChangePredictor(checkpoint, "cpu")
-    before, after = images(48, 64)
-    probability = predictor(before, after)
-    assert (probability.shape, probability.dtype) == ((48, 64), np.float32)
-    assert np.array_equal(probability, directly(predictor, before, after))
-    assert probability.std() > 0.1
-
-
 def test_a_run_folder_stands_for_its_best_checkpoint(checkpoint, tmp_path):
     before, after = images(32, 32)
     found = ChangePredictor(str(checkpoint.parent), "cpu")(before, after)
@@ -48,13 +39,15 @@ def test_a_tuned_threshold_at_the_edge_is_told(tuned, told, checkpoint, tmp_path
     assert (f"{tuned:g} lies at the edge" in caplog.text) == told
 
 
-@pytest.mark.parametrize("size", [(45, 63), (3, 1), (8, 9)])
-def test_other_sizes_are_filled_by_reflection(checkpoint, size):
+@pytest.mark.parametrize("size", [(48, 64), (45, 63), (3, 1), (8, 9)])
+def test_one_window_is_the_network_of_the_image_filled_by_reflection(checkpoint, size):
     predictor = ChangePredictor(checkpoint, "cpu")
     before, after = images(*size)
     height, width = predictor.padded(size)
     full = [np.pad(x, ((0, height - size[0]), (0, width - size[1]), (0, 0)), "reflect") for x in (before, after)]
-    assert np.array_equal(predictor(before, after), directly(predictor, *full)[: size[0], : size[1]])
+    found = predictor(before, after)
+    assert (found.shape, found.dtype) == (size, np.float32)
+    assert np.array_equal(found, directly(predictor, *full)[: size[0], : size[1]])
 
 
 def test_what_is_predicted_whole(checkpoint):

@@ -14,14 +14,9 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stab
 HOSTILE = "<img src=x onerror=document.body.innerHTML=''></script>"
 BEFORE, AFTER, RED, BLACK = (20, 60, 180), (200, 190, 60), (255, 0, 0), (0, 0, 0)
 LEGEND = {"found": (255, 255, 255), "false alarm": RED, "missed": (0, 255, 0), "rightly unchanged": BLACK}
-# name: false positives, false negatives, true positives, of 64 x 64 pixels
-COUNTS = {
-    "scene_10": (0, 0, 2000),
-    "scene_2": (900, 100, 900),
-    "quiet": (0, 0, 0),
-    "noisy": (500, 0, 0),
-    HOSTILE: (1, 1, 8),
-}
+COUNTS = {  # false positives, false negatives, true positives, of 64 x 64 pixels
+    "scene_10": (0, 0, 2000), "scene_2": (900, 100, 900), "quiet": (0, 0, 0), "noisy": (500, 0, 0), HOSTILE: (1, 1, 8),
+}  # fmt: skip
 
 
 def images(wrong=True):
@@ -298,12 +293,6 @@ def test_on_a_phone(report, visit):
     page.locator("#next").tap()
     assert page.locator("#place").text_content() == "2 of 5"
     assert page.evaluate("document.querySelector('#single').scrollWidth") == 390
-
-
-def test_light_and_dark(report, visit):
-    light, dark = (visit(report, color_scheme=scheme) for scheme in ("light", "dark"))
-    ground = [page.evaluate("getComputedStyle(document.body).backgroundColor") for page in (light, dark)]
-    assert ground == ["rgb(244, 245, 243)", "rgb(19, 23, 26)"]
 
 
 def test_pictures_are_decoded_near_the_screen(tmp_path, visit):
