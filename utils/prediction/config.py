@@ -60,7 +60,8 @@ class PredictConfig(BandConfig):
     label: Path | None = setting(None, "label, or folder of them, if there is any", parse=Path)
     output: Path | None = setting(None, "folder of the maps (default: predict-SPLIT beside the checkpoint)", parse=Path)
     save: tuple[str, ...] = setting(
-        ("mask", "error", "geo", "polygons"), f"what to write, where a pair has it: {','.join(KINDS)}, or all",
+        ("mask", "error", "geo", "polygons"),
+        f"what to write, as far as a pair has a label and a georeference: {','.join(KINDS)}, or all",
         parse=_some_of(KINDS),
     )  # fmt: skip
     palette: str = setting("amfnet", "colours of error maps", tuple(PALETTES))
@@ -82,10 +83,10 @@ class PredictConfig(BandConfig):
         PRECISIONS,
     )  # fmt: skip
     backend: str = setting(
-        BACKENDS[0], "what runs the network; compile takes minutes per window size; onnxruntime and openvino "
-        "need requirements-export.txt",
+        BACKENDS[0],
+        "what runs the network; compile takes minutes per window size; onnxruntime, openvino: requirements-export.txt",
         BACKENDS,
-    )  # fmt: skip
+    )
     keep_memory: bool = setting(True, "keep freed memory for the next batch (Linux): faster")
     report: bool = setting(True, "write report.html, a page with every pair and its map")
     skip_existing: bool = setting(False, "resume: skip pairs whose maps exist")

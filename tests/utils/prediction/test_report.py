@@ -16,7 +16,7 @@ from PIL import Image
 
 from datasets.scenes import draw_scene
 from utils.change_map import NOT_COUNTED, PALETTES, change_map, error_map
-from utils.prediction.report import CHANGED, SIDE, write_report
+from utils.prediction.report import CHANGED, SIDE, STRIP, shrunk, write_report
 
 
 class Scripts(HTMLParser):
@@ -211,3 +211,34 @@ def test_a_curve_has_the_points_at_which_anything_is_found(recall, tmp_path):
     curve = {"precision": np.array(recall) / 2, "recall": np.array(recall), "threshold": np.array([0.1, 0.2, 0.3])}
     found = read_report(write(tmp_path / "report.html", curve=curve))[0]["curve"]
     assert found == ({"precision": [0.5, 0.25], "recall": [1, 0.5], "threshold": [0.1, 0.2]} if any(recall) else None)
+
+
+@given(st.integers(1, 300), st.integers(1, 300), st.integers(4, 60), st.booleans())
+def test_shrunk_images_have_the_size_and_the_means(height, width, side, colour):
+    rng = np.random.default_rng(height)
+    image = rng.integers(0, 256, (height, width, 3) if colour else (height, width), np.uint8)
+    small = shrunk(lambda window: image[window.slices], (height, width), side)
+    factor = min(max(height, width) // side, height, width)
+    if factor < 2:
+        assert np.array_equal(small, image)
+        return
+    assert max(small.shape[:2]) >= side
+    assert max(small.shape[:2]) < 2 * side + 1 or min(height, width) < 2 * factor
+    part = image[-(height % factor) - factor : -(height % factor) or None, :factor]
+    assert np.abs(small[-1, 0] - part.reshape(factor * factor, -1).mean(0).reshape(small.shape[2:])).max() <= 0.5
+
+
+def test_colours_are_not_mixed_where_they_mean_something():
+    image = np.zeros((64, 64, 3), np.uint8)
+    image[::2, ::2] = (255, 0, 0)
+    small = shrunk(lambda window: image[window.slices], (64, 64), 16, mixed=False)
+    assert small.shape == (16, 16, 3)
+    assert (small == (255, 0, 0)).all()
+
+
+@pytest.mark.parametrize("side", [10, 384])
+def test_an_image_is_shrunk_in_strips(side):
+    windows = []
+    shrunk(lambda window: windows.append(window) or np.zeros((window.height, 40), np.uint8), (5000, 40), side)
+    assert max(window.height for window in windows) <= STRIP
+    assert windows == sorted(windows, key=lambda window: window.top)
