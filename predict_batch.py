@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Draws change maps of image pairs with a trained network, and scores them, or masks from elsewhere, against labels."""
+"""Draws change maps of image pairs with a trained network; scores them, or masks of other methods, against labels."""
 
-if __name__ == "__main__":  # --help and wrong flags are answered before PyTorch is imported, which takes seconds
+if __name__ == "__main__":  # answers --help and wrong flags before PyTorch is imported, which takes seconds
     from utils.console import errors_in_one_line, interrupts_in_one_line
     from utils.prediction.config import parse_predict_config
 
@@ -19,9 +19,9 @@ from utils.prediction.sharing import Share
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the script; an expected error is one line on stderr and exit code 2, a bad pair among others exit code 1."""
+    """Run the script. An expected error is one line on stderr and exit code 2; exit code 1 means that pairs failed."""
     share = Share.of_torchrun()
-    with errors_in_one_line("interrupted; the same command with --skip-existing (not --overwrite) goes on"):
+    with errors_in_one_line("interrupted; resume by the same command with --skip-existing (not --overwrite)"):
         show_log(quiet=share.rank > 0)
         config = parse_predict_config(argv)
         failed = score_masks(config) if config.masks else predict(config, share)

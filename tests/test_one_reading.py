@@ -1,13 +1,11 @@
 """One reading of a pair: on random grids, of all types and kinds of no data, maps and counts are plain NumPy's."""
 
-import json
 from dataclasses import dataclass
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
 
 import predict_batch
 from datasets.measurements import choose_reading, measure_limits, measure_statistics
@@ -15,8 +13,9 @@ from datasets.open_pair import OpenPair, read_pair
 from datasets.pairs import Pair
 from datasets.reading import MASKS, Reading
 from datasets.windows import Window, plan_windows
+from tests.conftest import write_image, write_tiff
 from tests.pixelwise import pixelwise_network
-from tests.scripts import predict, train
+from tests.scripts import metrics, predict_set, train
 
 rasterio = pytest.importorskip("rasterio")
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -71,14 +70,14 @@ def windows(draw):
 
 def place_of(part, pixel, turn):
     """Transform of a part of the ground in pixels of that many metres, as an array turned in this way has it."""
-    from rasterio.transform import Affine
-
     top, left = 4_000_000 - METRES * part[0].start, 500_000 + METRES * part[1].start
     if turn == "north-up":
-        return Affine(pixel, 0, left, 0, -pixel, top)
+        return rasterio.Affine(pixel, 0, left, 0, -pixel, top)
     if turn == "south-up":
-        return Affine(pixel, 0, left, 0, pixel, 4_000_000 - METRES * part[0].stop)
-    return Affine(0, -pixel, 500_000 + METRES * part[1].stop, -pixel, 0, top)  # rot90: first row is the eastern edge
+        return rasterio.Affine(pixel, 0, left, 0, pixel, 4_000_000 - METRES * part[0].stop)
+    return rasterio.Affine(
+        0, -pixel, 500_000 + METRES * part[1].stop, -pixel, 0, top
+    )  # rot90: first row is the eastern edge
 
 
 def write(path, ground, levels, part, factor, turn, kind, gaps):
@@ -89,26 +88,16 @@ def write(path, ground, levels, part, factor, turn, kind, gaps):
     if factor == 0.5:
         values, known = (np.kron(x, np.ones((2, 2), x.dtype)) for x in (values, known))
     values, known = np.ascontiguousarray(TURNS[turn](values)).astype(kind), np.ascontiguousarray(TURNS[turn](known))
-    bands = np.stack([values] * 3)
+    bands = np.stack([values] * 3, -1)
     fill = {"tag": 7, "NaN": np.nan, "inf": np.inf}.get(gaps)
     if fill is not None:
-        bands[:, ~known] = fill
+        bands[~known] = fill
+    profile = {"photometric": "RGB", "crs": "EPSG:32633", "transform": place_of(part, METRES * factor, turn)}
     if gaps == "alpha":
-        bands = np.concatenate([bands, (known * np.iinfo(kind).max).astype(kind)[None]])
-    profile = {"nodata": 7} if gaps == "tag" else {}
-    profile |= {"photometric": "RGB", "alpha": "YES"} if gaps == "alpha" else {"photometric": "RGB"}
-    count, height, width = bands.shape
-    with (
-        rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True),
-        rasterio.open(
-            path, "w", driver="GTiff", count=count, height=height, width=width, dtype=kind, crs="EPSG:32633",
-            transform=place_of(part, METRES * factor, turn), **profile,
-        ) as dataset,
-    ):  # fmt: skip
-        dataset.write(bands)
-        if gaps == "mask":
-            dataset.write_mask(known)
-    return path
+        bands = np.dstack([bands, (known * np.iinfo(kind).max).astype(kind)])
+        profile["alpha"] = "YES"
+    nodata = {"nodata": 7} if gaps == "tag" else {}
+    return write_tiff(path, bands, mask=known if gaps == "mask" else None, **profile, **nodata)
 
 
 def kinds_of_gaps(kind):
@@ -130,11 +119,10 @@ HERE = slice(MARGIN, MARGIN + HEIGHT), slice(MARGIN, MARGIN + WIDTH)
 def make(folder, case):
     """The pair's files, and by plain NumPy: where it is changed, known at both dates, and truly changed."""
     ground, part = case["ground"], case["part"]
-    folder.mkdir(parents=True, exist_ok=True)
     before = write(folder / "before.tif", ground, ground.before, HERE, 1, "north-up", case["kind"], "none")
     rest = part, case["factor"], case["turn"], case["kind"], case["gaps"]
     after = write(folder / "after.tif", ground, ground.after, *rest)
-    Image.fromarray((ground.truth[HERE] * 255).astype(np.uint8)).save(folder / "label.png")
+    write_image(folder / "label.png", (ground.truth[HERE] * 255).astype(np.uint8))
     seen = np.zeros_like(ground.known)
     seen[part] = True if case["gaps"] == "none" else ground.known[part]
     changed = (ground.after != ground.before) & seen
@@ -177,11 +165,8 @@ def test_maps_and_scores_are_those_of_numpy(kind, data, tmp_path_factory):
     with rasterio.open(folder / "out" / "geo" / "in.tif") as dataset:
         drawn = dataset.read(1)
     assert np.array_equal(drawn, np.where(known, changed * 255, 127))
-    pixels = json.loads((folder / "out" / "metrics.json").read_text())["pixels"]
-    expected = {
-        "tn": ~truth & ~changed, "fp": ~truth & changed, "fn": truth & ~changed, "tp": truth & changed,
-    }  # fmt: skip
-    assert pixels == {name: int((where & known).sum()) for name, where in expected.items()}
+    by = {"tn": ~truth & ~changed, "fp": ~truth & changed, "fn": truth & ~changed, "tp": truth & changed}
+    assert metrics(folder / "out")["pixels"] == {name: int((where & known).sum()) for name, where in by.items()}
 
 
 @settings(max_examples=25, derandomize=True)
@@ -223,12 +208,9 @@ def test_training_scores_what_prediction_scores(tmp_path):
                 target.parent.mkdir(parents=True, exist_ok=True)
                 path.replace(target)
     train(tmp_path / "data", tmp_path / "run", "--epoch-steps", "3", epochs=1)
-    predict(
-        "--checkpoint", tmp_path / "run" / "best.pt", "--data-root", tmp_path / "data", "--split", "val",
-        "--output", tmp_path / "maps", "--no-report",
-    )  # fmt: skip
-    trained = json.loads((tmp_path / "run" / "metrics.json").read_text())["at_0.5"]
-    predicted = json.loads((tmp_path / "maps" / "metrics.json").read_text())
+    best, maps = tmp_path / "run" / "best.pt", tmp_path / "maps"
+    predict_set(best, tmp_path / "data", maps, "--split", "val", "--no-report")
+    trained, predicted = metrics(tmp_path / "run")["at_0.5"], metrics(maps)
     assert sum(predicted["pixels"].values()) == 3 * HEIGHT * WIDTH - unknown
     assert unknown > 0
     assert trained == predicted["scores"]

@@ -1,7 +1,6 @@
 """predict_batch.py without a network: masks of others are scored."""
 
 import csv
-import json
 import shutil
 from pathlib import Path
 
@@ -10,11 +9,9 @@ import pytest
 from PIL import Image
 
 from datasets.gdal import encode_tiff
-from tests.scripts import predict
+from tests.scripts import metrics, predict, predict_set
 
 ROOT = Path(__file__).parents[1]
-
-
 KNOWN = {
     "FC-EF": 92.43, "FC-Siam-conc": 92.48, "FC-Siam-diff": 91.64, "DTCDSCN": 91.50, "STANet": 91.90, "BIT": 93.87,
     "ChangeFormer": 90.83, "HANet": 59.89, "CGNet": 93.25,
@@ -36,8 +33,8 @@ def test_masks_of_nine_methods(real_data, tmp_path, capsys):
 
 def test_masks_are_scored_as_they_were_predicted(checkpoint, drawn_set, tmp_path, capsys):
     """Our own masks, by the folder's name."""
-    predict("--checkpoint", checkpoint, "--data-root", drawn_set, "--output", tmp_path / "out")
-    scores = json.loads((tmp_path / "out" / "metrics.json").read_text())["scores"]
+    predict_set(checkpoint, drawn_set, tmp_path / "out")
+    scores = metrics(tmp_path / "out")["scores"]
     capsys.readouterr()
     predict("--masks", tmp_path / "out" / "mask", "--label", drawn_set / "test" / "label")
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("mask ")]
@@ -47,8 +44,8 @@ def test_masks_are_scored_as_they_were_predicted(checkpoint, drawn_set, tmp_path
 @pytest.mark.parametrize(
     ("masks", "says"),
     [
-        (["A={label}", "A={label}"], "--masks: two folders of one name"),
-        (["{root}"], "no mask is called like a label of"),
+        (["A={label}", "A={label}"], "--masks: two folders have one name"),
+        (["{root}"], "no mask has the name of a label in"),
         (["{wrong}"], "mask and label differ in size, 32 x 64 and 64 x 64"),
         (["BTI={wrong}s"], "wrongs: no such folder (nearest: 'wrong')"),
     ],
@@ -58,13 +55,8 @@ def test_masks_that_cannot_be_scored(masks, says, data, tmp_path, capsys):
     shutil.copytree(label, wrong)
     for path in wrong.iterdir():
         Image.open(path).resize((64, 32)).save(path)
-    predict(
-        "--masks",
-        *(word.format(label=label, root=ROOT / "docs", wrong=wrong) for word in masks),
-        "--label",
-        label,
-        code=2,
-    )
+    words = [word.format(label=label, root=ROOT / "docs", wrong=wrong) for word in masks]
+    predict("--masks", *words, "--label", label, code=2)
     assert says in capsys.readouterr().err
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.conftest import write_image
 from tests.scripts import contents, predict
 from utils.prediction.predictor import ChangePredictor
 from utils.prediction.records import Records
@@ -32,9 +33,8 @@ def predict_as(rank, ranks, monkeypatch, *flags, **options):
 @pytest.mark.parametrize("ranks", [2, 4])
 def test_shared_pairs_and_rows_give_the_bytes_of_one_process(ranks, checkpoint, data, tmp_path, monkeypatch):
     """Four pairs: two processes share them by groups of 2, four by rows of windows."""
-    path = data / "test"
     for folder in ("A", "B", "label"):
-        scene = path / folder / "scene_0002.png"
+        scene = data / "test" / folder / "scene_0002.png"
         Image.open(scene).resize((90, 200), Image.Resampling.NEAREST).save(scene)
     flags = ("--checkpoint", checkpoint, "--data-root", data, "--save", "all", "--tile-size", 32, "--batch-size", 2)
     predict(*flags, "--output", tmp_path / "one")
@@ -98,27 +98,17 @@ def test_a_bad_pair_of_a_later_process_is_told_by_the_first(
 @pytest.mark.timeout(300)
 def test_torchrun(checkpoint, drawn_set, tmp_path):
     """Two real processes: groups of pairs, and the rows of one large scene."""
-    scene = tmp_path / "large"
-    scene.mkdir()
+    files = []
     for name in ("before", "after"):
         noise = np.random.default_rng(len(name)).integers(0, 256, (700, 90, 3), np.uint8)
-        Image.fromarray(noise).save(scene / f"{name}.png")
-    files = ["--before", scene / "before.png", "--after", scene / "after.png"]
+        files += [f"--{name}", write_image(tmp_path / "large" / f"{name}.png", noise)]
     tiles = ["--data-root", drawn_set, "--split", "train", "--batch-size", 3]
     start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    start.append(ROOT / "predict_batch.py")
     shared = ["--checkpoint", checkpoint, "--tile-size", 64, "--save", "mask,probability16"]
     for name, flags in (("tiles", tiles), ("large", files)):
         predict(*shared, *flags, "--output", tmp_path / f"{name}1")
-        command = [
-            *start,
-            ROOT / "predict_batch.py",
-            *shared,
-            *flags,
-            "--output",
-            tmp_path / f"{name}2",
-            "--device",
-            "cpu",
-        ]
+        command = [*start, *shared, *flags, "--output", tmp_path / f"{name}2", "--device", "cpu"]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}  # as in this process: rounding may depend on it
         subprocess.run([str(word) for word in command], env=environment, check=True)
         assert contents(tmp_path / f"{name}2") == contents(tmp_path / f"{name}1")

@@ -21,8 +21,7 @@ from utils.checkpoint import load_checkpoint
 from utils.console import UserError, errors_in_one_line, show_log
 from utils.files import written_whole
 from utils.flags import given_flags, setting
-from utils.runtimes.onnx_export import onnx_program
-from utils.runtimes.onnx_network import OnnxNetwork
+from utils.runtimes.onnx_file import OnnxNetwork, onnx_program
 from utils.runtimes.torch_network import TorchNetwork
 
 log = logging.getLogger("export")

@@ -73,7 +73,7 @@ def test_bf16_moves_few_pixels(checkpoint):
     half = ChangePredictor(checkpoint, "cuda", precision="bf16")
     found = half.probability(*batch(4))
     moved = int(((found > half.threshold) != (exact > half.threshold)).sum())
-    assert half.moved == (moved, exact.numel())
+    assert half.flipped == (moved, exact.numel())
     assert moved < 0.05 * exact.numel()
     assert 1e-6 < (found - exact).abs().mean() < 0.05
 

@@ -36,7 +36,7 @@ from utils.prediction.config import parse_predict_config
 from utils.prediction.predictor import ChangePredictor
 from utils.prediction.session import predict
 from utils.prediction.sharing import Share
-from utils.runtimes.input_scaling import scaling_from
+from utils.runtimes.input_scaling import InputScaling
 from utils.settings import PRECISIONS
 from utils.training.config import TrainConfig
 from utils.training.engine import Epoch, train_one_epoch
@@ -113,7 +113,7 @@ def predicted(network: Probability, batch: list[Tensor], device: torch.device) -
 def opened(name: str, folder: Path, device: torch.device, short: bool) -> dict[str, Probability]:
     """A network's plain form, with the scaling and softmax of predictions, and the backends that can run it here."""
     networks, statistics = twins(name, device), STATISTICS["none"]
-    scaling, plain = scaling_from(statistics).to(device), networks["plain"].eval()
+    scaling, plain = InputScaling(statistics).to(device), networks["plain"].eval()
     path = saved(folder / f"golden-{name}.pt", name, networks["exact"])
     found: dict[str, Probability] = {
         "plain": lambda *dates: plain(*(x.contiguous() for x in scaling(*dates)))[0].softmax(1)[:, 1]

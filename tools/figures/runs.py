@@ -159,7 +159,7 @@ def read_curve(folder: Path) -> tuple[dict[str, np.ndarray], float]:
         metrics = json.loads(needed(folder / "metrics.json", "a run has it when it ends"))
         return {name: np.array(values, float) for name, values in curve.items()}, metrics["tuned_threshold"]
     records = [json.loads(path.read_text(encoding="utf-8")) for path in sorted((folder / FOLDER).glob("*.json"))]
-    levels = total_levels(records, LEVELS)
+    levels = total_levels(records)
     if not levels[1].sum():
         raise UserError(f"{folder}: no pair here has a label with a change, so there is neither precision nor recall")
     protocol = json.loads(needed(folder / "metrics.json", "run predict_batch.py to its end"))["protocol"]

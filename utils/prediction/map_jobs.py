@@ -1,46 +1,48 @@
-"""Pairs as jobs of the pipeline: what is read, written and kept on record of each."""
+"""Predicts one pair: opens it, reads windows, writes maps, and keeps its record."""
 
 import logging
 from collections.abc import Callable
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from datasets.windows import Window
 from utils.prediction.blending import Cover
-from utils.prediction.maps import MapSettings, PairMaps, Scene
+from utils.prediction.maps import MapSettings, PairMaps
 from utils.prediction.predictor import Dates
 from utils.prediction.records import Records, image_row, sparse
 
+if TYPE_CHECKING:
+    from datasets.open_pair import OpenPair
+
 log = logging.getLogger(__name__)
-FEW = np.s_[::16, ::16]  # pixels of a window, which mostly tell enough
 
 
 class DateCheck:
-    """Sees the windows of a pair as they are read, and tells afterwards what is wrong with its dates.
+    """Finds dates that are identical, or that have two grey values as a label has.
 
-    Threads may share it. As soon as a date is seen to be an image like any other, no more of it is looked at.
+    Several threads may use it. A date that looks like an image is not looked at again.
     """
 
     def __init__(self) -> None:
         self._equal = self._different = False
-        self._values: dict[str, set[int] | None] = {"before": set(), "after": set()}  # None: no label
+        self._values: dict[str, set[int] | None] = {"before": set(), "after": set()}  # None: not like a label
 
     def see(self, dates: Dates) -> None:
         """Look at both dates of a window."""
-        before, after = dates
         if not self._different:
-            if not (np.array_equal(before[FEW], after[FEW]) and np.array_equal(before, after)):
-                self._different = True
-            elif before.min() < before.max():  # not only the border of a mosaic
-                self._equal = True
+            self._different = not np.array_equal(*dates)
+            self._equal |= bool(dates[0].min() < dates[0].max())  # the border of a mosaic is constant
         for role, image in zip(self._values, dates, strict=True):
-            seen = self._values[role]
-            if seen is not None:
-                found = _grey_values(image) if _grey_values(image[FEW]) else set()
-                self._values[role] = seen | found if found and len(seen | found) <= 2 else None
+            if (seen := self._values[role]) is not None:
+                low, high, grey = int(image.min()), int(image.max()), image[..., :1]
+                like_label = (image == grey).all() and ((grey == low) | (grey == high)).all()
+                found = seen | {low, high}
+                self._values[role] = found if like_label and len(found) <= 2 else None
 
     def remarks(self) -> list[str]:
-        """What is wrong, in words; nothing if the dates look like two images."""
+        """Return what is wrong, as text; empty for two images."""
         said = []
         if self._equal and not self._different:
             said.append("both dates are the same image, so nothing can change; check --before and --after")
@@ -51,94 +53,74 @@ class DateCheck:
         return said
 
 
-def _grey_values(image: np.ndarray) -> set[int]:
-    """The values of an image whose channels are equal and that has one or two of them; none of any other image."""
-    low, high = image.min(), image.max()
-    grey = image[..., :1]
-    if ((grey != low) & (grey != high)).any() or (image != grey).any():
-        return set()
-    return {int(low), int(high)}
-
-
 class MapJob:
-    """A pair of which maps are drawn (a `Job` of utils.prediction.pipeline)."""
+    """A pair whose maps are drawn.
+
+    The methods run in several threads, one after the other; only `read` runs beside them. A UserError, in `open` and
+    `read` also an OSError, ends this job; other jobs continue.
+
+    A pair that is `done` is opened only to take its place in the batches. The record keeps `stamp`, which identifies
+    the pair's files.
+    """
+
+    scene: "OpenPair"  # once it is open
 
     def __init__(
-        self, name: str, open_scene: Callable[[], Scene], settings: MapSettings, done: bool = False, stamp: str = ""
+        self, name: str, open_scene: Callable[[], "OpenPair"], settings: MapSettings, done: bool, stamp: str
     ) -> None:
-        """Open nothing yet.
-
-        Args:
-            name: of the pair, and of its files.
-            open_scene: opens it.
-            settings: what is written.
-            done: whether that was done before; it is then opened to take its place among the others, and no more.
-            stamp: tells, in its record, which files it was made of.
-        """
         self.name, self.settings, self.done, self.stamp = name, settings, done, stamp
-        self.records = Records(settings.output)
-        self.open_scene = open_scene
-        self._scene: Scene | None = None
+        self.records, self.open_scene = Records(settings.output), open_scene
         self._maps: PairMaps | None = None
-        self._windows = ""
-        self._check = DateCheck()
-
-    @property
-    def scene(self) -> Scene:
-        """The pair, while it is open."""
-        assert self._scene is not None
-        return self._scene
+        self._files, self._check, self._windows = ExitStack(), DateCheck(), ""
 
     def open(self) -> tuple[int, int]:
-        """Read the headers."""
-        self._scene = self.open_scene()
-        return self._scene.size
+        """Read the headers; return (height, width)."""
+        self.scene = self._files.enter_context(self.open_scene())
+        return self.scene.size
 
     def rows(self, cover: Cover) -> range:
-        """All rows of windows, or none."""
+        """Return the rows of windows whose finished pixels are needed: all, or none if the maps exist."""
         self._windows = "whole image" if len(cover.windows) == 1 else "{} x {}".format(*cover.shape)
         return range(0 if self.done else len(cover.tops))
 
     def read(self, window: Window) -> Dates:
-        """Both dates of a window."""
+        """Return both dates of a window."""
         dates = self.scene.read(window)
         self._check.see(dates)
         return dates
 
     def write(self, top: int, probability: np.ndarray) -> None:
-        """Draw the next rows."""
+        """Draw the next finished rows, float32 (n, width)."""
         if self._maps is None:
-            first_row = Window(0, 0, 1, self.scene.size[1])
-            self._maps = PairMaps(self.name, self.scene, self.settings, gaps=self.scene.known(first_row) is not None)
+            self._maps = PairMaps(self.name, self.scene, self.settings)
         self._maps.write(top, probability)
 
     def finish(self) -> None:
-        """Name the files, and keep the record that says so."""
-        assert self._maps is not None
+        """Give the files their names, and write the record."""
         maps = self._maps
+        assert maps is not None
         maps.finish()
         self._maps = None
-        row = image_row(self.name, maps.changed, maps.known, maps.counts if self.scene.labelled else None)
-        facts: dict[str, object] = {"size": self.scene.size, "windows": self._windows, "aligned": self.scene.aligned}
-        facts["stamp"] = self.stamp
         remarks = self._check.remarks()
         if maps.no_polygons:
             remarks.append(f"no polygons, since {maps.no_polygons}")
-        if remarks:
-            facts["remarks"] = remarks
-        if self.scene.labelled:
-            facts["levels"] = sparse(maps.levels)
-        self.records.write(self.name, {"row": row, **facts, "files": list(maps.files.values())})
+        content = {
+            "row": image_row(self.name, maps.changed, maps.known, maps.counts if self.scene.labelled else None),
+            "size": self.scene.size, "windows": self._windows, "aligned": self.scene.aligned, "stamp": self.stamp,
+            **({"remarks": remarks} if remarks else {}),
+            **({"levels": sparse(maps.levels)} if self.scene.labelled else {}),
+            "files": list(maps.files.values()),
+        }  # fmt: skip
+        self.records.write(self.name, content)
 
     def fail(self, error: Exception) -> None:
-        """Say what is wrong with the pair, and keep that on record."""
+        """Log the error, and write it as the record."""
         log.error("%s: %s", self.name, error)
         self.records.write(self.name, {"error": str(error)})
 
     def close(self) -> None:
-        """Close the files, and remove those that are not finished."""
+        """Close the files, and remove those that are not finished; the last call, also of an interrupted run."""
         if self._maps is not None:
             self._maps.abandon()
             self._maps = None
-        if self._scene is not None:
-            self._scene.close()
+        self._files.close()

@@ -1,4 +1,4 @@
-"""Scores of folders of masks, of any origin, against labels of the same names."""
+"""Scores folders of masks, of any origin, against labels of the same names."""
 
 import logging
 from collections.abc import Mapping
@@ -24,14 +24,14 @@ log = logging.getLogger("predict")
 
 
 def score_masks(config: PredictConfig) -> int:
-    """Score folders of masks against labels of the same names, a line a folder; returns 0.
+    """Score folders of masks and log a table, a line a folder; return 0.
 
     Raises:
-        UserError: two folders of one name, or what `mask_scores` raises.
+        UserError: two folders have one name, or what `mask_scores` raises.
     """
     assert config.label
     if len(dict(config.masks)) < len(config.masks):
-        raise UserError("--masks: two folders of one name; call them NAME=DIR")
+        raise UserError("--masks: two folders have one name; name them NAME=DIR")
     found = mask_scores(config.label, dict(config.masks), labels_of(config), config.num_workers or 1)
     table = {name: scored.values for name, scored in found.items()}
     log.info("%s", score_table(table, SCORES))
@@ -43,7 +43,7 @@ def score_masks(config: PredictConfig) -> int:
 
 
 class ScoredMasks(NamedTuple):
-    """Scores of a folder of masks over all pixels, the images that they are of, and the number of labels."""
+    """Scores of a folder of masks over all pixels, the images that were scored, and the number of labels."""
 
     values: dict[str, float]
     images: ImageSet
@@ -54,7 +54,7 @@ def mask_scores(label: Path, folders: Mapping[str, Path], reading: Reading, work
     """Score folders of masks against the labels of the same names.
 
     Raises:
-        UserError: no mask that has a label, or sizes that differ.
+        UserError: no mask has a label, or sizes differ.
     """
     labels = {nfc(path.stem): path for path in list_images(label)}
     reading = decide_alone(list(labels.values()), reading)
@@ -71,7 +71,7 @@ def mask_scores(label: Path, folders: Mapping[str, Path], reading: Reading, work
     for name, folder in folders.items():
         both = [(path, labels[nfc(path.stem)]) for path in list_images(folder) if nfc(path.stem) in labels]
         if not both:
-            raise UserError(f"{folder}: no mask is called like a label of {label}")
+            raise UserError(f"{folder}: no mask has the name of a label in {label}")
         if len(both) < len(labels):
             log.warning("%s: masks of %d of %d labels; only these are scored", name, len(both), len(labels))
         how = mask_reading([path for path, _ in both])

@@ -1,4 +1,4 @@
-"""4-connected regions of a change map that comes in strips: drops the small ones, counts the others."""
+"""Finds the 4-connected regions of a change map that arrives in strips: drops small ones, counts the others."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,34 +22,29 @@ class Strip:
     changed: np.ndarray
     known: np.ndarray | None = None
 
-    @property
-    def end(self) -> int:
-        """The row after the last."""
-        return self.top + len(self.changed)
-
 
 def label_regions(changed: np.ndarray) -> tuple[np.ndarray, int]:
-    """Number the regions of a map, bool (n, W), from 1 on, 0 being none, and count them."""
-    from scipy import ndimage  # here, as most predictions need no regions
+    """Number the regions of a map, bool (n, W), from 1 on, with 0 elsewhere, and count them."""
+    from scipy import ndimage  # slow to import, and seldom needed
 
     labels, count = ndimage.label(changed)
     return labels, count
 
 
 class AreaFilter:
-    """Calls regions of fewer than `least` pixels unchanged.
+    """Makes regions of fewer than `least` pixels unchanged.
 
-    A strip is held back while a region that touches its lower border may still grow; such a region has fewer than
-    `least` pixels so far, so no more than `least` rows above it wait.
+    A strip waits while a region that touches its lower border may still grow. Such a region has fewer than `least`
+    pixels so far, so at most `least` rows above it wait.
     """
 
     def __init__(self, least: int) -> None:
         self.least = least
         self._held: list[Strip] = []
-        self._above: np.ndarray | None = None  # last row let go of; all its regions are large enough
+        self._above: np.ndarray | None = None  # last row returned; all its regions are large enough
 
     def add(self, strip: Strip, last: bool) -> Iterator[Strip]:
-        """Take the next strip; gives those that are decided, in order, and with the last one all of them."""
+        """Take the next strip; return the strips that are final, in order, and with the last one all of them."""
         if self.least <= 1:
             yield strip
             return
@@ -59,9 +54,11 @@ class AreaFilter:
         large = np.bincount(labels.ravel(), minlength=count + 1) >= self.least
         large[labels[0]] = True
         large[0] = False
-        open_ones = np.zeros_like(large) if last else np.isin(np.arange(count + 1), labels[-1]) & ~large
-        open_ones[0] = False
-        undecided = open_ones[labels].any(1)
+        growing = np.zeros_like(large)
+        if not last:
+            growing[labels[-1]] = ~large[labels[-1]]
+            growing[0] = False
+        undecided = growing[labels].any(1)
         first = int(undecided.argmax()) if undecided.any() else len(labels)  # row of `labels`, of which 0 is `above`
         row = 1
         while self._held and row + len(self._held[0].changed) <= first:
@@ -73,46 +70,39 @@ class AreaFilter:
 
 
 class RegionTable:
-    """Pixels and mean probability of every region, by its first pixel, the leftmost of its top row."""
+    """Counts the pixels of every region and averages their probability."""
 
     def __init__(self) -> None:
-        self._parents: list[int] = []
-        self._pixels: list[int] = []
-        self._sums: list[float] = []
-        self._first: list[tuple[int, int]] = []
-        self._above: np.ndarray | None = None  # numbers of regions in the last row, -1 where there is none
+        self._parts: list[np.ndarray] = []  # of each strip: pixels, sum of probability, index of the first pixel
+        self._links: list[np.ndarray] = [np.empty((0, 2), int)]  # numbers of regions that touch across strips
+        self._count = 0
+        self._above = np.empty(0, int)  # numbers of regions in the last row, -1 elsewhere
 
     def add(self, strip: Strip) -> None:
         """Count the next strip."""
         labels, count = label_regions(strip.changed)
-        offset, width = len(self._parents), labels.shape[1]
+        pixels = np.bincount(labels.ravel(), minlength=count + 1)
+        sums = np.bincount(labels.ravel(), strip.probability.ravel(), count + 1)
         present, first = np.unique(labels, return_index=True)
-        first = first[-count:] if count else first[:0]  # without that of 0; of n labels there are n or n + 1 values
-        self._parents += range(offset, offset + count)
-        self._pixels += np.bincount(labels.ravel(), minlength=count + 1)[1:].tolist()
-        self._sums += np.bincount(labels.ravel(), strip.probability.ravel(), count + 1)[1:].tolist()
-        self._first += [(strip.top + index // width, index % width) for index in first.tolist()]
-        numbers = np.where(labels[[0, -1]] > 0, labels[[0, -1]] + offset - 1, -1)
-        if self._above is not None:
-            touching = (self._above >= 0) & (numbers[0] >= 0)
-            for one, other in set(zip(self._above[touching].tolist(), numbers[0][touching].tolist(), strict=True)):
-                self._join(self._root(one), self._root(other))
-        self._above = numbers[1]
-
-    def _root(self, number: int) -> int:
-        while self._parents[number] != number:
-            self._parents[number] = self._parents[self._parents[number]]
-            number = self._parents[number]
-        return number
-
-    def _join(self, one: int, other: int) -> None:
-        if one != other:
-            self._parents[other] = one
-            self._pixels[one] += self._pixels[other]
-            self._sums[one] += self._sums[other]
-            self._first[one] = min(self._first[one], self._first[other])
+        self._parts.append(np.stack([pixels[1:], sums[1:], strip.top * labels.shape[1] + first[present > 0]]))
+        numbers = np.where(labels[[0, -1]] > 0, labels[[0, -1]] + self._count - 1, -1)
+        if len(self._above):
+            touching = np.stack([self._above, numbers[0]], 1)
+            self._links.append(np.unique(touching[(touching >= 0).all(1)], axis=0))
+        self._above, self._count = numbers[1], self._count + count
 
     def regions(self) -> dict[tuple[int, int], tuple[int, float]]:
-        """First pixel (row, column) to number of pixels and mean probability."""
-        roots = (number for number, parent in enumerate(self._parents) if number == parent)
-        return {self._first[n]: (self._pixels[n], self._sums[n] / self._pixels[n]) for n in roots}
+        """Return (row, column) of each region's first pixel, in raster order -> number of pixels, mean probability."""
+        from scipy.sparse import coo_array
+        from scipy.sparse.csgraph import connected_components
+
+        if not self._count:
+            return {}
+        links = np.concatenate(self._links).T
+        graph = coo_array((np.ones(links.shape[1]), links), (self._count, self._count))
+        number, region = connected_components(graph, directed=False)
+        pixels, sums, first = np.concatenate(self._parts, 1)
+        places = np.full(number, np.inf)
+        np.minimum.at(places, region, first)
+        totals = zip(places.tolist(), *(np.bincount(region, part).tolist() for part in (pixels, sums)), strict=True)
+        return {divmod(int(place), len(self._above)): (int(size), total / size) for place, size, total in totals}

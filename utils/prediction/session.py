@@ -1,4 +1,4 @@
-"""A prediction from its settings to its summary: pairs, network, maps, scores, report."""
+"""Runs a prediction from its settings to its summary: pairs, network, maps, scores, report."""
 
 import hashlib
 import logging
@@ -37,6 +37,7 @@ from utils.prediction.blending import BATCH
 from utils.prediction.config import PredictConfig
 from utils.prediction.map_jobs import MapJob
 from utils.prediction.maps import MapSettings
+from utils.prediction.pipeline import Pipeline
 from utils.prediction.predictor import ChangePredictor
 from utils.prediction.records import Records
 from utils.prediction.report import SIDE, shrunk
@@ -45,20 +46,15 @@ from utils.prediction.summary import write_page, write_summary
 from utils.settings import BandConfig
 
 log = logging.getLogger("predict")
+PROGRESS = "predicting {percentage:3.0f}% |{bar}| {n:.1f} of {total} pairs [{elapsed}, {remaining} left]"
 
 
 def predict(config: PredictConfig, share: Share) -> int:
-    """Write every pair's maps, per_image.csv, metrics.json and report.html; returns how many pairs failed."""
-    with freed_memory_kept(config.keep_memory):
-        return predict_all(config, share)
-
-
-def predict_all(config: PredictConfig, share: Share) -> int:
-    """As `predict`, with memory as it is."""
+    """Write every pair's maps, per_image.csv, metrics.json and report.html; return the number of pairs that failed."""
     pairs = pairs_to_predict(config)
     output = config.output or config.checkpoint.parent / f"predict-{images_of(config, pairs)}"
-    records = Records(output)
-    if share.rank == 0 and not (config.skip_existing or config.overwrite):
+    records, first = Records(output), share.rank == 0
+    if first and not (config.skip_existing or config.overwrite):
         records.refuse_to_replace()
     predictor = ChangePredictor(
         config.checkpoint, share.device(pick_device(config.device)), config.tile_size, config.overlap,
@@ -66,40 +62,44 @@ def predict_all(config: PredictConfig, share: Share) -> int:
     )  # fmt: skip
     reading = how_to_read(config, predictor, pairs)
     refuse_among_images(output, pairs, config)
-    warn_of_drawn_scenes(predictor.about, pairs)
+    if predictor.about.get("drawn_scenes") and not is_drawn(pairs[0].before):
+        log.warning(
+            "this checkpoint was trained on the demo's drawn scenes: its maps of real images mean little; train on "
+            "your own tiles, or import the authors' weights (python -m tools.import_weights)"
+        )
     predictor.threshold = predictor.choose_threshold(config.threshold)
     settings = MapSettings(output, config.save, predictor.threshold, config.min_area, config.palette)
-    size, count = config.batch_size or BATCH, len(pairs)
-    make_job = partial(job_of, pairs, reading, settings, config.skip_existing)
-    if share.rank == 0:
+    if first:
         protocol = protocol_of(config, predictor, reading, settings, pairs)
         records.begin(protocol, {pair.name: pair.stamp for pair in pairs}, config.skip_existing)
         write_legend(settings)
     share.meet()
-    form = "predicting {percentage:3.0f}% |{bar}| {n:.1f} of {total} pairs [{elapsed}, {remaining} left]"
+    size, count = config.batch_size or BATCH, len(pairs)
     total = sum(map(len, share.groups(count, size)))
-    with tqdm(total=total, bar_format=form, dynamic_ncols=True, disable=share.rank > 0) as bar, logging_redirect_tqdm():
-        predict_jobs(predictor, make_job, count, size, share, config.num_workers, partial(advance, bar))
+    progress = tqdm(total=total, bar_format=PROGRESS, dynamic_ncols=True, disable=not first)
+    with freed_memory_kept(config.keep_memory), progress as bar, logging_redirect_tqdm():
+        # rounding may make the shares of a pair slightly more than 1
+        pipeline = Pipeline(predictor, config.num_workers, lambda part: bar.update(min(part, bar.total - bar.n)))
+        predict_jobs(pipeline, partial(job_of, pairs, reading, settings, config.skip_existing), count, size, share)
     log.info("peak memory: %.0f MB%s", peak_used(predictor.device), " of the GPU" * (predictor.device.type == "cuda"))
-    return 0 if share.rank > 0 else finish(config, pairs, reading, settings, protocol | predictor.turned_out())
+    return finish(config, pairs, reading, settings, protocol | predictor.turned_out()) if first else 0
 
 
 def finish(
     config: PredictConfig, pairs: Sequence[Pair], reading: Reading, settings: MapSettings, protocol: dict[str, Any]
 ) -> int:
-    """Sum up what all processes have left on record; returns how many pairs failed."""
-    records, output = Records(settings.output), settings.output
+    """Summarise the records of all processes; return the number of pairs that failed."""
+    records = Records(settings.output)
     records.end()
     found = {pair.name: records.read(pair.name) or {"error": "left no record"} for pair in pairs}
     whole = {name: content for name, content in found.items() if "row" in content}
-    log_remarks(whole)
     failed = {name: content["error"] for name, content in found.items() if "error" in content}
+    log_remarks(whole)
     if whole:
-        write_summary(output, whole, failed, protocol)
-    if whole and config.report:
-        done = [pair for pair in pairs if pair.name in whole]
-        pictures = {p.name: partial(thumbnails, p, reading, output, whole[p.name]["files"]) for p in done}
-        write_page(settings, whole, pictures)
+        write_summary(settings.output, whole, failed, protocol)
+        if config.report:
+            shown = {pair.name: partial(thumbnails, pair, reading, settings.output) for pair in pairs}
+            write_page(settings, whole, lambda name: shown[name](whole[name]["files"]))
     if failed:
         name, error = next(iter(failed.items()))
         log.error("error: %d of %d pairs could not be predicted, first %s: %s", len(failed), len(pairs), name, error)
@@ -107,7 +107,7 @@ def finish(
 
 
 def log_remarks(whole: Mapping[str, Mapping[str, Any]]) -> None:
-    """Log what is wrong with pairs, each remark once, from their records."""
+    """Log each remark of the records once, with the pairs it is about."""
     named: dict[str, list[str]] = defaultdict(list)
     for name, content in whole.items():
         for remark in content.get("remarks", ()):
@@ -116,68 +116,51 @@ def log_remarks(whole: Mapping[str, Mapping[str, Any]]) -> None:
         log.warning("%s%s: %s", first, f" and {len(others)} more pairs" if others else "", remark)
 
 
-def warn_of_drawn_scenes(about: Mapping[str, Any], pairs: Sequence[Pair]) -> None:
-    """Warn if the checkpoint knows only drawn scenes, and the images are others."""
-    if about.get("drawn_scenes") and not is_drawn(pairs[0].before):
-        log.warning(
-            "this checkpoint was trained on the demo's drawn scenes: its maps of real images mean little; train on "
-            "tiles of your own, or import the authors' weights (python -m tools.import_weights)"
-        )
-
-
-def advance(bar: tqdm, share: float) -> None:
-    """Move the bar by a share of a pair, of which rounding may make a little more than one."""
-    bar.update(min(share, bar.total - bar.n))
-
-
 def pairs_to_predict(config: PredictConfig) -> list[Pair]:
-    """One pair of files, the pairs of two or three folders, or of a split of a data set.
+    """Return one pair of files, the pairs of two or three folders, or those of a split of a data set.
 
     Raises:
         FileNotFoundError: a file or folder does not exist.
         UserError: files and folders are mixed, or partners are missing.
     """
-    given = [path for path in (config.before, config.after, config.label) if path]
+    given = {role: path for role in ("before", "after", "label") if (path := getattr(config, role))}
     if not given:
         return find_pairs(config.data_root, config.split, labels=False, folders=config.folders)
-    if missing := [path for path in given if not path.exists()]:
+    if missing := [path for path in given.values() if not path.exists()]:
         raise FileNotFoundError(f"{missing[0]}: no such file or folder")
-    if len({path.is_dir() for path in given}) > 1:
+    if len({path.is_dir() for path in given.values()}) > 1:
         raise UserError("--before, --after and --label take either one image each or one folder each")
-    for one, other in combinations([role for role in ("before", "after", "label") if getattr(config, role)], 2):
-        if getattr(config, one).samefile(path := getattr(config, other)):
-            log.warning("--%s %s: also given as --%s", other, path, one)
-    before, after, label = config.before, config.after, config.label
-    assert before and after
+    for one, other in combinations(given, 2):
+        if given[one].samefile(given[other]):
+            log.warning("--%s %s: also given as --%s", other, given[other], one)
+    before = given["before"]
     if before.is_dir():
-        return match_pairs(before, after, label)
-    # a file that is only called "before" goes by the name of its folder
+        return match_pairs(**given)
+    # a file named only "before" takes the name of its folder
     name = before.resolve().parent.name if before.stem.lower() in FOLDERS["before"] else before.stem
-    return [Pair(name, before, after, label)]
+    return [Pair(name, **given)]
 
 
 def refuse_among_images(output: Path, pairs: Sequence[Pair], config: PredictConfig) -> None:
-    """Keep maps apart from what is read; beside two files that were named they may lie, in a folder of their own."""
+    """Raise UserError if the maps would lie among images; beside single files, a folder of maps is allowed."""
     if not config.before or config.before.is_dir():
         refuse_inside(output, pairs)
-    elif any(
-        output.resolve() in path.resolve().parents for path in (config.before, config.after, config.label) if path
-    ):
+    elif any(output.resolve() in path.resolve().parents for path in vars(pairs[0]).values() if isinstance(path, Path)):
         raise UserError(f"--output {output}: holds the images; name a folder of its own for the maps")
 
 
 def images_of(config: PredictConfig, pairs: Sequence[Pair]) -> str:
-    """What the maps are of, in a word: the split, "all" of a set without splits, or the folder or pair of --before."""
+    """Return what the maps show: the split, "all" of a set without splits, or the folder or pair of --before."""
     if config.before:
         return config.before.resolve().name if config.before.is_dir() else pairs[0].name
     return config.split if has_split(config.data_root, config.split) else "all"
 
 
 def how_to_read(config: BandConfig, predictor: ChangePredictor, pairs: Sequence[Pair]) -> Reading:
-    """As the checkpoint says; --bands, --scale and the label codes overrule it.
+    """Return the checkpoint's reading; --bands, --scale and the label codes override theirs.
 
     Raises:
-        UserError: that makes other than as many channels as the network takes, or labels are coded otherwise.
+        UserError: the number of bands is not the network's, or labels have other codes.
     """
     reading = overruled(reading_from(predictor.about.get("reading")), pairs, config.bands, config.scale)
     reading = with_codes(reading, config.change_value, config.ignore_value, config.change_from)
@@ -189,7 +172,7 @@ def how_to_read(config: BandConfig, predictor: ChangePredictor, pairs: Sequence[
 def protocol_of(
     config: PredictConfig, predictor: ChangePredictor, reading: Reading, settings: MapSettings, pairs: Sequence[Pair]
 ) -> dict[str, Any]:
-    """All that decides what the maps are, as plain values."""
+    """Return everything that the maps depend on, as plain values."""
     about = predictor.about
     return {
         "checkpoint": str(config.checkpoint),
@@ -211,32 +194,27 @@ def protocol_of(
     }
 
 
-def job_of(pairs: Sequence[Pair], reading: Reading, settings: MapSettings, go_on: bool, number: int) -> MapJob:
-    """The job of a pair, done already if its record says so and the run goes on."""
+def job_of(pairs: Sequence[Pair], reading: Reading, settings: MapSettings, resume: bool, number: int) -> MapJob:
+    """Return the job of a pair; in a resumed run, it is done if its record says so."""
     pair = pairs[number]
-    done = go_on and Records(settings.output).done(pair.name, pair.stamp)
-    return MapJob(pair.name, partial(open_pair, pair, reading), settings, done, pair.stamp)
 
+    def open_scene() -> OpenPair:
+        refuse_broken_links(pair)
+        return OpenPair(pair, reading)
 
-def open_pair(pair: Pair, reading: Reading) -> OpenPair:
-    """Open a pair; see `OpenPair`.
-
-    Raises:
-        UserError: also a broken link.
-    """
-    refuse_broken_links(pair)
-    return OpenPair(pair, reading)
+    done = resume and Records(settings.output).done(pair.name, pair.stamp)
+    return MapJob(pair.name, open_scene, settings, done, pair.stamp)
 
 
 def write_legend(settings: MapSettings) -> None:
-    """Write legend.png where any map has colours."""
+    """Write legend.png if any map has colours."""
     if {"error", "overlay"} & set(settings.save):
         with written_whole(settings.output / "legend.png") as path:
             draw_legend({**PALETTES[settings.palette].legend(), "changed": OVERLAY}).save(path, format="PNG")
 
 
 def thumbnails(pair: Pair, reading: Reading, output: Path, files: Collection[str]) -> dict[str, np.ndarray]:
-    """Small pictures of a pair for its report: both dates, the map, and the error map if there is one."""
+    """Return small pictures of a pair for its report: both dates, the map, and the error map if there is one."""
     with OpenPair(pair, reading) as scene:
         images = {"before": shrunk(lambda window: as_rgb(scene.read(window)[0]), scene.size, SIDE)}
         images["after"] = shrunk(scene.picture, scene.size, SIDE)

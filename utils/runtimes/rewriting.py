@@ -1,7 +1,7 @@
 """Rewrites a trained network for prediction: the same function, to rounding, in fewer and smaller steps.
 
-What is here pays only where nothing is learned any more, so models/ keeps the networks as they were published. Every
-rewrite is composed in float64, compared with the network it came from on a random input, and rounded once.
+These rewrites pay only after training, so models/ keeps the networks as published. Each is composed in float64,
+compared with the original network on a random input, and rounded once.
 """
 
 import copy
@@ -19,7 +19,7 @@ from models.hanet import AxialAttention, ConvBlock, HANet, sum_of_taps
 
 log = logging.getLogger(__name__)
 TOLERANCE = 1e-6  # of the largest logit in float64; the rewrites differ by less than 1e-10
-RESNET = "torchvision.models.resnet"  # loaded only where an AMFNet is built, since its import is slow
+RESNET = "torchvision.models.resnet"  # by name, since importing it is slow
 
 
 @torch.no_grad()
@@ -31,51 +31,37 @@ def prepare_for_inference(network: nn.Module, channels: int = 3) -> nn.Module:
     holds the head, and AMFNet's `up1` holds the head's first convolution.
 
     Args:
-        network: with a `size_divisor`, in float32 or float64, on the CPU; it stays as it is.
+        network: with a `size_divisor`, in float32 or float64, on the CPU; it is not changed.
         channels: of a date.
     """
-    prepared = copy.deepcopy(network).eval().double()
-    dates = _random_pair(channels, cast(int, network.size_divisor))
+    prepared, side = copy.deepcopy(network).eval().double(), cast(int, network.size_divisor)
+    generator = torch.Generator().manual_seed(0)  # the global generator's draws stay as they are
+    dates = torch.rand(2, 1, channels, side, 2 * side, dtype=torch.float64, generator=generator)
     expected = _logits(prepared, dates)
-    _rewrite(prepared)
+    fold_batch_norms(prepared)
+    if isinstance(prepared, HANet):
+        _rewrite_hanet(prepared)
+    elif isinstance(prepared, AMFNet) and prepared.up1:
+        prepared.up1.insert(-1, prepared.head[0])  # below the upsampling, with which a 1 x 1 convolution commutes
+        prepared.head[0] = nn.Identity()
+    prepared.eval()  # also the new modules
     if not _equal(_logits(prepared, dates), expected):
-        log.warning(
-            "%s: rewriting it for prediction changes its logits, so it predicts as it is, which is slower",
-            type(network).__name__,
-        )
+        log.warning("%s: the rewritten network differs, so the original predicts, slower", type(network).__name__)
         prepared = copy.deepcopy(network).eval()
     return prepared.to(next(network.parameters()).dtype).requires_grad_(False)
 
 
-def _rewrite(network: nn.Module) -> None:
-    """Rewrite a network, in float64, in place."""
-    fold_batch_norms(network)
-    if isinstance(network, HANet):
-        rewrite_hanet(network)
-    elif isinstance(network, AMFNet) and network.up1:
-        network.up1.insert(-1, network.head[0])  # below the upsampling, with which a 1 x 1 convolution commutes
-        network.head[0] = nn.Identity()
-    network.eval()  # also what is new in it
-
-
-def _random_pair(channels: int, side: int) -> tuple[Tensor, Tensor]:
-    """Two dates in float64, (1, channels, side, 2 * side); nothing else draws differently for it."""
-    generator = torch.Generator().manual_seed(0)
-    before, after = torch.rand(2, 1, channels, side, 2 * side, dtype=torch.float64, generator=generator)
-    return before, after
-
-
-def _logits(network: nn.Module, dates: tuple[Tensor, Tensor]) -> list[Tensor]:
-    """What a network gives; nothing where it fails."""
+def _logits(network: nn.Module, dates: Tensor) -> list[Tensor]:
+    """A network's outputs; an empty list if it fails, in float64 or once rewritten."""
     try:
-        return cast(list[Tensor], network(*dates))
-    except Exception as error:  # in float64, or whatever the rewriting broke
+        return network(*dates)
+    except Exception as error:
         log.debug("%s fails on a random input: %s", type(network).__name__, error)
         return []
 
 
 def _equal(found: list[Tensor], expected: list[Tensor]) -> bool:
-    """Whether two networks gave the same logits, to rounding; those of one that diverged are NaN in both."""
+    """Return True if logits are equal to rounding; NaN, of a network that diverged, equals NaN."""
     if not found or len(found) != len(expected):
         return False
     limit = TOLERANCE * max(y.abs().nan_to_num().max().item() for y in expected)
@@ -94,21 +80,19 @@ def fold_batch_norms(network: nn.Module) -> None:
 
 
 def _normalised(module: nn.Module) -> list[tuple[str, str]]:
-    """Names of a module's children of which the second takes all that the first gives, and nothing else does."""
+    """Names of children (a, b) of a module, where b is the only one to use the output of a."""
     if isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward:
         names = list(dict(module.named_children()))
         return list(zip(names, names[1:], strict=False))
     if type(module) is ConvBlock:
-        return [("conv2", "bn2")]  # its shortcut leaves between conv1 and bn1
+        return [("conv2", "bn2")]  # its shortcut starts between conv1 and bn1
     if isinstance(module, Encoder | InvertedResidual):
         return list(module.normalised)
-    if type(module).__module__ == RESNET:
-        return [(f"conv{n}", f"bn{n}") for n in (1, 2, 3)]
-    return []
+    return [(f"conv{n}", f"bn{n}") for n in (1, 2, 3)] if type(module).__module__ == RESNET else []
 
 
-def rewrite_hanet(network: HANet) -> None:
-    """Stem, weights of the attention, and head composed."""
+def _rewrite_hanet(network: HANet) -> None:
+    """Compose HANet's stem, the weights of its attention, and its head."""
     block = network.blocks[0]
     network.add_module("stem", ComposedStem(network.stem, cast(nn.Conv2d, block.conv1)))
     block.add_module("conv1", nn.Identity())
@@ -122,9 +106,9 @@ def rewrite_hanet(network: HANet) -> None:
 
 
 class ComposedStem(nn.Module):
-    """A 5 x 5 and a 3 x 3 convolution as one of 7 x 7: they have nothing between them but the padding.
+    """A 5 x 5 and a 3 x 3 convolution as one of 7 x 7.
 
-    So only the outermost pixels differ; they are computed the long way.
+    Only padding lies between the two, so only the outermost pixels differ. These are computed by both.
     """
 
     def __init__(self, first: nn.Conv2d, second: nn.Conv2d) -> None:
@@ -134,7 +118,7 @@ class ComposedStem(nn.Module):
         self.whole = _conv(weight, _bias(second) + second.weight.sum((2, 3)) @ _bias(first))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, in_channels, H, W) -> (B, C, H, W), from 4 x 4 pixels on."""
+        """(B, in_channels, H, W) -> (B, C, H, W); H and W are at least 4."""
         y = self.whole(x)  # (B, C, H, W)
         for side in (2, 3):
             end = x.shape[side]
@@ -153,25 +137,25 @@ class ComposedAttention(AxialAttention):
         self.weights = nn.ParameterList(attention.composed())
 
     def composed(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """As they were composed."""
+        """Return the composed weights."""
         return cast(tuple[Tensor, Tensor, Tensor, Tensor], tuple(self.weights))
 
 
 def _composed_head(reduce: nn.Conv2d, head: nn.Module) -> tuple[nn.Conv2d, nn.Module]:
-    """`reduce` with the taps of the head behind it, as one 1 x 1 convolution, and what is left of the head.
+    """`reduce` and the taps of the head as one 1 x 1 convolution, and the rest of the head.
 
-    So of the published head 18 maps are upsampled in place of 2 * width.
+    With the published head, 18 maps are upsampled instead of 2 * width.
     """
     last = cast(nn.Conv2d, head[-1] if isinstance(head, nn.Sequential) else head)
     taps = last.weight.permute(2, 3, 0, 1).flatten(0, 2)  # (18 or 2, 2 * width)
-    weight, bias = taps @ reduce.weight.flatten(1), taps @ _bias(reduce)
-    if last.bias is not None:  # the 1 x 1 head, behind dropout
-        return _conv(weight[..., None, None], bias + last.bias), nn.Identity()
-    return _conv(weight[..., None, None], bias), _conv(sum_of_taps(taps))
+    weight, bias = (taps @ reduce.weight.flatten(1))[..., None, None], taps @ _bias(reduce)
+    if last.bias is not None:  # the 1 x 1 head, after dropout
+        return _conv(weight, bias + last.bias), nn.Identity()
+    return _conv(weight, bias), _conv(sum_of_taps(taps))
 
 
 def _conv(weight: Tensor, bias: Tensor | None = None) -> nn.Conv2d:
-    """A convolution of these weights that keeps the size."""
+    """A convolution with these weights that keeps the size."""
     outputs, inputs, side, _ = weight.shape
     conv = nn.Conv2d(inputs, outputs, side, padding=side // 2, bias=bias is not None)
     conv.weight = nn.Parameter(weight.contiguous())
@@ -180,6 +164,5 @@ def _conv(weight: Tensor, bias: Tensor | None = None) -> nn.Conv2d:
 
 
 def _bias(conv: nn.Conv2d) -> Tensor:
-    """Of a convolution that has one."""
     assert conv.bias is not None
     return conv.bias

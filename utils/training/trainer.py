@@ -21,7 +21,7 @@ from utils.console import UserError
 from utils.files import write_csv
 from utils.machine import amp_type, compiled, is_out_of_memory, peak_used
 from utils.metrics import LEVELS, best_threshold, precision_recall, score_table, scores
-from utils.runtimes.input_scaling import scaling_from
+from utils.runtimes.input_scaling import InputScaling
 from utils.training import distributed
 from utils.training.config import TrainConfig
 from utils.training.curves import draw_precision_recall
@@ -71,7 +71,7 @@ def build_learner(
         training_network=run,
         loss=DeepSupervisionLoss(LOSSES[config.loss], config.loss_weights()),
         optimizer=optimizer(network.parameters(), config.lr, weight_decay=config.weight_decay, fused=True),
-        scaling=scaling_from(statistics).to(device),
+        scaling=InputScaling(statistics).to(device),
         device=device,
         scaler=torch.amp.GradScaler(device.type, enabled=half == torch.float16),
         rate=partial(learning_rate, config, steps),

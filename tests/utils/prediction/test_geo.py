@@ -11,7 +11,8 @@ from scipy import ndimage
 from datasets.windows import Grid
 from tests.scripts import files_end_at
 from utils.prediction import geo
-from utils.prediction.geo import NO_DATA, GeoTiff, leads_to_wgs84, write_polygons
+from utils.prediction.config import NO_DATA
+from utils.prediction.geo import GeoTiff, leads_to_wgs84, write_polygons
 from utils.prediction.regions import RegionTable, Strip
 
 pytest.importorskip("rasterio")
@@ -48,16 +49,20 @@ def write_map(path, grid, values, portions=(60, 1, 200), nodata=NO_DATA):
     tiff.close()
 
 
-def polygons_of(folder, place, changed, probability=None):
-    """The features of a map, by way of its two files, and the regions they are of."""
-    grid = grid_at(place, changed.shape)
+def features_on(folder, grid, changed, probability=None):
+    """The features of a map, by way of its two files."""
     table = RegionTable()
     table.add(Strip(0, np.full(changed.shape, 0.75, np.float32) if probability is None else probability, changed))
     write_map(folder / "map.tif", grid, changed.astype(np.uint8) * 255)
     write_polygons(folder / "map.geojson", folder / "map.tif", grid, table.regions())
     content = json.loads((folder / "map.geojson").read_text())
     assert content["type"] == "FeatureCollection"
-    return content["features"], table.regions()
+    assert len(content["features"]) == ndimage.label(changed)[1]
+    return content["features"]
+
+
+def total(features, name):
+    return sum(feature["properties"][name] for feature in features)
 
 
 SIDES = st.integers(2, 600)
@@ -85,8 +90,8 @@ def test_rows_in_any_portions_give_the_map(tmp_path_factory, height, width, port
 def test_polygons_are_the_mask(tmp_path, place):
     """Drawn back onto the grid they give every pixel; areas are those of the pixels on the ground."""
     changed = blobs(300, 260)
-    features, regions = polygons_of(tmp_path, place, changed)
-    assert len(features) == len(regions) > 20
+    features = features_on(tmp_path, grid_at(place, changed.shape), changed)
+    assert len(features) > 20
     with rasterio.open(tmp_path / "map.tif") as dataset:
         shapes = [transform_geom("EPSG:4326", dataset.crs, feature["geometry"]) for feature in features]
         assert np.array_equal(rasterize(shapes, dataset.shape, transform=dataset.transform) == 1, changed)
@@ -94,8 +99,8 @@ def test_polygons_are_the_mask(tmp_path, place):
     for feature in features:
         said = feature["properties"]
         assert said["area_m2"] == pytest.approx(said["pixels"] * pixel, rel=2e-3)
-    assert sum(f["properties"]["pixels"] for f in features) == changed.sum()
-    assert sum(f["properties"]["area_m2"] for f in features) == pytest.approx(changed.sum() * pixel, rel=1e-3)
+    assert total(features, "pixels") == changed.sum()
+    assert total(features, "area_m2") == pytest.approx(changed.sum() * pixel, rel=1e-3)
     assert [feature["properties"]["id"] for feature in features] == list(range(1, len(features) + 1))
 
 
@@ -107,7 +112,7 @@ def test_probabilities_are_those_of_the_polygon(tmp_path):
     probability = np.full(changed.shape, 0.6, np.float32)
     probability[20:30, 30:45] = 0.9
     probability[9, 9] = 0.55
-    features, _ = polygons_of(tmp_path, "UTM", changed, probability)
+    features = features_on(tmp_path, grid_at("UTM", changed.shape), changed, probability)
     said = {f["properties"]["pixels"]: f["properties"]["mean_probability"] for f in features}
     assert said == {84: 0.6, 150: 0.9, 1: 0.55}
     rings = {f["properties"]["pixels"]: [len(ring) for ring in f["geometry"]["coordinates"]] for f in features}
@@ -116,27 +121,21 @@ def test_probabilities_are_those_of_the_polygon(tmp_path):
 
 def test_outlines_turn_as_geojson_wants_it(tmp_path):
     """Counterclockwise, holes clockwise, first point last, all of it within the scene."""
-    features, _ = polygons_of(tmp_path, "degrees", ~blobs(120, 120, seed=3))
+    features = features_on(tmp_path, grid_at("degrees", (120, 120)), ~blobs(120, 120, seed=3))
     holes = 0
     for feature in features:
         for order, ring in enumerate(feature["geometry"]["coordinates"]):
             assert ring[0] == ring[-1]
+            assert (signed_degrees(ring) > 0) == (order == 0)
             x, y = np.array(ring).T
-            signed = ((x[:-1] - x[0]) * (y[1:] - y[0]) - (x[1:] - x[0]) * (y[:-1] - y[0])).sum()
-            assert (signed > 0) == (order == 0)
             assert ((x >= 35 - 1e-7) & (x <= 35.012 + 1e-7) & (y <= 33.9 + 1e-7) & (y >= 33.888 - 1e-7)).all()
             holes += order > 0
     assert holes
 
 
-def test_diagonal_neighbours_are_two_polygons(tmp_path):
-    features, regions = polygons_of(tmp_path, "UTM", np.eye(5, dtype=bool))
-    assert len(features) == len(regions) == 5
-
-
-def test_nothing_changed_is_a_collection_of_nothing(tmp_path):
-    features, _ = polygons_of(tmp_path, "UTM", np.zeros((30, 30), bool))
-    assert features == []
+@pytest.mark.parametrize(("changed", "count"), [(np.eye(5, dtype=bool), 5), (np.zeros((30, 30), bool), 0)])
+def test_diagonal_neighbours_are_two_polygons_and_no_change_is_none(changed, count, tmp_path):
+    assert len(features_on(tmp_path, grid_at("UTM", changed.shape), changed)) == count
 
 
 def test_no_data_is_no_polygon(tmp_path):
@@ -150,14 +149,6 @@ def fiji(shift):
     """64 x 64 pixels of 10 m, `shift` pixels of them west of 180 degrees, in Fiji's own projection."""
     (x,), (y,) = transform("EPSG:4326", "EPSG:3460", [180.0], [-17.0])
     return Grid((64, 64), CRS.from_epsg(3460).to_wkt(), (10.0, 0.0, x - 10 * shift, 0.0, -10.0, y + 320))
-
-
-def features_on(folder, grid, changed):
-    table = RegionTable()
-    table.add(Strip(0, np.full(changed.shape, 0.75, np.float32), changed))
-    write_map(folder / "map.tif", grid, changed.astype(np.uint8) * 255)
-    write_polygons(folder / "map.geojson", folder / "map.tif", grid, table.regions())
-    return json.loads((folder / "map.geojson").read_text())["features"]
 
 
 def polygons_in(feature):
@@ -183,8 +174,7 @@ def test_a_polygon_across_180_degrees_is_cut_there(tmp_path):
     for polygon, low, high, rings in ((west, 179.9, 180, 1), (east, -180, -179.9, 2)):
         assert len(polygon) == rings
         x, _ = np.array(polygon[0]).T
-        assert low < x.max() <= high
-        assert low <= x.min() < high
+        assert low <= x.min() < x.max() <= high
         assert np.isin([180.0, -180.0], x).sum() == 1
         assert all(ring[0] == ring[-1] for ring in polygon)
         assert [signed_degrees(ring) > 0 for ring in polygon] == [True, False][:rings]
@@ -196,7 +186,7 @@ def test_a_polygon_across_180_degrees_is_cut_there(tmp_path):
     assert degrees * metres == pytest.approx(100 * pixels, rel=5e-3)
 
 
-@pytest.mark.parametrize("shift", [0, 13, 20, 32, 44, 64])
+@pytest.mark.parametrize("shift", [0, 13, 32, 64])
 def test_cut_polygons_cover_the_map(tmp_path, shift):
     """Moved to continuous longitudes and drawn onto the grid, they give every pixel."""
     grid, changed = fiji(shift), blobs(64, 64, seed=shift)
@@ -211,7 +201,7 @@ def test_cut_polygons_cover_the_map(tmp_path, shift):
             shapes.append({"type": "Polygon", "coordinates": places})
     drawn = rasterize(shapes, grid.size, transform=rasterio.Affine(*grid.transform)) == 1
     assert np.array_equal(drawn, changed)
-    assert sum(f["properties"]["area_m2"] for f in features) == pytest.approx(100 * changed.sum(), rel=1e-3)
+    assert total(features, "area_m2") == pytest.approx(100 * changed.sum(), rel=1e-3)
 
 
 def test_a_grid_of_degrees_beyond_180(tmp_path):
@@ -275,15 +265,13 @@ def test_a_map_of_the_whole_earth(tmp_path):
         features_on(tmp_path, grid, changed)
 
 
-@pytest.mark.parametrize("size", [100_000, 460_000, 500_000, 600_000, 700_000])
+@pytest.mark.parametrize("size", [100_000, 460_000, 500_000, 600_000])
 def test_a_map_that_a_full_disk_cuts_is_refused(size, tmp_path, monkeypatch):
     """When it is written, closed, or given its overviews; 700 kB hold all of it."""
     monkeypatch.setattr(geo, "LOW", 2**63)
     path, values = tmp_path / "map.tif", np.random.default_rng(0).integers(0, 256, (700, 700), np.uint8)
-    if size == 700_000:
-        with files_end_at(size):
-            write_map(path, grid_at("UTM", values.shape), values)
-        return
+    with files_end_at(700_000):
+        write_map(path, grid_at("UTM", values.shape), values)
     with files_end_at(size), pytest.raises(OSError, match="disk|No space") as raised:
         write_map(path, grid_at("UTM", values.shape), values)
     assert raised.value.filename == str(path)

@@ -20,11 +20,8 @@ def predictor(tmp_path_factory):
     torch.manual_seed(1)
     network = build_model("amfnet", backbone="resnet18")  # its rounding depends on the size of a batch
     path = tmp_path_factory.mktemp("checkpoint") / "best.pt"
-    plain = {"mean": [[0.0] * 3] * 2, "std": [[1.0] * 3] * 2}
-    save_checkpoint(
-        path,
-        {"model": "amfnet", "options": {"backbone": "resnet18"}, "weights": network.state_dict(), "statistics": plain},
-    )
+    about = {"model": "amfnet", "options": {"backbone": "resnet18"}, "weights": network.state_dict()}
+    save_checkpoint(path, {**about, "statistics": {"mean": [[0.0] * 3] * 2, "std": [[1.0] * 3] * 2}})
     return ChangePredictor(path, "cpu", tile_size=64, overlap=16, batch_size=3)
 
 
@@ -103,23 +100,6 @@ def test_what_is_left_out_changes_no_byte_of_the_rest(predictor, unbroken, threa
             assert np.array_equal(job.result, whole.result)
 
 
-def test_rows_of_a_scene_can_be_shared_out(predictor, unbroken):
-    """Two processes with a part of the rows of windows each have, together, the bytes of one."""
-    middle = 1
-    for number in (1, 4):
-        parts = []
-        for wanted in (lambda cover: range(0, middle), lambda cover: range(middle, len(cover.tops))):
-            jobs = [ArrayJob(n, wanted if n == number else lambda cover: range(0)) for n in range(len(SIZES))]
-            parts.append(predict(predictor, jobs)[number])
-        cover = predictor.cover(*SIZES[number])
-        border = cover.tops[middle]
-        assert parts[0].rows_written == [(0, border)]
-        assert parts[1].rows_written[0][0] == border
-        joined = np.concatenate([parts[0].result[:border], parts[1].result[border:]])
-        assert np.array_equal(joined, unbroken[number].result)
-        assert len(parts[0].reads) < len(cover.windows)
-
-
 @pytest.mark.parametrize("call", ["open", "read", "write", "finish"])
 def test_a_bad_scene_is_told_and_the_rest_is_done(predictor, unbroken, call):
     jobs = predict(predictor, [ArrayJob(n, fails=call if n in (1, 4) else None) for n in range(len(SIZES))])
@@ -136,12 +116,10 @@ def test_a_bad_scene_is_told_and_the_rest_is_done(predictor, unbroken, call):
 
 
 def test_a_missing_file_fails_one_scene_but_a_full_disk_stops_all(predictor):
-    gone = FileNotFoundError("gone")
+    gone, full = FileNotFoundError("gone"), OSError(28, "No space left")
     jobs = predict(predictor, [ArrayJob(n, fails="read" if n == 1 else None, error=gone) for n in range(4)])
     assert jobs[1].calls[-2:] == [("fail", gone), "close"]
-    jobs = [
-        ArrayJob(n, fails="write" if n == 0 else None, error=OSError(28, "No space left")) for n in range(len(SIZES))
-    ]
+    jobs = [ArrayJob(n, fails="write" if n == 0 else None, error=full) for n in range(len(SIZES))]
     with pytest.raises(OSError, match="No space left"):
         predict(predictor, jobs, threads=1)
     for job in jobs:

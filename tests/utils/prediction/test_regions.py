@@ -61,15 +61,3 @@ def test_regions_are_counted_across_strips(case):
     for first, (pixels, mean) in expected.items():
         assert found[first][0] == pixels
         assert abs(found[first][1] - mean) < 1e-5
-
-
-def test_a_spiral_is_one_region():
-    """Arms that only meet at the very end are told to be one."""
-    spiral = np.zeros((9, 9), bool)
-    spiral[0] = spiral[-1] = spiral[:, -1] = True
-    spiral[2:, 0] = spiral[2, :7] = spiral[2:7, 6] = True
-    table = RegionTable()
-    for top in range(9):
-        table.add(Strip(top, np.ones((1, 9), np.float32), spiral[top : top + 1]))
-    assert ndimage.label(spiral)[1] == 1
-    assert table.regions() == {(0, 0): (int(spiral.sum()), 1.0)}

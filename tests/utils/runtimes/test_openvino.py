@@ -1,6 +1,5 @@
 """Other runtimes give the probabilities that PyTorch gives, whatever the batch, and fail as PyTorch does."""
 
-import json
 import os
 import subprocess
 import sys
@@ -9,28 +8,22 @@ import pytest
 import torch
 from torch import nn
 
-from tests.scripts import predict
+from tests.scripts import fails, metrics, predict_set
+from tests.utils.runtimes.test_torch_network import batch
 from utils.prediction.predictor import ChangePredictor
-from utils.runtimes import openvino as runtimes
+from utils.runtimes import openvino
 from utils.runtimes.openvino import OpenVino
 from utils.runtimes.torch_network import InRuntime
-
-CPU = torch.device("cpu")
-
-
-def batch(count, height=32, width=32, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randint(0, 256, (2, count, 3, height, width), dtype=torch.uint8, generator=generator).unbind()
 
 
 @pytest.fixture(scope="module")
 def by(checkpoint):
     """Predictors by backend, opened once: an export takes 15 seconds of one core."""
-    opened = {}
+    opened = {"torch": ChangePredictor(checkpoint, "cpu")}
 
     def predictor_of(backend):
-        pytest.importorskip(backend, reason="needs requirements-export.txt")
         if backend not in opened:
+            pytest.importorskip(backend, reason="needs requirements-export.txt")
             opened[backend] = ChangePredictor(checkpoint, "cpu", backend=backend)
         return opened[backend]
 
@@ -43,26 +36,19 @@ every_runtime = pytest.mark.parametrize("backend", ["openvino", onnxruntime])
 
 
 @every_runtime
-def test_same_probabilities_at_any_size(backend, by, checkpoint):
-    ours, theirs = ChangePredictor(checkpoint, "cpu"), by(backend)
-    for size in ((1, 32, 32), (3, 32, 48), (2, 8, 8), (1, 32, 32)):
+@torch.inference_mode()
+def test_same_probabilities_at_any_size_and_in_any_order(backend, by):
+    ours, theirs = by("torch"), by(backend)
+    for size in ((1, 32, 32), (3, 32, 48), (2, 8, 8)):
         expected, found = ours.probability(*batch(*size)), theirs.probability(*batch(*size))
-        assert found.dtype == torch.float32
-        assert found.shape == expected.shape
+        assert (found.dtype, found.shape) == (torch.float32, expected.shape)
         assert expected.std() > 0.02  # or agreement would say nothing
         assert (found - expected).abs().max() < NEAR[backend]
     assert theirs.turned_out() == {"backend": backend}
-    assert (theirs.device, theirs.cover(1024, 1024).shape) == (CPU, (1024, 1024))  # the windows are those of PyTorch
-
-
-@every_runtime
-@torch.inference_mode()
-def test_dates_are_exchanged_behind_their_scaling(backend, by, checkpoint):
-    ours, theirs = ChangePredictor(checkpoint, "cpu").model, by(backend).model
-    assert theirs.can_swap
-    expected, found = ours(*batch(1), swapped=True), theirs(*batch(1), swapped=True)
+    assert (theirs.device.type, theirs.cover(1024, 1024).shape) == ("cpu", (1024, 1024))  # windows are PyTorch's
+    expected, found = ours.model(*batch(1), swapped=True), theirs.model(*batch(1), swapped=True)
     assert (found - expected).abs().max() < NEAR[backend]
-    assert (expected - ours(*batch(1)[::-1])).abs().max() > 0.01  # each date has statistics of its own
+    assert (expected - ours.model(*batch(1)[::-1])).abs().max() > 0.01  # each date has statistics of its own
 
 
 @every_runtime
@@ -71,7 +57,7 @@ def test_out_of_memory_halves_the_batch(backend, by, monkeypatch):
     expected, run = theirs.probability(*batch(4)), type(theirs.model.network.run).__call__
 
     def little_memory(self, before, after):
-        with runtimes.memory_errors():
+        with openvino.memory_errors():
             sizes.append(len(before))
             if sizes[-1] > 2:
                 raise RuntimeError("Check failed: std::bad_alloc")
@@ -83,38 +69,43 @@ def test_out_of_memory_halves_the_batch(backend, by, monkeypatch):
 
 
 def test_other_errors_stay_what_they_are():
-    with pytest.raises(KeyError, match="shape"), runtimes.memory_errors():
+    with pytest.raises(KeyError, match="shape"), openvino.memory_errors():
         raise KeyError("shape")
 
 
-def test_bf16_of_openvino_is_held_against_fp32(checkpoint):
+def test_bf16_of_openvino_is_held_against_fp32(by, checkpoint):
     pytest.importorskip("openvino")
-    exact = ChangePredictor(checkpoint, "cpu").probability(*batch(2))
+    exact = by("torch").probability(*batch(2))
     half = ChangePredictor(checkpoint, "cpu", precision="bf16", backend="openvino")
     half.threshold = float(exact.median())
     found = half.probability(*batch(2))
-    moved = int(((found > half.threshold) != (exact > half.threshold)).sum())
-    assert half.turned_out() == {
-        "backend": "openvino", "moved_by_bf16": {"share": moved / found.numel(), "pixels": found.numel()}
-    }  # fmt: skip
+    share = ((found > half.threshold) != (exact > half.threshold)).double().mean().item()
+    flipped = {"share": pytest.approx(share), "pixels": found.numel()}
+    assert half.turned_out() == {"backend": "openvino", "moved_by_bf16": flipped}
     assert (found - exact).abs().mean() < 0.05
     assert half.model.network.run._settings["INFERENCE_PRECISION_HINT"] == "bf16"
 
 
+class Small(nn.Module):
+    """A network of one convolution."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(6, 2, 3, padding=1).requires_grad_(False)
+
+    def forward(self, before, after):
+        return [self.conv(torch.cat([before, after], 1))]
+
+
 def test_openvino_keeps_few_batches_and_rounds_alike_whatever_came_before():
-    """As an interrupted prediction that goes on must, byte for byte."""
+    """As a resumed prediction must, byte for byte."""
     pytest.importorskip("openvino")
-    network = nn.Conv2d(6, 2, 3, padding=1).requires_grad_(False)
-
-    class Small(nn.Module):
-        def forward(self, before, after):
-            return [network(torch.cat([before, after], 1))]
-
-    one, other = OpenVino(Small()), OpenVino(Small())
+    network = Small()
+    one, other = OpenVino(network), OpenVino(network)
     dates = torch.rand(2, 3, 3, 16, 16).unbind()
     for count in (5, 1, 2):
         one(*torch.rand(2, count, 3, 16, 16).unbind())
-    assert len(one._compiled) == runtimes.KEPT
+    assert len(one._compiled) == openvino.KEPT
     assert torch.equal(one(*dates), other(*dates))
     assert list(one._compiled) == [(2, 3, 16, 16), (3, 3, 16, 16)]
     assert one._settings["INFERENCE_NUM_THREADS"] == torch.get_num_threads()
@@ -126,17 +117,14 @@ def in_own_process(code, **environment):
 
 
 def test_openvino_leaves_the_process_as_it_was():
-    """As data loaders do, which listen for the end of their workers, while predictors come and go."""
+    """As for data loaders, which listen for the end of their workers, while predictors come and go."""
     pytest.importorskip("openvino")
     code = """
 import faulthandler, signal, subprocess, sys, torch
-from utils.runtimes.openvino import OpenVino
-class Both(torch.nn.Module):
-    def forward(self, before, after):
-        return before + after
+from tests.utils.runtimes.test_openvino import OpenVino, Small
 faulthandler.enable(file=sys.__stderr__)  # gives this thread a stack for signals, as pytest does
 signal.signal(signal.SIGCHLD, lambda *told: None)
-networks = [OpenVino(Both()) for _ in range(3)]
+networks = [OpenVino(Small()) for _ in range(3)]
 for network in networks:
     network(torch.ones(1, 3, 8, 8), torch.ones(1, 3, 8, 8))
 while networks:
@@ -156,20 +144,16 @@ def test_onnxruntime_tells_nobody(tmp_path):
 
 
 class Limited:
-    """A runtime that takes two images of 16 x 16 at once, and computes what it is told."""
+    """A runtime for two images of 16 x 16 at once; it returns the difference of the dates, times a factor."""
 
     at_once = 2 * 16 * 16
 
-    def __init__(self, compute):
-        self.compute, self.seen = compute, []
+    def __init__(self, factor=1.0):
+        self.factor, self.seen = factor, []
 
     def __call__(self, before, after):
         self.seen.append(len(before))
-        return self.compute(before, after)
-
-
-def difference(before, after):
-    return before - after
+        return self.factor * (before - after)
 
 
 def test_what_is_too_large_for_a_runtime_comes_in_parts_or_to_pytorch():
@@ -177,42 +161,33 @@ def test_what_is_too_large_for_a_runtime_comes_in_parts_or_to_pytorch():
 
     def plain(before, after):
         by_pytorch.append(tuple(before.shape))
-        return [difference(before, after)]
+        return [before - after]
 
-    network = InRuntime(plain, limited := Limited(difference))
-    for _ in range(2):
-        dates = torch.rand(2, 5, 3, 16, 16).unbind()
+    network = InRuntime(plain, limited := Limited())
+    for count, side in ((5, 16), (5, 16), (1, 32)):
+        dates = torch.rand(2, count, 3, side, side).unbind()
         assert torch.equal(network(*dates)[0], dates[0] - dates[1])
     assert limited.seen == 2 * [2, 2, 1]
-    assert by_pytorch == [(1, 3, 16, 16)]  # to compare the first image, once
-    large = torch.rand(2, 1, 3, 32, 32).unbind()
-    assert torch.equal(network(*large)[0], large[0] - large[1])
-    assert by_pytorch[1:] == [(1, 3, 32, 32)]
+    assert by_pytorch == [(1, 3, 16, 16), (1, 3, 32, 32)]  # to compare the first image, once; and the large one
 
 
 @pytest.mark.parametrize("wrong", [1.2, torch.nan])
 def test_a_runtime_that_computes_something_else_is_left_out(wrong, caplog):
-    network = InRuntime(
-        lambda before, after: [difference(before, after)], limited := Limited(lambda a, b: wrong * (a - b))
-    )
+    network = InRuntime(lambda before, after: [before - after], limited := Limited(wrong))
     for _ in range(2):
         dates = torch.rand(2, 3, 3, 16, 16).unbind()
         assert torch.equal(network(*dates)[0], dates[0] - dates[1])
     assert limited.seen == [2, 1]
-    assert caplog.messages == ["Limited gives other logits than PyTorch, so PyTorch predicts"]
+    assert caplog.messages == ["Limited: its logits differ from PyTorch's; PyTorch predicts"]
     assert network.agrees is False
 
 
-def test_prediction_by_openvino_says_so_and_goes_on_by_it_alone(checkpoint, drawn_set, tmp_path, capsys):
+def test_prediction_by_openvino_is_recorded_and_resumed_by_it_alone(checkpoint, drawn_set, tmp_path, capsys):
     pytest.importorskip("openvino")
-    words = ("--checkpoint", checkpoint, "--data-root", drawn_set, "--no-report")
     for backend in ("openvino", "torch"):
-        predict(*words, "--backend", backend, "--output", tmp_path / backend)
-    for file in ("metrics.json", "protocol.json"):
-        content = json.loads((tmp_path / "openvino" / file).read_text())
-        assert content.get("protocol", content)["backend"] == "openvino"
-    found, expected = (json.loads((tmp_path / each / "metrics.json").read_text()) for each in ("openvino", "torch"))
+        predict_set(checkpoint, drawn_set, tmp_path / backend, "--no-report", "--backend", backend)
+    found, expected = (metrics(tmp_path / backend) for backend in ("openvino", "torch"))
+    assert found["protocol"]["backend"] == "openvino"
     assert found["scores"]["f1"] == pytest.approx(expected["scores"]["f1"], abs=2e-3)
-    with pytest.raises(SystemExit):
-        predict(*words, "--output", tmp_path / "openvino", "--skip-existing")
-    assert "other settings (backend: openvino there, torch here)" in capsys.readouterr().err
+    said = "other settings (backend: openvino there, torch here)"
+    fails(lambda: predict_set(checkpoint, drawn_set, tmp_path / "openvino", "--skip-existing"), capsys, said)

@@ -159,10 +159,10 @@ def test_a_network_brings_its_own_recipe():
     ("argv", "message"),
     [
         *(
-            (argv.split(), "--before and --after go together")
+            (argv.split(), "give --before and --after together")
             for argv in ("--before a", "--label c", "--after b --label c")
         ),
-        (["--before", "a", "--after", "b", "--split", "test"], "in place of --data-root"),
+        (["--before", "a", "--after", "b", "--split", "test"], "replace --data-root"),
         (["--batch-size", "0"], "--batch-size 0: must be at least 1"),
         (["--threshold", "1.5"], r"--threshold 1.5: must lie in \[0, 1\]"),
     ],

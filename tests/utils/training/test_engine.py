@@ -9,7 +9,7 @@ from torch import nn
 from tqdm import tqdm
 
 from utils.metrics import LEVELS, count_pixels
-from utils.runtimes.input_scaling import scaling_from
+from utils.runtimes.input_scaling import InputScaling
 from utils.training import engine
 from utils.training.engine import (
     LOG_EVERY,
@@ -45,7 +45,7 @@ def learner(parts=1, lr=0.1, optimizer=torch.optim.SGD):
         training_network=network,
         loss=DeepSupervisionLoss(LOSSES["bce"]),
         optimizer=optimizer(network.parameters(), lr),
-        scaling=scaling_from(PLAIN),
+        scaling=InputScaling(PLAIN),
         device=torch.device("cpu"),
         scaler=torch.amp.GradScaler("cpu", enabled=False),
         rate=lambda epoch, step: lr,

@@ -1,4 +1,4 @@
-// Every pair with its slider, sorted and filtered, and one pair alone. Goes on from summary.js.
+// Every pair with its slider, sorted and filtered, and one pair alone. Continues summary.js.
 
 const KINDS = ["before", "after", "map", "error"]; // in the order of a pair's images in the file
 const AT_ONCE = 120; // more cards than a screen has

@@ -1,5 +1,5 @@
 "use strict";
-// Numbers and charts of the page that utils/report.py writes. Text is only ever set as text, never as markup.
+// Numbers and charts of the page that utils/prediction/report.py writes. Text is only ever set as text, never as markup.
 
 const $ = (id) => document.getElementById(id);
 const data = JSON.parse($("data").textContent);
