@@ -50,10 +50,6 @@ def predict_set(checkpoint, data, output, *flags, code=None):
     predict("--checkpoint", checkpoint, "--data-root", data, "--output", output, *flags, code=code)
 
 
-def metrics(output):
-    return json.loads((output / "metrics.json").read_text())
-
-
 def contents(folder):
     """Every file under a folder, hidden ones too, as bytes."""
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}

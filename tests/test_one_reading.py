@@ -15,7 +15,7 @@ from datasets.reading import MASKS, Reading
 from datasets.windows import Window, plan_windows
 from tests.conftest import write_image, write_tiff
 from tests.pixelwise import pixelwise_network
-from tests.scripts import metrics, predict_set, train
+from tests.scripts import metrics_of, predict_set, train
 
 rasterio = pytest.importorskip("rasterio")
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -166,7 +166,7 @@ def test_maps_and_scores_are_those_of_numpy(kind, data, tmp_path_factory):
         drawn = dataset.read(1)
     assert np.array_equal(drawn, np.where(known, changed * 255, 127))
     by = {"tn": ~truth & ~changed, "fp": ~truth & changed, "fn": truth & ~changed, "tp": truth & changed}
-    assert metrics(folder / "out")["pixels"] == {name: int((where & known).sum()) for name, where in by.items()}
+    assert metrics_of(folder / "out")["pixels"] == {name: int((where & known).sum()) for name, where in by.items()}
 
 
 @settings(max_examples=25, derandomize=True)
@@ -210,7 +210,7 @@ def test_training_scores_what_prediction_scores(tmp_path):
     train(tmp_path / "data", tmp_path / "run", "--epoch-steps", "3", epochs=1)
     best, maps = tmp_path / "run" / "best.pt", tmp_path / "maps"
     predict_set(best, tmp_path / "data", maps, "--split", "val", "--no-report")
-    trained, predicted = metrics(tmp_path / "run")["at_0.5"], metrics(maps)
+    trained, predicted = metrics_of(tmp_path / "run")["at_0.5"], metrics_of(maps)
     assert sum(predicted["pixels"].values()) == 3 * HEIGHT * WIDTH - unknown
     assert unknown > 0
     assert trained == predicted["scores"]

@@ -13,7 +13,7 @@ from PIL import Image
 from datasets.pairs import find_pairs
 from datasets.raster import read_image, read_label
 from tests.conftest import ROLES, write_image
-from tests.scripts import contents, metrics, pixels, predict, predict_set
+from tests.scripts import contents, metrics_of, pixels, predict, predict_set
 from utils.change_map import PALETTES, error_map, overlay
 from utils.checkpoint import save_checkpoint
 from utils.prediction.predictor import ChangePredictor
@@ -72,7 +72,7 @@ def test_sizes_and_windows_in_one_run(checkpoint, data, tmp_path):
         found = pixels(tmp_path / "out" / "probability16" / f"{pair.name}.png")
         assert found.shape == probability.shape
         assert np.abs(found / 65535 - probability).max() < 1e-4
-    protocol = metrics(tmp_path / "out")["protocol"]
+    protocol = metrics_of(tmp_path / "out")["protocol"]
     assert protocol["windows"] == ["64 x 33", "64 x 64", "whole image"]
     assert (protocol["tile_size"], protocol["overlap"], protocol["min_area"]) == (64, 16, 5)
 
@@ -125,11 +125,11 @@ def test_a_bad_pair_is_reported_and_the_rest_is_done(checkpoint, data, tmp_path,
     assert f"scene_0001: {broken}: damaged or unreadable" in said
     assert "error: 2 of 4 pairs could not be predicted, first scene_0001: " in said
     assert stems(out / "mask") == {"scene_0000", "scene_0002"}
-    assert set(metrics(out)["failed"]) == {"scene_0001", "scene_0003"}
-    assert "64 x 64" in metrics(out)["failed"]["scene_0003"]
+    assert set(metrics_of(out)["failed"]) == {"scene_0001", "scene_0003"}
+    assert "64 x 64" in metrics_of(out)["failed"]["scene_0003"]
     rows = list(csv.DictReader((out / "per_image.csv").open()))
     assert [row["name"] for row in rows] == ["scene_0000", "scene_0002"]
-    assert sum(metrics(out)["pixels"].values()) == 2 * 64 * 64
+    assert sum(metrics_of(out)["pixels"].values()) == 2 * 64 * 64
     assert not list(out.rglob(".*"))
 
 

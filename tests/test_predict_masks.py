@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from datasets.gdal import encode_tiff
-from tests.scripts import metrics, predict, predict_set
+from tests.scripts import metrics_of, predict, predict_set
 
 ROOT = Path(__file__).parents[1]
 KNOWN = {
@@ -34,7 +34,7 @@ def test_masks_of_nine_methods(real_data, tmp_path, capsys):
 def test_masks_are_scored_as_they_were_predicted(checkpoint, drawn_set, tmp_path, capsys):
     """Our own masks, by the folder's name."""
     predict_set(checkpoint, drawn_set, tmp_path / "out")
-    scores = metrics(tmp_path / "out")["scores"]
+    scores = metrics_of(tmp_path / "out")["scores"]
     capsys.readouterr()
     predict("--masks", tmp_path / "out" / "mask", "--label", drawn_set / "test" / "label")
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("mask ")]

@@ -16,7 +16,7 @@ from datasets import raster
 from datasets.pairs import find_pairs
 from datasets.raster import read_image, read_label
 from tests.conftest import write_image, write_tiff
-from tests.scripts import add_network, contents, metrics, pixels, predict, predict_set
+from tests.scripts import add_network, contents, metrics_of, pixels, predict, predict_set
 from tests.utils.prediction.test_predictor import steps_at_and_off_borders
 from utils.change_map import NOT_COUNTED
 from utils.checkpoint import save_checkpoint
@@ -88,7 +88,7 @@ def test_maps_lie_where_the_images_lie(checkpoint, dates, tmp_path):
     (row,) = csv.DictReader((out / "per_image.csv").open())
     assert float(row["changed_share"]) == pytest.approx(changed.sum() / known.sum(), rel=1e-5)
     assert areas_in(out / "polygons" / f"{name}.geojson") == pytest.approx(4 * changed.sum(), rel=0.01)
-    assert metrics(out)["protocol"]["on_another_grid"] == 1
+    assert metrics_of(out)["protocol"]["on_another_grid"] == 1
 
 
 def test_polygons_without_the_map_they_are_traced_on(checkpoint, town, tmp_path):
@@ -135,7 +135,7 @@ def test_pixels_without_data_are_not_scored(checkpoint, drawn_set, dates, tmp_pa
     (pair, *_), path = find_pairs(drawn_set, "test"), write_tiff(tmp_path / "in" / "before.tif", before, nodata=0)
     files = ("--before", path, "--after", pair.after, "--label", pair.label)
     predict("--checkpoint", checkpoint, *files, "--output", tmp_path / "out")
-    assert sum(metrics(tmp_path / "out")["pixels"].values()) == 64 * 50
+    assert sum(metrics_of(tmp_path / "out")["pixels"].values()) == 64 * 50
     assert (pixels(tmp_path / "out" / "error" / "in.png")[:, 50:] == NOT_COUNTED).all()
 
 
@@ -156,7 +156,7 @@ def test_bands_and_scale_override_only_themselves(checkpoint, dates, tmp_path, c
     files = (*files_of(tmp_path, *(date.astype(np.uint16) * 10 for date in dates)), "--no-report")
     for flags, bands, limit in ((("--scale", 2550), [3, 2, 1], 2550), (("--bands", "1,2,3"), [1, 2, 3], 4000)):
         predict("--checkpoint", deep, *files, "--output", tmp_path / "out", "--overwrite", *flags)
-        used = metrics(tmp_path / "out")["protocol"]["reading"]
+        used = metrics_of(tmp_path / "out")["protocol"]["reading"]
         assert (used["bands"], used["limits"]) == (bands, [[0, limit]] * 3)
     predict("--checkpoint", checkpoint, *files, "--output", tmp_path / "plain", code=1)
     said = "has 3 bands of uint16, but is to be read as 8-bit grey or RGB; pass --scale NUMBER"
@@ -187,7 +187,7 @@ def test_labels_of_other_codes(change_value, codes, says, checkpoint, drawn_set,
     assert "pass --change-value N" in said
     assert not out.exists()
     predict_set(coded, data, out, "--no-report", "--change-value", codes[0])
-    found = metrics(out)["pixels"]
+    found = metrics_of(out)["pixels"]
     assert found["tp"] + found["fn"] == sum((read_label(p.label) == 1).sum() for p in find_pairs(drawn_set, "test"))
 
 
@@ -215,7 +215,7 @@ def test_beirut_from_end_to_end(checkpoint, real_data, tmp_path):
     assert (corners.max(0) <= np.array(bounds[2:]) + 1e-7).all()
     metres = 110923.5 * 92509 * 9.89860463365216e-05 * 9.893810454005515e-05  # of a pixel at 33.9 degrees north
     assert areas_in(polygons) == pytest.approx(changed * metres, rel=0.01)
-    assert sum(metrics(tmp_path / "out")["pixels"].values()) == 1180 * 1070
+    assert sum(metrics_of(tmp_path / "out")["pixels"].values()) == 1180 * 1070
 
 
 class Stub(nn.Module):

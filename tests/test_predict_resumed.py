@@ -14,7 +14,7 @@ import pytest
 
 import predict_batch
 from tests.conftest import write_image
-from tests.scripts import contents, fails, files_end_at, metrics, pixels, predict, predict_set
+from tests.scripts import contents, fails, files_end_at, metrics_of, pixels, predict, predict_set
 from tests.utils.prediction.test_report import read_report
 from utils.prediction.predictor import ChangePredictor
 
@@ -73,7 +73,7 @@ def test_maps_of_an_earlier_prediction_are_kept_unless_a_flag_says_otherwise(
     assert left == {
         f"{kind}_000{n}.{end}" for n in range(3) for kind, end in (("mask/scene", "png"), ("records/scene", "json"))
     }
-    assert metrics(out)["protocol"]["threshold"] == threshold
+    assert metrics_of(out)["protocol"]["threshold"] == threshold
 
 
 def test_overwrite_and_skip_existing_are_opposites(capsys):
@@ -91,7 +91,7 @@ def test_pairs_that_failed_are_predicted_once_they_are_mended(bad, checkpoint, d
     for path, content in kept.items():
         path.write_bytes(content)
     predict_set(checkpoint, data, tmp_path / "out", *(["--skip-existing"] if bad < 4 else []))
-    assert metrics(tmp_path / "out")["failed"] == {}
+    assert metrics_of(tmp_path / "out")["failed"] == {}
     assert len(list((tmp_path / "out" / "mask").iterdir())) == 4
 
 
@@ -108,7 +108,7 @@ def test_resuming_sees_that_a_pair_has_changed(checkpoint, data, tmp_path):
     assert (out / "probability16" / "scene_0000.png").stat().st_mtime_ns == kept
     hidden.rename(data / "test" / "label")
     predict_set(checkpoint, data, out, *flags, "--skip-existing")
-    assert sum(metrics(out)["pixels"].values()) == 4 * 64 * 64
+    assert sum(metrics_of(out)["pixels"].values()) == 4 * 64 * 64
 
 
 def test_a_report_that_was_left_out_has_its_curve_later(checkpoint, drawn_set, tmp_path):

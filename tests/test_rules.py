@@ -22,7 +22,12 @@ MAY_IMPORT = {  # the longest prefix of a module's path holds; of ours, besides 
     "utils/training": (*FLOOR, "models", "datasets", "utils.runtimes"),
     "tools": ("datasets", "models", "utils"),
 }
-OPENS_DATA = ("data.py", "session.py", "masks.py")  # of training and prediction: the only ones that open data sets
+OPENS_DATA = (
+    "data.py",
+    "session.py",
+    "masks.py",
+    "predictor.py",
+)  # of training and prediction: the only ones that open data sets
 OPENERS = ("datasets.pairs.find_pairs", "datasets.open_pair", "datasets.raster", "datasets.layouts.list_images")
 
 

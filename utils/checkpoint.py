@@ -20,7 +20,6 @@ from utils.console import UserError, mistakes_of_users
 from utils.files import written_whole
 
 Checkpoint = dict[str, Any]
-SHIPPED = {"detector": Path(__file__).parents[1] / "checkpoints" / "detector.pt"}  # checkpoints of this repository
 _IMPORT = "weights of the networks' authors become one by: python -m tools.import_weights {} --data-name SET"
 
 
@@ -37,12 +36,6 @@ def save_whole(path: Path, content: object) -> None:
             torch.save(content, partial)
         except RuntimeError as error:  # how torch says that the disk is full
             raise OSError(errno.ENOSPC, "could not be written; the disk may be full", str(path)) from error
-
-
-def find_checkpoint(name: Path | str) -> Path:
-    """The file of a checkpoint: "detector" is the one of this repository, a run folder means its best.pt."""
-    path = SHIPPED.get(str(name), Path(name))
-    return path / "best.pt" if path.is_dir() else path
 
 
 def load_checkpoint(path: Path) -> Checkpoint:

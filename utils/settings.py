@@ -9,6 +9,13 @@ from utils.flags import setting
 
 PRECISIONS = ("fp32", "bf16")  # of the arithmetic, the usual first
 BACKENDS = ("torch", "compile", "onnxruntime", "openvino")  # what runs a network, the usual first
+DETECTOR = Path(__file__).parents[1] / "checkpoints" / "detector.pt"  # trained weights of this repository
+
+
+def find_checkpoint(name: Path | str) -> Path:
+    """The file of a checkpoint: "detector" is the one of this repository, a run folder means its best.pt."""
+    path = DETECTOR if str(name) == "detector" else Path(name)
+    return path / "best.pt" if path.is_dir() else path
 
 
 def _bands(word: str) -> tuple[int, ...]:
@@ -37,6 +44,16 @@ def _scale(word: str) -> str:
     if not fits:
         raise argparse.ArgumentTypeError(f"{word!r} is neither auto nor percentile nor a number above 0, such as 10000")
     return word
+
+
+def _metres(word: str) -> float:
+    try:
+        metres = float(word)
+    except ValueError:
+        metres = math.nan
+    if not 0 < metres < math.inf:
+        raise argparse.ArgumentTypeError(f"{word!r} is no number of metres above 0, such as 0.5")
+    return metres
 
 
 @dataclass(frozen=True)
@@ -73,6 +90,9 @@ class BandConfig(DataConfig):
         "values to 0..255: percentile (2nd to 98th of all pixels), a number (the value that becomes 255), or auto: 8 "
         "bits stay; deeper values by percentile in training, by the checkpoint's limits in prediction",
         parse=_scale,
+    )
+    pixel_size: float | None = setting(
+        None, "metres a pixel of the images (default: from their georeference)", parse=_metres
     )
 
 

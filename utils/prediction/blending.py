@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from datasets.windows import Window, starts
+from utils.prediction.resampling import resized
 
 TILE = 512  # side of a window in scenes that are not predicted whole
 BATCH = 8  # windows in a batch, if they are small
@@ -22,11 +23,14 @@ class Cover:
         tops, lefts: first rows of the rows of windows, and first columns of their columns.
         shape: (height, width) of every window: `tile`, or the scene's where that is smaller.
         windows: all of them, row by row; neighbours share at least `overlap` pixels.
+        zoom: pixels of the network for a pixel of the scene.
+        seen: (height, width) of a window as the network sees it.
     """
 
-    def __init__(self, size: tuple[int, int], tile: tuple[int, int], overlap: int) -> None:
+    def __init__(self, size: tuple[int, int], tile: tuple[int, int], overlap: int, zoom: float = 1.0) -> None:
         height, width = self.shape = min(size[0], tile[0]), min(size[1], tile[1])
-        self.size = size
+        self.size, self.zoom = size, zoom
+        self.seen = max(1, round(height * zoom)), max(1, round(width * zoom))
         self.tops, self.lefts = (
             starts(length, side, side - min(overlap, side - 1), "shift")
             for length, side in zip(size, self.shape, strict=True)
@@ -34,6 +38,14 @@ class Cover:
         self.windows = [Window(top, left, height, width) for top in self.tops for left in self.lefts]
         self._rows = _blending(self.tops, height, overlap, size[0])
         self._columns = _blending(self.lefts, width, overlap, size[1])
+
+    def to_network(self, dates: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """Resample both dates of a window, uint8 (h, w, channels), to what the network sees."""
+        return resized(dates[0], self.seen), resized(dates[1], self.seen)
+
+    def from_network(self, probability: np.ndarray) -> np.ndarray:
+        """Cut the padding of a window's probabilities, float32 (H, W), and resample them to its pixels."""
+        return resized(probability[: self.seen[0], : self.seen[1]], self.shape)
 
     def weights(self, window: Window) -> np.ndarray:
         """Return the weights of a window, float32 (height, width)."""

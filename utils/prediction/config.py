@@ -10,7 +10,7 @@ from utils.change_map import PALETTES
 from utils.console import UserError
 from utils.flags import at_least, given_flags, named_path, setting
 from utils.prediction.blending import BATCH, TILE, TTA
-from utils.settings import BACKENDS, PRECISIONS, BandConfig
+from utils.settings import BACKENDS, PRECISIONS, BandConfig, find_checkpoint
 
 NO_DATA = 127  # in a map of 0 and 255
 # outputs, which utils.prediction.maps draws
@@ -53,12 +53,16 @@ def _some_of(known: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
 class PredictConfig(BandConfig):
     """Settings of a prediction; the fields are the flags of predict_batch.py."""
 
-    checkpoint: Path = setting(Path("best.pt"), "best.pt of a run, which holds network, statistics and threshold")
+    checkpoint: Path = setting(
+        Path("detector"), "best.pt of a run, its folder, a .onnx file, or detector: the network of this repository"
+    )
     split: str = setting("test", "which split of the data set")
     before: Path | None = setting(None, "earlier image, or folder of them, in place of --data-root", parse=Path)
     after: Path | None = setting(None, "later image, or folder of them", parse=Path)
     label: Path | None = setting(None, "label, or folder of them, if there is any", parse=Path)
-    output: Path | None = setting(None, "folder of the maps (default: predict-SPLIT beside the checkpoint)", parse=Path)
+    output: Path | None = setting(
+        None, "folder of the maps (default: predict-SPLIT beside the checkpoint, or here with the detector)", parse=Path
+    )
     save: tuple[str, ...] = setting(
         ("mask", "error", "geo", "polygons"),
         f"what to write, as far as a pair has a label and a georeference: {','.join(KINDS)}, or all",
@@ -87,6 +91,7 @@ class PredictConfig(BandConfig):
         "what runs the network; compile takes minutes per window size; onnxruntime, openvino: requirements-export.txt",
         BACKENDS,
     )
+    resample: bool = setting(True, "resample images whose pixels are not of the size that the network was trained on")
     keep_memory: bool = setting(True, "keep freed memory for the next batch (Linux): faster")
     report: bool = setting(True, "write report.html, a page with every pair and its map")
     skip_existing: bool = setting(False, "resume: skip pairs whose maps exist")
@@ -120,4 +125,4 @@ def parse_predict_config(argv: Sequence[str] | None) -> PredictConfig:
         raise UserError("--before and --after replace --data-root and --split: give one or the other")
     if isinstance(config.threshold, float) and not 0 <= config.threshold <= 1:
         raise UserError(f"--threshold {config.threshold}: must lie in [0, 1]")
-    return replace(config, checkpoint=config.checkpoint / "best.pt") if config.checkpoint.is_dir() else config
+    return replace(config, checkpoint=find_checkpoint(config.checkpoint))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from datasets.pixel_size import metres_a_pixel
 from datasets.windows import Window
 from utils.prediction.blending import Cover
 from utils.prediction.maps import MapSettings, PairMaps
@@ -78,9 +79,16 @@ class MapJob:
         self.scene = self._files.enter_context(self.open_scene())
         return self.scene.size
 
+    @property
+    def pixel_size(self) -> float | None:
+        """Metres a pixel, once it is open; None: unknown."""
+        return self.settings.pixel_size or metres_a_pixel(self.scene.grid)
+
     def rows(self, cover: Cover) -> range:
         """Return the rows of windows whose finished pixels are needed: all, or none if the maps exist."""
         self._windows = "whole image" if len(cover.windows) == 1 else "{} x {}".format(*cover.shape)
+        if cover.zoom != 1:
+            self._windows += f", resampled by {cover.zoom:.3g}"
         return range(0 if self.done else len(cover.tops))
 
     def read(self, window: Window) -> Dates:

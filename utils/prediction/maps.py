@@ -32,6 +32,7 @@ class MapSettings:
         threshold: a pixel is changed if its probability exceeds it.
         min_area: regions of fewer pixels become unchanged.
         palette: colours of error maps.
+        pixel_size: metres a pixel; None: as the georeference has it.
     """
 
     output: Path
@@ -39,6 +40,7 @@ class MapSettings:
     threshold: float = 0.5
     min_area: int = 0
     palette: str = "amfnet"
+    pixel_size: float | None = None
 
 
 class PairMaps:

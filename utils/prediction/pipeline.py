@@ -103,7 +103,7 @@ class Pipeline:
                 self.advance(1)
             else:
                 self._count += 1
-                flows.append(_Flow(job, self._count, self.predictor.cover(*size)))
+                flows.append(_Flow(job, self._count, self.predictor.cover(*size, job.pixel_size)))
         self._open.update(flows)
         return flows
 
@@ -111,7 +111,7 @@ class Pipeline:
         """Batches of a group's windows."""
         waiting: dict[tuple[int, int], Batch] = defaultdict(list)
         for flow in flows:
-            shape = self.predictor.padded(flow.cover.shape)
+            shape = self.predictor.padded(flow.cover.seen)
             for window in flow.cover.windows:
                 waiting[shape].append((flow, window))
                 if len(waiting[shape]) == self.predictor.batch_for(shape):
@@ -126,10 +126,10 @@ class Pipeline:
             dates = None
             if flow.needs(window) and flow.error is None:
                 try:
-                    dates = flow.job.read(window)
+                    dates = flow.cover.to_network(flow.job.read(window))
                 except (UserError, OSError) as error:
                     flow.error = error
-            pixels.append(dates or 2 * (np.zeros((*flow.cover.shape, self.predictor.channels), np.uint8),))
+            pixels.append(dates or 2 * (np.zeros((*flow.cover.seen, self.predictor.channels), np.uint8),))
         return batch, self.predictor.collate(pixels)
 
     def _predict(self, batch: Batch, dates: tuple[Tensor, Tensor]) -> None:
@@ -138,8 +138,7 @@ class Pipeline:
         for (flow, window), probability in zip(batch, probabilities, strict=True):
             if not flow.needs(window):
                 continue
-            height, width = flow.cover.shape
-            for top, rows in flow.blender.add(window, probability[:height, :width]):
+            for top, rows in flow.blender.add(window, flow.cover.from_network(probability)):
                 if top >= flow.top:
                     self._lanes.submit(flow.number, rows.nbytes, flow.attempt, flow.job.write, top, rows)
             self.advance(flow.share)

@@ -1,7 +1,7 @@
 """A trained network as a function from two dates of any size to a probability of change.
 
 from utils.prediction.predictor import ChangePredictor
-probability = ChangePredictor("best.pt")(before, after)  # uint8 (H, W, 3) twice -> float32 (H, W)
+probability = ChangePredictor()(before, after)  # two files, PIL images or uint8 (H, W, 3) -> float32 (H, W)
 """
 
 import logging
@@ -11,18 +11,28 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL.Image
+import PIL.ImageOps
 import torch
 from torch import Tensor
 
+from datasets.open_pair import OpenPair
+from datasets.pairs import Pair
+from datasets.pixel_size import metres_a_pixel, zoom_for
+from datasets.reading import reading_from
+from datasets.windows import Window
 from utils.console import UserError
 from utils.machine import is_out_of_memory, pick_device
 from utils.prediction.blending import BATCH, TILE, TTA, Blender, Cover
 from utils.runtimes.opening import open_network
 from utils.runtimes.torch_network import TorchNetwork
+from utils.settings import find_checkpoint
 
 log = logging.getLogger(__name__)
 SAMPLE = 2**20  # pixels of the first batches on which bf16 and fp32 are compared
+LARGEST = 4096  # side of a window in pixels of the image, where many of them make one of the network
 EDGE = 0.02  # of [0, 1]: a tuned threshold there is suspicious
+Image = np.ndarray | PIL.Image.Image | Path | str
 Dates = tuple[np.ndarray, np.ndarray]  # before and after, uint8 (h, w, channels)
 
 
@@ -34,6 +44,7 @@ class ChangePredictor:
         about: the checkpoint without weights: recipe, config, scores, epoch, the split it was selected on.
         threshold: a pixel is changed if its probability exceeds it.
         channels: of an image.
+        pixel_size: metres a pixel that the network was trained on; None: unknown, or nothing is to be resampled.
         size_divisor: windows are padded to multiples of it by reflection.
         overlap: of windows, in pixels.
         flipped: in bf16, how many pixels of the first batches are on the other side of the threshold in fp32, and how
@@ -42,7 +53,7 @@ class ChangePredictor:
 
     def __init__(
         self,
-        checkpoint: Path | str,
+        checkpoint: Path | str = "detector",
         device: torch.device | str = "auto",
         tile_size: int | None = None,
         overlap: int | None = None,
@@ -54,7 +65,8 @@ class ChangePredictor:
         """Load the network.
 
         Args:
-            checkpoint: best.pt of a run, the run's folder, or a .onnx file of tools/export_onnx.py.
+            checkpoint: best.pt of a run, the run's folder, a .onnx file of tools/export_onnx.py, or "detector", the
+                network of this repository.
             device: auto, cpu, cuda or cuda:N.
             tile_size: side of a window; 0: every scene whole; None: scenes up to AT_ONCE pixels whole, others by TILE.
             overlap: pixels that windows share; None: a quarter of their side.
@@ -68,12 +80,12 @@ class ChangePredictor:
             FileNotFoundError: there is no checkpoint.
             UserError: it is not a checkpoint, or windows, views, precision or backend do not go with this network.
         """
-        path, where = Path(checkpoint), pick_device(device) if isinstance(device, str) else device
-        path = path / "best.pt" if path.is_dir() else path
+        path, where = find_checkpoint(checkpoint), pick_device(device) if isinstance(device, str) else device
         self.model = open_network(path, where, precision, backend)
         self.device, self.about = self.model.device, self.model.about
         self.channels, self.size_divisor = self.model.channels, self.model.size_divisor
         self.threshold = float(self.about.get("threshold", 0.5))
+        self.pixel_size: float | None = self.about.get("pixel_size")
         self.tile_size, self.batch_size, self.views = tile_size, batch_size, _views(tta)
         side = tile_size or TILE
         self.overlap = side // 4 if overlap is None else overlap
@@ -111,14 +123,16 @@ class ChangePredictor:
         log.info("bf16: %.4f %% of the first %d pixels are on the other side of the threshold", 100 * share, compared)
         return {"backend": self.model.backend, "moved_by_bf16": {"share": share, "pixels": compared}}
 
-    def cover(self, height: int, width: int) -> Cover:
-        """Return the windows of a scene."""
-        whole = self.tile_size == 0 or (self.tile_size is None and height * width <= self.model.at_once)
-        side = self.tile_size or TILE
-        return Cover((height, width), (height, width) if whole else (side, side), self.overlap)
+    def cover(self, height: int, width: int, pixel_size: float | None = None) -> Cover:
+        """Return the windows of a scene; sides and overlaps of windows are counted in pixels of the network."""
+        zoom = zoom_for(pixel_size, self.pixel_size)
+        whole = self.tile_size == 0 or (self.tile_size is None and height * width * zoom**2 <= self.model.at_once)
+        tile = self.tile_size or TILE
+        side = min(round(tile / zoom), max(tile, LARGEST))
+        return Cover((height, width), (height, width) if whole else (side, side), side * self.overlap // tile, zoom)
 
     def padded(self, shape: tuple[int, int]) -> tuple[int, int]:
-        """Return the height and width that the network gets for a window of this shape."""
+        """Return the height and width that the network gets for a resampled window of this shape."""
         height, width = (-(-length // self.size_divisor) * self.size_divisor for length in shape)
         return height, width
 
@@ -128,7 +142,7 @@ class ChangePredictor:
         return self.batch_size or max(1, min(BATCH, self.model.at_once // (height * width)))
 
     def collate(self, dates: Sequence[Dates]) -> tuple[Tensor, Tensor]:
-        """Stack windows of one padded shape to uint8 (B, channels, H, W) twice.
+        """Stack resampled windows of one padded shape to uint8 (B, channels, H, W) twice.
 
         Windows are padded by reflection: a black border would be an edge, and HANet's attention sees all pixels.
         """
@@ -188,33 +202,59 @@ class ChangePredictor:
             total = total + (back.flip(-1) if mirrored else back)
         return total / len(self.views)
 
-    def __call__(self, before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    def __call__(self, before: Image, after: Image, pixel_size: float | None = None) -> np.ndarray:
         """Return the probability of change, float32 (H, W) in [0, 1], of two images of any size.
 
         Args:
-            before: uint8 (H, W, channels), RGB or the bands that the network was trained on.
-            after: the later date, the same shape.
+            before: uint8 (H, W, channels), RGB or the bands that the network was trained on; a PIL image; or a file.
+            after: the later date, the same kind and size. Files with a georeference may have other sizes.
+            pixel_size: metres a pixel; None: as the georeference of the files has it, else that of the network.
 
         Raises:
+            FileNotFoundError: a file does not exist.
             UserError: other types, different shapes, or a window too large for memory.
         """
-        if not before.dtype == after.dtype == np.uint8 or not before.shape == after.shape == (
-            *before.shape[:2], self.channels,
+        if isinstance(before, str | Path) and isinstance(after, str | Path):
+            pair = Pair(Path(before).stem, Path(before), Path(after), None)
+            with OpenPair(pair, reading_from(self.about.get("reading"))) as scene:
+                pixel_size = pixel_size or metres_a_pixel(scene.grid)
+                before, after = scene.read(Window(0, 0, *scene.size))
+        first, second = _as_array(before), _as_array(after)
+        if not first.dtype == second.dtype == np.uint8 or not first.shape == second.shape == (
+            *first.shape[:2], self.channels,
         ):  # fmt: skip
-            found = " and ".join(f"{x.dtype} {x.shape}" for x in (before, after))
+            found = " and ".join(f"{x.dtype} {x.shape}" for x in (first, second))
             raise UserError(f"before and after must be uint8 (height, width, {self.channels}), both alike; got {found}")
-        cover = self.cover(*before.shape[:2])
+        height, width = first.shape[:2]
+        cover = self.cover(height, width, pixel_size)
         blender, result = Blender(cover), np.empty(cover.size, np.float32)
-        height, width = cover.shape
-        step = self.batch_for(cover.shape)
+        step = self.batch_for(cover.seen)
         for start in range(0, len(cover.windows), step):
             windows = cover.windows[start : start + step]
-            batch = self.collate([(before[w.slices], after[w.slices]) for w in windows])
-            probabilities = self.probability(*batch)[:, :height, :width].cpu().numpy()
-            for window, probability in zip(windows, probabilities, strict=True):
-                for top, rows in blender.add(window, probability):
+            batch = self.collate([cover.to_network((first[w.slices], second[w.slices])) for w in windows])
+            for window, probability in zip(windows, self.probability(*batch).cpu().numpy(), strict=True):
+                for top, rows in blender.add(window, cover.from_network(probability)):
                     result[top : top + len(rows)] = rows
         return result
+
+    def mask(self, before: Image, after: Image, pixel_size: float | None = None) -> np.ndarray:
+        """Return where the probability exceeds the threshold, bool (H, W); arguments as of a call."""
+        return self(before, after, pixel_size) > self.threshold
+
+
+def _as_array(image: Any) -> np.ndarray:
+    """The pixels of a PIL image, upright and RGB; arrays stay.
+
+    Raises:
+        UserError: another type, or a PIL image of more than 8 bits.
+    """
+    if isinstance(image, PIL.Image.Image):
+        if image.mode.startswith(("I", "F")):
+            raise UserError(f"a PIL image of mode {image.mode} has more than 8 bits; pass the file, or a uint8 array")
+        return np.asarray(PIL.ImageOps.exif_transpose(image).convert("RGB"))
+    if not isinstance(image, np.ndarray):
+        raise UserError(f"before and after must be two files, two PIL images or two arrays; got {type(image).__name__}")
+    return image
 
 
 def _views(tta: Collection[str]) -> list[tuple[int, bool, bool]]:

@@ -4,6 +4,7 @@ import hashlib
 import logging
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from itertools import combinations
 from pathlib import Path
@@ -26,6 +27,7 @@ from datasets.pairs import (
     refuse_broken_links,
     refuse_inside,
 )
+from datasets.pixel_size import LARGEST, metres_a_pixel, zoom_for
 from datasets.raster import WindowedImage
 from datasets.reading import MASKS, Reading, as_rgb, reading_from, with_codes
 from datasets.scenes import is_drawn
@@ -43,7 +45,7 @@ from utils.prediction.records import Records
 from utils.prediction.report import SIDE, shrunk
 from utils.prediction.sharing import Share, predict_jobs
 from utils.prediction.summary import write_page, write_summary
-from utils.settings import BandConfig
+from utils.settings import DETECTOR, BandConfig
 
 log = logging.getLogger("predict")
 PROGRESS = "predicting {percentage:3.0f}% |{bar}| {n:.1f} of {total} pairs [{elapsed}, {remaining} left]"
@@ -52,7 +54,8 @@ PROGRESS = "predicting {percentage:3.0f}% |{bar}| {n:.1f} of {total} pairs [{ela
 def predict(config: PredictConfig, share: Share) -> int:
     """Write every pair's maps, per_image.csv, metrics.json and report.html; return the number of pairs that failed."""
     pairs = pairs_to_predict(config)
-    output = config.output or config.checkpoint.parent / f"predict-{images_of(config, pairs)}"
+    beside = Path() if config.checkpoint == DETECTOR else config.checkpoint.parent
+    output = config.output or beside / f"predict-{images_of(config, pairs)}"
     records, first = Records(output), share.rank == 0
     if first and not (config.skip_existing or config.overwrite):
         records.refuse_to_replace()
@@ -67,8 +70,14 @@ def predict(config: PredictConfig, share: Share) -> int:
             "this checkpoint was trained on the demo's drawn scenes: its maps of real images mean little; train on "
             "your own tiles, or import the authors' weights (python -m tools.import_weights)"
         )
+    if not config.resample:
+        predictor.pixel_size = None
     predictor.threshold = predictor.choose_threshold(config.threshold)
-    settings = MapSettings(output, config.save, predictor.threshold, config.min_area, config.palette)
+    settings = MapSettings(
+        output, config.save, predictor.threshold, config.min_area, config.palette, config.pixel_size
+    )  # fmt: skip
+    if first:
+        log_network(config, predictor, reading, pairs[0])
     if first:
         protocol = protocol_of(config, predictor, reading, settings, pairs)
         records.begin(protocol, {pair.name: pair.stamp for pair in pairs}, config.skip_existing)
@@ -83,6 +92,26 @@ def predict(config: PredictConfig, share: Share) -> int:
         predict_jobs(pipeline, partial(job_of, pairs, reading, settings, config.skip_existing), count, size, share)
     log.info("peak memory: %.0f MB%s", peak_used(predictor.device), " of the GPU" * (predictor.device.type == "cuda"))
     return finish(config, pairs, reading, settings, protocol | predictor.turned_out()) if first else 0
+
+
+def log_network(config: PredictConfig, predictor: ChangePredictor, reading: Reading, pair: Pair) -> None:
+    """Log which network predicts, what pixel size it expects, and what the first pair has."""
+    name = "detector, the network of this repository" if config.checkpoint == DETECTOR else str(config.checkpoint)
+    if (expected := predictor.about.get("pixel_size")) is None:
+        log.info("network: %s", name)
+        return
+    log.info("network: %s, trained on pixels of %g m", name, expected)
+    with suppress(UserError, OSError), OpenPair(pair, reading) as scene:  # its own job reports what is wrong
+        found = config.pixel_size or metres_a_pixel(scene.grid)
+        if found is None:
+            log.info("pixel size: unknown; pass --pixel-size METRES if it is not about %g m", expected)
+        elif found / expected > LARGEST:
+            log.warning(
+                "pixel size: %.3g m, %.0f times what the network knows; what it knows is too small to be seen here",
+                found, found / expected,
+            )  # fmt: skip
+        elif zoom_for(found, predictor.pixel_size) != 1:
+            log.info("pixel size: %.3g m; resampled to %g m for the network", found, expected)
 
 
 def finish(
@@ -185,6 +214,8 @@ def protocol_of(
         "data": fingerprint(pairs),
         "trained_on_these": image_fingerprint(pairs) == about.get("trained_on"),
         "reading": reading.as_plain(),
+        "pixel_size": config.pixel_size,
+        "network_pixel_size": predictor.pixel_size,
         "tile_size": config.tile_size,
         "overlap": predictor.overlap,
         "tta": config.tta,

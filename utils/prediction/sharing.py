@@ -132,7 +132,7 @@ def predict_jobs(pipeline: Pipeline, make_job: Callable[[int], MapJob], count: i
 def _put_together(job: MapJob, predictor: ChangePredictor) -> None:
     """Draw the maps of a pair from the parts of all processes, as they arrive, and remove the parts."""
     try:
-        cover = predictor.cover(*job.open())
+        cover = predictor.cover(*job.open(), job.pixel_size)
         job.rows(cover)
         parts = [PartJob(job, Share(), 0).part(row) for row in range(len(cover.tops))]
         for top, part in zip(cover.tops, parts, strict=True):

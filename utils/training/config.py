@@ -15,7 +15,7 @@ import tomli_w
 from models import MODELS
 from utils.console import UserError, choose
 from utils.flags import at_least, given_flags, keys_in, setting
-from utils.settings import ReadConfig
+from utils.settings import ReadConfig, find_checkpoint
 from utils.training.recipes import RECIPES
 from utils.training.schedules import SCHEDULES
 
@@ -170,7 +170,7 @@ def parse_train_config(argv: Sequence[str] | None) -> TrainConfig:
 
 def _with_network_of(config: TrainConfig, init_from: Path) -> TrainConfig:
     """Take model and options from a checkpoint; --model-options overrides single options."""
-    from utils.checkpoint import find_checkpoint, load_checkpoint  # imports PyTorch
+    from utils.checkpoint import load_checkpoint  # imports PyTorch
 
     content = load_checkpoint(find_checkpoint(init_from))
     options = {name: value for name, value in content["options"].items() if name != "in_channels"}  # follows --bands

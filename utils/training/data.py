@@ -9,20 +9,23 @@ from typing import Any
 import torch
 from torch.utils.data import BatchSampler, DataLoader
 
-from datasets.catalog import STATISTICS, Statistics
+from datasets.catalog import CATALOG, STATISTICS, Statistics
 from datasets.change_pairs import ChangePairs, check_sizes, same_size_batches
 from datasets.held_out import hold_out, warn_of_overlap
 from datasets.label_counts import LabelCounts, collect, count_changed, decide
 from datasets.layouts import has_split
 from datasets.measurements import choose_reading, measure_statistics
+from datasets.open_pair import OpenPair
 from datasets.pairs import Pair, find_pairs, fingerprint, image_fingerprint, refuse_inside
 from datasets.pfbs import PFBSSampler
+from datasets.pixel_size import metres_a_pixel
 from datasets.reading import Reading, labels_of, reading_from
 from datasets.recognition import introduce, recognise, set_statistics
 from datasets.tile_cache import TileCache, open_cache
 from datasets.transforms import build_augmentation
-from utils.checkpoint import Checkpoint, find_checkpoint, load_checkpoint
+from utils.checkpoint import Checkpoint, load_checkpoint
 from utils.console import UserError, choose
+from utils.settings import find_checkpoint
 from utils.training import distributed
 from utils.training.config import TrainConfig
 from utils.training.stopping import ignore_interrupt, starting_workers
@@ -43,6 +46,7 @@ class Data:
     changed: list[int]  # changed pixels of each training pair
     statistics: Statistics
     reading: Reading
+    pixel_size: float | None  # metres; None: unknown
     label_counts: LabelCounts
     caches: dict[str, TileCache]  # by split; a held-out val is in train's
     fingerprint: str
@@ -89,11 +93,22 @@ def open_data(config: TrainConfig, divisor: int, last: Checkpoint | None, folder
         changed=[changed[pair] for pair in train],
         statistics=last["statistics"] if last else statistics_of(config, train, reading, name),
         reading=reading,
+        pixel_size=pixel_size_of(config, pairs[0], reading, name),
         label_counts=counts,
         caches=open_caches(config, pairs, [] if val[0] in changed else val, reading),
         fingerprint=data,
         trained_on=image_fingerprint(pairs),
     )
+
+
+def pixel_size_of(config: TrainConfig, pair: Pair, reading: Reading, name: str) -> float | None:
+    """Metres a pixel of the training data: from --pixel-size, a pair's georeference, or the catalog."""
+    with OpenPair(pair, reading) as scene:
+        found = config.pixel_size or metres_a_pixel(scene.grid)
+    try:
+        return found or float(CATALOG[name].metres)
+    except ValueError:  # unknown, or several
+        return None
 
 
 def open_caches(config: TrainConfig, train: list[Pair], val: list[Pair], reading: Reading) -> dict[str, TileCache]:

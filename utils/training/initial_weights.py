@@ -4,8 +4,9 @@ import logging
 
 from torch import Tensor, nn
 
-from utils.checkpoint import Checkpoint, find_checkpoint, load_checkpoint
+from utils.checkpoint import Checkpoint, load_checkpoint
 from utils.console import UserError, mistakes_of_users
+from utils.settings import find_checkpoint
 from utils.training.config import TrainConfig
 
 log = logging.getLogger("train")

@@ -245,6 +245,7 @@ def about_run(config: TrainConfig, data: Data) -> Checkpoint:
         "options": config.network_options,
         "statistics": data.statistics,
         "reading": data.reading.as_plain(),
+        "pixel_size": data.pixel_size,
         "threshold": 0.5,
         "recipe": config.recipe,
         "selected_on": data.selected_on,

@@ -28,6 +28,8 @@ def predictor(tmp_path_factory):
 class ArrayJob:
     """A scene of noise that keeps what is made of it, and fails where it is told to."""
 
+    pixel_size = None
+
     def __init__(self, number, wanted=lambda cover: range(len(cover.tops)), fails=None, error=None):
         self.dates = np.random.default_rng(number).integers(0, 256, (2, *SIZES[number], 3), np.uint8)
         self.wanted, self.fails, self.error = wanted, fails, error or UserError(f"{fails} of {number}")

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests.scripts import fails, metrics, predict_set
+from tests.scripts import fails, metrics_of, predict_set
 from tests.utils.runtimes.test_torch_network import batch
 from utils.prediction.predictor import ChangePredictor
 from utils.runtimes import openvino
@@ -186,7 +186,7 @@ def test_prediction_by_openvino_is_recorded_and_resumed_by_it_alone(checkpoint, 
     pytest.importorskip("openvino")
     for backend in ("openvino", "torch"):
         predict_set(checkpoint, drawn_set, tmp_path / backend, "--no-report", "--backend", backend)
-    found, expected = (metrics(tmp_path / backend) for backend in ("openvino", "torch"))
+    found, expected = (metrics_of(tmp_path / backend) for backend in ("openvino", "torch"))
     assert found["protocol"]["backend"] == "openvino"
     assert found["scores"]["f1"] == pytest.approx(expected["scores"]["f1"], abs=2e-3)
     said = "other settings (backend: openvino there, torch here)"

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests.scripts import fails, metrics, predict_set
+from tests.scripts import fails, metrics_of, predict_set
 from utils.prediction import predictor as predictor_module
 from utils.prediction.predictor import ChangePredictor
 from utils.runtimes.torch_network import Bfloat16, Compiled
@@ -131,7 +131,7 @@ def test_what_is_compiled_gives_the_same(half, caplog):
 def test_prediction_keeps_precision_in_its_protocol(checkpoint, drawn_set, tmp_path, capsys):
     flags = (checkpoint, drawn_set, tmp_path, "--no-report", "--threshold", 0.4)
     predict_set(*flags, "--precision", "bf16")
-    protocol = metrics(tmp_path)["protocol"]
+    protocol = metrics_of(tmp_path)["protocol"]
     assert (protocol["precision"], protocol["backend"]) == ("bf16", "torch")
     assert protocol["moved_by_bf16"]["pixels"] == 4 * 64 * 64
     share, said = protocol["moved_by_bf16"]["share"], capsys.readouterr().err

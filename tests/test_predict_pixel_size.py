@@ -1,0 +1,95 @@
+"""Images whose pixels are not of the size that the network was trained on."""
+
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+
+from datasets.pairs import find_pairs
+from datasets.raster import read_image
+from tests.conftest import write_image, write_tiff
+from tests.scripts import metrics_of, pixels, predict
+from utils.checkpoint import save_checkpoint
+from utils.console import UserError
+from utils.prediction.predictor import ChangePredictor
+from utils.prediction.resampling import resized
+
+
+@pytest.fixture(scope="module")
+def half_metre(checkpoint, tmp_path_factory):
+    """A checkpoint that knows its pixel size."""
+    path = tmp_path_factory.mktemp("half-metre") / "best.pt"
+    save_checkpoint(path, {**torch.load(checkpoint, weights_only=True), "pixel_size": 0.5})
+    return path
+
+
+@pytest.fixture(scope="module")
+def dates(drawn_set):
+    """Two drawn dates of 64 x 64 pixels, at twice that size."""
+    (pair, *_) = find_pairs(drawn_set, "test")
+    return tuple(resized(read_image(path), (128, 128)) for path in (pair.before, pair.after))
+
+
+def test_the_network_sees_its_own_pixel_size(half_metre, dates):
+    predictor = ChangePredictor(half_metre, "cpu")
+    seen = [resized(date, (64, 64)) for date in dates]
+    expected = resized(predictor(*seen), (128, 128))
+    assert np.array_equal(predictor(*dates, pixel_size=0.25), expected)
+    assert np.array_equal(predictor(*dates, pixel_size=0.45), predictor(*dates))  # within 20 %
+    assert not np.allclose(predictor(*dates), expected, atol=0.01)
+
+
+def test_windows_of_a_resampled_scene_meet_without_a_seam(half_metre, dates):
+    """With constant dates every window gives one value, so the blended scene is constant but for the padding."""
+    predictor = ChangePredictor(half_metre, "cpu", tile_size=32, overlap=8)
+    cover = predictor.cover(128, 128, 0.25)
+    assert (cover.shape, cover.seen, cover.zoom) == ((64, 64), (32, 32), 0.5)
+    result = predictor(*dates, pixel_size=0.25)
+    total = np.zeros((128, 128))
+    for window in cover.windows:
+        part = [resized(date[window.slices], (32, 32)) for date in dates]
+        total[window.slices] += cover.weights(window) * resized(
+            predictor.probability(*predictor.collate([part]))[0].numpy(), (64, 64)
+        )
+    assert np.allclose(result, total, atol=1e-5)
+
+
+def test_georeference_and_flag_give_the_same_map(half_metre, dates, tmp_path, capsys):
+    pytest.importorskip("rasterio")
+    placed = [write_tiff(tmp_path / f"{name}.tif", date, metres=0.25) for name, date in zip("ba", dates, strict=True)]
+    plain = [write_image(tmp_path / f"{name}.png", date) for name, date in zip("ba", dates, strict=True)]
+    masks = {}
+    for name, files, flags in (
+        ("placed", placed, []), ("flag", plain, ["--pixel-size", 0.25]), ("unknown", plain, []),
+        ("kept", placed, ["--no-resample"]),
+    ):  # fmt: skip
+        output = tmp_path / name
+        predict("--checkpoint", half_metre, "--before", files[0], "--after", files[1], "--output", output, *flags)
+        masks[name] = pixels(output / "mask" / "b.png"), capsys.readouterr().err
+    assert np.array_equal(masks["placed"][0], masks["flag"][0])
+    assert np.array_equal(masks["unknown"][0], masks["kept"][0])
+    assert not np.array_equal(masks["placed"][0], masks["kept"][0])
+    assert "pixel size: 0.25 m; resampled to 0.5 m for the network" in masks["placed"][1]
+    assert "pixel size: unknown; pass --pixel-size METRES" in masks["unknown"][1]
+    assert metrics_of(tmp_path / "flag")["protocol"]["pixel_size"] == 0.25
+
+
+def test_pixels_far_too_large_are_warned_of(half_metre, dates, tmp_path, capsys):
+    files = [write_image(tmp_path / f"{name}.png", date) for name, date in zip("ba", dates, strict=True)]
+    flags = "--checkpoint", half_metre, "--before", files[0], "--after", files[1], "--output", tmp_path / "maps"
+    predict(*flags, "--pixel-size", 10)
+    assert "pixel size: 10 m, 20 times what the network knows" in capsys.readouterr().err
+
+
+def test_files_images_and_arrays_are_one(half_metre, dates, tmp_path):
+    predictor = ChangePredictor(half_metre.parent, "cpu")
+    files = [write_image(tmp_path / f"{name}.png", date) for name, date in zip("ba", dates, strict=True)]
+    expected = predictor(*dates)
+    assert np.array_equal(predictor(*files), expected)
+    assert np.array_equal(predictor(*map(str, files)), expected)
+    assert np.array_equal(predictor(*map(PIL.Image.fromarray, dates)), expected)
+    assert np.array_equal(predictor.mask(*dates), expected > predictor.threshold)
+    with pytest.raises(UserError, match="mode I;16 has more than 8 bits"):
+        predictor(*[PIL.Image.fromarray(date[..., 0].astype(np.uint16)) for date in dates])
+    with pytest.raises(UserError, match="two files, two PIL images or two arrays; got list"):
+        predictor([1], [2])
