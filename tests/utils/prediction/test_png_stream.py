@@ -30,16 +30,6 @@ def test_rows_in_any_portions_give_the_image(tmp_path_factory, mode, portions, w
         assert np.array_equal(np.array(image), pixels)
 
 
-def test_a_map_is_not_larger_than_pillow_makes_it(tmp_path):
-    rng = np.random.default_rng(0)
-    pixels = np.repeat(np.repeat((rng.random((32, 32)) > 0.9).astype(np.uint8) * 255, 8, 0), 8, 1)
-    stream = PngStream(tmp_path / "ours.png", pixels.shape)
-    stream.write(pixels)
-    stream.close()
-    Image.fromarray(pixels).save(tmp_path / "pillow.png")
-    assert (tmp_path / "ours.png").stat().st_size < 1.5 * (tmp_path / "pillow.png").stat().st_size
-
-
 def test_an_abandoned_file_is_no_image(tmp_path):
     stream = PngStream(tmp_path / "a.png", (4, 4))
     stream.write(np.zeros((4, 4), np.uint8))
