@@ -54,6 +54,20 @@ def test_windows_of_a_resampled_scene_meet_without_a_seam(half_metre, dates):
     assert np.allclose(result, total, atol=1e-5)
 
 
+def test_scales_keep_the_larger_probability(half_metre, dates, tmp_path):
+    """Half the resolution of 128 pixels has the probabilities of the dates at 64 pixels; the mean is over views."""
+    fine = ChangePredictor(half_metre, "cpu")
+    coarse = resized(fine(*[resized(date, (64, 64)) for date in dates]), (128, 128))
+    both = ChangePredictor(half_metre, "cpu", tta=["scales"])(*dates)
+    assert np.allclose(both, np.maximum(fine(*dates), coarse), atol=1e-5)
+    assert not np.allclose(both, fine(*dates), atol=0.01)
+    save_checkpoint(tmp_path / "best.pt", {**torch.load(half_metre, weights_only=True), "tta": ["scales"]})
+    assert np.array_equal(ChangePredictor(tmp_path, "cpu")(*dates), both)  # as the checkpoint has it
+    assert np.array_equal(ChangePredictor(tmp_path, "cpu", tta=())(*dates), fine(*dates))
+    odd = [date[:40, :70] for date in dates]
+    assert ChangePredictor(tmp_path, "cpu")(*odd).shape == (40, 70)
+
+
 def test_georeference_and_flag_give_the_same_map(half_metre, dates, tmp_path, capsys):
     pytest.importorskip("rasterio")
     placed = [write_tiff(tmp_path / f"{name}.tif", date, metres=0.25) for name, date in zip("ba", dates, strict=True)]

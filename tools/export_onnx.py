@@ -23,11 +23,12 @@ from utils.files import written_whole
 from utils.flags import given_flags, setting
 from utils.runtimes.onnx_file import OnnxNetwork, onnx_program
 from utils.runtimes.torch_network import TorchNetwork
+from utils.settings import find_checkpoint
 
 log = logging.getLogger("export")
 KEPT = (  # what of a checkpoint travels in the metadata
     "model", "options", "statistics", "reading", "threshold", "tuned_threshold", "recipe", "epoch", "scores",
-    "selected_on", "data", "drawn_scenes", "imported", "versions",
+    "selected_on", "data", "drawn_scenes", "imported", "versions", "pixel_size", "tta", "note",
 )  # fmt: skip
 
 
@@ -35,7 +36,7 @@ KEPT = (  # what of a checkpoint travels in the metadata
 class ExportConfig:
     """Settings of an export; the flags are made from these fields."""
 
-    checkpoint: Path = setting(Path("best.pt"), "best.pt of a run, or the run's folder")
+    checkpoint: Path = setting(Path("best.pt"), "best.pt of a run, its folder, or detector")
     output: Path | None = setting(None, "ONNX file to write (default: beside the checkpoint, its name)", parse=Path)
     tolerance: float = setting(1e-4, "largest difference of a probability from PyTorch's that is let through")
 
@@ -57,7 +58,7 @@ def export(config: ExportConfig) -> dict[str, float]:
         FileNotFoundError: there is no such checkpoint.
         UserError: a package is missing, the output is not called .onnx, or the file gives other probabilities.
     """
-    checkpoint = config.checkpoint / "best.pt" if config.checkpoint.is_dir() else config.checkpoint
+    checkpoint = find_checkpoint(config.checkpoint)
     output = config.output or checkpoint.with_suffix(".onnx")
     if output.suffix.lower() != ".onnx":
         raise UserError(f"--output {output}: predict_batch.py knows such a file by the suffix .onnx")

@@ -28,6 +28,8 @@ class PackConfig:
 
     checkpoint: Path = setting(Path(), "best.pt of a run")
     output: Path = setting(Path(), "checkpoint to write")
+    threshold: float | None = setting(None, "probability above which a pixel is changed (default: tuned)", parse=float)
+    tta: str = setting("", "test-time augmentation to predict with by default: scales, flips, ...")
     note: Path | None = setting(None, "text file on origin, licence and credit, kept in the checkpoint", parse=Path)
 
 
@@ -52,7 +54,8 @@ def pack(config: PackConfig) -> None:
     if config.output.exists():
         raise UserError(f"{config.output}: exists; name another --output")
     packed = {name: content[name] for name in KEPT if name in content}
-    packed["threshold"] = content.get("tuned_threshold", content.get("threshold", 0.5))
+    packed["threshold"] = config.threshold or content.get("tuned_threshold", content.get("threshold", 0.5))
+    packed["tta"] = [word for word in config.tta.split(",") if word]
     if config.note:
         packed["note"] = config.note.read_text(encoding="utf-8")
     packed["weights"] = {key: halved(key, value) for key, value in content["weights"].items()}

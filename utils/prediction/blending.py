@@ -9,7 +9,7 @@ from utils.prediction.resampling import resized
 
 TILE = 512  # side of a window in scenes that are not predicted whole
 BATCH = 8  # windows in a batch, if they are small
-TTA = ("flips", "rotations", "swap")  # views of test-time augmentation
+TTA = ("flips", "rotations", "swap", "scales")  # of test-time augmentation
 
 
 class Cover:

@@ -41,7 +41,7 @@ def _some_of(known: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
     """A parser of words separated by commas, each of which must be known."""
 
     def parse(word: str) -> tuple[str, ...]:
-        words = known if word == "all" else tuple(word.split(","))
+        words = {"all": known, "none": ()}.get(word, tuple(word.split(",")))
         if unknown := [each for each in words if each not in known]:
             raise argparse.ArgumentTypeError(f"{unknown[0]!r} is not known; choose of {', '.join(known)}, or all")
         return tuple(each for each in known if each in words)
@@ -78,8 +78,11 @@ class PredictConfig(BandConfig):
         parse=int,
     )  # fmt: skip
     overlap: int | None = setting(None, "pixels that windows share (default: a quarter of their side)", parse=int)
-    tta: tuple[str, ...] = setting(
-        (), f"average views: {','.join(TTA)}, or all; as many times slower", parse=_some_of(TTA)
+    tta: tuple[str, ...] | None = setting(
+        None,
+        f"test-time augmentation: {','.join(TTA)}, all or none; views are averaged, scales also looks at half the "
+        "resolution and keeps the larger probability (default: as the checkpoint has it)",
+        parse=_some_of(TTA),
     )
     batch_size: int | None = setting(None, f"windows at a time (default: {BATCH}, fewer of large ones)", parse=int)
     precision: str = setting(

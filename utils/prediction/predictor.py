@@ -15,6 +15,7 @@ import PIL.Image
 import PIL.ImageOps
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from datasets.open_pair import OpenPair
 from datasets.pairs import Pair
@@ -58,7 +59,7 @@ class ChangePredictor:
         tile_size: int | None = None,
         overlap: int | None = None,
         batch_size: int | None = None,
-        tta: Collection[str] = (),
+        tta: Collection[str] | None = None,
         precision: str = "fp32",
         backend: str = "torch",
     ) -> None:
@@ -71,7 +72,8 @@ class ChangePredictor:
             tile_size: side of a window; 0: every scene whole; None: scenes up to AT_ONCE pixels whole, others by TILE.
             overlap: pixels that windows share; None: a quarter of their side.
             batch_size: windows in a batch; None: BATCH, fewer if they have more than AT_ONCE pixels together.
-            tta: of TTA; the mean over these views is returned.
+            tta: of TTA: the mean over views, and with "scales" the larger probability of these and of half the
+                resolution, at which large buildings are seen whole; None: as the checkpoint has it.
             precision: fp32, or bf16, which is faster on processors with bf16 and flips some pixels.
             backend: of BACKENDS: torch, compile (minutes per window size), onnxruntime, openvino. An ONNX file takes
                 the last two; torch then means onnxruntime.
@@ -86,7 +88,8 @@ class ChangePredictor:
         self.channels, self.size_divisor = self.model.channels, self.model.size_divisor
         self.threshold = float(self.about.get("threshold", 0.5))
         self.pixel_size: float | None = self.about.get("pixel_size")
-        self.tile_size, self.batch_size, self.views = tile_size, batch_size, _views(tta)
+        self.tta = tuple(self.about.get("tta", ()) if tta is None else tta)
+        self.tile_size, self.batch_size, self.views = tile_size, batch_size, _views(self.tta)
         side = tile_size or TILE
         self.overlap = side // 4 if overlap is None else overlap
         self.flipped = (0, 0)
@@ -95,7 +98,7 @@ class ChangePredictor:
             raise UserError(f"--tile-size {side}: this network takes multiples of {self.size_divisor}")
         if not 0 <= self.overlap < side:
             raise UserError(f"--overlap {self.overlap}: must be at least 0 and below the window's {side} pixels")
-        if "swap" in tta and not self.model.can_swap:
+        if "swap" in self.tta and not self.model.can_swap:
             raise UserError(f"--tta swap: {path} scales its two dates differently; predict with the .pt it is made of")
 
     def choose_threshold(self, asked: float | str | None) -> float:
@@ -186,13 +189,28 @@ class ChangePredictor:
     def _mean(self, before: Tensor, after: Tensor) -> Tensor:
         """The mean over all views; for the first SAMPLE pixels of bf16, fp32 is compared."""
         first, second = (x.to(self.device, non_blocking=True) for x in (before, after))
-        result = self._over_views(self.model, first, second)
+        result = self._over_scales(self.model, first, second)
         flipped, compared = self.flipped
         if isinstance(self.model, TorchNetwork) and self.model.exact is not None and compared < SAMPLE:
-            exact = self._over_views(partial(self.model, exact=True), first, second)
+            exact = self._over_scales(partial(self.model, exact=True), first, second)
             flipped += int(((result > self.threshold) != (exact > self.threshold)).sum())
             self.flipped = flipped, compared + result.numel()
         return result
+
+    def _over_scales(self, model: Callable[..., Tensor], first: Tensor, second: Tensor) -> Tensor:
+        """The mean over the views; with scales the larger one of it and of the same at half the resolution."""
+        result = self._over_views(model, first, second)
+        if "scales" not in self.tta:
+            return result
+        shape = [side // 2 for side in first.shape[-2:]]
+        height, width = self.padded((shape[0], shape[1]))
+        halves = []
+        for dates in (first, second):
+            small = F.interpolate(dates.float(), shape, mode="bilinear", antialias=True).round()
+            padded = F.pad(small, (0, width - shape[1], 0, height - shape[0]), "replicate")
+            halves.append(padded.to(torch.uint8))
+        coarse = self._over_views(model, *halves)[:, None, : shape[0], : shape[1]]  # (B, 1, H/2, W/2)
+        return torch.maximum(result, F.interpolate(coarse, first.shape[-2:], mode="bilinear")[:, 0])
 
     def _over_views(self, model: Callable[..., Tensor], first: Tensor, second: Tensor) -> Tensor:
         total: Any = 0.0

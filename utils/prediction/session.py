@@ -218,7 +218,7 @@ def protocol_of(
         "network_pixel_size": predictor.pixel_size,
         "tile_size": config.tile_size,
         "overlap": predictor.overlap,
-        "tta": config.tta,
+        "tta": predictor.tta,
         "precision": config.precision,
         "backend": predictor.model.backend,
         **{name: getattr(settings, name) for name in ("threshold", "min_area", "save", "palette")},
