@@ -12,7 +12,7 @@ from tests import plain
 from tests.scripts import add_network, fails
 from tools.benchmarks import suites
 from tools.benchmarks.__main__ import SUITES, main
-from tools.benchmarks.measuring import Case, Row, compared, interleaved, read_measured, spread, table
+from tools.benchmarks.measuring import Case, Measured, compared, interleaved, read_measured, spread, table
 from tools.benchmarks.suites import LAYOUTS
 
 
@@ -42,11 +42,11 @@ def test_cases_take_turns_and_ratios_are_taken_within_a_round():
 
 def test_less_time_and_less_memory_are_better(tmp_path):
     """What --markdown wrote is read back; a case that is not there, or had another unit, is not compared."""
-    old = [Row("net", "", "pairs/s", "", [50.0, 60, 70], []), Row("start", "", "s", "", [3.0], [])]
-    old += [Row("peak", "", "MB", "", [250.0], []), Row("other", "", "s", "", [1.0], [])]
+    old = [Measured("net", "", "pairs/s", "", [50.0, 60, 70], []), Measured("start", "", "s", "", [3.0], [])]
+    old += [Measured("peak", "", "MB", "", [250.0], []), Measured("other", "", "s", "", [1.0], [])]
     (tmp_path / "old.md").write_text(f"# Speed\n\n{table({'a': old})}\n(somewhere)\n")
-    new = [Row("net", "", "pairs/s", "", [90.0], []), Row("start", "", "s", "", [2.0], [])]
-    new += [Row(case, "", "MB", "", [100.0], []) for case in ("peak", "other", "new")]
+    new = [Measured("net", "", "pairs/s", "", [90.0], []), Measured("start", "", "s", "", [2.0], [])]
+    new += [Measured(case, "", "MB", "", [100.0], []) for case in ("peak", "other", "new")]
     found = cells(compared({"a": new}, read_measured(tmp_path / "old.md")))
     assert found["net"] == ["90.0 pairs/s", "60.0 pairs/s (55.0 to 65.0)", "1.50"]
     assert [found[name][-1] for name in ("start", "peak", "other")] == ["1.50", "2.50", ""]

@@ -19,7 +19,7 @@ if __name__ == "__main__":  # python path/to/tools/benchmarks works from any fol
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from tools.benchmarks import suites
-from tools.benchmarks.measuring import Row, compared, interleaved, read_measured, table
+from tools.benchmarks.measuring import Measured, compared, interleaved, read_measured, table
 from utils.console import errors_in_one_line
 from utils.files import write_text
 from utils.flags import Parser
@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None, clock: Callable[[], float] = time.pe
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the results as a Markdown table")
     parser.add_argument("--against", type=Path, metavar="FILE", help="compare with a file of --markdown")
     argv = sys.argv[1:] if argv is None else argv
-    args, found = parser.parse_args(argv), dict[str, list[Row]]()
+    args, found = parser.parse_args(argv), dict[str, list[Measured]]()
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     with errors_in_one_line(), freed_memory_kept(), tempfile.TemporaryDirectory() as folder:
         earlier = read_measured(args.against) if args.against else None  # fails before minutes of measuring

@@ -20,7 +20,7 @@ class Case(NamedTuple):
     unit: str = "pairs/s"  # or s, of a run, or MB
 
 
-class Row(NamedTuple):
+class Measured(NamedTuple):
     """A case's numbers, one per round: in its unit, and as multiples of its base's speed or memory saved."""
 
     case: str
@@ -31,7 +31,7 @@ class Row(NamedTuple):
     ratio: list[float]
 
 
-def interleaved(cases: Sequence[Case], rounds: int, clock: Callable[[], float]) -> list[Row]:
+def interleaved(cases: Sequence[Case], rounds: int, clock: Callable[[], float]) -> list[Measured]:
     """Run the cases in turn, round by round, so that other load on the machine affects all of them.
 
     An additional first round warms up and is not counted. Memory is measured once.
@@ -51,7 +51,7 @@ def interleaved(cases: Sequence[Case], rounds: int, clock: Callable[[], float]) 
         values = [count / t for t in found[name]] if unit == "pairs/s" else found[name]
         bases = found[base] if base not in ("", name) else []
         ratio = [count / pairs[base] * b / t for b, t in zip(bases, found[name], strict=bool(bases))]
-        rows.append(Row(name, base, unit, note, values, ratio))
+        rows.append(Measured(name, base, unit, note, values, ratio))
     return rows
 
 
@@ -65,7 +65,7 @@ def spread(values: Sequence[float], unit: str = "") -> str:
     return f"{median} {unit}".strip() + (f" ({' to '.join(ends)})" if ends else "")
 
 
-def table(suites: Mapping[str, Sequence[Row]]) -> str:
+def table(suites: Mapping[str, Sequence[Measured]]) -> str:
     """A Markdown table with a line per case, which `compared` reads."""
     lines = [["suite", "case", "measured", "times", "of", "note"]]
     for suite, row in ((suite, row) for suite, rows in suites.items() for row in rows):
@@ -82,7 +82,7 @@ def aligned(lines: Sequence[Sequence[str]]) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in padded)
 
 
-def compared(suites: Mapping[str, Sequence[Row]], earlier: Mapping[tuple[str, str], str]) -> str:
+def compared(suites: Mapping[str, Sequence[Measured]], earlier: Mapping[tuple[str, str], str]) -> str:
     """Both results side by side, with the gain in speed or memory of the new one."""
     lines = [["suite", "case", "this", "that", "this/that"]]
     for suite, row in ((suite, row) for suite, rows in suites.items() for row in rows):

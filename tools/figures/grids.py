@@ -19,7 +19,7 @@ ENLARGED = 3  # scale of the content of a red box
 ROMAN = ("I", "II", "III", "IV", "V", "VI", "VII", "VIII", "IX", "X", "XI", "XII")
 
 
-class Cell(NamedTuple):
+class Panel(NamedTuple):
     """A picture, uint8 (H, W) or (H, W, 3), with lines of text below it; photographs are smoothed when resized."""
 
     picture: np.ndarray | None
@@ -105,16 +105,16 @@ class Sheet:
         smooth = Image.Resampling.BICUBIC if photograph else Image.Resampling.NEAREST
         self.image.paste(Image.fromarray(image).resize(size, smooth), (x, y))
 
-    def row(self, cells: Sequence[Cell], side: int, gap: int, points: float) -> None:
+    def row(self, panels: Sequence[Panel], side: int, gap: int, points: float) -> None:
         """Add a row of pictures, the longer side of each `side` pixels, with their lines of text below."""
-        usual = next(cell.picture for cell in cells if cell.picture is not None)
-        sizes = [fitted(np.shape(usual if c.picture is None else c.picture)[1::-1], side) for c in cells]
-        tallest, most = max(height for _, height in sizes), max(len(cell.lines) for cell in cells)
+        usual = next(panel.picture for panel in panels if panel.picture is not None)
+        sizes = [fitted(np.shape(usual if c.picture is None else c.picture)[1::-1], side) for c in panels]
+        tallest, most = max(height for _, height in sizes), max(len(panel.lines) for panel in panels)
         y = self.grow(tallest + most * self.line + gap)
-        for place, (cell, size) in enumerate(zip(cells, sizes, strict=True)):
+        for place, (panel, size) in enumerate(zip(panels, sizes, strict=True)):
             x = gap + place * (side + gap)
-            self.picture(cell.picture, x, y, size, cell.photograph)
-            for number, line in enumerate(cell.lines):
+            self.picture(panel.picture, x, y, size, panel.photograph)
+            for number, line in enumerate(panel.lines):
                 self.text(x + size[0] / 2, y + size[1] + (number + 0.5) * self.line, line, points)
 
     def compared(self, pair: ComparedPair, image: np.ndarray | None, x: int, y: int, side: int) -> None:
@@ -234,15 +234,15 @@ def draw_grid(columns: Mapping[str, Sequence[np.ndarray]], path: Path, names: Se
         path: the .png to write.
         names: names of the pairs.
     """
-    cells, side, gap = [], 192, 4
+    panels, side, gap = [], 192, 4
     for number, images in enumerate(zip(*columns.values(), strict=True)):
-        row = [Cell(image, (name,), name in ("before", "after")) for name, image in zip(columns, images, strict=True)]
-        cells.append([row[0]._replace(lines=(*row[0].lines, *names[number : number + 1])), *row[1:]])
-    half = -(-len(cells) // 2)
-    rows = [sum(cells[number::half], []) for number in range(half)]
+        row = [Panel(image, (name,), name in ("before", "after")) for name, image in zip(columns, images, strict=True)]
+        panels.append([row[0]._replace(lines=(*row[0].lines, *names[number : number + 1])), *row[1:]])
+    half = -(-len(panels) // 2)
+    rows = [sum(panels[number::half], []) for number in range(half)]
     width = len(rows[0]) * (side + gap) + gap
     sheet = Sheet(width, width / 144)
-    points = sheet.size_for((line for row in rows for cell in row for line in cell.lines), side)
+    points = sheet.size_for((line for row in rows for panel in row for line in panel.lines), side)
     sheet.grow(gap)
     for each in rows:
         sheet.row(each, side, gap, points)

@@ -22,7 +22,7 @@ from datasets.pairs import Pair, find_pairs
 from datasets.raster import read_label
 from datasets.reading import as_rgb, labels_of
 from datasets.windows import Window
-from tools.figures.grids import Cell, Sheet
+from tools.figures.grids import Panel, Sheet
 from tools.figures.paper import save_sheet, unique_names
 from tools.figures.predicted import PairsConfig, by_name, checkpoint_of, label_picture
 from utils.console import UserError
@@ -101,7 +101,7 @@ def pairs_to_show(config: HeatmapConfig) -> list[Pair]:
 
 def rows_of(
     pair: Pair, predictors: dict[str, ChangePredictor], pairs: Sequence[Pair], config: HeatmapConfig
-) -> list[list[Cell]]:
+) -> list[list[Panel]]:
     """The pictures of a pair: one row, or with --stages two rows a network, every second kind of output below."""
     networks, photographs, stages = [], [], []
     for name, predictor in predictors.items():
@@ -110,11 +110,11 @@ def rows_of(
             dates, mask = scene.read(whole), scene.mask(whole)
         heat = heat_of(predictor, dates, pair.name)
         evidence = heat.logits[0] - (heat.logits[1] if config.evidence == "difference" else 0)
-        networks.append(heat_cell(evidence, name, f"{config.colours}_r"))
-        photographs.append([Cell(as_rgb(date), (f"T{n}",), True) for n, date in enumerate(dates, 1)])
-        label = Cell(None if mask is None else label_picture(mask), ("label",))
+        networks.append(heat_panel(evidence, name, f"{config.colours}_r"))
+        photographs.append([Panel(as_rgb(date), (f"T{n}",), True) for n, date in enumerate(dates, 1)])
+        label = Panel(None if mask is None else label_picture(mask), ("label",))
         kinds, colours = heat.stages.items(), config.colours
-        stages.append([[heat_cell(values, f"{kind}, 1/{n}", colours) for n, values in maps] for kind, maps in kinds])
+        stages.append([[heat_panel(values, f"{kind}, 1/{n}", colours) for n, values in maps] for kind, maps in kinds])
     if not config.stages:
         return [[*photographs[0], label, *networks]]
     rows = []
@@ -183,9 +183,9 @@ def kind_of(module: nn.Module) -> str:
     return next((parent.__name__ for parent in type(module).__mro__ if parent.__name__ in KINDS), "")
 
 
-def heat_cell(values: np.ndarray, name: str, colours: str) -> Cell:
+def heat_panel(values: np.ndarray, name: str, colours: str) -> Panel:
     """A map in colours over its own range, with the range below."""
-    return Cell(coloured(values, colours), (name, f"{values.min():.3g} to {values.max():.3g}"))
+    return Panel(coloured(values, colours), (name, f"{values.min():.3g} to {values.max():.3g}"))
 
 
 def coloured(values: np.ndarray, colours: str) -> np.ndarray:
@@ -197,11 +197,11 @@ def coloured(values: np.ndarray, colours: str) -> np.ndarray:
     return np.asarray(matplotlib.colormaps[colours](shares, bytes=True)[..., :3])
 
 
-def sheet_of(scenes: Sequence[Sequence[Sequence[Cell]]], config: HeatmapConfig) -> Image.Image:
+def sheet_of(scenes: Sequence[Sequence[Sequence[Panel]]], config: HeatmapConfig) -> Image.Image:
     """The rows of all scenes as one picture, with notes and the colour bar below."""
     side, gap, rows = config.side, max(6, config.side // 24), [row for scene in scenes for row in scene]
     sheet = Sheet(max(map(len, rows)) * (side + gap) + gap, config.width)
-    points = sheet.size_for((line for row in rows for cell in row for line in cell.lines), side)
+    points = sheet.size_for((line for row in rows for panel in row for line in panel.lines), side)
     for scene in scenes:
         sheet.grow(gap)
         for row in scene:

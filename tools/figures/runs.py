@@ -1,8 +1,7 @@
 """Draws training curves of runs (HANet Fig. 7), and precision against recall."""
 
-import csv
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -68,30 +67,28 @@ def curves(config: CurvesConfig) -> None:
         figure.legend(*axes.get_legend_handles_labels(), ncols=min(4, 2 * len(logs)), loc="outside lower center")
 
 
-def needed(path: Path, advice: str) -> str:
-    """The text of a run's file; if it is missing, the FileNotFoundError has this advice."""
+def needed(path: Path, advice: str) -> Path:
+    """A file of a run; if it is missing, the FileNotFoundError has this advice."""
     if not path.is_file():
         what = "no such file" if path.parent.is_dir() else "no such folder"
         raise FileNotFoundError(f"{path}: {what}; {advice}")
-    return path.read_text(encoding="utf-8")
+    return path
 
 
-def columns_of(text: str) -> dict[str, list[str]]:
-    """The columns of a CSV file; empty if it has no row."""
-    rows = list(csv.DictReader(text.splitlines()))
-    return {name: [row[name] for row in rows] for name in rows[0]} if rows else {}
+def columns_of(path: Path) -> dict[str, np.ndarray]:
+    """The columns of a CSV file as float64 (rows,); words become nan."""
+    table = np.atleast_1d(np.genfromtxt(path, delimiter=",", names=True, encoding="utf-8"))
+    return {name: table[name] for name in table.dtype.names or ()}
 
 
 def read_log(folder: Path) -> dict[str, np.ndarray]:
     """The columns of a run's log.csv; UserError if it has no epoch, or lacks a column."""
-    advice = "pass folders of train_aux.py to --runs, after their first epoch"
-    log = columns_of(needed(folder / "log.csv", advice))
+    log = columns_of(needed(folder / "log.csv", "pass folders of train_aux.py to --runs, after their first epoch"))
     wanted = ["epoch", *(f"{split}_{score}" for score in SCORES for split in SPLITS)]
-    if lacking := [name for name in wanted if not log.get(name, [""])[0]]:
+    if lacking := [name for name in wanted if not len(log.get(name, ()))]:
         epochs = len(log.get("epoch", ()))
         raise UserError(f"{folder / 'log.csv'}: {epochs} epochs, no column {lacking[0]!r}; not the log of a run")
-    columns = [*wanted, *(name for name in ("seconds", "pairs_per_second") if name in log)]
-    return {name: np.array(log[name], float) for name in columns}
+    return log
 
 
 def iterations(folder: Path, log: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -105,7 +102,7 @@ def iterations(folder: Path, log: Mapping[str, np.ndarray]) -> np.ndarray:
     return np.round(log["seconds"] * log["pairs_per_second"] / batch_size).cumsum()
 
 
-def smooth(values: np.ndarray, weight: float) -> np.ndarray:
+def smooth(values: Sequence[float] | np.ndarray, weight: float) -> np.ndarray:
     """Exponential moving average, corrected for its start at zero."""
     mean, total, result = 0.0, 0.0, []
     for value in values:
@@ -153,12 +150,12 @@ def read_curve(folder: Path) -> tuple[dict[str, np.ndarray], float]:
     if not (folder / FOLDER).is_dir():
         advice = "a run writes it when it ends; the folder of a prediction with labels works too"
         curve = columns_of(needed(folder / "precision_recall.csv", advice))
-        metrics = json.loads(needed(folder / "metrics.json", "a run writes it when it ends"))
-        return {name: np.array(values, float) for name, values in curve.items()}, metrics["tuned_threshold"]
+        metrics = json.loads(needed(folder / "metrics.json", "a run writes it when it ends").read_bytes())
+        return curve, metrics["tuned_threshold"]
     records = [json.loads(path.read_text(encoding="utf-8")) for path in sorted((folder / FOLDER).glob("*.json"))]
     levels = total_levels(records, LEVELS)
     if not levels[1].sum():
         raise UserError(f"{folder}: no pair has a label with a change, so precision and recall are not defined")
-    protocol = json.loads(needed(folder / "metrics.json", "run predict_batch.py to its end"))["protocol"]
+    protocol = json.loads(needed(folder / "metrics.json", "run predict_batch.py to its end").read_bytes())["protocol"]
     scores = {name: values.numpy() for name, values in precision_recall(levels).items()}
     return {**scores, "threshold": np.arange(1, LEVELS) / LEVELS}, protocol["threshold"]
