@@ -154,9 +154,9 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     except RefusedError as error:
         raise UserError(f"{path}: {error}") from None
     except Exception as error:  # damaged files can raise any exception
-        said = str(error).strip().partition("\n")[0] or type(error).__name__
+        what = str(error).strip().partition("\n")[0] or type(error).__name__
         raise UserError(
-            f"{path}: damaged, or not a file of torch.save by PyTorch 1.6 or later ({said}); get it again, or if it is "
+            f"{path}: damaged, or not a file of torch.save by PyTorch 1.6 or later ({what}); get it again, or if it is "
             f"older, load it and save it again by torch.save"
         ) from error
 

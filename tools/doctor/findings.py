@@ -7,7 +7,7 @@ ERROR, WARNING = "error", "warning"
 
 # kind: (severity, what to do); an error makes training or scores wrong or impossible
 KINDS: dict[str, tuple[str, str]] = {
-    "layout": (ERROR, "name the folders as the README's data layout says"),
+    "layout": (ERROR, "name the folders as in the data layout of README.md"),
     "list": (ERROR, "correct the list: its lines are names, or paths from the data set's folder"),
     "no pairs": (ERROR, "fill the split or remove it"),
     "orphan": (ERROR, "add the missing file or remove its partners"),

@@ -75,7 +75,7 @@ def _plain(text: str, marks: Sequence[int]) -> str:
 
 
 def comma_separated(table: Table) -> str:
-    """A header and a line a row; the last column holds the text of the row's footnotes."""
+    """A header and a line per row; the last column has the text of the row's footnotes."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([*table.names, "notes"])
