@@ -39,8 +39,8 @@ def test_hanet_without_column_attention(hanet_state):
     assert "hans.0.column.gamma" not in names
 
 
-def test_neither_network():
-    with pytest.raises(ValueError, match="neither AMFNet's nor HANet's"):
+def test_no_known_network():
+    with pytest.raises(ValueError, match=r"not the published keys .*conv0_0\.weight"):
         from_official({"conv1.weight": torch.zeros(1)})
 
 

@@ -93,8 +93,8 @@ def test_network_options_are_plain_values():
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["--recipe", "unet"], "--recipe unet: not known; choose one of amfnet, amfnet-levir, "),
-        (["--model", "unet"], "--model unet: not known; choose one of amfnet, hanet"),
+        (["--recipe", "segnet"], "--recipe segnet: not known; choose one of amfnet, amfnet-levir, "),
+        (["--model", "segnet"], "--model segnet: not known; choose one of amfnet, hanet"),
         (["--model", "hannet"], r"--model hannet: not known; .* \(nearest: 'hanet'\)"),
         (["--recipe", "hanet-levirr"], r"--recipe hanet-levirr: .* \(nearest: 'hanet-levir'\)"),
         (["--batch-size", "0"], "--batch-size 0: must be at least 1"),
