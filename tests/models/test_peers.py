@@ -85,6 +85,9 @@ def test_sizes_and_bands(case):
 @torch.no_grad()
 def test_pairs_of_a_batch_are_independent_and_dates_have_their_places(case):
     network = build(case).eval()
+    for module in network.modules():  # or what enters FC-Siam-diff from below would fade in its many small weights
+        if isinstance(module, nn.ConvTranspose2d | nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out" if module.transposed else "fan_in")
     before, after = pair()
     together = network(before, after)[0]
     alone = torch.cat([network(b[None], a[None])[0] for b, a in zip(before, after, strict=True)])
