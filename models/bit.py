@@ -75,19 +75,56 @@ class TransformerBlock(nn.Module):
         return x + self.mlp(x)
 
 
+class Tokenizer(nn.Conv2d):
+    """Semantic tokenizer: each token is a mean of the features over the pixels, with its own weights."""
+
+    def __init__(self, width: int, tokens: int) -> None:
+        super().__init__(width, tokens, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        weights = super().forward(x).flatten(2).softmax(-1)  # (B, tokens, hw)
+        return weights @ x.flatten(2).transpose(1, 2)  # (B, tokens, width)
+
+
+class Encoder(nn.ModuleList):
+    """The tokens of both dates attend to each other."""
+
+    def __init__(self, width: int, tokens: int, depth: int) -> None:
+        super().__init__(TransformerBlock(width, heads=8, head_width=64, cross=False) for _ in range(depth))
+        self.position = nn.Parameter(torch.randn(1, 2 * tokens, width))
+
+    def forward(self, before: Tensor, after: Tensor) -> tuple[Tensor, ...]:
+        tokens = torch.cat([before, after], dim=1) + self.position  # (B, 2 * tokens, width)
+        for block in self:
+            tokens = block(tokens)
+        return tokens.chunk(2, dim=1)
+
+
+class Decoder(nn.ModuleList):
+    """The pixels of a date attend to its tokens."""
+
+    def __init__(self, width: int, depth: int) -> None:
+        super().__init__(TransformerBlock(width, heads=8, head_width=8, cross=True) for _ in range(depth))
+
+    def forward(self, x: Tensor, tokens: Tensor) -> Tensor:
+        pixels = x.flatten(2).transpose(1, 2)  # (B, hw, width)
+        for block in self:
+            pixels = block(pixels, tokens)
+        return pixels.transpose(1, 2).unflatten(2, x.shape[2:])  # (B, width, h, w)
+
+
 class BIT(nn.Module):
-    """BIT (Fig. 2).
+    """BIT: the difference of two dates of features, of which each has attended to tokens of its own date.
 
     Args:
         width: channels of the features and of the tokens.
         tokens: of a date.
-        encoder_depth: blocks in which the tokens of both dates attend to each other.
-        decoder_depth: blocks in which the pixels of a date attend to its tokens.
+        encoder_depth: blocks of the encoder.
+        decoder_depth: blocks of the decoder.
         in_channels: bands of an image.
     """
 
     size_divisor = 8
-    HEADS, ENCODER_HEAD, DECODER_HEAD = 8, 64, 8  # heads of a block, and their widths
 
     def __init__(
         self, width: int = 32, tokens: int = 4, encoder_depth: int = 1, decoder_depth: int = 8, in_channels: int = 3
@@ -96,16 +133,13 @@ class BIT(nn.Module):
         self.in_channels = in_channels
         self.backbone = ResNetOfStride8(in_channels)
         self.reduce = nn.Conv2d(256, width, 3, padding=1)
-        self.attention = nn.Conv2d(width, tokens, 1, bias=False)
-        self.position = nn.Parameter(torch.randn(1, 2 * tokens, width))
-        encoder = (width, self.HEADS, self.ENCODER_HEAD, False)
-        decoder = (width, self.HEADS, self.DECODER_HEAD, True)
-        self.encoder = nn.ModuleList(TransformerBlock(*encoder) for _ in range(encoder_depth))
-        self.decoder = nn.ModuleList(TransformerBlock(*decoder) for _ in range(decoder_depth))
+        self.tokenizer = Tokenizer(width, tokens)
+        self.encoder = Encoder(width, tokens, encoder_depth)
+        self.decoder = Decoder(width, decoder_depth)
         conv = nn.Conv2d(width, width, 3, padding=1, bias=False)
         last = nn.Conv2d(width, 2, 3, padding=1)
         self.head = nn.Sequential(conv, nn.BatchNorm2d(width), nn.ReLU(inplace=True), last)
-        for part in (self.reduce, self.attention, self.encoder, self.decoder, self.head):
+        for part in (self.reduce, self.tokenizer, self.encoder, self.decoder, self.head):
             part.apply(start)
 
     def features(self, x: Tensor) -> Tensor:
@@ -113,24 +147,11 @@ class BIT(nn.Module):
         x = self.backbone(x)[-1]  # (B, 256, H/8, W/8)
         return self.reduce(F.interpolate(x, scale_factor=2.0))  # nearest
 
-    def tokenize(self, x: Tensor) -> Tensor:
-        """(B, width, h, w) -> (B, tokens, width): means over the pixels, each with weights of its own."""
-        weights = self.attention(x).flatten(2).softmax(-1)  # (B, tokens, hw)
-        return weights @ x.flatten(2).transpose(1, 2)
-
-    def decode(self, x: Tensor, tokens: Tensor) -> Tensor:
-        """Let every pixel of (B, width, h, w) attend to (B, tokens, width) -> (B, width, h, w)."""
-        pixels = x.flatten(2).transpose(1, 2)  # (B, hw, width)
-        for block in self.decoder:
-            pixels = block(pixels, tokens)
-        return pixels.transpose(1, 2).unflatten(2, x.shape[2:])
-
     def forward(self, before: Tensor, after: Tensor) -> list[Tensor]:
         """Score every pixel as unchanged (0) or changed (1).
 
         Args:
-            before: (B, in_channels, H, W) float, as published with mean 0.5 and deviation 0.5 taken off; H, W
-                multiples of 8.
+            before: (B, in_channels, H, W) float, published with mean 0.5 and deviation 0.5; H, W multiples of 8.
             after: the later date, same shape.
 
         Returns:
@@ -141,13 +162,11 @@ class BIT(nn.Module):
         """
         check_pair(before, after, self.size_divisor, self.in_channels)
         dates = both_dates(self.features, before, after, self.training)  # 2 x (B, width, H/4, W/4)
-        tokens = torch.cat([self.tokenize(x) for x in dates], dim=1) + self.position  # (B, 2 * tokens, width)
-        for block in self.encoder:
-            tokens = block(tokens)
-        before, after = (self.decode(*each) for each in zip(dates, tokens.chunk(2, dim=1), strict=True))
+        tokens = self.encoder(*(self.tokenizer(x) for x in dates))  # 2 x (B, tokens, width)
+        before, after = (self.decoder(*each) for each in zip(dates, tokens, strict=True))
         difference = F.interpolate((before - after).abs(), scale_factor=4.0, mode="bilinear")
         return [self.head(difference)]  # (B, 2, H, W)
 
     def load_backbone(self, source: str) -> None:
-        """Start the encoder from ImageNet ("imagenet") or from a file; see `Encoder.load` for what it raises."""
+        """Start the encoder from ImageNet ("imagenet") or from a file; see `Encoder.load` in models/encoders.py."""
         self.backbone.load(source)

@@ -23,7 +23,7 @@ def units(layer: type[nn.Conv2d | nn.ConvTranspose2d], widths: list[int], dropou
 
 
 class FCSiamDiff(nn.Module):
-    """FC-Siam-diff (Fig. 1c): one encoder for both dates, whose difference joins the decoder at each scale.
+    """FC-Siam-diff: one encoder for both dates, whose difference joins the decoder at each scale.
 
     What enters the decoder from below is the fourth scale of the later date alone, pooled.
 
@@ -89,7 +89,7 @@ class FCSiamDiff(nn.Module):
 
 
 class FCSiamConc(FCSiamDiff):
-    """FC-Siam-conc (Fig. 1b): as FC-Siam-diff, but the maps of both dates join the decoder."""
+    """FC-Siam-conc: as FC-Siam-diff, but the maps of both dates join the decoder."""
 
     skips = 2
 
@@ -98,7 +98,7 @@ class FCSiamConc(FCSiamDiff):
 
 
 class FCEF(FCSiamDiff):
-    """FC-EF (Fig. 1a): as FC-Siam-diff, but one encoder takes both dates as one image of twice the bands."""
+    """FC-EF: as FC-Siam-diff, but one encoder takes both dates as one image of twice the bands."""
 
     dates = 2
 

@@ -81,8 +81,8 @@ def _snunet_names() -> dict[str, str]:
 
 def _bit_names() -> dict[str, str]:
     """Prefix of BIT's published keys -> prefix of ours."""
-    names = {"resnet": "backbone", "conv_pred": "reduce", "conv_a": "attention", "pos_embedding": "position"}
-    names["classifier"] = "head"
+    names = {"resnet": "backbone", "conv_pred": "reduce", "conv_a": "tokenizer"}
+    names |= {"pos_embedding": "encoder.position", "classifier": "head"}
     for theirs, ours, matrices in (("", "encoder", ("qkv",)), ("_decoder", "decoder", ("q", "k", "v"))):
         for n in range(8):
             layer, block = f"transformer{theirs}.layers.{n}", f"{ours}.{n}"

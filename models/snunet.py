@@ -39,7 +39,7 @@ class ChannelAttention(nn.Module):
 
 
 class SNUNet(nn.Module):
-    """SNUNet-CD (Fig. 1). Node (i, j) is the j-th of the scale i; the nodes (i, 0) are the encoder of both dates.
+    """SNUNet-CD. Node (i, j) is the j-th of the scale i; the nodes (i, 0) are the encoder of both dates.
 
     Node (i, j) takes both dates' (i, 0), the nodes (i, 1) to (i, j - 1), and node (i + 1, j - 1) upsampled; of a node
     (i + 1, 0) that is the later date's. So the deepest node, (4, 0), is of the later date alone.
