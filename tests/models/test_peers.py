@@ -4,9 +4,12 @@ import pytest
 import torch
 from torch import nn
 
+import train_aux
+from datasets.catalog import STATISTICS
 from models import build_model
 from models.official import behind, from_official, our_names
 from tests import golden
+from utils.prediction.predictor import ChangePredictor
 from utils.runtimes.rewriting import prepare_for_inference
 from utils.training.trainer import zero_heads
 
@@ -143,6 +146,18 @@ def test_bit_starts_from_imagenet_weights_of_a_file(tmp_path):
     network = build("bit")
     network.load_backbone(str(tmp_path / "resnet18.pth"))
     assert torch.equal(network.backbone.layer3[1].conv2.weight, source.layer3[1].conv2.weight)
+
+
+def test_bit_trains_as_published(drawn_set, tmp_path):
+    """By SGD, on inputs of mean 0.5 and deviation 0.5; its checkpoint predicts."""
+    words = ["--data-root", drawn_set, "--output", tmp_path, "--model", "bit", "--model-options", "decoder_depth=1"]
+    words += ["--backbone-weights", "none", "--epochs", 1, "--batch-size", 4, "--num-workers", 0, "--device", "cpu"]
+    train_aux.main([str(word) for word in words])
+    best, last = (torch.load(tmp_path / f"{name}.pt", weights_only=True) for name in ("best", "last"))
+    assert (best["recipe"], best["statistics"]) == ("bit", STATISTICS["half"])
+    assert last["optimizer"]["param_groups"][0]["momentum"] == 0.99
+    dates = torch.randint(256, (2, 50, 61, 3), dtype=torch.uint8).numpy()
+    assert ChangePredictor(tmp_path, "cpu")(*dates).shape == (50, 61)
 
 
 def test_unet_knows_its_fusions():

@@ -48,7 +48,9 @@ PATHS = {"data_root", "cache"}  # of what is repeated
 class TrainConfig(ReadConfig):
     """Settings of one run; the flags of train_aux.py are made from these fields."""
 
-    output: Path | None = setting(None, "run folder (default: checkpoints/DATA-RECIPE)", parse=Path)
+    output: Path | None = setting(
+        None, "run folder (default: checkpoints/DATA-RECIPE; -MODEL is added if the recipe is for others)", parse=Path
+    )
     config: Path | None = setting(None, "config.toml of a run to repeat; flags go before it", parse=Path)
     recipe: str = setting("amfnet", "settings of a published result, for all that no flag says")
     list_recipes: bool = setting(False, "print the recipes as a table and leave")
@@ -87,7 +89,8 @@ class TrainConfig(ReadConfig):
     )
     select_on: str = setting("val", "split that chooses best.pt; test flatters: it marks all output", ("val", "test"))
     ema: float = setting(0.0, "average the weights with this decay, such as 0.999, and choose by the average")
-    optimizer: str = setting("adam", "optimizer", ("adam", "adamw"))
+    optimizer: str = setting("adam", "optimizer", ("adam", "adamw", "sgd"))
+    momentum: float | None = setting(None, "momentum of sgd (default: 0)", parse=float)
     lr: float = setting(1e-4, "base learning rate")
     weight_decay: float = setting(0.0, "weight decay")
     schedule: str = setting("poly", "learning rate over the epochs", tuple(SCHEDULES))
@@ -113,7 +116,8 @@ class TrainConfig(ReadConfig):
     @property
     def folder(self) -> Path:
         """The run folder."""
-        return self.output or Path("checkpoints") / f"{self.data_root.resolve().name}-{self.recipe}"
+        other = "" if RECIPES.get(self.recipe, {}).get("model") == self.model else f"-{self.model}"
+        return self.output or Path("checkpoints") / f"{self.data_root.resolve().name}-{self.recipe}{other}"
 
     @property
     def network_options(self) -> dict[str, object]:
@@ -151,7 +155,10 @@ def parse_train_config(argv: Sequence[str] | None) -> TrainConfig:
         given = {**read_config(given["config"]), **given}
     if "recipe" not in given:
         given["recipe"] = recipe_of(given.get("model", TrainConfig.model))
-    config = TrainConfig(**{**choose(RECIPES, given["recipe"], "--recipe"), **given})
+    recipe = choose(RECIPES, given["recipe"], "--recipe")
+    if not {**recipe, **given}.get("model"):
+        raise UserError(f"--recipe {given['recipe']} is for any network; name one, for example --model bit")
+    config = TrainConfig(**{**recipe, **given})
     at_least(
         config, epochs=1, batch_size=1, num_workers=0, seed=0, fixed_epochs=0, linear_epochs=0, lr=0, weight_decay=0,
         warmup_steps=0, epoch_steps=0, accumulate=1, seeds=1, save_minutes=0, ema=0, crop_size=0,
@@ -159,8 +166,9 @@ def parse_train_config(argv: Sequence[str] | None) -> TrainConfig:
     weights = () if isinstance(config.aux_weights, str) else config.aux_weights
     if not all(0 <= weight < math.inf for weight in weights):
         raise UserError(f"--aux-weights {','.join(map(str, weights))}: must be finite numbers of at least 0")
-    if config.ema >= 1:
-        raise UserError(f"--ema {config.ema}: must be below 1, such as 0.999")
+    for name, value in (("ema", config.ema), ("momentum", config.momentum or 0.0)):
+        if not 0 <= value < 1:
+            raise UserError(f"--{name} {value}: must be at least 0 and below 1, such as 0.99")
     if not 0 <= config.drawn <= 1:
         raise UserError(f"--drawn {config.drawn}: a probability, from 0 to 1")
     if config.batch_size % config.accumulate:
@@ -184,7 +192,7 @@ def recipe_of(model: str) -> str:
     choose(MODELS, model, "--model")
     if model in RECIPES:
         return model
-    raise UserError(f"no recipe is named after --model {model}; pass one, for example --recipe hanet")
+    raise UserError(f"no recipe is named after --model {model}; pass one, for example --recipe equal")
 
 
 def recipe_table() -> str:
@@ -194,7 +202,8 @@ def recipe_table() -> str:
     for name, recipe in RECIPES.items():
         config = replace(TrainConfig(), **recipe)  # type: ignore[arg-type]
         sampler = f"{config.fixed_epochs} + {config.linear_epochs}"
-        rows.append((name, *(str(getattr(config, column)) for column in columns), sampler))
+        shown = {**asdict(config), "model": recipe.get("model", "any")}
+        rows.append((name, *(str(shown[column]) for column in columns), sampler))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join("  ".join(f"{w:<{n}}" for w, n in zip(row, widths, strict=True)).rstrip() for row in rows)
 

@@ -96,7 +96,7 @@ SNUNET: Recipe = {
     "batch_size": 16,
 }
 
-# BIT as released. The augmentation is ours (quarter turns and flips), and the rate decays by the step, there by the epoch
+# BIT as released. The augmentation, quarter turns and flips, is ours. The rate decays by the step, as released by epoch
 BIT: Recipe = {
     "model": "bit",
     "backbone_weights": "imagenet",
@@ -113,12 +113,14 @@ BIT: Recipe = {
 }
 
 # One protocol for every network, which --model names: Open-CD's (40,000 steps of 8 crops), with these changes. The loss
-# has a term of the class, since cross-entropy alone marks almost nothing in short runs; the input is normalised by the
-# training split, so that other bands work; every network starts from scratch unless --backbone-weights says otherwise.
+# has a term of the class, since cross-entropy alone marks almost nothing in short runs; every network starts undecided,
+# since HANet's own start takes hundreds of steps to undo; the training split normalises the input, so that other bands
+# work; every network starts from scratch unless --backbone-weights names weights.
 EQUAL: Recipe = {
     **{name: value for name, value in HANET_OPENCD.items() if name not in ("model", "model_options")},
     "statistics": "train",
     "loss": "hybrid",
+    "zero_heads": True,
 }
 
 RECIPES: dict[str, Recipe] = {

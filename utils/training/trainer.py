@@ -32,7 +32,7 @@ from utils.training.schedules import learning_rate
 from utils.training.stopping import Every, Stopping, loader_trouble
 
 log = logging.getLogger("train")
-OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
 LOGGED = ("f1", "precision", "recall", "iou")
 
 
@@ -56,8 +56,8 @@ def zero_heads(network: nn.Module) -> None:
 
     HANet's published start gives logits of about 9 and a loss of about 14, which takes hundreds of steps to undo.
     """
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d) and module.out_channels == 2:
+    for name, module in network.named_modules():
+        if "head" in name and isinstance(module, nn.Conv2d | nn.ConvTranspose2d) and module.out_channels == 2:
             for parameter in module.parameters():
                 nn.init.zeros_(parameter)
 
@@ -79,8 +79,9 @@ def build_learner(
     if distributed.ranks() > 1:
         gpu = [device] if device.type == "cuda" else None
         run = DistributedDataParallel(run, device_ids=gpu, process_group=distributed.steps_group())
+    momentum = {"momentum": config.momentum or 0.0} if config.optimizer == "sgd" else {}
     optimizer = OPTIMIZERS[config.optimizer](
-        network.parameters(), config.lr, weight_decay=config.weight_decay, fused=True
+        network.parameters(), config.lr, weight_decay=config.weight_decay, fused=True, **momentum
     )
 
     def rate(epoch: Epoch) -> float:

@@ -9,7 +9,14 @@ from utils.training.trainer import zero_heads
 
 @pytest.mark.parametrize(
     ("name", "options", "heads"),
-    [("amfnet", {"backbone": "resnet18"}, 4), ("hanet", {"width": 8}, 1), ("hanet", {"width": 8, "fcn_head": True}, 1)],
+    [
+        ("amfnet", {"backbone": "resnet18"}, 4),
+        ("hanet", {"width": 8}, 1),
+        ("hanet", {"width": 8, "fcn_head": True}, 1),
+        ("fc-ef", {}, 1),
+        ("snunet", {"width": 8}, 1),
+        ("bit", {"decoder_depth": 1}, 1),
+    ],
 )
 def test_zeroed_heads_are_undecided_everywhere_and_learn(name, options, heads):
     torch.manual_seed(0)
