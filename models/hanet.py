@@ -1,9 +1,8 @@
 """HANet, hierarchical attention network (Han et al., IEEE JSTARS 16, 2023, 3867-3878).
 
-Written from the network behind the published weights. Where it parts from the paper's equations, the network
-is followed: the channel attention takes the softmax of the negative similarity (Eq. 7) and ends in a 3 x 3
-convolution, and row and column attention carry 1 x 1 query, key and value convolutions and a gate that starts
-at 0, in place of the convolutions around a parameter-free attention (Eq. 8-11).
+This is the network behind the published weights, which differs from the paper's equations: the channel attention takes
+the softmax of the negative similarity (Eq. 7) and ends in a 3 x 3 convolution; row and column attention have 1 x 1
+query, key and value convolutions and a gate that starts at 0, in place of the convolutions of Eq. 8-11.
 """
 
 from collections.abc import Callable
@@ -18,10 +17,9 @@ from models.siamese import both_dates, check_pair
 
 
 def float32_on_cpu(function: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
-    """Call a function, in mixed-precision training on a CPU in float32.
+    """Call a function; in mixed-precision training on a CPU, call it in float32.
 
-    There, the backward passes of fused attention and of grouped, dilated convolutions take 1.5 to 2.5 times as long in
-    bf16 as in float32; HANet's step takes 1.2 times as long.
+    There, backward passes of fused attention and of grouped dilated convolutions take 1.5 to 2.5 times as long in bf16.
     """
     mixed = tensors[0].device.type == "cpu" and torch.is_autocast_enabled("cpu")
     if not mixed or not torch.is_grad_enabled():
@@ -31,7 +29,7 @@ def float32_on_cpu(function: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
 
 
 class ConvBlock(nn.Module):
-    """Feature extraction cell (HANet Eq. 1-2); the shortcut leaves before the first batch normalisation."""
+    """Feature extraction cell (HANet Eq. 1-2); the shortcut starts before the first batch normalisation."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -58,20 +56,20 @@ class PCS(nn.Module):
     def forward(self, before: Tensor, after: Tensor) -> Tensor:
         both = torch.cat([before, after], dim=1)  # (B, 2C, h, w)
         weights, biases = self.merge.weight.chunk(4, dim=1), (self.merge.bias, None, None, None)
-        # the merging convolution by parts, so that the branches never lie side by side
+        # the merging convolution in parts, so that the branches are never concatenated
         parts = zip(self.branches, weights, biases, strict=True)
         return reduce(torch.add, (F.conv2d(float32_on_cpu(run, both), w, b) for run, w, b in parts))  # (B, C, h, w)
 
 
 class ChannelAttention(nn.Module):
-    """Channels attend to the channels least like them (HANet Eq. 6-7, with the sign of the released code)."""
+    """Each channel attends to the channels least similar to it (HANet Eq. 6-7, with the sign of the released code)."""
 
     def __init__(self) -> None:
         super().__init__()
         self.gamma = nn.Parameter(torch.zeros(1))
 
     def forward(self, x: Tensor) -> Tensor:
-        # sums over all pixels are too large for half precision; autocast does not know the device meta
+        # sums over all pixels are too large for half precision; autocast does not support the device meta
         with torch.autocast("cuda" if x.is_cuda else "cpu", enabled=False):
             rows = x.permute(0, 2, 3, 1).flatten(1, 2).to(torch.promote_types(x.dtype, torch.float32))  # (B, h*w, C)
             attention = (-(rows.transpose(1, 2) @ rows)).softmax(-1)  # (B, C, C)
@@ -94,9 +92,8 @@ class CAM(nn.Sequential):
 class AxialAttention(nn.Module):
     """Each position attends over its row or its column, unscaled (HANet Eq. 8-11), with the input as keys and values.
 
-    The published scores (Wq x + bq) . (Wk y + bk) lose, under the softmax over y, what is constant over y, and become
-    (Wk' (Wq x + bq)) . y; and as the weights of a softmax sum to 1, Wv and gamma can wait until after it. So bk has no
-    effect; it is there for the published files.
+    The softmax over y cancels terms that are constant over y, so the published scores (Wq x + bq) . (Wk y + bk) become
+    (Wk' (Wq x + bq)) . y. Its weights sum to 1, so Wv and gamma can follow it. bk has no effect but is published.
     """
 
     def __init__(self, channels: int, axis: str) -> None:
@@ -109,7 +106,7 @@ class AxialAttention(nn.Module):
         self.to_image = (0, 3, 1, 2) if axis == "row" else (0, 3, 2, 1)
 
     def composed(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Weight and bias of Wk' (Wq x + bq) and of gamma (Wv a + bv), as of 1 x 1 convolutions."""
+        """Weight and bias of Wk' (Wq x + bq) and of gamma (Wv a + bv) as 1 x 1 convolutions."""
         key = self.key.weight.flatten(1).T.double()  # (C, C); in single precision the sums would lose a digit
         weight = (key @ self.query.weight.flatten(1).double())[..., None, None].to(self.gamma.dtype)
         bias = (key @ cast(Tensor, self.query.bias).double()).to(self.gamma.dtype)
@@ -139,9 +136,9 @@ class HAN(nn.Module):
 
 
 class Head(nn.Conv2d):
-    """The published 3 x 3 convolution to logits: all its taps as one of 1 x 1, then their sum, each moved to its place.
+    """The published 3 x 3 convolution to logits: a 1 x 1 convolution gives its taps, another one sums them.
 
-    In channels_last that takes half as long, and a third of the rounding.
+    In channels_last this takes half the time and has a third of the rounding error.
     """
 
     def __init__(self, channels: int) -> None:
@@ -163,9 +160,9 @@ class HANet(nn.Module):
     Args:
         width: channels of the first scale, a multiple of 4; the others have 2, 4 and 8 times as many.
         column: column attention on every scale.
-        row: row attention on every scale, after the columns'. Without both, HAN is CAM(p) + p.
+        row: row attention on every scale, after column attention. Without both, HAN is CAM(p) + p.
         in_channels: bands of an image.
-        fcn_head: Open-CD's head in place of the published 3 x 3: a 1 x 1 convolution behind dropout 0.1.
+        fcn_head: Open-CD's head in place of the published 3 x 3: dropout 0.1, then a 1 x 1 convolution.
     """
 
     size_divisor = 8
@@ -189,10 +186,10 @@ class HANet(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def fuse(self, scales: list[Tensor]) -> Tensor:
-        """The published 1 x 1 convolution over all scales at full size, done below the upsampling.
+        """The published 1 x 1 convolution over all scales, computed before the upsampling.
 
-        Both are linear and bilinear weights sum to 1, so they commute: the same numbers to rounding, an eighth
-        of the arithmetic, and no map of 15 * width channels at full size.
+        Both are linear and bilinear weights sum to 1, so they commute: equal up to rounding, an eighth of the
+        arithmetic, and no map of 15 * width channels at full size.
         """
         weights = self.reduce.weight.split(self.channels, dim=1)  # of h^1, h^2, h^3, h^4
         fused = F.conv2d(scales[3], weights[3])  # (B, 2 * width, H/8, W/8)
@@ -205,8 +202,8 @@ class HANet(nn.Module):
 
         Args:
             before: (B, in_channels, H, W) float, normalised with the run's statistics; H, W multiples of 8.
-            after: the later date, same shape, normalised with statistics of its own.
-            auxiliary: accepted for the common contract; HANet has no auxiliary heads.
+            after: the later date, same shape, normalised with its own statistics.
+            auxiliary: ignored; HANet has no auxiliary heads.
 
         Returns:
             One logits tensor (B, 2, H, W) in a list.

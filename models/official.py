@@ -1,7 +1,7 @@
-"""Reads the authors' weight files: a table from their names to ours, and nothing guessed.
+"""Loads the authors' weight files by a table from their names to ours.
 
-The published files also hold layers that no forward pass uses; they are dropped by name (and logged). Any other
-unknown or missing key is an error.
+Layers of these files that no forward pass uses are dropped by name and logged. Any other unknown or missing key is an
+error.
 """
 
 import logging
@@ -109,16 +109,15 @@ def _table(keys: Iterable[str]) -> dict[str, str]:
 
 
 def our_names(keys: Iterable[str]) -> dict[str, str]:
-    """Published keys -> ours; layers that no forward pass uses are left out, unknown keys keep their name."""
+    """Published keys -> ours, without layers that no forward pass uses; unknown keys keep their name."""
     keys = list(keys)
     return {key: _rename(key, _table(keys)) for key in keys if not _within(key, UNUSED)}
 
 
 def behind(state: Mapping[str, Tensor], variant: str = "full") -> tuple[str, dict[str, object]]:
-    """Name and options of the network behind a published state dict, as `build_model` takes them.
+    """Name and options of the network behind a published state dict, for `build_model`.
 
-    The network is seen from the keys and shapes. Three of AMFNet's variants (iam, exchange, full) share their keys, so
-    the variant has to be said.
+    Keys and shapes tell the networks apart. Three of AMFNet's variants (iam, exchange, full) share their keys.
 
     Args:
         state: published keys to tensors; a `module.` prefix is stripped.
@@ -176,7 +175,7 @@ def _stripped(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _listed(words: Sequence[str], comma: str = ", ") -> str:
-    """The first of many, and how many there are besides."""
+    """The first LISTED words, and the number of the others."""
     more = len(words) - LISTED
     return comma.join(words[:LISTED]) + (f" and {more} more" if more > 0 else "")
 
@@ -197,7 +196,7 @@ def _rename(key: str, names: Mapping[str, str]) -> str:
 
 
 def _misfits(network: nn.Module, state: Mapping[str, Tensor], published: Mapping[str, str]) -> list[str]:
-    """What keeps a renamed state dict from loading, in the names of the published file."""
+    """Keys that keep a renamed state dict from loading, with the names of the published file."""
     own = network.state_dict()
     problems = [f"unknown {key}" for key in state if key not in own]
     problems += [f"missing {_rename(key, published)}" for key in own if key not in state]

@@ -1,4 +1,4 @@
-"""What both networks share: one module seen by two dates, and the check of what comes in."""
+"""Parts of every network for two dates: one module run over both, and the check of the input."""
 
 from collections.abc import Callable
 
@@ -9,9 +9,9 @@ from torch import Tensor
 def both_dates(run: Callable[[Tensor], Tensor], before: Tensor, after: Tensor, separate: bool) -> tuple[Tensor, Tensor]:
     """Run one module over both dates.
 
-    In training (`separate`) the dates go one after the other, before first, so each batch normalisation uses
-    one date's statistics and updates its running statistics twice, as the published networks did. In
-    evaluation the dates share one batch, which gives the same numbers sooner.
+    In training (`separate`) the dates follow each other, before first: each batch normalisation uses one date's
+    statistics and updates its running statistics twice, as in the published networks. In evaluation the dates share one
+    batch, which is faster and gives the same numbers.
     """
     if separate:
         return run(before), run(after)

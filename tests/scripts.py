@@ -1,5 +1,7 @@
 """Both scripts as tests call them: small networks, on the CPU; what a mistake looks like, and a run that is stopped."""
 
+import csv
+import json
 import os
 import signal
 import sys
@@ -8,6 +10,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import predict_batch
@@ -80,14 +83,43 @@ def files_end_at(size):
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def stop_after(patch, steps, number=signal.SIGTERM):
-    """The process gets a signal while it makes the step of this number."""
+def before_steps(patch, act):
+    """Call act(learner, number) before each step of training, numbered from 1; returns the numbers so far."""
     step, made = Learner.step, []
 
-    def counted(self, parts):
-        made.append(1)
-        if len(made) == steps:
-            os.kill(os.getpid(), number)
+    def acting(self, parts):
+        made.append(len(made) + 1)
+        act(self, made[-1])
         return step(self, parts)
 
-    patch.setattr(Learner, "step", counted)
+    patch.setattr(Learner, "step", acting)
+    return made
+
+
+def stop_after(patch, steps, number=signal.SIGTERM):
+    """The process gets a signal while it makes the step of this number."""
+    before_steps(patch, lambda learner, step: step == steps and os.kill(os.getpid(), number))
+
+
+def diverge(learner, *_):
+    """One weight is not a number any more."""
+    next(learner.network.parameters()).data.fill_(float("nan"))
+
+
+def loaded(folder, name="last"):
+    return torch.load(folder / f"{name}.pt", weights_only=True)
+
+
+def same_weights(one, two, key="weights"):
+    """Whether two checkpoints hold equal tensors, bit by bit."""
+    return one[key].keys() == two[key].keys() and all(torch.equal(one[key][k], value) for k, value in two[key].items())
+
+
+def metrics_of(folder):
+    return json.loads((folder / "metrics.json").read_text())
+
+
+def log_of(folder):
+    """Rows of log.csv."""
+    with (folder / "log.csv").open() as file:
+        return list(csv.DictReader(file))

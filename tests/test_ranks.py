@@ -13,47 +13,62 @@ import numpy as np
 import pytest
 import torch
 
+from tests import ranks
+from tests.scripts import HANET, SMALL
+
 ROOT = Path(__file__).parents[1]
-HANET = [
-    "--recipe",
-    "hanet",
-    "--device",
-    "cpu",
-    "--model-options",
-    "width=4",
-    "--linear-epochs",
-    "0",
-    "--num-workers",
-    "0",
-]
+FLAGS = [*HANET, *SMALL, "--model-options", "width=4", "--linear-epochs", "0"]
+ENDLESS = ("--epochs", 500)
 pytestmark = pytest.mark.slow
 
 
-def torchrun(count, *words, **options):
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
+def torchrun(*words):
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     return subprocess.Popen(
-        [*command, *map(str, words)],
-        cwd=ROOT,
-        env=environment,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        **options,
-    )
+        [*command, *map(str, words)], cwd=ROOT, env=environment, text=True, stdout=-1, stderr=-1
+    )  # fmt: skip
 
 
-def found(count, *words):
-    process = torchrun(count, "-m", "tests.ranks", *words)
+def training(data, folder, *flags):
+    return torchrun("train_aux.py", "--data-root", data, "--output", folder, *FLAGS, *flags)
+
+
+def found(*words):
+    process = torchrun("-m", "tests.ranks", *words)
     out, err = process.communicate(timeout=110)
     assert process.returncode == 0, err[-3000:]
     return json.loads(out.splitlines()[-1])
 
 
+def wait_for(process, words):
+    """Read the log on until it has these words."""
+    assert any(words in line for line in process.stderr), f"never logged: {words}"
+
+
+def end_of(process, number=None):
+    """Signal the second of the processes that torchrun started, if at all; the rest of the log, within a minute."""
+    if number:
+        children = subprocess.run(["ps", "-o", "pid,args", "--ppid", str(process.pid)], capture_output=True, text=True)
+        os.kill(int(re.findall(r"^\s*(\d+) .*train_aux\.py", children.stdout, re.MULTILINE)[1]), number)
+    started = time.monotonic()
+    _, err = process.communicate(timeout=110)
+    assert time.monotonic() - started < 60
+    assert process.returncode != 0
+    return err
+
+
+def last_of(folder):
+    return torch.load(folder / "last.pt", weights_only=True)
+
+
 def test_two_processes_count_and_step_as_one(drawn_set, tmp_path):
     """4 validation pairs in one batch: one process has all of them and the other none, and none is seen twice."""
-    words = ["--data-root", drawn_set, "--output", tmp_path, "--batch-size", 4, "--loss", "bce", *HANET]
-    one, two = (found(count, *words, "--cache", tmp_path / f"cache-{count}") for count in (1, 2))
+    words = ["--data-root", drawn_set, "--output", tmp_path, "--loss", "bce", *FLAGS]
+    one, two = (
+        run(*map(str, (*words, "--cache", tmp_path / name)))
+        for name, run in (("one", lambda *argv: ranks.measure(argv)), ("two", found))
+    )
     assert two["fills"] == one["fills"] == 2  # train and val, by one process
     assert two["counts"] == one["counts"]
     assert two["levels"] == one["levels"] == 4 * 64 * 64
@@ -63,74 +78,45 @@ def test_two_processes_count_and_step_as_one(drawn_set, tmp_path):
 
 
 def test_ranks_wait_for_a_late_one_and_fail_with_the_first():
-    assert found(2, "late") == {"sum": 2, "highest": [1, 0], "errors": [1, 1]}
+    assert found("late") == {"sum": 2, "highest": [1, 0], "errors": [1, 1]}
 
 
-def workers_of(process):
-    """Process ids of the ranks, in their order, that torchrun started."""
-    children = subprocess.run(["ps", "-o", "pid,args", "--ppid", str(process.pid)], capture_output=True, text=True)
-    return [int(pid) for pid in re.findall(r"^\s*(\d+) .*train_aux\.py", children.stdout, re.MULTILINE)]
-
-
-def wait_for_epoch(process, number):
-    """Read on until an epoch is done."""
-    for line in process.stderr:
-        if f"epoch {number}: loss" in line:
-            return
-    pytest.fail("no such epoch")
+def test_a_run_of_two_processes_is_written_once(drawn_set, tmp_path):
+    process = training(drawn_set, tmp_path / "run", "--epochs", 2)
+    _, err = process.communicate(timeout=110)
+    assert process.returncode == 0, err[-3000:]
+    assert (tmp_path / "run" / "log.csv").read_text().count("\n") == 3
+    assert err.count("epoch 2: loss") == 1
 
 
 def test_a_signal_to_one_process_stops_all_and_loses_no_step(drawn_set, tmp_path):
     """Epochs of 3 steps: the ranks agree after every step, so last.pt is seldom that of an epoch's end."""
-    words = ["train_aux.py", "--data-root", drawn_set, "--output", tmp_path / "run", "--batch-size", 4, *HANET]
-    process = torchrun(2, *words, "--epochs", 500)
-    wait_for_epoch(process, 1)
-    os.kill(workers_of(process)[1], signal.SIGTERM)
-    started = time.monotonic()
-    _, err = process.communicate(timeout=110)
-    assert time.monotonic() - started < 30
+    process = training(drawn_set, tmp_path / "run", *ENDLESS)
+    wait_for(process, "run folder: ")  # after the first epoch
+    err = end_of(process, signal.SIGTERM)
     assert "stopped by SIGTERM; all that was trained is kept" in err
     assert "AssertionError" not in err
-    last = torch.load(tmp_path / "run" / "last.pt", weights_only=True)
+    last = last_of(tmp_path / "run")
     assert last["unfinished"] is not None
+    resumed = training(drawn_set, tmp_path / "run", *ENDLESS, "--resume")
+    wait_for(resumed, f"resuming after {last['epoch']} epochs and {last['unfinished']['step']} steps")
+    resumed.terminate()  # torchrun then ends both, which a kill would leave running
+    resumed.communicate(timeout=110)
 
 
 def test_an_image_that_vanishes_from_one_process_ends_all_and_loses_no_step(data, tmp_path):
-    words = ["train_aux.py", "--data-root", data, "--output", tmp_path / "run", "--batch-size", 4, *HANET]
-    process = torchrun(2, *words, "--epochs", 500)
-    wait_for_epoch(process, 1)
+    process = training(data, tmp_path / "run", *ENDLESS)
+    wait_for(process, "run folder: ")  # after the first epoch
     (data / "train" / "A" / "scene_0003.png").unlink()
-    _, err = process.communicate(timeout=110)
+    err = end_of(process)
     assert "scene_0003.png" in err
     assert "error: another process of this run failed; its message says why" in err
-    assert torch.load(tmp_path / "run" / "last.pt", weights_only=True)["unfinished"] is not None
+    assert last_of(tmp_path / "run")["unfinished"] is not None
 
 
-def test_a_run_of_two_processes_ends_as_a_whole(drawn_set, tmp_path):
-    """One folder, written once; resumed after a stop; and when one process is killed, the other ends with a message."""
-    words = ["train_aux.py", "--data-root", drawn_set, "--output", tmp_path / "run", "--batch-size", 4, *HANET]
-    whole = torchrun(2, *words, "--epochs", 2)
-    _, err = whole.communicate(timeout=110)
-    assert whole.returncode == 0, err[-3000:]
-    assert (tmp_path / "run" / "log.csv").read_text().count("\n") == 3
-    assert err.count("epoch 2: loss") == 1
-
-    words[4] = tmp_path / "long"
-    process = torchrun(2, *words, "--epochs", 500)
-    last = tmp_path / "long" / "last.pt"
-    while not last.exists() and process.poll() is None:
-        time.sleep(0.1)
-    os.kill(workers_of(process)[1], signal.SIGKILL)
-    started = time.monotonic()
-    _, err = process.communicate(timeout=110)
-    assert time.monotonic() - started < 60
-    assert process.returncode != 0
+def test_when_one_process_is_killed_the_other_ends(drawn_set, tmp_path):
+    process = training(drawn_set, tmp_path / "run", *ENDLESS)
+    wait_for(process, "run folder: ")  # after the first epoch
+    err = end_of(process, signal.SIGKILL)
     assert "another process of this run died or hangs" in err or "stopped by SIGTERM" in err
-    resumed = torchrun(2, *words, "--epochs", 500, "--resume")
-    for line in resumed.stderr:
-        if "resuming after" in line:
-            break
-    else:
-        pytest.fail("did not resume")
-    resumed.terminate()  # torchrun then ends both, which a kill would leave running
-    resumed.communicate(timeout=110)
+    assert last_of(tmp_path / "run")["epoch"] >= 1

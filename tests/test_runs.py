@@ -18,13 +18,32 @@ import torch
 
 import train_aux
 from datasets.change_pairs import ChangePairs
-from tests.scripts import HANET, SMALL, fails, predict, stop_after, train
+from tests.scripts import (
+    HANET,
+    SMALL,
+    before_steps,
+    diverge,
+    fails,
+    loaded,
+    log_of,
+    metrics_of,
+    predict,
+    same_weights,
+    stop_after,
+    train,
+)
 from utils import checkpoint
 from utils.training import session
 from utils.training.config import RECIPES, parse_train_config
 from utils.training.engine import Learner
 
 ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def run(tmp_path):
+    """The folder of the run of this test, which is not there yet."""
+    return tmp_path / "run"
 
 
 def test_config_toml_alone_repeats_a_run(drawn_set, tmp_path):
@@ -34,21 +53,9 @@ def test_config_toml_alone_repeats_a_run(drawn_set, tmp_path):
     for word in ("torch_version", "numpy_version", "python_version", "commit", "data = "):
         assert word in settings
     train_aux.main(["--config", str(tmp_path / "one" / "config.toml"), "--output", str(tmp_path / "two")])
-    one, two = (torch.load(tmp_path / name / "last.pt", weights_only=True) for name in ("one", "two"))
-    assert all(torch.equal(one["weights"][name], value) for name, value in two["weights"].items())
+    one, two = (loaded(tmp_path / name) for name in ("one", "two"))
+    assert same_weights(one, two)
     assert {**one["config"], "output": 0, "config": 0} == {**two["config"], "output": 0, "config": 0}
-
-
-def test_average_of_the_weights_is_chosen_and_shown_beside_them(drawn_set, tmp_path):
-    train(drawn_set, tmp_path / "run", "--ema", 0.9, epochs=2)
-    best, last = (torch.load(tmp_path / "run" / f"{name}.pt", weights_only=True) for name in ("best", "last"))
-    with (tmp_path / "run" / "log.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    assert rows[1]["val_loss"] != rows[1]["val_raw_loss"]
-    if best["epoch"] == 2:
-        average = last["ema"]["weights"]
-        assert all(torch.equal(best["weights"][name], value) for name, value in average.items())
-    assert not torch.equal(last["weights"]["head.weight"], last["ema"]["weights"]["head.weight"])
 
 
 def stored(content):
@@ -59,25 +66,35 @@ def stored(content):
     return sum(map(stored, parts))
 
 
-def test_a_run_folder_takes_what_it_says(drawn_set, tmp_path, capsys):
-    """last.pt has the weights, their average and the optimizer's two moments once each."""
-    train(drawn_set, tmp_path / "run", "--ema", 0.9, epochs=1)
-    last = torch.load(tmp_path / "run" / "last.pt", weights_only=True)
+def test_an_average_of_the_weights(drawn_set, tmp_path, monkeypatch, capsys):
+    """best.pt holds it; last.pt has weights, average and two moments of the optimizer once each, and resumes all."""
+    flags = ("--ema", 0.9)
+    train(drawn_set, tmp_path / "whole", *flags, epochs=1)
+    (row,), last, best = log_of(tmp_path / "whole"), loaded(tmp_path / "whole"), loaded(tmp_path / "whole", "best")
+    assert row["val_loss"] != row["val_raw_loss"]
+    assert same_weights(best, last["ema"])
+    assert not torch.equal(last["weights"]["head.weight"], last["ema"]["weights"]["head.weight"])
     assert stored(last) == pytest.approx(4 * stored(last["weights"]), rel=0.02)
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("run folder: ")]
     total, *parts = (float(word) for word in re.findall(r"[\d.]+(?= MB)", line))
-    sizes = {path.name: path.stat().st_size / 1e6 for path in (tmp_path / "run").iterdir() if path.is_file()}
-    assert parts == [round(sizes[name], 1) for name in ("last.pt", "best.pt")]
+    sizes = {path.name: path.stat().st_size / 1e6 for path in (tmp_path / "whole").iterdir() if path.is_file()}
+    assert parts == [pytest.approx(sizes[name], abs=0.1) for name in ("last.pt", "best.pt")]
     assert sum(parts) - 0.1 <= total < sum(parts) + 0.5 < sum(sizes.values())
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        stop_after(patch, 2)
+        train(drawn_set, tmp_path / "run", *flags, epochs=1)
+    train(drawn_set, tmp_path / "run", *flags, "--resume", epochs=1)
+    resumed = loaded(tmp_path / "run")
+    assert last["ema"]["steps"] == resumed["ema"]["steps"] == 3
+    assert same_weights(resumed["ema"], last["ema"])
 
 
-def test_an_f1_of_0_is_warned_of_once(drawn_set, tmp_path, capsys):
-    train(drawn_set, tmp_path / "run", "--lr", 1e-12, "--zero-heads", epochs=2)
+def test_an_f1_of_0_is_warned_of_once(drawn_set, run, capsys):
+    train(drawn_set, run, "--lr", 1e-12, "--zero-heads")
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("val F1 is 0 ")]
     assert line.startswith("val F1 is 0 after epoch 1, although training saw ")
     assert f"python -m tools.check_dataset --data-root {drawn_set}" in line
-    with (tmp_path / "run" / "log.csv").open() as file:
-        assert [float(row["val_f1"]) for row in csv.DictReader(file)] == [0, 0]
+    assert [float(row["val_f1"]) for row in log_of(run)] == [0, 0]
 
 
 def test_what_it_prints_can_be_typed_though_a_folder_has_a_blank(drawn_set, tmp_path, capsys):
@@ -88,56 +105,44 @@ def test_what_it_prints_can_be_typed_though_a_folder_has_a_blank(drawn_set, tmp_
     assert words[-4:] == ["--data-root", str(drawn_set), "--split", "test"]
 
 
-def test_a_run_goes_on_with_its_average(drawn_set, tmp_path, monkeypatch):
-    train(drawn_set, tmp_path / "whole", "--ema", 0.9, epochs=2)
-    with monkeypatch.context() as patch, pytest.raises(SystemExit):
-        stop_after(patch, 4)
-        train(drawn_set, tmp_path / "run", "--ema", 0.9, epochs=2)
-    train(drawn_set, tmp_path / "run", "--ema", 0.9, "--resume", epochs=2)
-    whole, run = (torch.load(tmp_path / name / "last.pt", weights_only=True)["ema"] for name in ("whole", "run"))
-    assert whole["steps"] == run["steps"] == 6
-    assert all(torch.equal(run["weights"][name], value) for name, value in whole["weights"].items())
-
-
 @pytest.mark.slow
-def test_memory_does_not_grow_with_the_epochs(drawn_set, tmp_path):
-    """The peak of a process of its own: the first epochs fill what is kept for good, the other eight add nothing."""
-    words = ["--data-root", drawn_set, "--output", tmp_path / "run", *HANET, *SMALL, "--epochs", 10, "--ema", 0.9]
+def test_memory_does_not_grow_with_the_epochs(drawn_set, run):
+    """The peak of a process of its own: the first epochs fill what is kept for good, the other five add nothing."""
+    words = ["--data-root", drawn_set, "--output", run, *HANET, *SMALL, "--epochs", 7, "--ema", 0.9]
     command = [sys.executable, "train_aux.py", *map(str, words)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
-    with (tmp_path / "run" / "log.csv").open() as file:
-        peaks = [float(row["peak_memory_mb"]) for row in csv.DictReader(file)]
-    assert len(peaks) == 10
-    assert peaks[9] - peaks[1] < 0.02 * peaks[1], f"MB at the end of each epoch: {peaks}"
+    peaks = [float(row["peak_memory_mb"]) for row in log_of(run)]
+    assert len(peaks) == 7
+    assert peaks[6] - peaks[1] < 0.02 * peaks[1], f"MB at the end of each epoch: {peaks}"
 
 
 @pytest.mark.slow
-def test_several_seeds(drawn_set, tmp_path, capsys):
-    train(drawn_set, tmp_path / "run", "--seeds", 2, "--seed", 5, epochs=1)
-    summary = json.loads((tmp_path / "run" / "seeds.json").read_text())
+def test_several_seeds(drawn_set, run, capsys):
+    train(drawn_set, run, "--seeds", 2, "--seed", 5, epochs=1)
+    summary = json.loads((run / "seeds.json").read_text())
     one, two = (summary[f"seed {seed}"]["f1"] for seed in (5, 6))
     assert summary["mean"]["f1"] == pytest.approx((one + two) / 2)
     assert summary["deviation"]["f1"] == pytest.approx(abs(one - two) / 2**0.5)
-    assert (tmp_path / "run" / "seed-6" / "best.pt").is_file()
+    assert (run / "seed-6" / "best.pt").is_file()
     assert "deviation" in capsys.readouterr().err
 
 
-def test_choosing_on_test_marks_every_output(drawn_set, tmp_path, capsys):
-    train(drawn_set, tmp_path / "run", "--select-on", "test", epochs=1)
+def test_choosing_on_test_marks_every_output(drawn_set, run, tmp_path, capsys):
+    train(drawn_set, run, "--select-on", "test", epochs=1)
     assert "its scores there flatter" in capsys.readouterr().err
-    assert json.loads((tmp_path / "run" / "metrics.json").read_text())["selected_on"] == "test"
-    assert (tmp_path / "run" / "log.csv").read_text().splitlines()[1].endswith(",test")
-    predict("--checkpoint", tmp_path / "run", "--data-root", drawn_set, "--output", tmp_path / "out")
-    assert json.loads((tmp_path / "out" / "metrics.json").read_text())["protocol"]["selected_on"] == "test"
+    assert metrics_of(run)["selected_on"] == "test"
+    assert (run / "log.csv").read_text().splitlines()[1].endswith(",test")
+    predict("--checkpoint", run, "--data-root", drawn_set, "--output", tmp_path / "out")
+    assert metrics_of(tmp_path / "out")["protocol"]["selected_on"] == "test"
     assert "chosen on the test split" in capsys.readouterr().err
 
 
-def test_pairs_that_were_trained_on_are_told(drawn_set, tmp_path, capsys):
+def test_pairs_that_were_trained_on_are_told(drawn_set, run, tmp_path, capsys):
     """Also without their labels, and by other flags; pairs of the test split are not among them."""
     shutil.copytree(drawn_set, data := tmp_path / "data", ignore=shutil.ignore_patterns("val", "test"))
-    train(data, tmp_path / "run", epochs=1)
+    train(data, run, epochs=1)
     _, command = capsys.readouterr().err.split("next: python predict_batch.py ")
     flags = command.splitlines()[0].split()
     folders = ("--before", data / "train" / "A", "--after", data / "train" / "B")
@@ -145,35 +150,34 @@ def test_pairs_that_were_trained_on_are_told(drawn_set, tmp_path, capsys):
     for number, (images, seen) in enumerate([(flags[2:], True), (folders, True), (test, False)]):
         predict(*flags[:2], *images, "--output", tmp_path / f"out-{number}")
         assert ("was trained on these very pairs" in capsys.readouterr().err) == seen
-        metrics = json.loads((tmp_path / f"out-{number}" / "metrics.json").read_text())
+        metrics = metrics_of(tmp_path / f"out-{number}")
         assert metrics["protocol"]["trained_on_these"] is seen
 
 
-def test_the_tuned_threshold_is_reported_beside_the_plain_one(drawn_set, tmp_path, capsys):
-    train(drawn_set, tmp_path / "run", epochs=1)
-    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
-    best = torch.load(tmp_path / "run" / "best.pt", weights_only=True)
+def test_the_tuned_threshold_is_reported_beside_the_plain_one(drawn_set, run, tmp_path):
+    train(drawn_set, run, epochs=1)
+    metrics, best = metrics_of(run), loaded(run, "best")
     assert best["tuned_threshold"] == metrics["tuned_threshold"]
     assert best["drawn_scenes"] is True
     assert best["threshold"] == 0.5
     assert metrics["at_tuned"]["f1"] >= metrics["at_0.5"]["f1"] == pytest.approx(best["scores"]["val_f1"])
-    assert (tmp_path / "run" / "precision_recall.png").is_file()
-    with (tmp_path / "run" / "precision_recall.csv").open() as file:
+    assert (run / "precision_recall.png").is_file()
+    with (run / "precision_recall.csv").open() as file:
         points = {row["threshold"]: float(row["f1"]) for row in csv.DictReader(file)}
     assert len(points) == 999
     assert max(points.values()) == points[f"{metrics['tuned_threshold']:g}"]
     assert points["0.5"] == pytest.approx(metrics["at_0.5"]["f1"], abs=1e-5)
-    words = ("--checkpoint", tmp_path / "run", "--data-root", drawn_set, "--split", "val", "--threshold", "tuned")
+    words = ("--checkpoint", run, "--data-root", drawn_set, "--split", "val", "--threshold", "tuned")
     predict(*words, "--output", tmp_path / "out")
-    found = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    found = metrics_of(tmp_path / "out")
     assert found["protocol"]["threshold"] == best["tuned_threshold"]
     assert found["scores"]["f1"] == pytest.approx(metrics["at_tuned"]["f1"], abs=1e-9)
 
 
-def test_a_call_leaves_the_process_as_it_was(checkpoint, drawn_set, tmp_path, monkeypatch, capsys):
+def test_a_call_leaves_the_process_as_it_was(checkpoint, drawn_set, run, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
-    before = list(warnings.filters)
-    fails(lambda: train(drawn_set, tmp_path / "run", "--batch-size", 13), capsys, "no batch of 13")
+    before, words = list(warnings.filters), "12 training pairs in the first epoch make no batch of 13"
+    fails(lambda: train(drawn_set, run, "--batch-size", 13), capsys, words)
     predict("--checkpoint", checkpoint, "--data-root", drawn_set, "--output", tmp_path / "out", "--no-report")
     assert not torch.backends.cudnn.benchmark
     assert warnings.filters == before
@@ -186,106 +190,100 @@ def test_list_of_recipes(capsys):
     assert all(parse_train_config(["--recipe", name]).recipe == name for name in RECIPES)
 
 
-def test_a_loss_that_is_no_number_keeps_the_batch(drawn_set, tmp_path, monkeypatch, capsys):
-    step = Learner.step
-
-    def poisoned(self, parts):
-        next(self.network.parameters()).data.fill_(float("nan"))
-        return step(self, parts)
-
-    monkeypatch.setattr(Learner, "step", poisoned)
-    line = fails(lambda: train(drawn_set, tmp_path / "run"), capsys, "no finite number from step 1", "scene_", "--lr")
-    (part,) = torch.load(tmp_path / "run" / "diverged.pt", weights_only=True)
-    assert all(name in line for name in part["name"])
-    assert part["before"].shape == (4, 3, 64, 64)
-
-
 @pytest.mark.parametrize("workers", [0, 1])
-def test_the_batch_that_is_kept_is_the_one_that_diverged(workers, drawn_set, tmp_path, monkeypatch, capsys):
+def test_the_batch_that_diverged_is_kept(workers, drawn_set, run, monkeypatch, capsys):
     """It is read again, augmented alike; what was saved before holds no weight that is not finite."""
     step, made = Learner.step, []
 
     def poisoned(self, parts):
         made.append([{**part, "before": part["before"].clone()} for part in parts])
         if len(made) == 3:
-            next(self.network.parameters()).data.fill_(float("nan"))
+            diverge(self)
         return step(self, parts)
 
     monkeypatch.setattr(Learner, "step", poisoned)
     flags = ("--accumulate", 2, "--batch-size", 2, "--save-minutes", 1e-9, "--num-workers", workers)
-    fails(lambda: train(drawn_set, tmp_path / "run", *flags), capsys, "no finite number from step 3")
-    kept = torch.load(tmp_path / "run" / "diverged.pt", weights_only=True)
+    line = fails(lambda: train(drawn_set, run, *flags), capsys, "no finite number from step 3", "--lr")
+    kept = loaded(run, "diverged")
     assert [part["name"] for part in kept] == [part["name"] for part in made[2]]
+    assert all(name in line for part in kept for name in part["name"])
     assert all(torch.equal(one["before"], two["before"]) for one, two in zip(kept, made[2], strict=True))
-    last = torch.load(tmp_path / "run" / "last.pt", weights_only=True)
+    last = loaded(run)
     assert last["unfinished"]["step"] == 2
     assert all(value.isfinite().all() for value in last["weights"].values())
 
 
-def test_nothing_is_written_before_the_first_step_is_done(drawn_set, tmp_path, monkeypatch, capsys):
+def fill_disk(patch, saves=0):
+    """After so many files torch.save fails, as when the disk is full."""
+    save, saved = checkpoint.torch.save, []
+
+    def full(content, path):
+        saved.append(1)
+        if len(saved) > saves:
+            path.write_bytes(b"half")
+            raise RuntimeError("[enforce fail at inline_container.cc:664] . unexpected pos 64 vs 0")
+        save(content, path)
+
+    patch.setattr(checkpoint.torch, "save", full)
+
+
+def test_a_loss_that_is_no_number_is_told_though_the_disk_is_full(drawn_set, run, monkeypatch, capsys):
+    before_steps(monkeypatch, diverge)
+    fill_disk(monkeypatch)
+    words = ("no finite number from step 1", f"could not be kept in {run / 'diverged.pt'}")
+    fails(lambda: train(drawn_set, run), capsys, *words)
+
+
+def test_a_full_disk_leaves_the_last_whole_file(drawn_set, run, monkeypatch, capsys):
+    fill_disk(monkeypatch, saves=2)
+    fails(lambda: train(drawn_set, run), capsys, "could not be written", "disk")
+    assert loaded(run)["epoch"] == 1
+    assert not list(run.glob(".*"))
+
+
+def test_nothing_is_written_before_the_first_step_is_done(drawn_set, run, monkeypatch):
     step = Learner.step
 
     def seen(self, parts):
-        assert not (tmp_path / "run").exists()
+        assert not run.exists()
         found = step(self, parts)
-        assert not (tmp_path / "run").exists()
+        assert not run.exists()
         os.kill(os.getpid(), signal.SIGTERM)
         return found
 
     monkeypatch.setattr(Learner, "step", seen)
     with pytest.raises(SystemExit):
-        train(drawn_set, tmp_path / "run")
-    names = {path.name for path in (tmp_path / "run").iterdir()}
-    assert names == {"config.toml", "label_counts.json", "last.pt"}
+        train(drawn_set, run)
+    assert {path.name for path in run.iterdir()} == {"config.toml", "label_counts.json", "last.pt"}
 
 
-def test_a_signal_before_the_first_step(drawn_set, tmp_path, monkeypatch, capsys):
-    def early(config, steps, done, unfinished):
+def test_a_signal_before_the_first_step(drawn_set, run, monkeypatch, capsys):
+    def early(*settings):
         os.kill(os.getpid(), signal.SIGTERM)
-        return progress_bar(config, steps, done, unfinished)
+        return progress_bar(*settings)
 
     progress_bar = session.progress_bar
     monkeypatch.setattr(session, "progress_bar", early)
     with pytest.raises(SystemExit) as left:
-        train(drawn_set, tmp_path / "run")
+        train(drawn_set, run)
     assert left.value.code == 128 + signal.SIGTERM
     assert "stopped by SIGTERM before the first step was done; nothing is written" in capsys.readouterr().err
-    assert not (tmp_path / "run").exists()
+    assert not run.exists()
 
 
-def test_a_file_that_vanishes_loses_no_step(drawn_set, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize(("victim", "lost_in"), [("train/A/scene_0003.png", 2), ("val/B/scene_0002.png", 1)])
+def test_a_file_that_vanishes_loses_no_step(victim, lost_in, data, run, tmp_path, monkeypatch, capsys):
     """The steps before it are in last.pt, and the run goes on once it is back."""
-    data = shutil.copytree(drawn_set, tmp_path / "data")
-    victim = data / "train" / "A" / "scene_0003.png"
-    made, step = [], Learner.step
-
-    def vanish(self, parts):
-        made.append(1)
-        if len(made) == 2:
-            victim.rename(tmp_path / "away.png")
-        return step(self, parts)
-
-    monkeypatch.setattr(Learner, "step", vanish)
-    fails(lambda: train(data, tmp_path / "run", epochs=3), capsys, "scene_0003.png")
-    (tmp_path / "away.png").rename(victim)
-    train(data, tmp_path / "run", "--resume", epochs=3)
-    assert len(made) == 9
-
-
-def test_a_loss_that_is_no_number_is_told_though_the_disk_is_full(drawn_set, tmp_path, monkeypatch, capsys):
-    step = Learner.step
-
-    def poisoned(self, parts):
-        next(self.network.parameters()).data.fill_(float("nan"))
-        return step(self, parts)
-
-    def full(content, path):
-        raise RuntimeError("[enforce fail at inline_container.cc:664] . unexpected pos 64 vs 0")
-
-    monkeypatch.setattr(Learner, "step", poisoned)
-    monkeypatch.setattr(checkpoint.torch, "save", full)
-    words = ("no finite number from step 1", f"could not be kept in {tmp_path / 'run' / 'diverged.pt'}")
-    fails(lambda: train(drawn_set, tmp_path / "run"), capsys, *words)
+    away = tmp_path / "away.png"
+    with monkeypatch.context() as patch:
+        made = before_steps(patch, lambda learner, step: step == lost_in and (data / victim).rename(away))
+        fails(lambda: train(data, run), capsys, Path(victim).name)
+    last = loaded(run)
+    assert 3 * last["epoch"] + last["unfinished"]["step"] == len(made) >= lost_in
+    away.rename(data / victim)
+    rest = before_steps(monkeypatch, lambda learner, step: None)
+    train(data, run, "--resume")
+    assert len(made) + len(rest) == 6
 
 
 def fails_to_load(patch, number, error, before=lambda: None):
@@ -303,90 +301,53 @@ def fails_to_load(patch, number, error, before=lambda: None):
     patch.setattr(ChangePairs, "__getitem__", counted)
 
 
+WORKER = RuntimeError("DataLoader worker (pid(s) 7) exited unexpectedly")
+MEMORY = RuntimeError("unable to allocate shared memory(shm) for file </torch_1_2>")
+
+
 @pytest.mark.parametrize(
-    ("error", "words"),
-    [
-        (RuntimeError("DataLoader worker (pid(s) 7) exited unexpectedly"), "a process that loads images ended"),
-        (RuntimeError("unable to allocate shared memory(shm) for file </torch_1_2>"), "--num-workers 0"),
-    ],
+    ("error", "words"), [(WORKER, "a process that loads images ended"), (MEMORY, "--num-workers 0")]
 )
-def test_lost_loader_processes_lose_no_step(error, words, drawn_set, tmp_path, monkeypatch, capsys):
+def test_lost_loader_processes_lose_no_step(error, words, drawn_set, run, monkeypatch, capsys):
     """One line, and last.pt in the middle of the second epoch, after its first step."""
-    with monkeypatch.context() as patch:
-        fails_to_load(patch, 5, error)
-        fails(lambda: train(drawn_set, tmp_path / "run"), capsys, words, "what was trained is kept, --resume goes on")
-    last = torch.load(tmp_path / "run" / "last.pt", weights_only=True)
+    fails_to_load(monkeypatch, 5, error)
+    fails(lambda: train(drawn_set, run), capsys, words, "what was trained is kept, --resume goes on")
+    last = loaded(run)
     assert (last["epoch"], last["unfinished"]["step"]) == (1, 1)
 
 
-def test_a_loader_that_ends_with_a_signal_is_a_stop(drawn_set, tmp_path, monkeypatch, capsys):
+def test_a_loader_that_ends_with_a_signal_is_a_stop(drawn_set, run, monkeypatch, capsys):
     """As when a scheduler signals all processes of a job: the workers die of it."""
-    with monkeypatch.context() as patch, pytest.raises(SystemExit) as left:
-        error = RuntimeError("DataLoader worker (pid(s) 7) exited unexpectedly")
-        fails_to_load(patch, 2, error, lambda: os.kill(os.getpid(), signal.SIGTERM))
-        train(drawn_set, tmp_path / "run")
+    fails_to_load(monkeypatch, 2, WORKER, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    with pytest.raises(SystemExit) as left:
+        train(drawn_set, run)
     assert left.value.code == 128 + signal.SIGTERM
     assert "stopped by SIGTERM; all that was trained is kept" in capsys.readouterr().err
-    assert torch.load(tmp_path / "run" / "last.pt", weights_only=True)["unfinished"]["step"] == 1
+    assert loaded(run)["unfinished"]["step"] == 1
 
 
-def test_an_error_of_ours_in_a_loader_keeps_its_traceback_and_the_steps(drawn_set, tmp_path, monkeypatch):
-    with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="bug"):
-        fails_to_load(patch, 3, RuntimeError("bug"))
-        train(drawn_set, tmp_path / "run")
-    assert torch.load(tmp_path / "run" / "last.pt", weights_only=True)["unfinished"]["step"] == 2
+def test_an_error_of_ours_in_a_loader_keeps_its_traceback_and_the_steps(drawn_set, run, monkeypatch):
+    fails_to_load(monkeypatch, 3, RuntimeError("bug"))
+    with pytest.raises(RuntimeError, match="bug"):
+        train(drawn_set, run)
+    assert loaded(run)["unfinished"]["step"] == 2
 
 
-def test_a_validation_image_that_vanishes_loses_no_epoch(data, tmp_path, monkeypatch, capsys):
-    victim, step = data / "val" / "B" / "scene_0002.png", Learner.step
+def test_a_killed_worker_loses_no_step(drawn_set, run, monkeypatch, capsys):
+    def kill(learner, step):
+        for worker in multiprocessing.active_children() if step == 2 else ():
+            worker.kill()
 
-    def vanish(self, parts):
-        victim.rename(tmp_path / "away.png")
-        monkeypatch.setattr(Learner, "step", step)
-        return step(self, parts)
-
-    monkeypatch.setattr(Learner, "step", vanish)
-    fails(lambda: train(data, tmp_path / "run"), capsys, "scene_0002.png")
-    assert torch.load(tmp_path / "run" / "last.pt", weights_only=True)["unfinished"]["step"] == 3
-
-
-def test_a_killed_worker_loses_no_step(drawn_set, tmp_path, monkeypatch, capsys):
-    step, made = Learner.step, []
-
-    def kill(self, parts):
-        made.append(1)
-        if len(made) == 2:
-            for worker in multiprocessing.active_children():
-                worker.kill()
-        return step(self, parts)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Learner, "step", kill)
-        call = lambda: train(drawn_set, tmp_path / "run", "--num-workers", 1, epochs=9)  # noqa: E731
-        fails(call, capsys, "a process that loads images ended", "what was trained is kept, --resume goes on")
-    last = torch.load(tmp_path / "run" / "last.pt", weights_only=True)
+    made = before_steps(monkeypatch, kill)
+    call = lambda: train(drawn_set, run, "--num-workers", 1, epochs=9)  # noqa: E731
+    fails(call, capsys, "a process that loads images ended", "what was trained is kept, --resume goes on")
+    last = loaded(run)
     assert last["epoch"] * 3 + last["unfinished"]["step"] == len(made) >= 2
 
 
-def test_a_full_disk_leaves_the_last_whole_file(drawn_set, tmp_path, monkeypatch, capsys):
-    save, saved = checkpoint.torch.save, []
-
-    def full(content, path):
-        saved.append(1)
-        if len(saved) > 2:
-            path.write_bytes(b"half")
-            raise RuntimeError("[enforce fail at inline_container.cc:664] . unexpected pos 64 vs 0")
-        save(content, path)
-
-    monkeypatch.setattr(checkpoint.torch, "save", full)
-    fails(lambda: train(drawn_set, tmp_path / "run", epochs=2), capsys, "could not be written", "disk")
-    assert torch.load(tmp_path / "run" / "last.pt", weights_only=True)["epoch"] == 1
-    assert not list((tmp_path / "run").glob(".*"))
-
-
-def test_no_memory_names_the_next_smaller_batch(drawn_set, tmp_path, monkeypatch, capsys):
-    def greedy(self, parts):
+def test_no_memory_names_the_next_smaller_batch(drawn_set, run, monkeypatch, capsys):
+    def greedy(learner, step):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(Learner, "step", greedy)
-    fails(lambda: train(drawn_set, tmp_path / "run"), capsys, "--batch-size 4: use --accumulate 2", "or --batch-size 2")
+    before_steps(monkeypatch, greedy)
+    fails(lambda: train(drawn_set, run), capsys, "--batch-size 4: use --accumulate 2", "or --batch-size 2")

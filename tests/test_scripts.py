@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,8 @@ from PIL import Image
 from datasets.gdal import encode_tiff
 from datasets.pairs import find_pairs
 from datasets.raster import read_label
-from tests.scripts import RECIPES, predict, train
+from tests.conftest import write_image
+from tests.scripts import RECIPES, metrics_of, predict, train
 
 ROOT = Path(__file__).parents[1]
 
@@ -38,7 +40,7 @@ def test_prediction_with_labels(recipe, runs, drawn_set, tmp_path):
         np.add.at(counts, (truth.astype(int).ravel(), found.astype(int).ravel()), 1)
         assert int(rows[pair.name]["fp"]) == (~truth & found).sum()
         assert float(rows[pair.name]["changed_share"]) == pytest.approx(found.mean(), rel=1e-5)
-    metrics = json.loads((out / "metrics.json").read_text())
+    metrics = metrics_of(out)
     (tn, fp), (fn, tp) = counts.tolist()
     assert metrics["pixels"] == {"tn": tn, "fp": fp, "fn": fn, "tp": tp}
     assert metrics["scores"]["f1"] == pytest.approx(2 * tp / (2 * tp + fp + fn) if tp else 0)
@@ -53,7 +55,7 @@ def test_report_of_a_prediction(runs, drawn_set, tmp_path):
     predict(*flags)
     page = (tmp_path / "out" / "report.html").read_text()
     data = json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', page)[1])
-    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    metrics = metrics_of(tmp_path / "out")
     assert data["protocol"] == metrics["protocol"]
     assert data["scores"]["f1"] == pytest.approx(metrics["scores"]["f1"], rel=1e-5)
     rows = list(csv.DictReader((tmp_path / "out" / "per_image.csv").open()))
@@ -65,10 +67,10 @@ def test_report_of_a_prediction(runs, drawn_set, tmp_path):
 
 
 def test_best_checkpoint_predicts_the_scores_it_was_chosen_for(runs, drawn_set, tmp_path):
-    best = json.loads((runs / "hanet" / "metrics.json").read_text())["best"]
-    out = tmp_path / "out"
-    predict("--checkpoint", runs / "hanet" / "best.pt", "--data-root", drawn_set, "--split", "val", "--output", out)
-    assert json.loads((out / "metrics.json").read_text())["scores"]["f1"] == pytest.approx(best["val_f1"], abs=1e-9)
+    words = ("--checkpoint", runs / "hanet", "--data-root", drawn_set, "--split", "val", "--output", tmp_path)
+    predict(*words)
+    best = metrics_of(runs / "hanet")["best"]
+    assert metrics_of(tmp_path)["scores"]["f1"] == pytest.approx(best["val_f1"], abs=1e-9)
 
 
 def test_prediction_without_labels(runs, drawn_set, tmp_path):
@@ -77,25 +79,16 @@ def test_prediction_without_labels(runs, drawn_set, tmp_path):
     predict("--checkpoint", runs / "hanet", "--before", before, "--after", after, "--output", tmp_path / "out")
     assert len(list((tmp_path / "out" / "mask").iterdir())) == 4
     assert not (tmp_path / "out" / "error").exists()
-    assert json.loads((tmp_path / "out" / "metrics.json").read_text())["scores"] == {}
+    assert metrics_of(tmp_path / "out")["scores"] == {}
     assert '"title":"Changes from A to B"' in (tmp_path / "out" / "report.html").read_text()
     assert (tmp_path / "out" / "per_image.csv").read_text().startswith("name,changed_share\n")
 
 
-def test_threshold_widens_the_mask(runs, drawn_set, tmp_path, capsys):
-    shares = []
+def test_threshold_widens_the_mask(runs, drawn_set, tmp_path):
+    shares, flags = [], ("--checkpoint", runs / "hanet", "--data-root", drawn_set, "--no-report")
     for threshold in (0, 0.5, 1):
         out = tmp_path / str(threshold)
-        predict(
-            "--checkpoint",
-            runs / "hanet" / "best.pt",
-            "--data-root",
-            drawn_set,
-            "--output",
-            out,
-            "--threshold",
-            threshold,
-        )
+        predict(*flags, "--output", out, "--threshold", threshold)
         shares.append(sum(np.array(Image.open(path)).mean() for path in (out / "mask").iterdir()) / 4 / 255)
     assert 1 >= shares[0] > shares[1] >= shares[2] == 0
 
@@ -111,23 +104,21 @@ def test_mixed_sizes_are_predicted_each_as_it_is(runs, data, tmp_path):
 def test_sixteen_bits_four_bands_and_odd_codes(tmp_path, capsys):
     """From training to the map without a word in between: the checkpoint knows bands, limits and label codes."""
     rng = np.random.default_rng(0)
-    for split in ("train", "val", "test"):
-        for number in range(4):
-            images = rng.integers(0, 4000, (2, 32, 32, 4)).astype(np.uint16)
-            changed = rng.random((32, 32)) < 0.3
-            images[1][changed] += 4000
-            for folder, content in (("A", encode_tiff(images[0])), ("B", encode_tiff(images[1]))):
-                (tmp_path / "data" / split / folder).mkdir(parents=True, exist_ok=True)
-                (tmp_path / "data" / split / folder / f"{number}.tif").write_bytes(content)
-            (tmp_path / "data" / split / "label").mkdir(exist_ok=True)
-            codes = np.where(changed, 2, np.where(rng.random((32, 32)) < 0.1, 9, 1)).astype(np.uint8)
-            Image.fromarray(codes).save(tmp_path / "data" / split / "label" / f"{number}.png")
+    for split, number in product(("train", "val", "test"), range(4)):
+        images = rng.integers(0, 4000, (2, 32, 32, 4)).astype(np.uint16)
+        changed = rng.random((32, 32)) < 0.3
+        images[1][changed] += 4000
+        codes = np.where(changed, 2, np.where(rng.random((32, 32)) < 0.1, 9, 1)).astype(np.uint8)
+        write_image(tmp_path / "data" / split / "label" / f"{number}.png", codes)
+        for folder, image in zip("AB", images, strict=True):
+            (path := tmp_path / "data" / split / folder / f"{number}.tif").parent.mkdir(exist_ok=True)
+            path.write_bytes(encode_tiff(image))
     flags = ["--bands", "4,3,2,1", "--change-value", 2, "--ignore-value", 9, "--lr", 0.01, "--linear-epochs", 0]
     train(tmp_path / "data", tmp_path / "run", *flags, epochs=5)
     assert "scaling: uint16 of 4 bands read as uint8, band 4 from " in capsys.readouterr().err
     train(tmp_path / "data", tmp_path / "run", *flags, "--resume", epochs=5)
     predict("--checkpoint", tmp_path / "run", "--data-root", tmp_path / "data", "--output", tmp_path / "out")
-    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    metrics = metrics_of(tmp_path / "out")
     labels = [np.array(Image.open(p)) for p in (tmp_path / "data" / "test" / "label").iterdir()]
     assert sum(metrics["pixels"].values()) == sum((label != 9).sum() for label in labels)
     assert metrics["pixels"]["fn"] + metrics["pixels"]["tp"] == sum((label == 2).sum() for label in labels)
@@ -147,7 +138,7 @@ def test_own_folders_do_not_overwrite_the_test_maps(runs, drawn_set, tmp_path):
     predict("--checkpoint", tmp_path / "run", "--before", before, "--after", after)
     assert (tmp_path / "run" / "predict-A" / "metrics.json").is_file()
     predict("--checkpoint", tmp_path / "run", "--data-root", drawn_set / "test")
-    protocol = json.loads((tmp_path / "run" / "predict-all" / "metrics.json").read_text())["protocol"]
+    protocol = metrics_of(tmp_path / "run" / "predict-all")["protocol"]
     assert protocol["split"] == "all"
     assert not (tmp_path / "run" / "predict-test").exists()
 
@@ -167,9 +158,8 @@ def test_maps_of_an_earlier_prediction_are_mentioned(runs, drawn_set, data, tmp_
 def test_scripts_from_the_shell(script):
     help_text = subprocess.run([sys.executable, ROOT / script, "--help"], capture_output=True, text=True, check=True)
     assert "--data-root" in help_text.stdout
-    bad = subprocess.run(
-        [sys.executable, ROOT / script, "--data-root", "nowhere"], capture_output=True, text=True, check=False
-    )
+    command = [sys.executable, ROOT / script, "--data-root", "nowhere"]
+    bad = subprocess.run(command, capture_output=True, text=True, check=False)
     assert bad.returncode == 2
     assert bad.stderr.count("\n") == 1
     assert bad.stderr.startswith("error: nowhere: no such folder")

@@ -1,7 +1,5 @@
 """Training as a user runs it: a whole run, its resumption, its cache, and what it chooses by."""
 
-import csv
-import json
 import shutil
 import signal
 from dataclasses import replace
@@ -9,14 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 import train_aux
 from datasets import label_counts
 from datasets.catalog import CATALOG, STATISTICS, KnownCounts
 from datasets.recognition import introduction
-from tests.scripts import RECIPES, fails, stop_after, train
+from tests.scripts import RECIPES, fails, loaded, log_of, metrics_of, same_weights, stop_after, train
 from utils.training import session
 from utils.training.config import parse_train_config
 from utils.training.data import open_data as data_of
@@ -25,14 +22,12 @@ from utils.training.data import open_data as data_of
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_run_folder(recipe, runs):
     folder = runs / recipe
-    with (folder / "log.csv").open() as file:
-        log = list(csv.DictReader(file))
+    log, checkpoint = log_of(folder), loaded(folder, "best")
     assert [row["epoch"] for row in log] == ["1", "2"]
     best = max(log, key=lambda row: float(row["val_f1"]))
-    metrics = json.loads((folder / "metrics.json").read_text())
+    metrics = metrics_of(folder)
     assert metrics["selected_on"] == "val"
     assert metrics["best"]["val_f1"] == pytest.approx(float(best["val_f1"]), rel=1e-5)
-    checkpoint = torch.load(folder / "best.pt", weights_only=True)
     assert checkpoint["epoch"] == int(best["epoch"])
     assert checkpoint["model"] == recipe
     assert len((folder / "test.txt").read_text().splitlines()) == 2
@@ -43,10 +38,9 @@ def test_run_folder(recipe, runs):
 
 
 @pytest.mark.slow
-def test_training_lowers_the_loss(runs, drawn_set, tmp_path):
-    train(drawn_set, tmp_path / "run", "--lr", "0.003", "--schedule", "constant", "--linear-epochs", 0, epochs=8)
-    with (tmp_path / "run" / "log.csv").open() as file:
-        losses = [float(row["train_loss"]) for row in csv.DictReader(file)]
+def test_training_lowers_the_loss(drawn_set, tmp_path):
+    train(drawn_set, tmp_path / "run", "--lr", "0.005", "--schedule", "constant", "--linear-epochs", 0, epochs=5)
+    losses = [float(row["train_loss"]) for row in log_of(tmp_path / "run")]
     assert losses[-1] < 0.75 * losses[0]
 
 
@@ -73,12 +67,12 @@ def test_resumed_run_equals_the_unbroken_one(recipe, workers, stops, runs, drawn
         command = f"--config {folder / 'config.toml'} --output {folder} --resume"
         assert capsys.readouterr().err.rstrip().endswith(command)  # and no bar is drawn below it
         resume = ["--resume"]
-    last = torch.load(folder / "last.pt", weights_only=True)
+    last = loaded(folder)
     assert last["epoch"] * 3 + last["unfinished"]["step"] == sum(stops)
     train_aux.main(["--config", str(folder / "config.toml"), "--output", str(folder), "--resume"])
 
-    broken, whole = (torch.load(f / "last.pt", weights_only=True) for f in (folder, runs / recipe))
-    assert all(torch.equal(broken["weights"][name], value) for name, value in whole["weights"].items())
+    broken, whole = loaded(folder), loaded(runs / recipe)
+    assert same_weights(broken, whole)
     for row, other in zip(broken["history"], whole["history"], strict=True):
         assert {k: v for k, v in row.items() if k not in TIMES} == {k: v for k, v in other.items() if k not in TIMES}
     assert len((folder / "log.csv").read_text().splitlines()) == 3
@@ -86,18 +80,19 @@ def test_resumed_run_equals_the_unbroken_one(recipe, workers, stops, runs, drawn
 
 @pytest.mark.slow
 @pytest.mark.parametrize("held_out", [False, True])
-def test_a_run_from_a_cache_is_the_same_run(held_out, data, tmp_path):
+def test_a_run_from_a_cache_is_the_same_run(held_out, runs, data, tmp_path, capsys):
     """Bit by bit, also where val is held out of train and read from its cache; and begun with it, resumed without."""
+    plain, files = runs / "hanet", {"train.tiles", "val.tiles"}
     if held_out:
         shutil.rmtree(data / "val")
-    train(data, tmp_path / "plain")
-    cached = ("--cache", tmp_path / "cache", "--num-workers", 1)
-    train(data, tmp_path / "cached", *cached)
-    assert {path.name for path in (tmp_path / "cache").iterdir()} == {"train.tiles"} | (
-        set() if held_out else {"val.tiles"}
-    )
-    ours, theirs = (torch.load(tmp_path / run / "last.pt", weights_only=True) for run in ("cached", "plain"))
-    assert all(torch.equal(ours["weights"][name], value) for name, value in theirs["weights"].items())
+        train(data, plain := tmp_path / "plain")
+        assert "no val split: 2 training pairs (seed 0) are held out" in capsys.readouterr().err
+        assert metrics_of(plain)["selected_on"] == "pairs held out of train"
+        files = {"train.tiles"}
+    train(data, tmp_path / "cached", "--cache", tmp_path / "cache", "--num-workers", 1)
+    assert {path.name for path in (tmp_path / "cache").iterdir()} == files
+    ours, theirs = loaded(tmp_path / "cached"), loaded(plain)
+    assert same_weights(ours, theirs)
     assert ours["history"][1]["val_f1"] == theirs["history"][1]["val_f1"]
     train(data, tmp_path / "cached", "--resume")
 
@@ -109,39 +104,6 @@ def test_crops_of_images_that_differ_in_size(data, tmp_path):
     flags = ("--augmentation", "open-cd", "--crop-size", 32, "--time-swap")
     train(data, tmp_path / "run", *flags, epochs=1)
     assert (tmp_path / "run" / "best.pt").is_file()
-
-
-def test_without_val_a_seeded_tenth_is_held_out(data, tmp_path, capsys):
-    shutil.rmtree(data / "val")
-    train(data, tmp_path / "run", epochs=1)
-    assert "no val split: 2 training pairs (seed 0) are held out" in capsys.readouterr().err
-    assert json.loads((tmp_path / "run" / "metrics.json").read_text())["selected_on"] == "pairs held out of train"
-
-
-def test_overlapping_tiles_are_held_out_by_scene(data, tmp_path, capsys):
-    shutil.rmtree(data / "val")
-    for path in sorted((data / "train").rglob("*.png")):
-        number = int(path.stem[-4:])
-        path.rename(path.with_name(f"town_{number // 3}_0000_{number % 3 * 32:04d}.png"))
-    train(data, tmp_path / "scenes", epochs=1)
-    said = capsys.readouterr().err
-    assert "held out: all tiles of 1 of 4 scenes (town_" in said
-    assert "no val split: 3 training pairs (seed 0)" in said
-    assert "share pixels" not in said
-    for number, path in enumerate(sorted((data / "train").rglob("*.png"))):
-        path.rename(path.with_name(f"town_0000_{number % 12 * 32:04d}.png"))
-    train(data, tmp_path / "scene", epochs=1)
-    assert "held-out tiles share pixels with training tiles: their scores flatter" in capsys.readouterr().err
-
-
-@pytest.mark.slow
-def test_labels_coded_0_and_1_train_alike(runs, data, tmp_path):
-    """Trouble many repositories have: 0/1 labels read as all unchanged. Here they are the same run."""
-    for path in data.rglob("label/*.png"):
-        Image.fromarray(np.array(Image.open(path)) // 255).save(path)
-    train(data, tmp_path / "run")
-    ours, theirs = (torch.load(f / "last.pt", weights_only=True)["weights"] for f in (tmp_path / "run", runs / "hanet"))
-    assert all(torch.equal(ours[name], value) for name, value in theirs.items())
 
 
 def test_validation_labels_without_change(data, tmp_path, capsys):
@@ -170,11 +132,14 @@ def test_finished_run_resumes_to_its_result(runs, drawn_set, tmp_path, capsys):
     assert (tmp_path / "run" / "last.pt").read_bytes() == before
 
 
-def test_resuming_before_the_first_epoch_ended_starts_it(runs, drawn_set, tmp_path, capsys):
-    train(drawn_set, tmp_path / "run", "--resume")
+@pytest.mark.slow
+def test_labels_coded_0_and_1_train_alike(runs, data, tmp_path, capsys):
+    """0/1 labels are not read as all unchanged: the run is the same; with --resume and no last.pt it starts anew."""
+    for path in data.rglob("label/*.png"):
+        Image.fromarray(np.array(Image.open(path)) // 255).save(path)
+    train(data, tmp_path / "run", "--resume")
     assert "no last.pt yet, so this starts with the first epoch" in capsys.readouterr().err
-    ours, theirs = (torch.load(f / "last.pt", weights_only=True)["weights"] for f in (tmp_path / "run", runs / "hanet"))
-    assert all(torch.equal(ours[name], value) for name, value in theirs.items())
+    assert same_weights(loaded(tmp_path / "run"), loaded(runs / "hanet"))
 
 
 def test_epochs_of_the_open_pool_only(data, tmp_path, capsys, monkeypatch):
@@ -236,3 +201,18 @@ def test_statistics_of_the_public_set(data):
     with pytest.raises(ValueError, match="--statistics set: none are known of CLCD"):
         open_data(data, "--statistics", "set", "--data-name", "clcd")
     assert open_data(data.rename(data.parent / "sysu"), "--statistics", "set").statistics == STATISTICS["sysu"]
+
+
+def test_overlapping_tiles_are_held_out_by_scene(data, caplog):
+    shutil.rmtree(data / "val")
+    for path in sorted((data / "train").rglob("*.png")):
+        number = int(path.stem[-4:])
+        path.rename(path.with_name(f"town_{number // 3}_0000_{number % 3 * 32:04d}.png"))
+    open_data(data)
+    assert "held out: all tiles of 1 of 4 scenes (town_" in caplog.text
+    assert "no val split: 3 training pairs (seed 0)" in caplog.text
+    assert "share pixels" not in caplog.text
+    for number, path in enumerate(sorted((data / "train").rglob("*.png"))):
+        path.rename(path.with_name(f"town_0000_{number % 12 * 32:04d}.png"))
+    open_data(data)
+    assert "held-out tiles share pixels with training tiles: their scores flatter" in caplog.text

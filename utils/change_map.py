@@ -1,4 +1,4 @@
-"""Change maps, error maps and overlays as colours, once, in RGB, and the legend that says what a colour means."""
+"""Change maps, error maps and overlays in RGB, and the legend of their colours."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ OVERLAY: Colour = (255, 0, 255)  # of changed pixels on an image: in no palette,
 
 @dataclass(frozen=True)
 class Palette:
-    """Colours of an error map; truth first, then what the prediction made of it."""
+    """Colours of an error map."""
 
     found: Colour  # true positive
     unchanged: Colour  # true negative
@@ -20,7 +20,7 @@ class Palette:
     missed: Colour  # false negative
 
     def legend(self) -> dict[str, Colour]:
-        """What each colour means, in words."""
+        """Meaning -> colour."""
         words = {"found": self.found, "rightly unchanged": self.unchanged, "false alarm": self.false_alarm}
         return {**words, "missed": self.missed, "not counted": NOT_COUNTED}
 
@@ -35,9 +35,8 @@ PALETTES = {
 
 def fitted(size: tuple[int, int], side: int) -> tuple[int, int]:
     """(width, height) of an image whose longer side becomes `side` pixels."""
-    width, height = size
-    longest = max(size)
-    return max(1, round(width * side / longest)), max(1, round(height * side / longest))
+    width, height = (max(1, round(length * side / max(size))) for length in size)
+    return width, height
 
 
 def change_map(changed: np.ndarray) -> np.ndarray:
@@ -46,12 +45,12 @@ def change_map(changed: np.ndarray) -> np.ndarray:
 
 
 def error_map(changed: np.ndarray, mask: np.ndarray, palette: Palette = PALETTES["amfnet"]) -> np.ndarray:
-    """Map of what is right and wrong, uint8 (H, W, 3) RGB.
+    """The errors of a prediction, uint8 (H, W, 3) RGB.
 
     Args:
         changed: bool (H, W), the prediction.
-        mask: (H, W) of 0 and 1, the truth; anything else is grey, since it is not counted.
-        palette: colours of right and wrong.
+        mask: (H, W), the truth: 0 and 1; other values are not counted and become grey.
+        palette: the colours.
     """
     # by 2 * truth + prediction, the last for what is not counted
     colours = (palette.unchanged, palette.false_alarm, palette.missed, palette.found, NOT_COUNTED)
@@ -59,19 +58,14 @@ def error_map(changed: np.ndarray, mask: np.ndarray, palette: Palette = PALETTES
 
 
 def overlay(image: np.ndarray, changed: np.ndarray) -> np.ndarray:
-    """An image with its changed pixels half magenta, uint8 (H, W, 3).
-
-    Args:
-        image: uint8 (H, W, 3) RGB.
-        changed: bool (H, W).
-    """
+    """An image, uint8 (H, W, 3), with half magenta where `changed`, bool (H, W), is true."""
     tinted = image.copy()
     tinted[changed] = image[changed] // 2 + np.array(OVERLAY, np.uint8) // 2
     return tinted
 
 
 def draw_legend(colours: dict[str, Colour]) -> Image.Image:
-    """Squares in their colours with their words, one line each, RGB."""
+    """Squares of the colours with their meanings, one line each, RGB."""
     side, gap, font = 18, 8, ImageFont.load_default(15)
     width = 3 * gap + side + max(round(font.getlength(word)) for word in colours)
     sheet = Image.new("RGB", (width, gap + len(colours) * (side + gap)), "white")

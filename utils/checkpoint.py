@@ -1,8 +1,8 @@
-"""Checkpoints: plain dicts of tensors and primitives, written whole, that say all a prediction needs.
+"""Checkpoints: dicts of tensors and primitives with all that a prediction needs, written whole.
 
 A file holds `model`, `options`, `weights`, `statistics`, `reading` (bands, limits, label codes), `threshold`,
-`recipe`, `config`, `scores`, `epoch`, `data` (a fingerprint), `selected_on`, `drawn_scenes` (whether it was trained on
-those of the demo) and `versions`; last.pt also `optimizer`, `scaler` and `history`.
+`recipe`, `config`, `scores`, `epoch`, `data` (a fingerprint), `selected_on`, `drawn_scenes` (whether its training data
+were drawn) and `versions`; last.pt also `optimizer`, `scaler` and `history`.
 """
 
 import errno
@@ -24,17 +24,13 @@ _IMPORT = "weights of the networks' authors become one by: python -m tools.impor
 
 
 def save_checkpoint(path: Path, content: Checkpoint) -> None:
-    """Write a checkpoint, stamped with versions; a crash midway leaves the old file."""
+    """Write a checkpoint with the versions of Python and PyTorch, whole or not at all."""
     versions = {"python": platform.python_version(), "torch": str(torch.__version__)}
     save_whole(path, {**content, "versions": versions})
 
 
 def save_whole(path: Path, content: object) -> None:
-    """Write what torch.save can, whole or not at all.
-
-    Raises:
-        OSError: it cannot be written; the error names the file.
-    """
+    """Write an object by torch.save, whole or not at all; an OSError names the file."""
     with written_whole(path) as partial:
         try:
             torch.save(content, partial)

@@ -1,4 +1,4 @@
-"""What every script says and hears before any work: its log, errors in one line, words looked up; without PyTorch."""
+"""The log of a script, its errors in one line, and words looked up in tables; imports no PyTorch."""
 
 import errno
 import logging
@@ -18,13 +18,13 @@ Choice = TypeVar("Choice")
 class UserError(ValueError):
     """A mistake of the user, or a file that does not fit: what is wrong, where, and what to do.
 
-    Scripts show it as one line. Any other error but an OSError is a bug of this project, and shows its traceback.
+    Scripts print it as one line. Errors of other classes, except OSError, are bugs and keep their traceback.
     """
 
 
 @contextmanager
 def mistakes_of_users() -> Iterator[None]:
-    """Raise a ValueError of the block, such as models raise of options and weights, as a UserError."""
+    """Turn a ValueError of the block, such as a network raises for a wrong option, into a UserError."""
     try:
         yield
     except ValueError as error:
@@ -32,25 +32,21 @@ def mistakes_of_users() -> Iterator[None]:
 
 
 def choose(table: Mapping[str, Choice], name: str, flag: str) -> Choice:
-    """Look a flag's word up in a table.
-
-    Raises:
-        UserError: it is not there; the message lists what is and names the nearest.
-    """
+    """The table's entry for the word of a flag; without one, a UserError lists the table and names the nearest."""
     if name not in table:
         raise UserError(f"{flag} {name}: not known; choose one of {', '.join(table)}{nearest(name, table)}")
     return table[name]
 
 
 def nearest(name: str, names: Iterable[str], cutoff: float = 0.7) -> str:
-    """A hint at the most similar of some names, in any case; empty if none reaches `cutoff` (1: equal)."""
+    """Text with the most similar of some names, ignoring case; empty if none reaches `cutoff` (1: equal)."""
     by_small = {other.lower(): other for other in names}
     matches = get_close_matches(name.lower(), by_small, 1, cutoff)
     return f" (nearest: {by_small[matches[0]]!r})" if matches else ""
 
 
 def show_log(quiet: bool = False) -> None:
-    """Show what the project logs, as plain lines on stderr; quiet: warnings only."""
+    """Print the project's log as plain lines on stderr; quiet: warnings only."""
     logging.basicConfig(level=logging.WARNING if quiet else logging.INFO, format="%(message)s", force=True)
 
 
@@ -58,12 +54,12 @@ def show_log(quiet: bool = False) -> None:
 def errors_in_one_line(on_interrupt: str = "interrupted") -> Iterator[None]:
     """Turn an expected error (bad input, a file that cannot be read or written) into one line and exit code 2.
 
-    Set CHANGE_DETECTION_TRACEBACK=1 to see where it came from. Ctrl-C leaves with 130. Filters of warnings that are set
-    within the block end with it.
+    CHANGE_DETECTION_TRACEBACK=1 keeps its traceback. Ctrl-C leaves with 130. Filters of warnings set in the block end
+    with it.
     """
     try:
         with warnings.catch_warnings():
-            # rasterio's, which says it of most public data sets; its reader may have been told so before this block
+            # rasterio warns so for most public data sets
             warnings.filterwarnings("ignore", "Dataset has no geotransform")
             yield
     except Exception as error:
@@ -78,7 +74,7 @@ def errors_in_one_line(on_interrupt: str = "interrupted") -> Iterator[None]:
 
 
 def interrupts_in_one_line() -> None:
-    """Make Ctrl-C one line outside of `errors_in_one_line` too, such as while a script imports PyTorch."""
+    """Make Ctrl-C one line outside `errors_in_one_line` too, such as while a script imports PyTorch."""
     usual = sys.excepthook
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
@@ -91,7 +87,7 @@ def interrupts_in_one_line() -> None:
 
 
 def _message(error: Exception) -> str:
-    """What an expected error says, in one line; empty for any other error."""
+    """The message of an expected error in one line; empty for any other error."""
     if type(error).__name__ == "OutOfMemoryError":  # PyTorch's, which need not be imported to name it
         return "out of GPU memory; use a smaller --batch-size (in training also --amp)"
     if isinstance(error, MemoryError) or "can't allocate memory" in str(error):  # the words are PyTorch's

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all; the standard library alone, so that datasets may use it too."""
+"""Files that appear whole or not at all; of ours it imports console.py alone, so that datasets may use it."""
 
 import csv
 import errno
@@ -12,27 +12,22 @@ from pathlib import Path
 
 from utils.console import UserError
 
-LONG = 100  # bytes; file systems take names of 143 to 255
+LONG = 100  # bytes; file systems allow names of 143 to 255
 TOO_LONG_ON_WINDOWS = (123, 206)  # error codes
 
 
 def short_name(name: str) -> str:
-    """The name, or its hash where a few more characters could be too many for the file system."""
+    """The name; its hash if it is so long that a suffix could exceed the file system's limit."""
     content = os.fsencode(name)
     return name if len(content) <= LONG else hashlib.sha256(content).hexdigest()[:32]
 
 
 def partial_of(path: Path) -> Path:
-    """Where a file is written before it gets its name; what a killed run leaves there, the next one overwrites."""
+    """Where a file is written before it gets its name; the next run overwrites what a killed run left there."""
     return path.with_name(f".{short_name(path.stem)}.partial{path.suffix}")
 
 
-def refuse_too_long(path: Path) -> None:
-    """Make sure, before anything is written, that the file system takes a name.
-
-    Raises:
-        UserError: the name is too long.
-    """
+def _refuse_too_long(path: Path) -> None:
     try:
         path.lstat()
     except OSError as error:
@@ -48,12 +43,9 @@ def final_of(partial: Path) -> Path:
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Make an OSError of the block name the file that is written there, unless it names another file.
+    """Make an OSError of the block, such as that of a full disk, name the written file, unless it names another one.
 
-    The error of a full disk names none by itself.
-
-    Args:
-        path: what is written, or the `partial_of` it.
+    `path` is the file or the `partial_of` it.
     """
     final = final_of(path)
     try:
@@ -72,10 +64,10 @@ def written_whole(path: Path) -> Iterator[Path]:
     """A temporary path beside `path`, renamed to it when the block ends well and removed when it does not.
 
     Raises:
-        UserError: the file system does not take so long a name.
+        UserError: the name is too long for the file system.
         OSError: it cannot be written; the error names `path`.
     """
-    refuse_too_long(path)
+    _refuse_too_long(path)
     partial = partial_of(path)
     try:
         with naming(path):
@@ -110,5 +102,4 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file whole or not at all; bytes of file names that are no UTF-8 are escaped."""
-    with written_whole(path) as partial:
-        partial.write_text(text, encoding="utf-8", errors="backslashreplace")
+    write_whole(path, text.encode("utf-8", "backslashreplace"))

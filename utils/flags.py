@@ -1,4 +1,4 @@
-"""Settings as frozen dataclasses, and their command-line flags made from the fields, so that a name exists once."""
+"""Settings as frozen dataclasses, and command-line flags made from their fields."""
 
 import argparse
 import ast
@@ -21,7 +21,7 @@ ALIASES = {"data_root": "dataroot", "epochs": "max_epochs", "output": "output_fo
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser of flags in full, words joined by - or _ (--batch_size); its error names the flag nearest to a typo."""
+    """A parser without abbreviations: --batch_size is --batch-size, and the error of a typo names the nearest flag."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(allow_abbrev=False, **options)
@@ -40,7 +40,7 @@ class Parser(argparse.ArgumentParser):
 def setting(
     default: object, text: str, choices: Sequence[str] | None = None, parse: Callable[[str], object] | None = None
 ) -> Any:
-    """A field of a settings class: its default, help text, the words it may be, and what turns a word into a value."""
+    """A field of a settings class: default, help text, allowed words, and the function from a word to a value."""
     return field(default=default, metadata={"help": text, "choices": choices, "parse": parse or type(default)})
 
 
@@ -57,54 +57,42 @@ def keys_in(file: str, table: str) -> tuple[str, ...]:
 
 
 def given_flags(
-    settings: type,
+    settings: Any,
     description: str,
     argv: Sequence[str] | None,
-    epilog: str = "",
     required: Collection[str] = (),
-    by_recipe: Collection[str] = (),
     positional: Collection[str] = (),
-    prog: str | None = None,
+    **options: Any,
 ) -> dict[str, Any]:
-    """The flags given, and no others, so that something else can fill the rest.
+    """The flags given, and no others, so that a recipe or a config file can fill the rest.
 
     Args:
-        settings: a dataclass of `setting` fields.
+        settings: a dataclass of `setting` fields; if it has a set BY_RECIPE, recipes give the defaults of these fields.
         description: what the script does.
         argv: words of the command line; None: this process's.
-        epilog: shown below the flags.
         required: settings that must be given.
-        by_recipe: settings whose default is not the field's.
         positional: settings that are typed without a flag, and must be given.
-        prog: what was typed to get here; None: the script's name.
+        options: of argparse.ArgumentParser, such as `prog` and `epilog`.
     """
-    parser = Parser(
-        prog=prog,
-        description=description,
-        epilog=epilog,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        argument_default=argparse.SUPPRESS,
-    )
+    options |= {"formatter_class": argparse.RawDescriptionHelpFormatter, "argument_default": argparse.SUPPRESS}
+    parser = Parser(description=description, **options)
+    by_recipe = getattr(settings, "BY_RECIPE", ())
     for each in fields(settings):
+        text, choices = each.metadata["help"], each.metadata["choices"]
         if each.name in positional:
-            words_of = {"type": each.metadata["parse"], "metavar": each.name.upper(), "help": each.metadata["help"]}
-            parser.add_argument(each.name, **words_of)
+            parser.add_argument(each.name, type=each.metadata["parse"], metavar=each.name.upper(), help=text)
             continue
-        names = [name for name in (each.name, ALIASES.get(each.name)) if name]
-        spellings = [f"--{name.replace('_', '-')}" for name in names]
-        options: dict[str, Any] = {
-            "dest": each.name,
-            "help": each.metadata["help"] + _default(each, by_recipe),
-        }
+        flag: dict[str, Any] = {"dest": each.name, "required": each.name in required}
+        flag["help"] = text + (" (default: by recipe)" if each.name in by_recipe else _default(each))
         if isinstance(each.default, bool):
-            options["action"] = argparse.BooleanOptionalAction
+            flag["action"] = argparse.BooleanOptionalAction
         else:
-            options |= {"type": each.metadata["parse"], "choices": each.metadata["choices"]}
-            options["metavar"] = None if options["choices"] else each.name.split("_")[-1].upper()
-        options["required"] = each.name in required
+            metavar = None if choices else each.name.split("_")[-1].upper()
+            flag |= {"type": each.metadata["parse"], "choices": choices, "metavar": metavar}
         if each.name in SEVERAL:
-            options |= {"nargs": "+", "metavar": SEVERAL[each.name], "action": "extend"}
-        parser.add_argument(*spellings, **options)
+            flag |= {"nargs": "+", "metavar": SEVERAL[each.name], "action": "extend"}
+        names = [name.replace("_", "-") for name in (each.name, ALIASES.get(each.name)) if name]
+        parser.add_argument(*(f"--{name}" for name in names), **flag)
     given = vars(parser.parse_args(argv))
     if "model_options" in given:
         given["model_options"] = dict(given["model_options"])
@@ -122,10 +110,7 @@ def named_path(word: str) -> tuple[str, Path]:
     return (name, Path(path)) if equals else (Path(word).resolve().name.removesuffix(".json"), Path(word))
 
 
-def _default(setting: Field, by_recipe: Collection[str]) -> str:
-    """What the help says of a setting's default."""
-    if setting.name in by_recipe:
-        return " (default: by recipe)"
+def _default(setting: Field) -> str:
     default = ",".join(map(str, setting.default)) if isinstance(setting.default, tuple) else setting.default
     return "" if default in (None, False, "") else f" (default: {default})"
 
@@ -137,7 +122,7 @@ def _dashed(word: str) -> str:
 
 
 def at_least(config: object, **bounds: float) -> None:
-    """Raise ValueError unless settings are finite numbers that reach these bounds."""
+    """Raise UserError unless settings are finite numbers that reach these bounds."""
     for name, bound in bounds.items():
         value = getattr(config, name)
         if not bound <= value < math.inf:  # false for nan, too

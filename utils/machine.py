@@ -1,4 +1,4 @@
-"""What every script needs of the machine: a device, seeds, memory, a compiler."""
+"""The machine under a script: its device, number formats, seeds, compiler and memory."""
 
 import copy
 import ctypes
@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -54,7 +54,7 @@ def amp_type(device: torch.device, name: str = "auto") -> torch.dtype:
 
 @contextmanager
 def algorithms(deterministic: bool) -> Iterator[None]:
-    """Within the block, have torch compute the same bits in every run on the same device, or choose what is fastest."""
+    """Within the block, torch computes the same bits in every run on the same device, or chooses what is fastest."""
     cudnn, workspace = torch.backends.cudnn, os.environ.get(WORKSPACE)
     before = cudnn.benchmark, cudnn.deterministic
     wanted = torch.are_deterministic_algorithms_enabled()
@@ -75,8 +75,8 @@ def algorithms(deterministic: bool) -> Iterator[None]:
 
 
 @contextmanager
-def tiny_is_zero(device: torch.device) -> Iterator[None]:
-    """On a CPU, let float32 numbers below 1e-38 count as 0: over these it takes many times as long as over others.
+def flush_denormals(device: torch.device) -> Iterator[None]:
+    """On a CPU, treat denormal numbers as 0 within the block: arithmetic with them takes many times as long.
 
     HANet's training meets enough of them to be slowed down.
     """
@@ -93,14 +93,14 @@ def tiny_is_zero(device: torch.device) -> Iterator[None]:
 
 
 def _renew_threads() -> None:
-    """End PyTorch's idle threads, where they are libgomp's: new ones take this thread's setting of denormals over."""
+    """End PyTorch's idle threads, where they are libgomp's: new ones inherit this thread's treatment of denormals."""
     for path in (Path(torch.__file__).parent / "lib").glob("libgomp*"):
         with suppress(OSError, AttributeError):  # libgomp before 9 cannot
             ctypes.CDLL(str(path)).omp_pause_resource_all(PAUSE_HARD)
 
 
 def compiled(network: nn.Module, channels: int, device: torch.device, half: torch.dtype | None) -> nn.Module:
-    """torch.compile of a network; itself, with a warning, where that cannot be done here.
+    """torch.compile of a network; itself, with a warning, where that fails.
 
     Compiling happens at the first call, so a copy is tried out on noise first; the real one then finds most of it done.
     """
@@ -115,25 +115,13 @@ def compiled(network: nn.Module, channels: int, device: torch.device, half: torc
     return cast(nn.Module, torch.compile(network))
 
 
-def peak_memory(device: torch.device) -> float:
-    """The most memory used so far, in MB: of the GPU, or of this process; nan where that is not told."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**20
-    try:
-        import resource
-    except ImportError:  # Windows
-        return math.nan
-    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return used / (2**20 if sys.platform == "darwin" else 2**10)
-
-
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether memory ran out, on a GPU or on the CPU."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, or else its name, in a line."""
+    """First line of an error's message, or the name of its class."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
@@ -154,10 +142,7 @@ def keep_freed_memory() -> bool:
 
 @contextmanager
 def freed_memory_kept(wanted: bool = True) -> Iterator[bool]:
-    """As `keep_freed_memory`, but within the block alone.
-
-    Afterwards glibc's defaults are back, without their adjustment to the sizes in use, and what was kept is returned to
-    the system.
+    """As `keep_freed_memory`, but within the block alone; afterwards glibc has its defaults and returns the memory.
 
     Yields:
         Whether memory is kept: it is wanted, and this C library can do so.
@@ -171,49 +156,43 @@ def freed_memory_kept(wanted: bool = True) -> Iterator[bool]:
             _trim()
 
 
-def resident() -> float:
-    """MB that this process holds now; where only the most is told, that."""
-    return _status("VmRSS")
-
-
-def peak_resident() -> float:
-    """The most MB that this process held since `forget_peak`, or at all; nan where that is not told."""
-    return _status("VmHWM")
-
-
 def peak_used(device: torch.device) -> float:
-    """The most MB that a run held: of a GPU's memory its tensors', else all of this process; nan if not told."""
-    return peak_memory(device) if device.type == "cuda" else peak_resident()
+    """The most MB in use so far: a GPU's tensors, else this process since `forget_peak`; nan where unknown."""
+    return torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else _resident("VmHWM")
 
 
 def used_now(device: torch.device) -> float:
-    """MB that a run holds now: of a GPU's memory its tensors', else all of this process."""
-    return torch.cuda.memory_allocated(device) / 2**20 if device.type == "cuda" else resident()
+    """MB in use: a GPU's tensors, else this process; where only its peak is known, the peak."""
+    return torch.cuda.memory_allocated(device) / 2**20 if device.type == "cuda" else _resident("VmRSS")
 
 
 def forget_peak() -> None:
-    """Give unused memory back and let the peak start anew, where the platform can."""
+    """Return unused memory and start the peak anew, where the platform can."""
     _trim()
     with suppress(OSError):  # not Linux, or not allowed: the peak is that of the process
         CLEAR.write_text("5")
 
 
 def _set_malloc(values: Mapping[int, int]) -> bool:
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if STATUS.exists() else None
-    if mallopt is None:
-        return False
-    return all(mallopt(parameter, value) for parameter, value in values.items())
+    mallopt = _libc("mallopt")
+    return bool(mallopt) and all(mallopt(parameter, value) for parameter, value in values.items())
 
 
 def _trim() -> None:
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if STATUS.exists() else None
-    if trim:
+    if trim := _libc("malloc_trim"):
         trim(0)
 
 
-def _status(field: str) -> float:
-    try:
+def _libc(name: str) -> Any:
+    return getattr(ctypes.CDLL(None), name, None) if STATUS.exists() else None
+
+
+def _resident(field: str) -> float:
+    with suppress(OSError, KeyError):
         lines = dict(line.split(":", 1) for line in STATUS.read_text().splitlines())
         return int(lines[field].split()[0]) / 1024
-    except (OSError, KeyError):
-        return peak_memory(torch.device("cpu"))
+    try:
+        import resource
+    except ImportError:  # Windows
+        return math.nan
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)

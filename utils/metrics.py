@@ -1,7 +1,7 @@
-"""Scores of the changed class from one 2 x 2 pixel count over a whole split; fractions, never percent.
+"""Scores of the changed class, as fractions, from one 2 x 2 count of the pixels of a whole split.
 
-How we count: pixels of all pairs together, then one division. Means of scores an image or a batch are other
-numbers and are never called F1 here. A score whose denominator is 0 is 0.
+The pixels of all pairs are counted together, then divided once; means over images or batches would be other numbers.
+A score whose denominator is 0 is 0.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-LEVELS = 1000  # of probability, told apart by the thresholds 0.001, 0.002, ... 0.999
+LEVELS = 1000  # of probability, between the thresholds 0.001, 0.002, ... 0.999
 SCORES = ("precision", "recall", "f1", "iou", "oa", "kappa", "miou", "mpa", "fwiou")
 
 
@@ -30,8 +30,8 @@ def count_pixels(changed: Tensor, mask: Tensor) -> Tensor:
 def scores(counts: Tensor) -> dict[str, float]:
     """Every score of SCORES from a (2, 2) count.
 
-    precision, recall, f1 and iou are of the changed class; oa is overall accuracy, kappa Cohen's; miou and mpa
-    (pixel accuracy) are means over both classes, fwiou weighs each class's IoU by its pixels.
+    precision, recall, f1 and iou are those of the changed class. oa is overall accuracy, kappa Cohen's kappa. miou and
+    mpa (pixel accuracy) are means over both classes; fwiou weights each class's IoU by its pixels.
     """
     (tn, fp), (fn, tp) = counts.double().tolist()
     total = tn + fp + fn + tp
@@ -52,9 +52,7 @@ def scores(counts: Tensor) -> dict[str, float]:
 
 
 def count_levels(probability: Tensor, mask: Tensor) -> Tensor:
-    """Count pixels by truth (row) and probability of change (column): int64 (2, LEVELS).
-
-    A pixel of level i exceeds exactly the first i of the thresholds 0.001, 0.002, ...
+    """Count pixels by truth (row) and level (column), int64 (2, LEVELS): level i exceeds the first i thresholds.
 
     Args:
         probability: float (..., H, W) in [0, 1].
@@ -66,11 +64,7 @@ def count_levels(probability: Tensor, mask: Tensor) -> Tensor:
 
 
 def precision_recall(levels: Tensor) -> dict[str, Tensor]:
-    """Precision, recall and F1 of `level > k` for k = 0 ... L - 2, each float64 (L - 1,); 0/0 is 0.
-
-    Args:
-        levels: int64 (2, L), pixels by truth and level.
-    """
+    """Precision, recall and F1 of `level > k`, each float64 (L - 1,) for k = 0 ... L - 2, of int64 (2, L); 0/0 is 0."""
     above = levels.double().cpu().flip(1).cumsum(1).flip(1)[:, 1:]  # (2, L - 1): of a higher level than k
     false, true = above
     changed = levels[1].sum().double().cpu()
@@ -82,11 +76,7 @@ def precision_recall(levels: Tensor) -> dict[str, Tensor]:
 
 
 def best_threshold(levels: Tensor) -> tuple[int, float]:
-    """The k at which `level > k` has the best F1, and that F1; of equals, the first.
-
-    Args:
-        levels: int64 (2, L), pixels by truth and level. Of `count_levels`, k means the threshold (k + 1) / LEVELS.
-    """
+    """The first k at which `level > k` has the best F1, and that F1; k means the threshold (k + 1) / LEVELS."""
     f1 = precision_recall(levels)["f1"]
     best = int(f1.argmax())
     return best, f1[best].item()
@@ -97,7 +87,7 @@ def _ratio(numerator: float, denominator: float) -> float:
 
 
 def score_table(rows: Mapping[str, Mapping[str, float]], columns: Sequence[str]) -> str:
-    """Scores as aligned text, percent with two decimals, one line a row name."""
+    """Scores as aligned text: percent with two decimals, one line for each row."""
     width = max(len(name) for name in rows)
     lines = [" " * width + "".join(f"{column:>11}" for column in columns)]
     lines += [f"{name:<{width}}" + "".join(f"{100 * row[c]:>11.2f}" for c in columns) for name, row in rows.items()]

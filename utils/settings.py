@@ -1,4 +1,4 @@
-"""Settings that training, prediction and tools share: where a data set lies, and how its files are read."""
+"""Settings that training, prediction and tools share: the place of a data set, and how its files are read."""
 
 import argparse
 import math
@@ -41,10 +41,10 @@ def _scale(word: str) -> str:
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Where a data set lies, how its folders are called, and how its labels are coded."""
+    """The place of a data set, the names of its folders, and the codes of its labels."""
 
     data_root: Path = setting(Path("data"), "data set: {train,val,test}/{A,B,label}, or A,B,label and list/*.txt, ...")
-    before_dir: str | None = setting(None, "name of the earlier images' folder, where it is no usual one", parse=str)
+    before_dir: str | None = setting(None, "name of the earlier images' folder, where it is unusual", parse=str)
     after_dir: str | None = setting(None, "name of the later images' folder", parse=str)
     label_dir: str | None = setting(None, "name of the labels' folder", parse=str)
     change_value: int | str | None = setting(
@@ -54,12 +54,12 @@ class DataConfig:
         None, "label value that means unknown: not trained on, not scored", parse=label_code
     )
     change_from: int | None = setting(
-        None, "least grey level of labels that means changed: 128 for JPEG or soft edges", parse=int
+        None, "lowest grey level of labels that means changed: 128 for JPEG or soft edges", parse=int
     )
 
     @property
     def folders(self) -> dict[str, str | None]:
-        """Names of folders by role, where they are given."""
+        """Names of folders by role; None: the usual ones."""
         return {"before": self.before_dir, "after": self.after_dir, "label": self.label_dir}
 
 
@@ -70,8 +70,8 @@ class BandConfig(DataConfig):
     bands: tuple[int, ...] = setting((), "bands to read, counted from 1, such as 4,3,2 (default: RGB)", parse=_bands)
     scale: str = setting(
         "auto",
-        "values to 0..255: percentile (2nd to 98th of all pixels), a number (what becomes 255), or auto: 8 bits as "
-        "they are; deeper values by percentile when training, by the checkpoint's limits when predicting",
+        "values to 0..255: percentile (2nd to 98th of all pixels), a number (the value that becomes 255), or auto: 8 "
+        "bits stay; deeper values by percentile in training, by the checkpoint's limits in prediction",
         parse=_scale,
     )
 
@@ -80,4 +80,4 @@ class BandConfig(DataConfig):
 class ReadConfig(BandConfig):
     """The same, and which public set it is."""
 
-    data_name: str = setting("auto", "public set this is: levir, whu, ..., generic; auto tells by folder and layout")
+    data_name: str = setting("auto", "public set: levir, whu, ..., generic; auto recognises it by folder and layout")

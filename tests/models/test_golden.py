@@ -1,27 +1,36 @@
-"""Both networks give the numbers of the published ones: logits, and one training step in float64."""
+"""Both networks and their plain forms give the published logits; ours also a published training step, in float64."""
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from models.official import from_official, our_names
+from models.official import AMFNET_VARIANTS, from_official, our_names
 from tests import golden
+from tests.plain import PLAIN
 from utils.training.losses import LOSSES, DeepSupervisionLoss
 
-AMFNET = {"backbone": "1", "bfam": "2", "bfm": "3", "iam": "4", "exchange": "5", "full": "aux"}
+AMFNET = dict(zip(AMFNET_VARIANTS, ("1", "2", "3", "4", "5", "aux"), strict=True))  # names of the published numbers
+LAYOUTS = {"plain": torch.contiguous_format, "ours": torch.contiguous_format, "channels_last": torch.channels_last}
 
 
 def relative_error(ours, theirs):
     return np.linalg.norm(ours - theirs) / np.linalg.norm(theirs)
 
 
+@pytest.mark.parametrize("form", ["plain", "ours"])
 @pytest.mark.parametrize("variant", AMFNET)
 @torch.inference_mode()
-def test_amfnet_logits(variant):
+def test_amfnet_logits(variant, form):
+    """The plain form loads every published key, those that nothing uses included."""
     name = f"amfnet_{AMFNET[variant]}"
-    network = from_official(golden.official_state(name), variant).eval()
-    outputs = network(*golden.images(golden.numbers("meta")[f"{name}_eval"]["size"]), auxiliary=True)
+    state, images = golden.official_state(name), golden.images(golden.numbers("meta")[f"{name}_eval"]["size"])
+    if form == "ours":
+        outputs = from_official(state, variant).eval()(*images, auxiliary=True)
+    else:
+        network = PLAIN["amfnet"](**AMFNET_VARIANTS[variant]).eval()
+        network.load_state_dict(state)
+        outputs = network(*images)
     published = golden.arrays(f"{name}_eval")
     assert len(outputs) == len(published.files) == (4 if variant == "full" else 1)
     for i, logits in enumerate(outputs):
@@ -29,12 +38,15 @@ def test_amfnet_logits(variant):
 
 
 @pytest.mark.parametrize("case", ["hanet_eval", "hanet_anysize_eval"])
-@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("form", LAYOUTS)
 @torch.inference_mode()
-def test_hanet_logits(case, layout):
-    network = from_official(golden.official_state("hanet")).eval().to(memory_format=layout)
-    meta = golden.numbers("meta")[case]
-    (logits,) = network(*(x.to(memory_format=layout) for x in golden.images(meta["size"])))
+def test_hanet_logits(case, form):
+    meta, state = golden.numbers("meta")[case], golden.official_state("hanet")
+    network = PLAIN["hanet"]() if form == "plain" else from_official(state)
+    if form == "plain":
+        network.load_state_dict(state)
+    network = network.eval().to(memory_format=LAYOUTS[form])
+    (logits,) = network(*(x.to(memory_format=LAYOUTS[form]) for x in golden.images(meta["size"])))
     stride = meta.get("stride", 1)
     assert relative_error(logits[:, :, ::stride, ::stride].numpy(), golden.arrays(case)["out0"]) < 1e-5
 

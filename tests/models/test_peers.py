@@ -11,7 +11,6 @@ from models.official import behind, from_official, our_names
 from tests import golden
 from utils.prediction.predictor import ChangePredictor
 from utils.runtimes.rewriting import prepare_for_inference
-from utils.training.trainer import zero_heads
 
 META = golden.numbers("peers_meta")
 CASES = {
@@ -127,14 +126,6 @@ def test_prediction_form_is_equal(case):
     left = [name for name, module in prepared.named_modules() if isinstance(module, nn.BatchNorm2d)]
     assert all(name.endswith("rest.0") for name in left)  # of SNUNet: behind a shortcut
     assert bool(left) == (case == "snunet")
-
-
-@every_case
-@torch.no_grad()
-def test_zero_heads_start_undecided(case):
-    network = build(case).eval()
-    zero_heads(network)
-    assert not network(*pair())[0].any()
 
 
 def test_bit_starts_from_imagenet_weights_of_a_file(tmp_path):

@@ -1,12 +1,19 @@
-"""Devices and seeds."""
+"""Devices, seeds, denormal numbers, deterministic algorithms, and memory that is kept and measured."""
 
 import os
+import subprocess
+import sys
 import threading
+from contextlib import nullcontext
+from pathlib import Path
 
 import pytest
 import torch
 
-from utils.machine import WORKSPACE, algorithms, pick_device, seed_everything, tiny_is_zero
+from tests.scripts import predict
+from utils import machine
+from utils.machine import WORKSPACE, algorithms, flush_denormals, pick_device, seed_everything
+from utils.prediction import session
 
 
 def test_devices():
@@ -36,12 +43,12 @@ def test_a_seed_is_the_same_with_every_numpy():
 
 def test_tiny_numbers_are_zero_while_training_on_a_cpu_and_no_longer():
     tiny = torch.tensor(1e-39)
-    with pytest.raises(KeyError), tiny_is_zero(torch.device("cpu")):
+    with pytest.raises(KeyError), flush_denormals(torch.device("cpu")):
         assert (tiny * 0.5).item() == 0
         assert (torch.tensor(1e-37) * 0.5).item() > 0
         raise KeyError
     assert (tiny * 0.5).item() > 0
-    with tiny_is_zero(torch.device("meta")):
+    with flush_denormals(torch.device("meta")):
         assert (tiny * 0.5).item() > 0
 
 
@@ -66,23 +73,17 @@ def in_new_threads(function):
     return values
 
 
-def test_threads_that_start_while_training_lose_the_setting():
+@pytest.mark.parametrize(("before", "expected"), [(False, (1, 0)), (True, (1, 1))])
+def test_threads_that_start_while_training_lose_the_setting(before, expected):
+    """Unless it was made before."""
+
     def shares():
-        with tiny_is_zero(torch.device("cpu")):
+        torch.set_flush_denormal(before)
+        with flush_denormals(torch.device("cpu")):
             within = zeros()
         return within, zeros()
 
-    assert in_new_threads(shares) == (1, 0)
-
-
-def test_a_setting_from_before_stays():
-    def shares():
-        torch.set_flush_denormal(True)
-        with tiny_is_zero(torch.device("cpu")):
-            within = zeros()
-        return within, zeros()
-
-    assert in_new_threads(shares) == (1, 1)
+    assert in_new_threads(shares) == expected
 
 
 @pytest.mark.parametrize("deterministic", [True, False])
@@ -100,3 +101,44 @@ def test_algorithms_are_as_before_afterwards(deterministic, monkeypatch):
         assert state() == ((False, True, 2, ":4096:8") if deterministic else (True, False, 0, None))
         raise KeyError
     assert state() == before
+
+
+FAULTS = """
+import resource
+from utils.machine import freed_memory_kept
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(10):
+        bytearray(b"1") * (32 << 20)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+given_back = faults()
+with freed_memory_kept() as known:
+    faults()
+    kept = faults()
+print(int(known), given_back, kept, faults())
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not machine.STATUS.exists(), reason="Linux alone")
+def test_kept_memory_is_not_faulted_in_again():
+    """In a process of its own, where nothing else is freed; afterwards it is as before."""
+    command = [sys.executable, "-c", FAULTS]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2])
+    known, given_back, kept, afterwards = map(int, done.stdout.split())
+    if not known:
+        pytest.skip("this C library has no mallopt")
+    assert kept * 10 < given_back
+    assert afterwards > 0.9 * given_back
+
+
+@pytest.mark.parametrize(("flags", "kept"), [((), True), (("--no-keep-memory",), False)])
+def test_prediction_keeps_memory_and_tells_its_peak(flags, kept, checkpoint, drawn_set, tmp_path, monkeypatch, capsys):
+    made = []
+    monkeypatch.setattr(session, "freed_memory_kept", lambda wanted: made.append(wanted) or nullcontext())
+    monkeypatch.setattr(machine, "_resident", lambda field: {"VmHWM": 1234.4}[field])
+    predict("--checkpoint", checkpoint, "--data-root", drawn_set, "--output", tmp_path, "--no-report", *flags)
+    assert made == [kept]
+    assert "peak memory: 1234 MB\n" in capsys.readouterr().err

@@ -8,7 +8,16 @@ from hypothesis import strategies as st
 from sklearn import metrics as sk
 
 from tests import golden
-from utils.metrics import LEVELS, SCORES, best_threshold, count_levels, count_pixels, precision_recall, scores
+from utils.metrics import (
+    LEVELS,
+    SCORES,
+    best_threshold,
+    count_levels,
+    count_pixels,
+    precision_recall,
+    score_table,
+    scores,
+)
 
 
 def test_published_counts_and_scores():
@@ -99,3 +108,8 @@ def test_precision_and_recall_against_scikit_learn():
         changed = (probability > (k + 1) / LEVELS).numpy()
         assert curve["precision"][k] == pytest.approx(sk.precision_score(mask, changed))
         assert curve["recall"][k] == pytest.approx(sk.recall_score(mask, changed))
+
+
+def test_table_is_percent_and_aligned():
+    table = score_table({"ours": {"f1": 0.12345, "iou": 1.0}}, ("f1", "iou"))
+    assert table.splitlines() == ["             f1        iou", "ours      12.35     100.00"]

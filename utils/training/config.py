@@ -1,4 +1,4 @@
-"""Every setting of training, and those that prediction shares; precedence is default < recipe < config file < flag."""
+"""Settings of training and their flags; precedence is default < recipe < config file < flag."""
 
 import argparse
 import json
@@ -8,7 +8,7 @@ import tomllib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import tomli_w
 
@@ -28,7 +28,7 @@ def _weights(word: str) -> tuple[float, ...] | str:
 
 
 def network_option(word: str) -> tuple[str, object]:
-    """KEY=VALUE -> (key, value): true, 3 and 0.5 as JSON reads them, anything else stays a word."""
+    """KEY=VALUE -> (key, value): true, 3 and 0.5 as JSON reads them, anything else as text."""
     key, equals, value = word.partition("=")
     if not (key and equals):
         raise argparse.ArgumentTypeError(f"{word!r} is not KEY=VALUE, such as backbone=resnet18")
@@ -40,55 +40,53 @@ def network_option(word: str) -> tuple[str, object]:
 
 
 AMP_TYPES = ("auto", "bf16", "fp16")
-OF_ONE_RUN = {"output", "resume", "overwrite", "config", "list_recipes", "seeds"}  # not repeated by --config
-PATHS = {"data_root", "cache"}  # of what is repeated
+OF_ONE_RUN = {"output", "resume", "overwrite", "config", "list_recipes", "seeds"}  # --config does not repeat these
+PATHS = {"data_root", "cache"}  # settings that config.toml keeps and that are paths
 
 
 @dataclass(frozen=True)
 class TrainConfig(ReadConfig):
     """Settings of one run; the flags of train_aux.py are made from these fields."""
 
+    BY_RECIPE: ClassVar = frozenset().union(*RECIPES.values())  # settings that a recipe gives
+
     output: Path | None = setting(
         None, "run folder (default: checkpoints/DATA-RECIPE; -MODEL is added if the recipe is for others)", parse=Path
     )
-    config: Path | None = setting(None, "config.toml of a run to repeat; flags go before it", parse=Path)
-    recipe: str = setting("amfnet", "settings of a published result, for all that no flag says")
+    config: Path | None = setting(None, "config.toml of a run to repeat; flags override it", parse=Path)
+    recipe: str = setting("amfnet", "published settings, for everything that no flag sets (default: the network's)")
     list_recipes: bool = setting(False, "print the recipes as a table and leave")
     model: str = setting("amfnet", f"network: {', '.join(MODELS)}")
     model_options: dict[str, object] = setting(
-        None,
-        "settings of the network: backbone=resnet18 iam=false ..., or width=20 row=false ...",
-        parse=network_option,
+        None, "options of the network: backbone=resnet18 iam=false, or width=20 row=false, ...", parse=network_option
     )
-    backbone_weights: str = setting("none", "start of the encoder: imagenet, none, or a torchvision .pth file")
+    backbone_weights: str = setting("none", "weights of the encoder at the start: imagenet, none, or a .pth file")
     statistics: str = setting(
         "none",
-        "normalisation: none ([0, 1] as it is), train (measured), imagenet, a public set's name (levir, whu, ...), or "
-        "set: the name of the set this is",
+        "mean and deviation to normalise by: none ([0, 1] stays), train (measured), imagenet, a public set's name "
+        "(levir, whu, ...), or set: those of the set that is recognised",
     )
-    augmentation: str = setting("amfnet", "joint augmentation: amfnet, hanet, open-cd, ours, colours or none")
+    augmentation: str = setting("amfnet", "of both dates together: amfnet, hanet, open-cd, ours, colours or none")
     crop_size: int = setting(0, "side in pixels of random crops, none filled to 3/4 by one class (0: whole tiles)")
     time_swap: bool = setting(False, "exchange the dates of every second training pair, at random")
-    drawn: float = setting(0.0, "probability that a scene drawn for it, as those of the demo, takes a pair's place")
+    drawn: float = setting(0.0, "probability that a drawn scene, as in the demo, replaces a training pair")
     rotation_corners: str | None = setting(
         None, "label of corners that a rotation uncovers (default: open-cd ignored, else unchanged)",
         ("unchanged", "ignored"), str,
     )  # fmt: skip
-    fixed_epochs: int = setting(0, "PFBS Fixed-X: epochs that see only images with change")
+    fixed_epochs: int = setting(0, "PFBS Fixed-X: epochs that draw only images with change")
     linear_epochs: int = setting(0, "PFBS Linear-Y: epochs over which the other images come in")
-    pfbs_released: bool = setting(False, "PFBS as HANet's released code indexes it, not as the paper says")
+    pfbs_released: bool = setting(False, "PFBS as HANet's released code indexes it, not as the paper describes it")
     pfbs_pool_only: bool = setting(False, "PFBS epochs that draw each open image once: early epochs are shorter")
-    zero_heads: bool = setting(
-        False, "start the last layers at 0: undecided everywhere, where a random start may be sure"
-    )
+    zero_heads: bool = setting(False, "start the last layers at 0: every pixel is undecided")
     loss: str = setting("bce", "loss of each output", keys_in("utils/training/losses.py", "LOSSES"))
     aux_weights: tuple[float, ...] | str = setting(
         (0.5, 0.4, 0.3),
-        "weights of the auxiliary outputs beside the main one's 1: 0.5,0.4,0.3, or balanced",
+        "weights of the auxiliary outputs, the main one's is 1: 0.5,0.4,0.3, or balanced",
         parse=_weights,
     )
-    select_on: str = setting("val", "split that chooses best.pt; test flatters: it marks all output", ("val", "test"))
-    ema: float = setting(0.0, "average the weights with this decay, such as 0.999, and choose by the average")
+    select_on: str = setting("val", "split that chooses best.pt; with test, all output is marked", ("val", "test"))
+    ema: float = setting(0.0, "decay of an average of the weights, such as 0.999; best.pt then holds the average")
     optimizer: str = setting("adam", "optimizer", ("adam", "adamw", "sgd"))
     momentum: float | None = setting(None, "momentum of sgd (default: 0)", parse=float)
     lr: float = setting(1e-4, "base learning rate")
@@ -98,18 +96,20 @@ class TrainConfig(ReadConfig):
     epochs: int = setting(100, "passes over the training split")
     epoch_steps: int = setting(0, "steps an epoch; 0: as many as one pass over the training split has")
     batch_size: int = setting(8, "pairs a step, of all processes together")
-    accumulate: int = setting(1, "parts in which the batch of a step is worked through, to save memory")
+    accumulate: int = setting(1, "parts in which the batch of a step is computed, to save memory")
     num_workers: int = setting(min(4, os.cpu_count() or 1), "processes that load data; 0 loads in the main one")
     device: str = setting("auto", "auto, cpu, cuda or cuda:N")
     amp: bool = setting(False, "mixed precision")
-    amp_type: str = setting("auto", "of mixed precision; auto: bf16, or fp16 on a GPU without it", AMP_TYPES)
-    compile: bool = setting(False, "torch.compile the network; where that fails, train without it and say so")
+    amp_type: str = setting("auto", "type of mixed precision; auto: bf16, or fp16 on a GPU without it", AMP_TYPES)
+    compile: bool = setting(False, "torch.compile the network; where that fails, train without it and warn")
     deterministic: bool = setting(False, "equal bits in every run on the same device; slower on a GPU")
-    sync_bn: bool = setting(False, "batch normalisation over all processes' pairs")
-    seed: int = setting(0, "of weights, sampling, augmentation and a held-out validation split")
-    seeds: int = setting(1, "runs with so many seeds, from --seed on, each in a folder of its own; reports the mean")
-    cache: Path | None = setting(None, "folder for decoded tiles, read in place of the files from then on", parse=Path)
-    save_minutes: float = setting(15.0, "write last.pt also every so many minutes within an epoch; 0: never")
+    sync_bn: bool = setting(False, "batch normalisation over the pairs of all processes")
+    seed: int = setting(0, "seed of weights, sampling, augmentation and a held-out validation split")
+    seeds: int = setting(1, "runs with so many seeds, from --seed on, each in its own folder; reports their mean")
+    cache: Path | None = setting(
+        None, "folder for decoded tiles, which later runs read in place of the files", parse=Path
+    )
+    save_minutes: float = setting(15.0, "minutes between two writes of last.pt within an epoch; 0: no such writes")
     resume: bool = setting(False, "continue from last.pt in the run folder, by default with the settings of that run")
     overwrite: bool = setting(False, "start again in a run folder that holds a run")
 
@@ -138,27 +138,35 @@ FREE_ON_RESUME = {
 
 
 def parse_train_config(argv: Sequence[str] | None) -> TrainConfig:
-    """Flags -> settings; the recipe, by default the network's own, fills what neither they nor --config say.
+    """Flags -> settings; the recipe, by default the network's own, fills what neither they nor --config set.
 
     With --resume, the run's own config.toml is the --config, unless a flag names another, a recipe or a network.
 
     Raises:
         UserError: an unknown recipe or network, a number out of range, or two flags that contradict each other.
     """
-    by_recipe = set().union(*RECIPES.values())
     about, epilog = "Train a change-detection network on pairs of images.", f"recipes: {', '.join(RECIPES)}"
-    given = given_flags(TrainConfig, about, argv, epilog, by_recipe=by_recipe)
+    given = given_flags(TrainConfig, about, argv, epilog=epilog)
     if given.get("resume") and not given.keys() & {"config", "recipe", "model"}:
         settings = TrainConfig(**given).folder / "config.toml"
         given |= {"config": settings} if settings.is_file() else {}
     if "config" in given:
         given = {**read_config(given["config"]), **given}
     if "recipe" not in given:
-        given["recipe"] = recipe_of(given.get("model", TrainConfig.model))
+        given["recipe"] = model = given.get("model", TrainConfig.model)
+        choose(MODELS, model, "--model")
+        if model not in RECIPES:
+            raise UserError(f"no recipe is named after --model {model}; pass one, for example --recipe equal")
     recipe = choose(RECIPES, given["recipe"], "--recipe")
     if not {**recipe, **given}.get("model"):
         raise UserError(f"--recipe {given['recipe']} is for any network; name one, for example --model bit")
     config = TrainConfig(**{**recipe, **given})
+    _check(config)
+    return config
+
+
+def _check(config: TrainConfig) -> None:
+    """Raise UserError for a number out of range, a path that config.toml cannot hold, or flags that contradict."""
     at_least(
         config, epochs=1, batch_size=1, num_workers=0, seed=0, fixed_epochs=0, linear_epochs=0, lr=0, weight_decay=0,
         warmup_steps=0, epoch_steps=0, accumulate=1, seeds=1, save_minutes=0, ema=0, crop_size=0,
@@ -174,29 +182,16 @@ def parse_train_config(argv: Sequence[str] | None) -> TrainConfig:
     if config.batch_size % config.accumulate:
         raise UserError(f"--batch-size {config.batch_size} does not split into --accumulate {config.accumulate} parts")
     if config.resume and config.overwrite:
-        raise UserError("--resume goes on with a run and --overwrite starts it again: give one of them")
+        raise UserError("--resume continues a run and --overwrite starts it again: give one of them")
     if config.pfbs_released and config.pfbs_pool_only:
-        raise UserError("--pfbs-released says how to fill an epoch that --pfbs-pool-only cuts short: give one of them")
+        raise UserError("--pfbs-released fills an epoch that --pfbs-pool-only shortens: give one of them")
     for name in PATHS:
-        if any("\ud800" <= letter <= "\udfff" for letter in str(getattr(config, name) or "")):  # config.toml keeps it
+        if any("\ud800" <= letter <= "\udfff" for letter in str(getattr(config, name) or "")):
             raise UserError(f"--{name.replace('_', '-')}: the name of this path is not UTF-8; rename or link it")
-    return config
-
-
-def recipe_of(model: str) -> str:
-    """The recipe that is named after a network.
-
-    Raises:
-        UserError: no network has this name, or no recipe has it.
-    """
-    choose(MODELS, model, "--model")
-    if model in RECIPES:
-        return model
-    raise UserError(f"no recipe is named after --model {model}; pass one, for example --recipe equal")
 
 
 def recipe_table() -> str:
-    """The recipes as text: a line each, the settings that most tell them apart."""
+    """The recipes as text: one line each, with the settings in which they differ most."""
     columns = ("model", "statistics", "augmentation", "loss", "optimizer", "lr", "schedule", "epochs", "batch_size")
     rows: list[tuple[str, ...]] = [("recipe", *columns, "PFBS")]
     for name, recipe in RECIPES.items():
@@ -209,18 +204,18 @@ def recipe_table() -> str:
 
 
 def plain_config(config: TrainConfig) -> dict[str, object]:
-    """A config as primitives, without what is not set: what a checkpoint and config.toml hold."""
+    """A config as primitives, without settings that are None: what a checkpoint and config.toml hold."""
     values = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(config).items() if v is not None}
     return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
 
 
 def config_as_toml(config: TrainConfig, **extra: object) -> str:
-    """The resolved config, and whatever else is worth keeping, as TOML text."""
+    """The resolved config, and more keys to keep with it, as TOML text."""
     return tomli_w.dumps({**plain_config(config), **extra})
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """Settings from a file that `config_as_toml` wrote; what belongs to a run and not to its settings is left out.
+    """Settings from a file that `config_as_toml` wrote, without those of one run alone, such as --output.
 
     Raises:
         FileNotFoundError: there is none.
@@ -233,8 +228,5 @@ def read_config(path: Path) -> dict[str, Any]:
     except ValueError as error:
         raise UserError(f"{path}: no TOML as a run's config.toml has it ({error})") from None
     kept = {each.name for each in fields(TrainConfig)} - OF_ONE_RUN
-    settings = {name: value for name, value in found.items() if name in kept}
-    for name, value in settings.items():
-        if name in PATHS or isinstance(value, list):
-            settings[name] = Path(value) if name in PATHS else tuple(value)
-    return settings
+    settings = {name: Path(v) if name in PATHS else v for name, v in found.items() if name in kept}
+    return {name: tuple(v) if isinstance(v, list) else v for name, v in settings.items()}

@@ -24,55 +24,48 @@ SERIES = {"train": "#8c8c8c", "val": "#d1495b", "val_raw": "#edae49"}
 
 
 def draw_curves(rows: Sequence[Mapping[str, float]], path: Path, note: str = "") -> None:
-    """Draw loss, scores, learning rate and sampling pool against the epoch, as a PNG.
-
-    Args:
-        rows: one mapping an epoch, with the columns of log.csv; what a row lacks is not drawn.
-        path: the PNG to write.
-        note: drawn as the title.
-    """
+    """Draw loss, scores, learning rate and pool against the epoch, as a PNG; rows are those of log.csv."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(12, 5.6), dpi=110, layout="constrained")
     epochs = [row["epoch"] for row in rows]
-    marker = "o" if len(rows) < 25 else None
+    best = max(rows, key=lambda row: row["val_f1"])
     for axes, (name, title) in zip(figure.subplots(2, 3, sharex=True).flat, PANELS.items(), strict=True):
-        scale = 100 if name in ("f1", "precision", "recall") else 1
-        for series, colour in SERIES.items():
-            column = name if name in ("lr", "pool") and series == "train" else f"{series}_{name}"
+        scale = 100 if "%" in title else 1
+        columns = {"": SERIES["train"]} if name in rows[0] else SERIES
+        for series, colour in columns.items():
+            column = f"{series}_{name}" if series else name
             if column in rows[0]:
-                values = [row[column] * scale for row in rows]
-                label = series.replace("_", " ")
-                axes.plot(epochs, values, color=colour, marker=marker, markersize=3, label=label)
+                style = {"color": colour, "marker": "o" if len(rows) < 25 else None, "markersize": 3}
+                axes.plot(epochs, [row[column] * scale for row in rows], label=series.replace("_", " "), **style)
+        if name == "f1":
+            axes.axvline(best["epoch"], color=SERIES["val"], alpha=0.35, linestyle="--")
+            title = f"{title}: best {best['val_f1'] * 100:.2f} at epoch {best['epoch']:g}"
+            figure.legend(*axes.get_legend_handles_labels(), ncols=3, fontsize=9, loc="outside lower center")
         axes.set_title(title, fontsize=10)
         axes.set_ylim(0, 100 if scale == 100 else None)
         axes.grid(alpha=0.25)
         axes.xaxis.get_major_locator().set_params(integer=True)
     if len(rows) == 1:
         figure.axes[0].set_xticks(epochs)  # of all panels; else there would be fractions of an epoch
-    best = max(rows, key=lambda row: row["val_f1"])
-    f1 = next(axes for axes in figure.axes if axes.get_title() == PANELS["f1"])
-    f1.axvline(best["epoch"], color=SERIES["val"], alpha=0.35, linestyle="--")
-    f1.set_title(f"{PANELS['f1']}: best {best['val_f1'] * 100:.2f} at epoch {best['epoch']:g}", fontsize=10)
-    figure.legend(*f1.get_legend_handles_labels(), ncols=len(SERIES), fontsize=9, loc="outside lower center")
     for axes in figure.axes[3:]:
         axes.set_xlabel("epoch")
     if note:
         figure.suptitle(note, fontsize=10)
     with written_whole(path) as partial:
         figure.savefig(partial, format="png")
-    del figure, axes, f1
+    del figure, axes
     gc.collect()  # a figure holds itself in memory, 7 MB; a run draws one an epoch
 
 
 def draw_precision_recall(
-    curve: Mapping[str, Sequence[float]], marks: Mapping[str, tuple[float, float]], path: Path
+    curve: Mapping[str, Sequence[float]], marks: Mapping[str, Mapping[str, float]], path: Path
 ) -> None:
     """Draw precision against recall with lines of equal F1, as a PNG.
 
     Args:
-        curve: "precision" and "recall", a value a threshold.
-        marks: name to (precision, recall) of the thresholds to point out.
+        curve: "precision" and "recall", one value a threshold.
+        marks: name -> "precision" and "recall" of a threshold to mark.
         path: the PNG to write.
     """
     from matplotlib.figure import Figure
@@ -81,8 +74,8 @@ def draw_precision_recall(
     axes = figure.subplots()
     draw_f1_contours(axes)
     axes.plot(100 * np.asarray(curve["recall"]), 100 * np.asarray(curve["precision"]), color="#30638e")
-    for name, (precision, recall) in marks.items():
-        axes.plot(100 * recall, 100 * precision, "o", markersize=5, label=name)
+    for name, scores in marks.items():
+        axes.plot(100 * scores["recall"], 100 * scores["precision"], "o", markersize=5, label=name)
     axes.set(xlabel="recall (%)", ylabel="precision (%)", xlim=(0, 100), ylim=(0, 101))
     figure.legend(title="threshold", ncols=len(marks), fontsize=8, loc="outside lower center")  # covers no curve
     with written_whole(path) as partial:

@@ -1,7 +1,7 @@
 """The data of a run: both splits found, checked and measured, and the loaders of their batches."""
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,7 @@ class Data:
     val: list[Pair]
     val_sizes: list[tuple[int, int]]
     selected_on: str
-    changed: list[int]
+    changed: list[int]  # changed pixels of each training pair
     statistics: Statistics
     reading: Reading
     label_counts: LabelCounts
@@ -50,13 +50,19 @@ class Data:
 
 
 def open_data(config: TrainConfig, divisor: int, last: Checkpoint | None, folder: Path) -> Data:
-    """Find, check and measure both splits before a single step is made."""
+    """Find, check and measure both splits; images must have H and W that `divisor` divides.
+
+    A resumed run, with its last.pt in `last`, reads and normalises its files as before.
+    """
     name = recognise(config.data_root, config.data_name)
     pairs = find_pairs(config.data_root, "train", folders=config.folders)
-    reading = reading_of(config, pairs, last)
+    if last:
+        reading = reading_from(last["reading"])
+    else:
+        reading = choose_reading(pairs, config.bands, config.scale, labels_of(config))
     counts = LabelCounts(reading, folder / COUNTS)
     reading = decide(collect(pairs, counts), reading)
-    changed = count_changed(pairs, reading, counts)
+    changed = dict(zip(pairs, count_changed(pairs, reading, counts), strict=True))
     if config.select_on == "test" or has_split(config.data_root, "val"):
         selected_on = config.select_on
         train, val = pairs, find_pairs(config.data_root, selected_on, folders=config.folders)
@@ -64,7 +70,7 @@ def open_data(config: TrainConfig, divisor: int, last: Checkpoint | None, folder
         if selected_on == "test":
             log.warning("best.pt is chosen on the test split: its scores there flatter, and all output says so")
     else:
-        train, val = hold_out(pairs, changed, config.seed)
+        train, val = hold_out(pairs, list(changed.values()), config.seed)
         selected_on = HELD_OUT
         log.warning("no val split: %d training pairs (seed %d) are held out to choose best.pt", len(val), config.seed)
     size = check_sizes(train, divisor, alike=True, reading=reading, crop_size=config.crop_size)[0]
@@ -72,37 +78,37 @@ def open_data(config: TrainConfig, divisor: int, last: Checkpoint | None, folder
     if selected_on == HELD_OUT:
         warn_of_overlap(train, val, size)
     introduce(name, {"train": len(pairs)} | ({"val": len(val)} if selected_on == "val" else {}), size)
-    changed_in = dict(zip(pairs, changed, strict=True))
     data = fingerprint([*train, *val])
     if last and last["data"] != data:
         raise UserError("the data set is not the one last.pt was trained on (names or sizes of files differ)")
-    statistics = last["statistics"] if last else statistics_of(config, train, reading, name)
-    caches = caches_of(config, {"train": pairs} if val[0] in changed_in else {"train": train, "val": val}, reading)
-    changed = [changed_in[pair] for pair in train]
-    seen = image_fingerprint(pairs)
-    return Data(train, val, val_sizes, selected_on, changed, statistics, reading, counts, caches, data, seen)
-
-
-def caches_of(config: TrainConfig, splits: Mapping[str, Sequence[Pair]], reading: Reading) -> dict[str, TileCache]:
-    """The decoded tiles of --cache, a file a split; none without it."""
-    if config.cache is None:
-        return {}
-    refuse_inside(config.cache, [pair for pairs in splits.values() for pair in pairs], "--cache")
-    files = {split: config.cache / f"{split}.tiles" for split in splits}
-    return distributed.first_on_each_node(
-        lambda: {split: open_cache(files[split], pairs, reading) for split, pairs in splits.items()}
+    return Data(
+        train=train,
+        val=val,
+        val_sizes=val_sizes,
+        selected_on=selected_on,
+        changed=[changed[pair] for pair in train],
+        statistics=last["statistics"] if last else statistics_of(config, train, reading, name),
+        reading=reading,
+        label_counts=counts,
+        caches=open_caches(config, pairs, [] if val[0] in changed else val, reading),
+        fingerprint=data,
+        trained_on=image_fingerprint(pairs),
     )
 
 
-def reading_of(config: TrainConfig, pairs: Sequence[Pair], last: Checkpoint | None) -> Reading:
-    """How the run reads its files; a resumed run reads them as it did."""
-    if last:
-        return reading_from(last["reading"])
-    return choose_reading(pairs, config.bands, config.scale, labels_of(config))
+def open_caches(config: TrainConfig, train: list[Pair], val: list[Pair], reading: Reading) -> dict[str, TileCache]:
+    """The decoded tiles of --cache, one file for each split that has pairs; none without --cache."""
+    if (folder := config.cache) is None:
+        return {}
+    refuse_inside(folder, [*train, *val], "--cache")
+    splits = {split: pairs for split, pairs in (("train", train), ("val", val)) if pairs}
+    return distributed.first_on_each_node(
+        lambda: {split: open_cache(folder / f"{split}.tiles", pairs, reading) for split, pairs in splits.items()}
+    )
 
 
 def statistics_of(config: TrainConfig, pairs: Sequence[Pair], reading: Reading, name: str) -> Statistics:
-    """Mean and standard deviation a date and channel, by --statistics; `name` is the public set this is."""
+    """Mean and standard deviation by date and channel, as --statistics asks; `name` is the public set this is."""
     if config.statistics == "train":
         return measure_statistics(pairs, reading)
     by_set = config.statistics == "set"
@@ -115,22 +121,19 @@ def statistics_of(config: TrainConfig, pairs: Sequence[Pair], reading: Reading, 
 
 
 def training_loader(data: Data, config: TrainConfig, device: torch.device) -> tuple[DataLoader, PFBSSampler]:
-    """Augmented batches in the sampler's order: of each step this process's share, in the parts it is worked through.
+    """Augmented batches in the sampler's order: this process's share of each step, in `accumulate` parts.
 
     Raises:
-        UserError: the batch does not split evenly, or an epoch would have none.
+        UserError: the batch does not split evenly, or the first epoch has no whole batch.
     """
     ranks = distributed.ranks()
-    if config.batch_size % (ranks * config.accumulate):
+    part, left = divmod(config.batch_size, ranks * config.accumulate)
+    if left:
         raise UserError(
             f"--batch-size {config.batch_size} does not split into {config.accumulate} parts on {ranks} processes"
         )
     augmentation = build_augmentation(
-        config.augmentation,
-        config.crop_size,
-        config.time_swap,
-        config.rotation_corners,
-        config.drawn,
+        config.augmentation, config.crop_size, config.time_swap, config.rotation_corners, config.drawn
     )
     pairs = ChangePairs(data.train, augmentation, data.reading, data.caches.get("train"))
     sampler = PFBSSampler(
@@ -147,41 +150,31 @@ def training_loader(data: Data, config: TrainConfig, device: torch.device) -> tu
     if sampler.draws(0) * ranks < config.batch_size:  # no later epoch draws less than the first
         what = f"{sampler.draws(0) * ranks} training pairs in the first epoch make no batch of {config.batch_size}"
         raise UserError(f"{what}; lower --batch-size")
-    part = config.batch_size // (ranks * config.accumulate)
-    return loader_of(pairs, _batches(sampler, part), config, device), sampler
+    batches: Any = BatchSampler(sampler, part, drop_last=True)  # type: ignore[arg-type]  # of draws, not of indices
+    return Loader(pairs, batches, config.num_workers, device), sampler
 
 
 def validation_loader(data: Data, config: TrainConfig, device: torch.device) -> DataLoader:
-    """Batches of one size each; every pair once, on one of the processes."""
-    batches = same_size_batches(data.val_sizes, config.batch_size // config.accumulate)[
-        distributed.rank() :: distributed.ranks()
-    ]
+    """Batches of one image size each; every pair once, on one of the processes."""
+    batches = same_size_batches(data.val_sizes, config.batch_size // config.accumulate)
     cache = data.caches.get("val", data.caches.get("train"))
-    return loader_of(ChangePairs(data.val, reading=data.reading, cached=cache), batches, config, device)
-
-
-def _batches(sampler: PFBSSampler, size: int) -> BatchSampler:
-    return BatchSampler(sampler, size, drop_last=True)  # type: ignore[arg-type]  # draws, not plain indices
+    pairs = ChangePairs(data.val, reading=data.reading, cached=cache)
+    return Loader(pairs, batches[distributed.rank() :: distributed.ranks()], config.num_workers, device)
 
 
 class Loader(DataLoader):
-    """A loader whose workers leave Ctrl-C to this process, and whose dead workers are noticed between steps."""
+    """A loader whose workers live as long as the run and ignore Ctrl-C; a worker's end is noticed between two steps."""
+
+    def __init__(self, pairs: ChangePairs, batches: Iterable[Any], workers: int, device: torch.device) -> None:
+        # a generator of its own, so that starting the loader draws nothing from the one that dropout uses
+        super().__init__(
+            pairs, None, sampler=batches, pin_memory=device.type == "cuda", generator=torch.Generator(),
+            worker_init_fn=ignore_interrupt, num_workers=workers, persistent_workers=workers > 0,
+        )  # fmt: skip
 
     def __iter__(self) -> Any:
         with starting_workers():
             return super().__iter__()
-
-
-def loader_of(
-    pairs: ChangePairs, batches: Iterable[Sequence[object]], config: TrainConfig, device: torch.device
-) -> DataLoader:
-    """A loader whose workers live as long as the run, and whose batches reach a GPU without waiting."""
-    # with a generator of its own, starting a loader draws nothing from the one that dropout uses
-    pin = device.type == "cuda"
-    return Loader(
-        pairs, None, sampler=batches, pin_memory=pin, generator=torch.Generator(), worker_init_fn=ignore_interrupt,
-        num_workers=config.num_workers, persistent_workers=config.num_workers > 0,
-    )  # fmt: skip
 
 
 def batches_from(loader: DataLoader, sampler: PFBSSampler, a_step: int, epoch: int, step: int) -> DataLoader:

@@ -1,4 +1,4 @@
-"""One process or many: what torchrun says, sums over ranks, and an end for all when one of them dies."""
+"""One process or many: ranks of torchrun, sums over them, and an end for all when one of them dies."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -13,8 +13,8 @@ from torch import distributed as dist
 from utils.console import UserError
 from utils.machine import first_line
 
-TIMEOUT = timedelta(seconds=50)  # how long ranks wait for each other in a step: a dead one ends the run in a minute
-PATIENCE = timedelta(hours=2)  # how long they wait while data are read, a cache is filled, or a checkpoint is written
+TIMEOUT = timedelta(seconds=50)  # for a step: a dead rank ends the run within a minute
+PATIENCE = timedelta(hours=2)  # for reading data, filling a cache, writing a checkpoint
 FAILED = "another process of this run failed; its message says why"
 Result = TypeVar("Result")
 _groups: dict[str, Any] = {}  # of all ranks, beside the default one, whose timeout is PATIENCE
@@ -30,11 +30,16 @@ def ranks() -> int:
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
+def is_later_rank() -> bool:
+    """Whether torchrun started this process, and not as its first; known before `join`."""
+    return int(os.environ.get("RANK", "0")) > 0
+
+
 def join(device: torch.device) -> torch.device:
-    """Join the group that torchrun started, by NCCL on GPUs and gloo elsewhere; alone, do nothing.
+    """Join the group that torchrun started: NCCL on GPUs, gloo elsewhere. Without torchrun, do nothing.
 
     Returns:
-        this rank's device: with several GPUs, one of its own.
+        The device of this rank: with several GPUs, one of its own.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
         return device
@@ -46,13 +51,6 @@ def join(device: torch.device) -> torch.device:
     gpu = device.type == "cuda"
     _groups["steps"] = dist.new_group(timeout=TIMEOUT, backend="nccl") if gpu else _groups["agree"]
     return device
-
-
-def leave() -> None:
-    """Leave the group, if there is one."""
-    if dist.is_initialized():
-        _groups.clear()
-        dist.destroy_process_group()
 
 
 def steps_group() -> Any:
@@ -67,7 +65,6 @@ def lost(error: BaseException) -> UserError:
 
 @contextmanager
 def _others_alive() -> Iterator[None]:
-    """Raise `lost` if a collective of the block fails."""
     try:
         yield
     except RuntimeError as error:
@@ -83,12 +80,7 @@ def summed(value: Tensor) -> Tensor:
 
 
 def highest(*values: int, patient: bool = False) -> list[int]:
-    """Return the highest of each value over all ranks; every rank must ask.
-
-    Args:
-        values: of this rank.
-        patient: wait for the others up to PATIENCE, not TIMEOUT.
-    """
+    """The highest of each value over all ranks; every rank must call it. `patient` waits for PATIENCE, not TIMEOUT."""
     if not dist.is_initialized():
         return list(values)
     found = torch.tensor(values)
@@ -98,35 +90,19 @@ def highest(*values: int, patient: bool = False) -> list[int]:
 
 
 def wait_for_all() -> None:
-    """Go on when every rank is here; up to PATIENCE."""
+    """Return when every rank is here; wait for PATIENCE."""
     highest(0, patient=True)
 
 
-def by_first(task: Callable[[], object]) -> None:
-    """Let the first process do a task while the others wait.
+def by_first(task: Callable[[], Result], first: bool | None = None) -> Result | None:
+    """Do a task in the first process, or where `first` is true, while the others wait.
 
     Raises:
-        UserError: in the others, if it failed; the first process raises the error itself.
+        UserError: in the others, if it failed; the process that did it raises the error itself.
     """
-    _by_some(task, rank() == 0)
-
-
-def first_on_each_node(task: Callable[[], Result]) -> Result:
-    """Do a task in the first process of each node, then in the others, which may use what it left on the disk.
-
-    Raises:
-        UserError: the task failed in another process.
-    """
-    first = int(os.environ.get("LOCAL_RANK", "0")) == 0
-    result = _by_some(task, first)
-    return task() if result is None else result
-
-
-def _by_some(task: Callable[[], Result], mine: bool) -> Result | None:
-    """Do a task where it is `mine`, while the other processes wait; if it fails in one process, it fails in all."""
     result: Result | None = None
     error: Exception | None = None
-    if mine:
+    if rank() == 0 if first is None else first:
         try:
             result = task()
         except Exception as caught:
@@ -139,14 +115,19 @@ def _by_some(task: Callable[[], Result], mine: bool) -> Result | None:
     return result
 
 
+def first_on_each_node(task: Callable[[], Result]) -> Result:
+    """Do a task in the first process of each node, then in the others, which may use what it left on the disk.
+
+    Raises:
+        UserError: the task failed in another process.
+    """
+    result = by_first(task, int(os.environ.get("LOCAL_RANK", "0")) == 0)
+    return task() if result is None else result
+
+
 def same_buffers(network: nn.Module) -> None:
-    """Give all ranks the first one's running statistics, so that they evaluate one and the same network."""
+    """Copy the first rank's running statistics to all ranks, so that they evaluate the same network."""
     if dist.is_initialized():
         with _others_alive():
             for buffer in network.buffers():
                 dist.broadcast(buffer, 0, group=steps_group())
-
-
-def is_later_rank() -> bool:
-    """Whether torchrun started this process, and not as its first."""
-    return int(os.environ.get("RANK", "0")) > 0

@@ -1,6 +1,6 @@
 """The running average of a network's weights that `--ema` keeps."""
 
-from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,22 +12,18 @@ Tensors = tuple[Tensor, ...] | list[Tensor]
 class EMA:
     """Keeps average = keep * average + (1 - keep) * weights, running statistics included, after every step.
 
-    keep rises from 2/11 to `decay` as (1 + n) / (10 + n) over the steps n, so that the random start is soon forgotten.
-
-    Attributes:
-        network: a copy that holds the average, in evaluation mode.
-        steps: updates so far.
+    keep rises from 2/11 to `decay` as (1 + n) / (10 + n) over the steps n, so that the random start soon loses weight.
     """
 
     def __init__(self, network: nn.Module, decay: float) -> None:
         self._averaged = AveragedModel(network, multi_avg_fn=self._average, use_buffers=True)
         self._averaged.n_averaged += 1  # the first update averages as well; at 0 it would copy
-        self.network: nn.Module = self._averaged.module.eval().requires_grad_(False)
+        self.network: nn.Module = self._averaged.module.eval().requires_grad_(False)  # holds the average
         self.decay = decay
-        self.steps = 0
+        self.steps = 0  # updates so far
 
     def update(self, network: nn.Module) -> None:
-        """Take the weights of a step into the average."""
+        """Add the weights after a step to the average."""
         self.steps += 1
         self._averaged.update_parameters(network)
 
@@ -40,18 +36,11 @@ class EMA:
         else:
             torch._foreach_copy_(averages, values)
 
-    def state_dict(self) -> dict[str, object]:
-        """All of it, for last.pt."""
+    def state_dict(self) -> dict[str, Any]:
+        """Average and number of steps, for last.pt."""
         return {"steps": self.steps, "weights": self.network.state_dict()}
 
-    def load_state_dict(self, state: Mapping[str, object]) -> None:
-        """Put it back."""
-        weights = state["weights"]
-        assert isinstance(weights, dict) and isinstance(state["steps"], int)
-        self.network.load_state_dict(weights)
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        self.network.load_state_dict(state["weights"])
         self.steps = state["steps"]
-
-
-def weights_of(network: nn.Module) -> dict[str, Tensor]:
-    """A state dict of contiguous tensors: what a checkpoint holds, whatever the memory format."""
-    return {name: value.contiguous() for name, value in network.state_dict().items()}

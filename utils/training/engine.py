@@ -1,4 +1,4 @@
-"""The one training loop and the one evaluation, for every network, on one process or many."""
+"""The steps of training and of evaluation, for every network, on one process or many."""
 
 import math
 import time
@@ -6,7 +6,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from itertools import islice
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -20,42 +21,31 @@ from utils.training import distributed
 from utils.training.ema import EMA
 from utils.training.losses import DeepSupervisionLoss
 
-LOG_EVERY = 10  # steps between two looks at the loss, each of which waits for the device
+LOG_EVERY = 10  # steps between two checks of the loss, each of which waits for the device
 Batch = Mapping[str, Any]
 Result = TypeVar("Result")
 
 
 @dataclass
 class Learner:
-    """What learns, and how one step of it goes.
+    """A network, everything else that a step of training needs, and the step."""
 
-    Attributes:
-        network: holds the weights.
-        run: the same network as it is called in training: compiled, or distributed over processes.
-        loss: of the network's outputs.
-        optimizer: over the network's parameters.
-        scaling: uint8 images to what the network sees.
-        device: where all of this is.
-        scaler: of the loss; does nothing but for float16.
-        rate: learning rate of the next step of an epoch.
-        amp_type: half-precision type of mixed precision, None for float32.
-        parts: pieces in which the batch of a step is worked through.
-        ema: average of the weights, if one is kept.
-        seed: of dropout.
-    """
-
-    network: nn.Module
-    run: nn.Module
+    network: nn.Module  # holds the weights
+    training_network: nn.Module  # the same, as training calls it: compiled, or distributed over processes
     loss: DeepSupervisionLoss
     optimizer: torch.optim.Optimizer
-    scaling: nn.Module
+    scaling: nn.Module  # uint8 images -> input of the network
     device: torch.device
-    scaler: torch.amp.GradScaler
-    rate: Callable[["Epoch"], float]
-    amp_type: torch.dtype | None = None
-    parts: int = 1
+    scaler: torch.amp.GradScaler  # of the loss; does nothing except in float16
+    rate: Callable[[int, int], float]  # (epoch, step of it), both from 0 -> learning rate
+    amp_type: torch.dtype | None = None  # half-precision type of mixed precision
+    parts: int = 1  # the batch of a step is computed in so many parts
     ema: EMA | None = None
-    seed: int = 0
+    seed: int = 0  # of dropout
+
+    def autocast(self) -> torch.autocast:
+        """Mixed precision, where the run uses it."""
+        return torch.autocast(self.device.type, dtype=self.amp_type, enabled=self.amp_type is not None)
 
     def step(self, parts: Iterable[Batch]) -> tuple[Tensor, Tensor, int]:
         """Forward, backward and one step of the optimizer over the parts of a batch.
@@ -68,11 +58,8 @@ class Learner:
         for number, batch in enumerate(parts, start=1):
             before, after, mask = to_device(batch, self.device)
             with self._own_gradients(number < self.parts):
-                with (
-                    mistakes_of_users(),
-                    torch.autocast(self.device.type, dtype=self.amp_type, enabled=self.amp_type is not None),
-                ):
-                    outputs = self.run(*self.scaling(before, after))
+                with mistakes_of_users(), self.autocast():
+                    outputs = self.training_network(*self.scaling(before, after))
                 total, values = self.loss([logits.float() for logits in outputs], mask)
                 self.scaler.scale(total / self.parts).backward()
             with torch.no_grad():
@@ -87,31 +74,22 @@ class Learner:
         return counts, losses, pairs
 
     def _own_gradients(self, more_to_come: bool) -> Any:
-        """Keep the gradients of all but the last part to this process; the last sends the sum."""
-        return self.run.no_sync() if more_to_come and isinstance(self.run, DistributedDataParallel) else nullcontext()
+        """Keep the gradients of all but the last part to this process; the last part sends the sum."""
+        network = self.training_network
+        return network.no_sync() if more_to_come and isinstance(network, DistributedDataParallel) else nullcontext()
 
 
 @dataclass
 class Epoch:
-    """How far an epoch is; a run that stops in the middle of it goes on from here.
+    """Progress of an epoch; last.pt keeps it when a run stops, and the resumed run continues from here."""
 
-    Attributes:
-        number: from 0.
-        steps: in all.
-        step: done.
-        pairs: seen by this process.
-        counts: pixels of the main head, (2, 2).
-        losses: of each output, summed over pairs.
-        seconds: spent in training.
-    """
-
-    number: int
-    steps: int
-    step: int = 0
-    pairs: int = 0
-    counts: Tensor = field(default_factory=lambda: torch.zeros(2, 2, dtype=torch.int64))
-    losses: Tensor = field(default_factory=lambda: torch.zeros(()))
-    seconds: float = 0.0
+    number: int  # from 0
+    steps: int  # in all
+    step: int = 0  # done
+    pairs: int = 0  # seen by this process
+    counts: Tensor = field(default_factory=lambda: torch.zeros(2, 2, dtype=torch.int64))  # pixels of the main head
+    losses: Tensor = field(default_factory=lambda: torch.zeros(()))  # of each output, summed over pairs
+    seconds: float = 0.0  # of training
 
     @property
     def done(self) -> bool:
@@ -120,11 +98,7 @@ class Epoch:
 
 
 class DivergedError(UserError):
-    """The loss is no finite number any more.
-
-    Attributes:
-        step: of the epoch, from 0: the first one whose loss is not finite.
-    """
+    """The loss is not finite any more, from step `step` of the epoch on, counted from 0."""
 
     def __init__(self, step: int, names: Sequence[str]) -> None:
         self.step = step
@@ -145,32 +119,28 @@ def to_device(batch: Batch, device: torch.device) -> tuple[Tensor, Tensor, Tenso
     return before, after, mask.long()
 
 
-def train_one_epoch(
-    learner: Learner, loader: Iterable[Batch], epoch: Epoch, progress: tqdm, pause: Callable[[], bool] = lambda: False
-) -> None:
-    """Train over the rest of an epoch, which `epoch` follows step by step.
+def train_one_epoch(learner: Learner, loader: Iterable[Batch], epoch: Epoch, progress: tqdm) -> None:
+    """Train until the epoch is done or there are no more batches; `epoch` is updated after every step.
 
     Args:
         learner: what is trained.
         loader: batches from `epoch.step` on, `learner.parts` of them a step.
-        epoch: how far it is.
+        epoch: its progress.
         progress: a bar that counts pairs.
-        pause: asked after every step whether to stop here.
 
     Raises:
-        DivergedError: the loss is no finite number any more.
+        DivergedError: the loss is not finite any more.
     """
     learner.network.train()
     epoch.counts, epoch.losses = epoch.counts.to(learner.device), epoch.losses.to(learner.device)
     batches = iter(loader)
     names: deque[list[str]] = deque(maxlen=LOG_EVERY)  # of the last steps' pairs; their batches are not kept
-    bad = torch.full((), -1, device=learner.device)
+    bad = torch.full((), -1, device=learner.device)  # first step whose loss is not finite
     started = time.perf_counter() - epoch.seconds
-    while not epoch.done:
+    while not epoch.done and (parts := list(islice(batches, learner.parts))):
         for group in learner.optimizer.param_groups:
-            group["lr"] = learner.rate(epoch)
+            group["lr"] = learner.rate(epoch.number, epoch.step)
         seed_everything(learner.seed, epoch.number, epoch.step, distributed.rank())
-        parts = [next(batches) for _ in range(learner.parts)]
         names.append([name for part in parts for name in part["name"]])
         counts, losses, pairs = learner.step(parts)
         epoch.counts, epoch.losses = epoch.counts + counts, epoch.losses + losses
@@ -179,53 +149,42 @@ def train_one_epoch(
         epoch.pairs += pairs
         epoch.seconds = time.perf_counter() - started
         progress.update(pairs * distributed.ranks())
-        stop = pause()
-        if epoch.step % LOG_EVERY == 1 or epoch.done or stop:
-            if (first := int(bad.item())) >= 0:
-                raise DivergedError(first, names[first - epoch.step])
+        if epoch.step % LOG_EVERY == 1:
+            _check_finite(bad, epoch, names)
             progress.set_postfix(loss=f"{losses.flatten()[0].item() / pairs:.3f}", refresh=False)
-        if stop:
-            return
+    _check_finite(bad, epoch, names)
 
 
-@dataclass
-class Evaluation:
-    """What a whole split gave, over all processes.
+def _check_finite(bad: Tensor, epoch: Epoch, names: Sequence[list[str]]) -> None:
+    if (first := int(bad.item())) >= 0:
+        raise DivergedError(first, names[first - epoch.step])
 
-    Attributes:
-        counts: pixels of the main head by truth and prediction, (2, 2) int64.
-        loss: of the main head, a mean over pairs.
-        levels: pixels by truth and probability of change, (2, LEVELS) int64, if they were asked for.
-    """
 
-    counts: Tensor
-    loss: float
-    levels: Tensor | None = None
+class Evaluation(NamedTuple):
+    """Result of a whole split, over all processes."""
+
+    counts: Tensor  # int64 (2, 2): pixels of the main head by truth and prediction
+    loss: float  # of the main head, mean over pairs
+    levels: Tensor  # int64 (2, LEVELS): pixels by truth and probability of change; 0 unless they were asked for
 
 
 @torch.inference_mode()
-def evaluate(
-    network: nn.Module,
-    loader: Iterable[Batch],
-    loss_function: DeepSupervisionLoss,
-    scaling: nn.Module,
-    device: torch.device,
-    amp_type: torch.dtype | None = None,
-    levels: bool = False,
-) -> Evaluation:
-    """Count the main head's pixels over a whole split; each process its batches, the sums are those of all.
+def evaluate(learner: Learner, network: nn.Module, loader: Iterable[Batch], levels: bool = False) -> Evaluation:
+    """Count the main head's pixels over a split, of which each process has some batches in its `loader`.
 
-    A batch that does not fit into the device's memory is halved until it does.
+    The network is the learner's, or another one with its loss and scaling. A batch that does not fit into memory is
+    halved until it does.
     """
     network.eval()
+    device = learner.device
     counts = torch.zeros(2, 2, dtype=torch.int64, device=device)
-    histogram = torch.zeros(2, LEVELS, dtype=torch.int64, device=device)
     loss_and_pairs = torch.zeros(2, dtype=torch.float64, device=device)
+    histogram = torch.zeros(2, LEVELS, dtype=torch.int64, device=device)
 
     def measured(before: Tensor, after: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
-        with torch.autocast(device.type, dtype=amp_type, enabled=amp_type is not None):
-            logits = network(*scaling(before, after))[0].float()
-        loss = loss_function([logits], mask)[1][0] * len(mask)
+        with learner.autocast():
+            logits = network(*learner.scaling(before, after))[0].float()
+        loss = learner.loss([logits], mask)[1][0] * len(mask)
         found = count_pixels(changed_pixels(logits), mask), torch.stack([loss, torch.full_like(loss, len(mask))])
         return (*found, count_levels(logits.softmax(1)[:, 1], mask)) if levels else found
 
@@ -236,21 +195,13 @@ def evaluate(
                 total += part
     counts, loss_and_pairs, histogram = map(distributed.summed, sums)
     loss, pairs = loss_and_pairs.tolist()
-    return Evaluation(counts, loss / pairs if pairs else math.nan, histogram if levels else None)
+    return Evaluation(counts, loss / pairs if pairs else math.nan, histogram)
 
 
 def in_halves(function: Callable[..., Result], *tensors: Tensor) -> list[Result]:
-    """Call a function of a batch; if memory runs out, call it for each half instead.
+    """Results of a function of a batch, or if memory runs out, of its halves, their halves, and so on, in order.
 
-    Args:
-        function: takes the tensors. What a call did before memory ran out is done again, so it must only return values.
-        tensors: of one length.
-
-    Returns:
-        What the function returned for each part, in order.
-
-    Raises:
-        torch.OutOfMemoryError: one pair alone does not fit.
+    The function must only return values: it is called again for pairs that it has seen.
     """
     try:
         return [function(*tensors)]

@@ -30,13 +30,13 @@ def one_hot_bce(logits: Tensor, mask: Tensor) -> Tensor:
 
 
 def focal(logits: Tensor, mask: Tensor, gamma: float = 0.5, alpha: float | None = None) -> Tensor:
-    """Focal loss over the log-softmax; gamma 0.5 and no alpha as released with HANet, gamma 0 is cross-entropy.
+    """Focal loss; gamma 0.5 and no alpha as released with HANet, gamma 0 is cross-entropy.
 
     Args:
         logits: (B, 2, H, W).
         mask: (B, H, W).
-        gamma: pixels of probability p for their own class weigh (1 - p)^gamma; the weight carries no gradient.
-        alpha: weight of class 0; class 1 weighs 1 - alpha.
+        gamma: weight (1 - p)^gamma of a pixel with probability p for its own class; it carries no gradient.
+        alpha: weight of class 0; class 1 has 1 - alpha.
     """
     log_p = (F.log_softmax(logits, dim=1) * _one_hot(mask, logits.dtype)).sum(1)  # (B, H, W)
     losses = -((1 - log_p.detach().exp()) ** gamma) * log_p
@@ -77,8 +77,8 @@ class DeepSupervisionLoss(nn.Module):
 
     Args:
         base: a loss of (logits, mask).
-        weights: one weight an output, e.g. (1, 0.5, 0.4, 0.3), or "balanced": every auxiliary loss is scaled to
-            the value of the main one, and so is its gradient (AMFNet's train.py).
+        weights: one weight an output, such as (1, 0.5, 0.4, 0.3), or "balanced": each auxiliary loss, and its
+            gradient, is scaled to the value of the main one (AMFNet's train.py).
     """
 
     def __init__(self, base: BaseLoss, weights: Sequence[float] | str = (1.0,)) -> None:

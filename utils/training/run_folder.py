@@ -1,4 +1,4 @@
-"""A run's folder: what is in it, when it is written, and how a stopped run finds its way back."""
+"""A run's folder: its files, when they are written, and how a stopped run resumes from them."""
 
 import json
 import logging
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from datasets.scenes import is_drawn
 from utils.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
@@ -23,7 +24,6 @@ from utils.training import distributed
 from utils.training.config import FREE_ON_RESUME, TrainConfig, config_as_toml, plain_config
 from utils.training.curves import draw_curves
 from utils.training.data import Data
-from utils.training.ema import weights_of
 from utils.training.engine import Epoch, Learner
 
 log = logging.getLogger("train")
@@ -31,32 +31,24 @@ Row = dict[str, Any]  # a line of log.csv
 RESUMABLE = {"config", "data", "optimizer", "scaler", "history", "ema", "unfinished"}
 
 
-def run_folder(config: TrainConfig) -> Path:
-    """The folder of this run; an existing run in it is never touched unasked.
+def run_folder(config: TrainConfig) -> tuple[Path, Checkpoint | None]:
+    """The folder of this run, and last.pt of the run in it if --resume continues that.
 
     Raises:
-        UserError: it holds a run, and neither --resume nor --overwrite is given.
+        UserError: it holds a run, and neither --resume nor --overwrite is given; or its last.pt is no such file, or was
+            made with settings that compute something else.
     """
-    folder = config.folder
-    exists = (folder / "last.pt").is_file()
-    if config.resume and not exists:
-        log.warning("%s: no last.pt yet, so this starts with the first epoch", folder)
-    if exists and not (config.resume or config.overwrite):
+    folder, path = config.folder, config.folder / "last.pt"
+    if not path.is_file():
+        if config.resume:
+            log.warning("%s: no last.pt yet, so this starts with the first epoch", folder)
+        return folder, None
+    if config.overwrite:
+        return folder, None
+    if not config.resume:
         raise UserError(
-            f"{folder}: holds a run; --resume goes on with it, --overwrite starts again, --output names another folder"
+            f"{folder}: holds a run; --resume continues it, --overwrite starts again, --output names another folder"
         )
-    return folder
-
-
-def load_resumable(folder: Path, config: TrainConfig) -> Checkpoint | None:
-    """last.pt of the run that --resume goes on with, if there is one.
-
-    Raises:
-        UserError: it is no such file, or was made with settings that compute something else.
-    """
-    path = folder / "last.pt"
-    if not (config.resume and path.is_file()):
-        return None
     last = load_checkpoint(path)
     if not last.keys() >= RESUMABLE:
         raise UserError(f"{path}: not the last.pt of a run (best.pt cannot be resumed); start again with --overwrite")
@@ -65,74 +57,50 @@ def load_resumable(folder: Path, config: TrainConfig) -> Checkpoint | None:
             f"{path}: made with other settings ({changes}); give the same ones, or --resume --output {folder} alone, "
             f"which takes those of the run; another --output starts a new run"
         )
-    return last
+    return folder, last
 
 
 def changed_settings(before: Mapping[str, object], wanted: Mapping[str, object]) -> str:
-    """In what two plain configs differ that changes what is computed, in words; empty where in nothing."""
+    """Settings of two plain configs that differ and change what is computed, as text; empty if there are none."""
     names = [n for n in {**before, **wanted} if n not in FREE_ON_RESUME and before.get(n) != wanted.get(n)]
     return "; ".join(f"{n}: {before.get(n)} there, {wanted.get(n)} here" for n in names)
 
 
 @dataclass
 class Run:
-    """A run and its folder; only the first process writes.
-
-    Attributes:
-        folder: of the run.
-        config: its settings.
-        about: what all its checkpoints say besides weights: model, options, statistics, reading, data, selected_on.
-        learner: what is trained.
-        history: one row an epoch, the columns of log.csv.
-        texts: files of the folder that are known before the first step, by name.
-        begun: whether the folder holds this run.
-    """
+    """A run and its folder; only the first process writes."""
 
     folder: Path
     config: TrainConfig
-    about: Checkpoint
+    about: Checkpoint  # what all its checkpoints hold besides weights: see `about_run`
     learner: Learner
-    history: list[Row] = field(default_factory=list)
-    texts: Mapping[str, str] = field(default_factory=dict)
-    begun: bool = False
+    history: list[Row] = field(default_factory=list)  # one row an epoch, the columns of log.csv
+    texts: Mapping[str, str] = field(default_factory=dict)  # files of the folder known before the first step, by name
+    begun: bool = False  # whether the folder holds this run
 
     @property
     def command(self) -> str:
-        """What to type to go on."""
+        """The command that resumes the run."""
         settings, folder = (shlex.quote(str(path)) for path in (self.folder / "config.toml", self.folder))
         return f"python train_aux.py --config {settings} --output {folder} --resume"
 
-    def start(self, last: Checkpoint | None) -> Epoch | None:
-        """Put everything back to where last.pt left it; a new run writes nothing before its first step is done.
-
-        Returns:
-            the epoch that the run was stopped in, if it was.
-        """
-        if last is None:
-            return None
-        unfinished = self._restore(last)
-        self.begin()
-        if self.history and distributed.rank() == 0:
-            write_run_log(self.folder, self.history)
-        return unfinished
-
     def begin(self) -> None:
-        """Make the folder this run's, with its settings; once it is, do nothing."""
-        if self.begun:
-            return
-        distributed.by_first(self._write_settings)
-        self.begun = True
+        """Write the run's settings into its folder, once; every process calls it after the first step, not before."""
+        if not self.begun:
+            distributed.by_first(self._write_settings)
+            self.begun = True
 
     def _write_settings(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         clear_partial(self.folder)
         (self.folder / "metrics.json").unlink(missing_ok=True)
-        origin = {"data": self.about["data"], "commit": git_commit(), **library_versions()}
-        texts = {"config.toml": config_as_toml(self.config, **origin), **self.texts}
-        for name, text in texts.items():
+        versions = {f"{name}_version": metadata.version(name) for name in ("torch", "torchvision", "numpy")}
+        origin = {"data": self.about["data"], "commit": git_commit(), "python_version": platform.python_version()}
+        for name, text in {"config.toml": config_as_toml(self.config, **origin, **versions), **self.texts}.items():
             write_text(self.folder / name, text)
 
-    def _restore(self, last: Checkpoint) -> Epoch | None:
+    def resume(self, last: Checkpoint) -> Epoch | None:
+        """Restore everything from last.pt; return the epoch that the run was stopped in, if it was in one."""
         learner = self.learner
         learner.network.load_state_dict(last["weights"])
         learner.optimizer.load_state_dict(last["optimizer"])
@@ -141,27 +109,28 @@ class Run:
             learner.ema.load_state_dict(last["ema"])
         self.history = last["history"]
         unfinished = Epoch(**last["unfinished"]) if last["unfinished"] else None
-        if unfinished and distributed.rank():  # sums of all processes: the first one carries them on
-            unfinished.counts.zero_()
-            unfinished.losses.zero_()
-            unfinished.pairs = 0
+        if unfinished and distributed.rank():  # its sums are of all processes: the first one continues them
+            unfinished = Epoch(unfinished.number, unfinished.steps, unfinished.step, seconds=unfinished.seconds)
         within = f" and {unfinished.step} steps" if unfinished else ""
         log.info("resuming after %d epochs%s", len(self.history), within)
+        self.begin()
+        if self.history and distributed.rank() == 0:
+            write_run_log(self.folder, self.history)
         return unfinished
 
     def save_last(self, unfinished: Epoch | None = None) -> None:
         """Write last.pt: after an epoch, or in the middle of one; every process must call it.
 
-        Nothing is written before the first step, or once the loss is not finite: last.pt stays as it was.
+        Nothing is written before the first step. Once the loss is not finite, last.pt stays as it was.
         """
         learner, middle = self.learner, None
-        if not self.begun:
-            return
         if unfinished:
-            sums = {name: getattr(unfinished, name).clone() for name in ("counts", "losses")}
+            if not (self.begun or unfinished.step):
+                return
+            self.begin()
             pairs = torch.tensor(unfinished.pairs, device=learner.device)
             middle = {**vars(unfinished), "pairs": int(distributed.summed(pairs))}
-            middle |= {name: distributed.summed(value).cpu() for name, value in sums.items()}
+            middle |= {name: distributed.summed(middle[name].clone()).cpu() for name in ("counts", "losses")}
             if not middle["losses"].isfinite().all():
                 return
         states = {
@@ -171,11 +140,17 @@ class Run:
             "history": list(self.history),
             "unfinished": middle,
         }
-        content = self._content(weights_of(learner.network)) | states
-        distributed.by_first(lambda: save_checkpoint(self.folder / "last.pt", content))
+        distributed.by_first(lambda: self._save("last.pt", learner.network, states))
+
+    def _save(self, name: str, network: nn.Module, states: Mapping[str, object]) -> None:
+        weights = {key: value.contiguous() for key, value in network.state_dict().items()}
+        scores = self.history[-1] if self.history else {}
+        content = {**self.about, "epoch": len(self.history), "scores": scores, "weights": weights}
+        save_checkpoint(self.folder / name, {**content, "config": plain_config(self.config), **states})
 
     def end_epoch(self, row: Row) -> None:
-        """Take an epoch's row in and write its files; the logs come after last.pt, which can redraw them."""
+        """Add an epoch's row and write its files; the logs come after last.pt, from which they can be made again."""
+        self.begin()
         self.history.append(row)
         if all(row["val_f1"] > earlier["val_f1"] for earlier in self.history[:-1]):
             distributed.by_first(self._save_best)
@@ -183,8 +158,7 @@ class Run:
         distributed.by_first(self._write_logs)
 
     def _save_best(self) -> None:
-        network = self.learner.ema.network if self.learner.ema else self.learner.network
-        save_checkpoint(self.folder / "best.pt", self._content(weights_of(network)))
+        self._save("best.pt", self.learner.ema.network if self.learner.ema else self.learner.network, {})
         link_best(self.folder, self.history[-1])
 
     def _write_logs(self) -> None:
@@ -196,29 +170,18 @@ class Run:
             log.warning("the logs of epoch %d could not be written: %s", len(self.history), error)
 
     def _log_size(self) -> None:
-        """Log how much the folder takes; best.pt and its second name, where that is a hard link, count once."""
+        """Log the size of the folder; best.pt and its second name, where that is a hard link, count once."""
         found = {path: path.stat() for path in self.folder.rglob("*") if path.is_file()}
         total = sum({stat.st_ino or path: stat.st_size for path, stat in found.items()}.values())
         last, best = (found[self.folder / name].st_size for name in ("last.pt", "best.pt"))
         log.info("run folder: %.1f MB (last.pt %.1f MB, best.pt %.1f MB)", total / 1e6, last / 1e6, best / 1e6)
 
-    def _content(self, weights: Mapping[str, torch.Tensor]) -> Checkpoint:
-        epoch = {"epoch": len(self.history), "scores": self.history[-1] if self.history else {}}
-        return {**self.about, **epoch, "weights": weights, "config": plain_config(self.config)}
-
     def write_result(self, result: Mapping[str, object]) -> None:
-        """Write metrics.json, and what it says of the threshold into best.pt."""
-        if distributed.rank() == 0:
-            best = load_checkpoint(self.folder / "best.pt")
-            save_checkpoint(self.folder / "best.pt", {**best, "tuned_threshold": result["tuned_threshold"]})
-            link_best(self.folder, best["scores"])
-            write_text(self.folder / "metrics.json", json.dumps(result, indent=1) + "\n")
-
-
-def library_versions() -> dict[str, str]:
-    """Versions of what a result may depend on."""
-    versions = {f"{name}_version": metadata.version(name) for name in ("torch", "torchvision", "numpy")}
-    return {"python_version": platform.python_version(), **versions}
+        """Write metrics.json, and its tuned threshold into best.pt."""
+        best = load_checkpoint(self.folder / "best.pt")
+        save_checkpoint(self.folder / "best.pt", {**best, "tuned_threshold": result["tuned_threshold"]})
+        link_best(self.folder, best["scores"])
+        write_text(self.folder / "metrics.json", json.dumps(result, indent=1) + "\n")
 
 
 def git_commit() -> str:
@@ -231,12 +194,7 @@ def git_commit() -> str:
 
 
 def write_run_log(folder: Path, history: Sequence[Row]) -> None:
-    """Write every log file of a run from its whole history, so a resumed run has neither gap nor double.
-
-    Args:
-        folder: the run's folder.
-        history: one mapping an epoch; scores are fractions.
-    """
+    """Write every log file of a run from its whole history, so that a resumed run has neither gap nor double."""
     write_csv(folder / "log.csv", history)
     write_text(folder / "log.jsonl", "".join(json.dumps(row) + "\n" for row in history))
     for name, split in (("train.txt", "train"), ("test.txt", "val")):
@@ -262,15 +220,14 @@ def write_events(folder: Path, history: Sequence[Row]) -> None:
     shutil.rmtree(events, ignore_errors=True)
     with naming(events), SummaryWriter(str(events)) as writer:
         for row in history:
-            numbers = {name: value for name, value in row.items() if name not in ("epoch", "selected_on")}
-            for name, value in numbers.items():
+            for name in (name for name in row if name not in ("epoch", "selected_on")):
                 split, _, score = name.partition("_")
                 tag = f"{score}/{split}" if split in ("train", "val") else name  # splits share a chart
-                writer.add_scalar(tag, value, int(row["epoch"]))
+                writer.add_scalar(tag, row[name], int(row["epoch"]))
 
 
 def link_best(folder: Path, row: Row) -> None:
-    """Give best.pt its second name, the authors' F1_x_iou_y_epoch_z.pth, in place of the last such name."""
+    """Hard-link best.pt under the authors' kind of name, F1_x_iou_y_epoch_z.pth, in place of the last such name."""
     for old in folder.glob("F1_*_iou_*_epoch_*.pth"):
         old.unlink()
     named = folder / f"F1_{row['val_f1']:.4f}_iou_{row['val_iou']:.4f}_epoch_{row['epoch']}.pth"
@@ -282,7 +239,7 @@ def link_best(folder: Path, row: Row) -> None:
 
 
 def about_run(config: TrainConfig, data: Data) -> Checkpoint:
-    """What every checkpoint of the run says besides its weights: all that a prediction, and a reader, needs."""
+    """What every checkpoint of the run holds besides its weights: all that a prediction, and a reader, needs."""
     return {
         "model": config.model,
         "options": config.network_options,

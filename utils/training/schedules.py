@@ -1,61 +1,35 @@
-"""Learning rates as plain functions of the step, so that a resumed run needs no saved state."""
+"""Learning rates as functions of the step, so that a resumed run needs no saved state."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # the settings list the schedules
+    from utils.training.config import TrainConfig
 
 WARMUP_START = 1e-6  # of the rate, at step 0 of a warm-up (Open-CD's recipes)
-
-
-def poly(base: float, epoch: float, epochs: int, power: float = 0.9) -> float:
-    """Polynomial decay to 0, an epoch at a time (AMFNet's released code, power 0.9); epoch counts from 0."""
-    return base * (1 - int(epoch) / epochs) ** power
-
-
-def step(base: float, epoch: float, epochs: int, every: int = 8, gamma: float = 0.5) -> float:
-    """Times `gamma` every `every` epochs (HANet Sec. IV-A: 0.5 every 8)."""
-    return base * gamma ** (int(epoch) // every)
-
-
-def linear(base: float, epoch: float, epochs: int) -> float:
-    """Straight to 0, a step at a time (Open-CD's recipes: polynomial of power 1)."""
-    return base * (1 - epoch / epochs)
-
-
-def cosine(base: float, epoch: float, epochs: int) -> float:
-    """Half a cosine to 0, a step at a time."""
-    return base * (1 + math.cos(math.pi * epoch / epochs)) / 2
-
-
-def constant(base: float, epoch: float, epochs: int) -> float:
-    """The base rate throughout."""
-    return base
-
-
-SCHEDULES: dict[str, Callable[[float, float, int], float]] = {
-    "poly": poly,
-    "step": step,
-    "linear": linear,
-    "cosine": cosine,
-    "constant": constant,
+# share of the base rate after `epoch` of `epochs`; the epoch counts from 0, with the part of the running one
+SCHEDULES: dict[str, Callable[[float, int], float]] = {
+    "poly": lambda epoch, epochs: (1 - int(epoch) / epochs) ** 0.9,  # AMFNet's released code, an epoch at a time
+    "step": lambda epoch, epochs: 0.5 ** (int(epoch) // 8),  # HANet Sec. IV-A: halved every 8 epochs
+    "linear": lambda epoch, epochs: 1 - epoch / epochs,  # Open-CD's recipes: polynomial of power 1, a step at a time
+    "cosine": lambda epoch, epochs: (1 + math.cos(math.pi * epoch / epochs)) / 2,
+    "constant": lambda epoch, epochs: 1.0,
 }
 
 
-def learning_rate(
-    name: str, base: float, epoch: float, epochs: int, step: int = 0, steps: int = 1, warmup: int = 0
-) -> float:
-    """The rate of one step.
+def learning_rate(config: "TrainConfig", steps: Sequence[int], epoch: int, step: int) -> float:
+    """The rate of one step: in a warm-up a straight line, after it the schedule over all steps that are left.
 
     Args:
-        name: of SCHEDULES.
-        base: the highest rate.
-        epoch: how many have passed, with the part of the running one.
-        epochs: of the whole run.
-        step: from 0, over the whole run; counts for the warm-up only.
-        steps: of the whole run.
-        warmup: steps in which the rate rises in a straight line; the schedule fills what is left.
+        config: settings of the run.
+        steps: number of steps of each epoch.
+        epoch: number of the epoch, from 0.
+        step: number of the step in its epoch, from 0.
     """
-    if step < warmup:
-        return base * (WARMUP_START + (1 - WARMUP_START) * step / warmup)
+    passed, done, warmup = epoch + step / steps[epoch], sum(steps[:epoch]) + step, config.warmup_steps
+    if done < warmup:
+        return config.lr * (WARMUP_START + (1 - WARMUP_START) * done / warmup)
     if warmup:
-        epoch = (step - warmup) * epochs / max(steps - warmup, 1)
-    return SCHEDULES[name](base, epoch, epochs)
+        passed = (done - warmup) * config.epochs / max(sum(steps) - warmup, 1)
+    return config.lr * SCHEDULES[config.schedule](passed, config.epochs)

@@ -19,21 +19,22 @@ from datasets.pairs import refuse_inside
 from models import build_model
 from utils.console import mistakes_of_users
 from utils.files import write_text
-from utils.machine import algorithms, pick_device, seed_everything, tiny_is_zero
+from utils.machine import algorithms, flush_denormals, pick_device, seed_everything
 from utils.metrics import score_table
 from utils.training import distributed
 from utils.training.config import TrainConfig
 from utils.training.data import COUNTS, batches_from, open_data, training_loader, validation_loader
 from utils.training.engine import Epoch
-from utils.training.run_folder import Run, about_run, load_resumable, run_folder
+from utils.training.initial_weights import load_backbone, zero_heads
+from utils.training.run_folder import Run, about_run, run_folder
 from utils.training.stopping import Stopping
-from utils.training.trainer import LOGGED, Trainer, build_learner, load_backbone, zero_heads
+from utils.training.trainer import LOGGED, Trainer, build_learner
 
 log = logging.getLogger("train")
 
 
 def train_seeds(config: TrainConfig) -> None:
-    """Train the same with several seeds, each in a folder of its own, and report mean and deviation."""
+    """Train with several seeds, each run in a folder of its own, and report mean and standard deviation."""
     folder = config.folder
     seeds = range(config.seed, config.seed + config.seeds)
     results = {f"seed {s}": train(replace(config, seed=s, seeds=1, output=folder / f"seed-{s}")) for s in seeds}
@@ -49,17 +50,16 @@ def train(config: TrainConfig) -> dict[str, float]:
     """Train one run.
 
     Returns:
-        Scores, on the split that chose it, of the best.pt that the run's folder then holds.
+        Scores of best.pt, on the split that chose it, at the threshold 0.5.
     """
     device = distributed.join(pick_device(config.device))
-    with algorithms(config.deterministic), tiny_is_zero(device):
+    with algorithms(config.deterministic), flush_denormals(device):
         return train_on(device, config)
 
 
 def train_on(device: torch.device, config: TrainConfig) -> dict[str, float]:
     """As `train`, on this device."""
-    folder = run_folder(config)
-    last = load_resumable(folder, config)
+    folder, last = run_folder(config)
     seed_everything(config.seed)
     with mistakes_of_users():
         network = build_model(config.model, **config.network_options)
@@ -74,7 +74,7 @@ def train_on(device: torch.device, config: TrainConfig) -> dict[str, float]:
     steps = [sampler.draws(epoch) // a_step for epoch in range(config.epochs)]
     learner = build_learner(config, network, data.statistics, device, steps)
     run = Run(folder, config, about_run(config, data), learner, texts={COUNTS: data.label_counts.as_text()})
-    unfinished = run.start(last)
+    unfinished = run.resume(last) if last else None
     with Stopping() as stopping, progress_bar(config, steps, len(run.history), unfinished) as progress:
         trainer = Trainer(run, validation_loader(data, config, device), stopping, progress)
         for number in range(len(run.history), config.epochs):
@@ -84,7 +84,7 @@ def train_on(device: torch.device, config: TrainConfig) -> dict[str, float]:
             run.end_epoch(trainer.validate(epoch, sampler.pool_size(number)))
         scores = trainer.finish()
     if distributed.rank() == 0:
-        say_next(run)
+        log_next(run)
     return scores
 
 
@@ -100,16 +100,10 @@ def progress_bar(config: TrainConfig, steps: Sequence[int], epochs: int, unfinis
         yield progress
 
 
-def say_next(run: Run) -> None:
-    """Say where everything is and how to go on."""
-    config, folder = run.config, run.folder
-    log.info("best.pt: %s; curves: %s", folder / "best.pt", folder / "curves.png")
-    split = next((name for name in ("test", "val", "train") if has_split(config.data_root, name)), None)
-    words = [
-        "--checkpoint",
-        folder / "best.pt",
-        "--data-root",
-        config.data_root,
-        *(["--split", split] if split else []),
-    ]
+def log_next(run: Run) -> None:
+    """Log where the result is, and the command that predicts with it."""
+    best, root = run.folder / "best.pt", run.config.data_root
+    log.info("best.pt: %s; curves: %s", best, run.folder / "curves.png")
+    split = [["--split", name] for name in ("test", "val", "train") if has_split(root, name)]
+    words = ["--checkpoint", best, "--data-root", root, *(split or [[]])[0]]
     log.info("next: python predict_batch.py %s", shlex.join(map(str, words)))

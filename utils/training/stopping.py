@@ -1,74 +1,51 @@
-"""What a long run survives: signals that ask it to stop, loader processes that die, the moments at which it saves."""
+"""Signals that ask a long run to stop, and the processes that load its data."""
 
 import errno
 import signal
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import FrameType, TracebackType
+from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Stopping:
-    """Within a `with` block, Ctrl-C and SIGTERM are taken down instead of ending the process; a second one ends it.
+    """Within a `with` block, Ctrl-C and SIGTERM are noted and do not end the process; a second one ends it.
 
     Attributes:
-        received: the signal that came, or None.
+        number: of the signal that came; 0: none.
     """
 
     def __init__(self) -> None:
-        self.received: signal.Signals | None = None
-        self._before: dict[signal.Signals, object] = {}
-
-    @property
-    def number(self) -> int:
-        """Number of the signal that came, 0 if none did."""
-        return int(self.received or 0)
+        self.number = 0
 
     def __enter__(self) -> "Stopping":
-        for number in SIGNALS:
-            self._before[number] = signal.signal(number, self._take_down)
+        self._before = [(number, signal.signal(number, self._note)) for number in SIGNALS]
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)  # type: ignore[arg-type]
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self._before:
+            signal.signal(number, handler)
 
-    def _take_down(self, number: int, frame: FrameType | None) -> None:
-        if self.received is not None:
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if self.number:
             raise KeyboardInterrupt
-        self.received = signal.Signals(number)
-
-
-class Every:
-    """Says when so many minutes have passed; 0 never does."""
-
-    def __init__(self, minutes: float) -> None:
-        self.seconds = minutes * 60
-        self.last = time.monotonic()
-
-    def due(self) -> bool:
-        """Whether it is time, again; saying yes starts the next wait."""
-        if not self.seconds or time.monotonic() - self.last < self.seconds:
-            return False
-        self.last = time.monotonic()
-        return True
+        self.number = number
 
 
 @contextmanager
 def starting_workers() -> Iterator[None]:
     """Start loader processes in this block that leave signals to this process.
 
-    Ctrl-C reaches all processes of a terminal: those that are started here never see it. PyTorch's handler for the end
-    of a child is put back, because it raises in the middle of a training step; the loader itself also notices the end,
+    Ctrl-C reaches all processes of a terminal; those that are started here block it. PyTorch's handler for the end of a
+    child raises in the middle of a training step, so the earlier handler is restored: the loader also notices the end
     when it is asked for the next batch.
     """
-    if not hasattr(signal, "SIGCHLD"):  # Windows, where `ignore_interrupt` has to do
+    if not hasattr(signal, "SIGCHLD"):  # Windows, where only `ignore_interrupt` protects the workers
         yield
         return
     before = signal.getsignal(signal.SIGCHLD)
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # which new processes take over
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # which new processes inherit
     try:
         yield
     finally:
@@ -77,7 +54,7 @@ def starting_workers() -> Iterator[None]:
 
 
 def ignore_interrupt(worker: int = 0) -> None:
-    """Let Ctrl-C end a process only through the one that started it; a loader calls it with the worker's number."""
+    """Ignore Ctrl-C in this process; a loader calls it in each worker, with the worker's number."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 

@@ -19,8 +19,6 @@ def test_precedence_is_default_recipe_flag():
     assert parse_train_config(["--recipe", "hanet", "--lr", "0.1"]).lr == 0.1
     assert parse_train_config(["--recipe", "hanet"]).seed == TrainConfig().seed
 
-
-def test_a_flag_may_set_back_what_the_recipe_set():
     config = parse_train_config(["--recipe", "amfnet", "--backbone-weights", "none", "--batch-size", "8"])
     assert (config.backbone_weights, config.batch_size) == (TrainConfig().backbone_weights, TrainConfig().batch_size)
 
@@ -78,30 +76,19 @@ def test_every_network_has_its_recipe(name):
     assert parse_train_config(["--model", name]).model == parse_train_config(["--recipe", name]).model == name
 
 
-@pytest.mark.parametrize("word", ["-0.1", "1.5"])
-def test_the_share_drawn_is_a_probability(word):
-    with pytest.raises(ValueError, match=f"--drawn {word}: a probability, from 0 to 1"):
-        parse_train_config(["--drawn", word])
-
-
 @pytest.mark.parametrize("name", [f.name for f in fields(TrainConfig) if "_" in f.name and f.type is int])
 def test_both_spellings(name):
     for spelling in (name, name.replace("_", "-")):
         assert getattr(parse_train_config([f"--{spelling}", "3"]), name) == 3
 
 
-def test_values_keep_their_underscores():
-    assert parse_train_config(["--data_root=my_data", "--output", "run_1"]).data_root == Path("my_data")
-    assert parse_train_config(["--output", "run_1"]).output == Path("run_1")
-
-
 def test_flags_people_type():
+    """Values keep their underscores."""
+    config = parse_train_config(["--data_root=my_data", "--output", "run_1"])
+    assert (config.data_root, config.output) == (Path("my_data"), Path("run_1"))
     config = parse_train_config(["--dataroot", "x", "--max_epochs", "4", "--no-amp", "--aux_weights", "balanced"])
     assert (config.data_root, config.epochs, config.amp, config.loss_weights()) == (Path("x"), 4, False, "balanced")
     assert parse_predict_config(["--output_folder", "out"]).output == Path("out")
-
-
-def test_network_options_are_plain_values():
     config = parse_train_config(["--model-options", "backbone=resnet18", "iam=False", "--model-options", "dropout=0.1"])
     assert config.model_options == {"backbone": "resnet18", "iam": False, "dropout": 0.1}
 
@@ -122,7 +109,7 @@ def test_network_options_are_plain_values():
         (["--recipe", "equal"], "--recipe equal is for any network; name one, for example --model bit"),
         (["--weight-decay", "nan"], "--weight-decay nan: must be a finite number"),
         (["--save-minutes", "inf"], "--save-minutes inf: must be a finite number"),
-        (["--drawn", "nan"], "--drawn nan: a probability"),
+        *((["--drawn", word], f"--drawn {word}: a probability, from 0 to 1") for word in ("nan", "-0.1", "1.5")),
         (["--aux-weights", "0.5,nan,0.3"], "--aux-weights 0.5,nan,0.3: must be finite numbers of at least 0"),
         (["--aux-weights", "0.5,-1"], "--aux-weights 0.5,-1.0: must be finite numbers of at least 0"),
         (["--resume", "--overwrite"], "give one of them"),
@@ -186,28 +173,25 @@ def test_a_network_brings_its_own_recipe():
     assert parse_train_config(["--model", "hanet", "--recipe", "amfnet"]).recipe == "amfnet"
 
 
-@pytest.mark.parametrize("argv", [["--before", "a"], ["--label", "c"], ["--after", "b", "--label", "c"]])
-def test_predict_needs_both_dates(argv):
-    with pytest.raises(ValueError, match="--before and --after go together"):
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        *(
+            (argv.split(), "--before and --after go together")
+            for argv in ("--before a", "--label c", "--after b --label c")
+        ),
+        (["--before", "a", "--after", "b", "--split", "test"], "in place of --data-root"),
+        (["--batch-size", "0"], "--batch-size 0: must be at least 1"),
+        (["--threshold", "1.5"], r"--threshold 1.5: must lie in \[0, 1\]"),
+    ],
+)
+def test_wrong_values_of_prediction(argv, message):
+    with pytest.raises(ValueError, match=message):
         parse_predict_config(argv)
 
 
-def test_predict_takes_one_source_of_images(tmp_path):
-    with pytest.raises(ValueError, match="in place of --data-root"):
-        parse_predict_config(["--before", "a", "--after", "b", "--split", "test"])
-    with pytest.raises(ValueError, match="--batch-size 0: must be at least 1"):
-        parse_predict_config(["--batch-size", "0"])
+def test_a_run_folder_stands_for_its_best_checkpoint(tmp_path):
     assert parse_predict_config(["--checkpoint", str(tmp_path)]).checkpoint == tmp_path / "best.pt"
-
-
-def test_threshold_is_a_probability():
-    with pytest.raises(ValueError, match=r"--threshold 1.5: must lie in \[0, 1\]"):
-        parse_predict_config(["--threshold", "1.5"])
-
-
-def test_config_file_reads_back():
-    config = parse_train_config(["--recipe", "amfnet", "--model-options", "backbone=resnet18", "iam=false"])
-    assert tomllib.loads(config_as_toml(config, data="abc")) == {**plain_config(config), "data": "abc"}
 
 
 def test_flags_know_the_losses_without_pytorch():
@@ -220,7 +204,9 @@ def test_a_config_file_keeps_every_setting(tmp_path):
     words = ["--data-root", 'ville \U0001f3d9/"A"\\B', "--bands", "4,3,2", "--model-options", "iam=false", "x=null"]
     config = parse_train_config([*words, "--seed", "3", "--output", "run"])
     assert config.model_options == {"iam": False, "x": "null"}
-    (tmp_path / "config.toml").write_text(config_as_toml(config, data="abc"), encoding="utf-8")
+    text = config_as_toml(config, data="abc")
+    assert tomllib.loads(text) == {**plain_config(config), "data": "abc"}
+    (tmp_path / "config.toml").write_text(text, encoding="utf-8")
     again = parse_train_config(["--config", str(tmp_path / "config.toml"), "--output", "run"])
     assert again == replace(config, config=tmp_path / "config.toml")
 

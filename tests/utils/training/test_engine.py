@@ -42,13 +42,13 @@ def learner(parts=1, lr=0.1, optimizer=torch.optim.SGD):
     network = Tiny()
     return Learner(
         network=network,
-        run=network,
+        training_network=network,
         loss=DeepSupervisionLoss(LOSSES["bce"]),
         optimizer=optimizer(network.parameters(), lr),
         scaling=scaling_from(PLAIN),
         device=torch.device("cpu"),
         scaler=torch.amp.GradScaler("cpu", enabled=False),
-        rate=lambda epoch: lr,
+        rate=lambda epoch, step: lr,
         parts=parts,
     )
 
@@ -87,11 +87,11 @@ def test_a_batch_in_two_parts_makes_the_same_step():
     assert one.pairs == two.pairs == 12
 
 
-def test_an_epoch_goes_on_where_it_paused():
+def test_an_epoch_resumes_where_its_batches_ended():
     whole, broken = learner(), learner()
     one, two = Epoch(0, 5), Epoch(0, 5)
     train_one_epoch(whole, batches(5), one, tqdm(disable=True))
-    train_one_epoch(broken, batches(5), two, tqdm(disable=True), pause=lambda: two.step == 2)
+    train_one_epoch(broken, batches(2), two, tqdm(disable=True))
     assert (two.step, two.done) == (2, False)
     train_one_epoch(broken, list(batches(5))[2:], two, tqdm(disable=True))
     assert two.done
@@ -139,8 +139,7 @@ def test_out_of_memory_is_met_with_halves():
 def test_memory_that_runs_out_late_counts_nothing_twice(late, monkeypatch):
     """Whatever of a batch of 4 was done before, its halves give each pixel once."""
     subject, many = learner(), list(batches(3))
-    call = lambda: evaluate(subject.network, many, subject.loss, subject.scaling, subject.device, levels=True)  # noqa: E731
-    expected = call()
+    expected = evaluate(subject, subject.network, many, levels=True)
 
     def greedy(function, tensor, *others):
         if len(tensor) > 2:
@@ -149,7 +148,7 @@ def test_memory_that_runs_out_late_counts_nothing_twice(late, monkeypatch):
 
     owner = subject if late == "scaling" else engine
     monkeypatch.setattr(owner, late, partial(greedy, getattr(owner, late)))
-    found = call()
+    found = evaluate(subject, subject.network, many, levels=True)
     assert found.counts.tolist() == expected.counts.tolist()
     assert found.levels.tolist() == expected.levels.tolist()
     assert found.loss == pytest.approx(expected.loss)
@@ -173,7 +172,7 @@ def test_batches_are_not_kept():
 def test_levels_hold_every_threshold():
     """Counting at 0.5 from the levels is the count of the likelier class."""
     subject, many = learner(), list(batches(3))
-    result = evaluate(subject.network, many, subject.loss, subject.scaling, subject.device, levels=True)
+    result = evaluate(subject, subject.network, many, levels=True)
     assert result.levels.shape == (2, LEVELS)
     above = result.levels[:, LEVELS // 2 :].sum(1)
     assert result.counts[:, 1].tolist() == above.tolist()

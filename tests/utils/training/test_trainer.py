@@ -1,34 +1,28 @@
-"""What a run sets up before its first step."""
+"""What a run does between two steps."""
 
-import pytest
-import torch
+import time
+from types import SimpleNamespace
 
-from models import build_model
-from utils.training.trainer import zero_heads
+from utils.training.engine import Epoch
+from utils.training.trainer import Trainer
 
 
-@pytest.mark.parametrize(
-    ("name", "options", "heads"),
-    [
-        ("amfnet", {"backbone": "resnet18"}, 4),
-        ("hanet", {"width": 8}, 1),
-        ("hanet", {"width": 8, "fcn_head": True}, 1),
-        ("fc-ef", {}, 1),
-        ("snunet", {"width": 8}, 1),
-        ("bit", {"decoder_depth": 1}, 1),
-    ],
-)
-def test_zeroed_heads_are_undecided_everywhere_and_learn(name, options, heads):
-    torch.manual_seed(0)
-    network = build_model(name, **options)
-    before = {key: value.clone() for key, value in network.state_dict().items()}
-    zero_heads(network)
-    altered = {
-        key.rpartition(".")[0] for key, value in network.state_dict().items() if not torch.equal(value, before[key])
-    }
-    assert len(altered) == heads
-    logits = network.train()(*torch.rand(2, 2, 3, 64, 64))
-    assert len(logits) == heads
-    assert not any(y.any() for y in logits)
-    sum((y[:, 1] - y[:, 0]).sum() for y in logits).backward()
-    assert all(network.get_submodule(key).weight.grad.abs().sum() > 0 for key in altered)
+def test_last_is_written_every_so_many_minutes(monkeypatch):
+    """Of steps that end after 100, 119, 120, 121 and 240 seconds; not in the middle of a step of two parts."""
+    now, written = [0.0], []
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    for minutes in (2, 0):
+        run = SimpleNamespace(
+            config=SimpleNamespace(save_minutes=minutes), learner=SimpleNamespace(parts=2),
+            begin=lambda: None, save_last=lambda epoch, minutes=minutes: written.append((minutes, now[0])),
+        )  # fmt: skip
+        trainer, epoch = Trainer(run, [], SimpleNamespace(number=0), saved=0.0), Epoch(0, 9, 1)
+        batches = trainer._together(range(99), epoch)
+        for second in (0, 100, 119, 120, 121, 240):
+            now[0] = second
+            assert next(batches) % 2 == 0
+            now[0] = 1000
+            assert next(batches) % 2 == 1
+    assert written == [(2, 120), (2, 240)]
+    trainer.stopping.number = 15
+    assert list(batches) == []

@@ -1,4 +1,4 @@
-"""What a run writes about itself."""
+"""The logs of a run, and the second name of its best.pt."""
 
 import csv
 import json
@@ -8,7 +8,6 @@ from types import SimpleNamespace
 import numpy as np
 from PIL import Image
 
-from utils.metrics import score_table
 from utils.training.run_folder import link_best, write_events, write_run_log
 
 
@@ -17,7 +16,7 @@ def rows(count):
     return [{"epoch": n + 1, "lr": 0.1, **dict.fromkeys(names, 0.5 / (n + 1))} for n in range(count)]
 
 
-def test_logs_hold_the_whole_history_once(tmp_path):
+def test_logs_and_curves_hold_the_whole_history_once(tmp_path):
     for count in (1, 3):
         write_run_log(tmp_path, rows(count))
     with (tmp_path / "log.csv").open() as file:
@@ -28,10 +27,7 @@ def test_logs_hold_the_whole_history_once(tmp_path):
     assert len(lines) == 3
     assert lines[1].startswith("Epoch:2|val loss:0.250000|val F1:0.2500|")
     assert (tmp_path / "train.txt").read_text().startswith("Epoch:1|train loss:0.500000|train F1:0.5000|")
-
-
-def test_curves_are_drawn(tmp_path):
-    write_run_log(tmp_path, rows(4))
+    assert [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()] == rows(3)
     pixels = np.array(Image.open(tmp_path / "curves.png").convert("RGB"))
     assert pixels.shape[0] > 500
     assert ((pixels == (209, 73, 91)).all(-1)).sum() > 300  # the validation curves' red
@@ -44,11 +40,6 @@ def test_best_has_one_second_name(tmp_path):
     (named,) = tmp_path.glob("F1_*")
     assert named.name == "F1_0.2500_iou_0.2500_epoch_2.pth"
     assert named.read_text() == "1"
-
-
-def test_table_is_percent_and_aligned():
-    table = score_table({"ours": {"f1": 0.12345, "iou": 1.0}}, ("f1", "iou"))
-    assert table.splitlines() == ["             f1        iou", "ours      12.35     100.00"]
 
 
 def test_tensorboard_gets_both_splits_in_one_chart(tmp_path, monkeypatch):
@@ -71,8 +62,3 @@ def test_tensorboard_gets_both_splits_in_one_chart(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", SimpleNamespace(SummaryWriter=Writer))
     write_events(tmp_path, [{"epoch": 3, "lr": 0.1, "train_f1": 0.5, "val_f1": 0.4, "selected_on": "test"}])
     assert written == [("lr", 0.1, 3), ("f1/train", 0.5, 3), ("f1/val", 0.4, 3)]
-
-
-def test_logs_as_lines_of_json(tmp_path):
-    write_run_log(tmp_path, rows(3))
-    assert [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()] == rows(3)
