@@ -1,4 +1,4 @@
-"""Ablation tables as data: the rows of both papers' ablations as flags of train_aux.py, and scenes drawn for them."""
+"""Ablation tables: the rows of both papers' ablations as flags of train_aux.py, and scenes drawn for them."""
 
 import logging
 import re
@@ -18,37 +18,28 @@ from utils.training.config import TrainConfig, parse_train_config
 
 log = logging.getLogger("ablation")
 
-# settings like the demo's: the papers' are made for thousands of tiles and days on a GPU
+# settings like the demo's; the papers' suit thousands of tiles and days on a GPU
 AMFNET = (  # 300 steps on the demo's 480 scenes
     "--recipe amfnet --backbone-weights none --augmentation hanet --loss hybrid --lr 1e-3 --epochs 5 --batch-size 8 "
     "--amp"
 )
-# 260 steps on SPARSE; ten epochs, so that the phases of PFBS are two or three
+# 260 steps on SPARSE; ten epochs, so that the phases of PFBS have two or three
 HANET = "--recipe hanet --linear-epochs 0 --schedule poly --lr 1e-3 --epochs 10 --batch-size 8 --amp"
 SCENES = Path("demo/scenes")
-SPARSE = Path("demo/sparse")  # as rare a change as in WHU-CD, on which HANet's ablations were made
+SPARSE = Path("demo/sparse")  # change as rare as in WHU-CD, which HANet's ablations used
 SPARSE_COUNTS = {"train": 700, "val": 120, "test": 240}  # drawn; 209, 45 and 65 are listed
 
 
 @dataclass(frozen=True)
 class Ablation:
-    """A table of rows to be trained.
-
-    Attributes:
-        title: what is ablated.
-        source: where its rows come from.
-        kind: the form of the table, as `tools.make_tables` calls it; says which published rows stand beside ours.
-        scenes: drawn for it where no --data-root is given.
-        flags: of train_aux.py, for all rows.
-        rows: name to the flags of its own. 15/50 stands for epochs: as large a share of the run as 15 of 50 are.
-    """
+    """A table of rows, each trained with its own flags."""
 
     title: str
-    source: str
-    kind: str
-    scenes: Path
-    flags: str
-    rows: Mapping[str, str]
+    source: str  # of the rows
+    kind: str  # of `tools.make_tables`, which also chooses the published rows
+    scenes: Path  # drawn and used without --data-root
+    flags: str  # of train_aux.py, for all rows
+    rows: Mapping[str, str]  # flags of each row; 15/50 means 15 of 50 epochs, scaled to the length of the run
 
 
 TABLES = {
@@ -108,20 +99,15 @@ def listing() -> str:
     return "\n".join(lines) + "\n"
 
 
-def folder_name(row: str) -> str:
-    """A row's folder: its letters and digits, in small letters."""
-    return re.sub(r"[^a-z0-9]+", "-", row.lower()).strip("-")
-
-
 def configs_of(table: Ablation, words: Sequence[str]) -> dict[str, TrainConfig]:
-    """The settings of each row; its own flags win over those given, and those over the table's.
+    """The settings of each row; precedence is the table's flags < words < the row's own flags.
 
     Args:
         table: of TABLES.
-        words: flags of train_aux.py; by default the scenes of the table, and two seeds.
+        words: flags of train_aux.py. Without them, the table's scenes and two seeds are used.
 
     Raises:
-        UserError: a flag is out of range, or the run is too short for the shares of it that PFBS takes.
+        UserError: a flag is out of range, or the run is too short for the phases of PFBS.
     """
     shared = [*table.flags.split(), "--data-root", str(table.scenes), "--seeds", "2", *words]
     epochs = parse_train_config(shared).epochs
@@ -130,11 +116,7 @@ def configs_of(table: Ablation, words: Sequence[str]) -> dict[str, TrainConfig]:
 
 
 def in_epochs(word: str, epochs: int) -> str:
-    """X/N as epochs of a run; any other word as it is.
-
-    Raises:
-        UserError: fewer than two epochs, in which Linear-Y would be Fixed-X.
-    """
+    """X/N as epochs of a run; any other word unchanged; UserError for less than two, where Linear-Y equals Fixed-X."""
     if not re.fullmatch(r"\d+/\d+", word):
         return word
     share = Fraction(word)
@@ -145,22 +127,19 @@ def in_epochs(word: str, epochs: int) -> str:
 
 
 def draw(scenes: Path) -> None:
-    """Draw the scenes of SCENES or SPARSE, those that are there already excepted."""
+    """Draw the missing scenes of SCENES or SPARSE.
+
+    SPLIT.txt of SPARSE lists all scenes without change, and so many others that their share is that of WHU-CD.
+    """
     demo.draw_missing(scenes, SPARSE_COUNTS if scenes == SPARSE else demo.COUNTS)
-    if scenes != SPARSE:
-        return
     (example,) = read_csv(PAPERS / "hanet_fig3.csv")
     share = int(example["foreground"]) / int(example["images"])
-    for split in SPARSE_COUNTS:
-        if not (scenes / f"{split}.txt").is_file():
-            list_sparse(scenes, split, share)
-
-
-def list_sparse(scenes: Path, split: str, share: float) -> None:
-    """Write SPLIT.txt: all scenes without change, and of the others as many as make up this share of the list."""
-    changed = {path.name: bool(read_label(path, MASKS).any()) for path in list_images(scenes / split / "label")}
-    without = [name for name, has in changed.items() if not has]
-    wanted = round(len(without) * share / (1 - share))
-    names = sorted(without + [name for name, has in changed.items() if has][:wanted])
-    log.info("%s: %d scenes, %d of them with change", split, len(names), len(names) - len(without))
-    write_text(scenes / f"{split}.txt", "".join(f"{name}\n" for name in names))
+    for split in SPARSE_COUNTS if scenes == SPARSE else ():
+        if (scenes / f"{split}.txt").is_file():
+            continue
+        changed = {path.name: bool(read_label(path, MASKS).any()) for path in list_images(scenes / split / "label")}
+        without = [name for name, has in changed.items() if not has]
+        wanted = round(len(without) * share / (1 - share))
+        names = sorted(without + [name for name, has in changed.items() if has][:wanted])
+        log.info("%s: %d scenes, %d of them with change", split, len(names), len(names) - len(without))
+        write_text(scenes / f"{split}.txt", "".join(f"{name}\n" for name in names))

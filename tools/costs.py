@@ -1,10 +1,14 @@
-"""What a network costs: parameters, and multiply-adds of every layer, counted without computing anything."""
+"""Cost of a network: parameters; multiply-adds of every layer, counted on tensors without values; time and memory."""
 
 import copy
-from collections import defaultdict
-from collections.abc import Sequence
+import statistics
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from multiprocessing import get_context
 from typing import Any
 
 import torch
@@ -12,40 +16,34 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from utils.machine import forget_peak, peak_used, used_now
+
 
 @dataclass(frozen=True)
 class Macs:
-    """Multiply-adds of one pair in a module, not counting the modules within it.
+    """Multiply-adds of one pair in a module, without those of the modules within it."""
 
-    Attributes:
-        name: of the module; empty for the network itself.
-        convolutions: of convolutions.
-        attention: of the other matrix products.
-        dates: 2 where both dates pass through the module, one after the other, else 1.
-    """
-
-    name: str
+    name: str  # of the module; empty for the network itself
     convolutions: int
-    attention: int
-    dates: int
+    attention: int  # all other matrix products
+    dates: int  # 2 if both dates pass through the module, one after the other, else 1
 
     @property
     def total(self) -> int:
-        """All of them."""
+        """All multiply-adds."""
         return self.convolutions + self.attention
 
 
 def count_parameters(network: nn.Module) -> int:
-    """Weights and biases, also those that have no effect; running statistics are none."""
+    """Number of weights and biases, without running statistics."""
     return sum(parameter.numel() for parameter in network.parameters())
 
 
 def count_macs(network: nn.Module, height: int, width: int, channels: int = 3) -> list[Macs]:
     """Multiply-adds of a prediction for one pair, by module, in the order of the network.
 
-    The network runs on tensors without values (device meta). FLOPs are twice as many. Additions,
-    activations, normalisation and upsampling are not counted, as usual. A module that gets both dates is known by its
-    batch of two, or by two calls with maps of one size.
+    FLOPs are twice as many. Additions, activations, normalisation and upsampling are not counted, as usual. Both dates
+    pass through a module if it gets a batch of two, or two calls with maps of one size.
 
     Args:
         network: (before, after) -> list of logits.
@@ -53,7 +51,7 @@ def count_macs(network: nn.Module, height: int, width: int, channels: int = 3) -
         width: likewise.
         channels: bands of an image.
     """
-    network = copy.deepcopy(network).to("meta").eval()  # a copy, for the hooks
+    network = copy.deepcopy(network).to("meta").eval()  # a copy, which gets the hooks
     calls: dict[str, list[torch.Size]] = defaultdict(list)
 
     def see(name: str, module: nn.Module, inputs: tuple[Any, ...]) -> None:
@@ -63,22 +61,25 @@ def count_macs(network: nn.Module, height: int, width: int, channels: int = 3) -
     for name, module in network.named_modules():
         module.register_forward_pre_hook(partial(see, name))
     counter = FlopCounterMode(display=False)
-    # attention in plain products: not every fused kernel has a formula
+    # attention as plain products, since not every fused kernel has a formula
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), torch.device("meta"), counter:
         image = torch.empty(1, channels, height, width)
         network(image, image)
-    counts_of, root = counter.get_flop_counts(), type(network).__name__
-    within = {n.removeprefix(root).lstrip("."): c for n, c in counts_of.items() if n.split(".")[0] == root}
+    root = type(network).__name__
+    counted = counter.get_flop_counts().items()
+    within = {n.removeprefix(root).lstrip("."): c for n, c in counted if n.split(".")[0] == root}  # inner ones included
+    own = {name: Counter(within[name]) for name, _ in network.named_modules() if name in within}
+    for name in own:
+        parts = name.split(".")
+        outer = (".".join(parts[:n]) for n in reversed(range(len(parts))) if name)
+        if (parent := next((each for each in outer if each in own), None)) is not None:
+            own[parent].subtract(within[name])
     found = []
-    for name in (name for name, _ in network.named_modules() if name in within):  # others only hold modules
-        counts = dict(within[name])
-        for child in _next_below(name, set(within)):
-            for op, flops in within[child].items():
-                counts[op] -= flops
+    for name, counts in own.items():
         convolutions = sum(flops for op, flops in counts.items() if "convolution" in str(op))
-        rest = sum(counts.values()) - convolutions
-        if convolutions or rest:
-            found.append(Macs(name, convolutions // 2, rest // 2, 2 if _both_dates(calls[name]) else 1))
+        if total := counts.total():
+            dates = 2 if _both_dates(calls[name]) else 1
+            found.append(Macs(name, convolutions // 2, (total - convolutions) // 2, dates))
     return found
 
 
@@ -88,9 +89,24 @@ def _both_dates(shapes: Sequence[torch.Size]) -> bool:
     return any(shape[0] == 2 for shape in shapes) or (len(shapes) == len(maps) == 2 and maps[0] == maps[1])
 
 
-def _next_below(name: str, names: set[str]) -> list[str]:
-    """Those of the names that lie within a module, and within none of the others that do."""
-    prefix = f"{name}." if name else ""
-    below = {other for other in names if other != name and other.startswith(prefix)}
-    parents = {other: other.split(".") for other in below}
-    return [o for o, parts in parents.items() if not any(".".join(parts[:n]) in below for n in range(1, len(parts)))]
+def in_own_process(function: Callable[..., Any], *given: object) -> Any:
+    """Run a function in a fresh process, whose memory nothing else uses."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(function, *given).result()
+
+
+@torch.inference_mode()
+def time_and_memory(network: nn.Module, images: Sequence[Tensor], rounds: int = 1) -> tuple[float, float]:
+    """Median seconds of a prediction, after one for warm-up, and MB beyond the loaded network (nan: unknown)."""
+    device, seconds = images[0].device, list[float]()
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    forget_peak()
+    loaded = used_now(device)
+    for _ in range(rounds + 1):
+        started = time.perf_counter()
+        network(*images)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        seconds.append(time.perf_counter() - started)
+    return statistics.median(seconds[1:]), peak_used(device) - loaded

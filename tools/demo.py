@@ -1,4 +1,4 @@
-"""The demo: draws scenes, trains a network on them on any machine, predicts the test split, shows what came out."""
+"""The demo: draws scenes, trains a network on them, predicts the test split, and shows the result."""
 
 import json
 import logging
@@ -28,14 +28,14 @@ from utils.training.session import train
 
 log = logging.getLogger("demo")
 SIZE, COUNTS = 128, {"train": 480, "val": 40, "test": 60}
-FLAGS = {  # the papers' recipes are made for thousands of tiles and an encoder trained on ImageNet
+FLAGS = {  # the papers' recipes suit thousands of tiles and an encoder trained on ImageNet
     "amfnet": "--backbone-weights none --augmentation hanet --loss hybrid --lr 1e-3 --epochs 5 --batch-size 8",
     "hanet": "--linear-epochs 0 --schedule poly --lr 1e-3 --epochs 3 --batch-size 4",
 }
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the demo; scenes that are already drawn are used again."""
+    """Run the demo; existing scenes are used again."""
     parser = Parser(prog="python -m tools.demo", description=__doc__)
     parser.add_argument("--model", choices=FLAGS, default="amfnet", help="network to train")
     parser.add_argument("--data", type=Path, default=Path("demo/scenes"), help="folder of the drawn scenes")
@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     show_log()
     with errors_in_one_line():
         draw_missing(args.data, COUNTS)
-    run = run_folder(args.model)
+    run = Path("checkpoints") / f"demo-{args.model}"
     shared = ["--data-root", str(args.data), "--device", args.device]
     recipe = ["--recipe", args.model, "--output", str(run), "--overwrite", *FLAGS[args.model].split()]
     train(parse_train_config([*shared, *recipe]))
@@ -53,19 +53,14 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def draw_missing(folder: Path, counts: Mapping[str, int]) -> None:
-    """Draw counts[SPLIT] scenes a split into a folder; splits that are there stay as they are."""
+    """Draw counts[SPLIT] scenes per split into a folder, except for splits that exist."""
     missing = {split: count for split, count in counts.items() if not (folder / split).exists()}
     log.info("drawing %d scenes in %s", sum(missing.values()), folder)
     write_scenes(folder, missing, SIZE)
 
 
-def run_folder(model: str) -> Path:
-    """Where the demo trains a network."""
-    return Path("checkpoints") / f"demo-{model}"
-
-
 def show(model: str, run: Path, pairs: Sequence[Pair]) -> None:
-    """Set the network's F1 beside that of a subtraction, and draw some pairs with their error maps."""
+    """Log the network's F1 and that of a subtraction, and draw some pairs with their error maps."""
     maps = run / "predict-test"
     f1 = json.loads((maps / "metrics.json").read_text())["scores"]["f1"]
     threshold, subtraction = best_threshold(sum(map(grey_difference, pairs)))
@@ -81,14 +76,12 @@ def show(model: str, run: Path, pairs: Sequence[Pair]) -> None:
         overview,
     )
     log.info("test F1 %.2f: %s", 100 * f1, model)
-    log.info(
-        "test F1 %.2f: grey difference over %d, the best threshold for these very pairs", 100 * subtraction, threshold
-    )
-    log.info("look at %s, and at the curves in %s", overview, run / "curves.png")
+    log.info("test F1 %.2f: grey difference over %d, the best threshold on these pairs", 100 * subtraction, threshold)
+    log.info("see %s, and the curves in %s", overview, run / "curves.png")
 
 
 def grey_difference(pair: Pair) -> torch.Tensor:
-    """Pixels by label and by absolute difference of the dates' mean of R, G and B, int64 (2, 256)."""
+    """Counts of pixels by label and by absolute difference of the dates' mean of R, G and B, int64 (2, 256)."""
     before, after = (read_image(path).mean(-1) for path in (pair.before, pair.after))
     levels, mask = np.abs(before - after).round().astype(np.uint8), read_label(pair.label, MASKS)
     return torch.from_numpy(np.stack([np.bincount(levels[mask == truth], minlength=256) for truth in (0, 1)]))

@@ -26,7 +26,7 @@ from utils.runtimes.onnx_network import OnnxNetwork
 from utils.runtimes.torch_network import TorchNetwork
 
 log = logging.getLogger("export")
-KEPT = (  # what of a checkpoint travels in the metadata
+KEPT = (  # of a checkpoint, in the metadata
     "model", "options", "statistics", "reading", "threshold", "tuned_threshold", "recipe", "epoch", "scores",
     "selected_on", "data", "drawn_scenes", "imported", "versions",
 )  # fmt: skip
@@ -38,7 +38,7 @@ class ExportConfig:
 
     checkpoint: Path = setting(Path("best.pt"), "best.pt of a run, or the run's folder")
     output: Path | None = setting(None, "ONNX file to write (default: beside the checkpoint, its name)", parse=Path)
-    tolerance: float = setting(1e-4, "largest difference of a probability from PyTorch's that is let through")
+    tolerance: float = setting(1e-4, "largest difference from PyTorch's probabilities that is accepted")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -49,10 +49,10 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def export(config: ExportConfig) -> dict[str, float]:
-    """Write the file; nothing is left under its name unless it agrees with PyTorch.
+    """Write the file, if it agrees with PyTorch.
 
     Returns:
-        What was compared, and the largest difference of a probability.
+        Inputs of the comparison, and the largest difference of a probability on each.
 
     Raises:
         FileNotFoundError: there is no such checkpoint.
@@ -61,7 +61,7 @@ def export(config: ExportConfig) -> dict[str, float]:
     checkpoint = config.checkpoint / "best.pt" if config.checkpoint.is_dir() else config.checkpoint
     output = config.output or checkpoint.with_suffix(".onnx")
     if output.suffix.lower() != ".onnx":
-        raise UserError(f"--output {output}: predict_batch.py knows such a file by the suffix .onnx")
+        raise UserError(f"--output {output}: must end with .onnx, by which predict_batch.py recognises it")
     network = TorchNetwork(load_checkpoint(checkpoint), torch.device("cpu"))
     with written_whole(output) as partial:
         write_onnx(network, partial)
@@ -69,11 +69,11 @@ def export(config: ExportConfig) -> dict[str, float]:
         worst = max(differences, key=lambda what: differences[what])
         if not differences[worst] <= config.tolerance:
             raise UserError(
-                f"{output}: not written, for its probabilities are up to {differences[worst]:.1e} from PyTorch's "
-                f"({worst}); --tolerance {config.tolerance:g} is the most that is let through"
+                f"{output}: not written, since its probabilities differ from PyTorch's by up to "
+                f"{differences[worst]:.1e} ({worst}); --tolerance {config.tolerance:g} is exceeded"
             )
     for what, difference in differences.items():
-        log.info("largest difference of a probability %.1e: %s", difference, what)
+        log.info("largest difference of a probability: %.1e, %s", difference, what)
     log.info("%s, %.1f MB", output, output.stat().st_size / 1e6)
     log.info(
         "next: python predict_batch.py --checkpoint %s --before OLD --after NEW --output MAPS", shlex.quote(str(output))
@@ -82,11 +82,7 @@ def export(config: ExportConfig) -> dict[str, float]:
 
 
 def write_onnx(network: TorchNetwork, path: Path) -> None:
-    """Write a network as an ONNX file; whether it gives the same numbers is for the caller to check.
-
-    Raises:
-        UserError: the packages are not there.
-    """
+    """Write a network as an ONNX file, unchecked; UserError if a package is missing."""
     program = onnx_program(network, network.channels, network.size_divisor, torch.uint8, "probability")
     kept = {name: network.about[name] for name in KEPT if name in network.about}
     kept["size_divisor"] = network.size_divisor
@@ -104,7 +100,7 @@ def compare(network: TorchNetwork, exported: OnnxNetwork) -> dict[str, float]:
 
 
 def inputs(channels: int, divisor: int) -> Iterator[tuple[str, tuple[Tensor, Tensor]]]:
-    """Noise and drawn scenes of several batches and sizes: what they are, and both dates, uint8 (B, C, H, W)."""
+    """Noise and drawn scenes of several batches and sizes: a description, and both dates, uint8 (B, C, H, W)."""
     generator = torch.Generator().manual_seed(0)
     for batch, height, width in ((1, divisor, divisor), (3, 2 * divisor, 5 * divisor), (1, 256, 256)):
         noise = torch.randint(0, 256, (2, batch, channels, height, width), dtype=torch.uint8, generator=generator)

@@ -1,7 +1,7 @@
-"""Turns weights that the authors of AMFNet or HANet published into a checkpoint; nothing in their file is run.
+"""Converts weights that the authors of AMFNet or HANet published into a checkpoint; no code in their file is run.
 
 A pickle is a program: it names functions of any installed module and calls them, so `torch.load(weights_only=True)`
-refuses whole networks. Here, classes that a file names become stand-ins, which keep their state and cannot act.
+refuses whole networks. Here, classes that a file names become stand-ins, which keep their state and have no methods.
 """
 
 import hashlib
@@ -36,7 +36,7 @@ class ImportConfig:
     """Settings of an import; the flags are made from these fields."""
 
     weights: Path = setting(Path(), "AMFNet's .pth (a state dict) or HANet's .pt (a pickled network)")
-    data_name: str = setting("", "public set it was trained on; HANet's inputs want the statistics of it", SETS)
+    data_name: str = setting("", "public set it was trained on; HANet's inputs need its statistics", SETS)
     variant: str = setting("full", "which of AMFNet's released ablations it is", tuple(AMFNET_VARIANTS))
     output: Path | None = setting(None, "checkpoint to write (default: MODEL-SET.pt, here)", parse=Path)
 
@@ -54,32 +54,33 @@ def import_weights(config: ImportConfig) -> Path:
 
     Raises:
         FileNotFoundError: there is no such file.
-        UserError: it is no file of weights, or not of these networks; or the output is already there.
+        UserError: it has no weights, or not of these networks; or the output exists.
     """
-    state = read_state_dict(config.weights)
+    state, data_name = read_state_dict(config.weights), config.data_name
     try:
         model, options = behind(state, config.variant)
         network = from_official(state, config.variant)
     except ValueError as error:
         raise UserError(f"{config.weights}: {error}") from error
-    output = config.output or Path(f"{model}-{config.data_name}.pt")
+    output = config.output or Path(f"{model}-{data_name}.pt")
     if output.exists():
         raise UserError(f"{output}: is already there; name another --output")
-    selected_on = chosen_on(model, config.weights)
-    recipe = f"{model}-{config.data_name}"
+    selected_on = "test"  # what the authors chose the epoch by: AMFNet's scripts the test split, HANet's validation
+    if model == "hanet":
+        selected_on = "none (last epoch)" if config.weights.stem.startswith("final") else "val"
     content = {
         "model": model,
         "options": options,
         "weights": network.state_dict(),
-        "statistics": statistics_of(model, config.data_name),
+        "statistics": statistics_of(model, data_name),
         "threshold": 0.5,  # both take the larger of two logits
-        "recipe": recipe if recipe in RECIPES else model,
-        "config": {"data_name": config.data_name},
+        "recipe": f"{model}-{data_name}" if f"{model}-{data_name}" in RECIPES else model,
+        "config": {"data_name": data_name},
         "selected_on": selected_on,
         "imported": {"file": config.weights.name, "sha256": hashlib.sha256(config.weights.read_bytes()).hexdigest()},
     }
     save_checkpoint(output, content)
-    log.info("%s of %s, epoch selected on: %s", type(network).__name__, CATALOG[config.data_name].title, selected_on)
+    log.info("%s of %s, epoch selected on: %s", type(network).__name__, CATALOG[data_name].title, selected_on)
     log.info(
         "next: python predict_batch.py --checkpoint %s --before OLD --after NEW --output MAPS", shlex.quote(str(output))
     )
@@ -87,37 +88,29 @@ def import_weights(config: ImportConfig) -> Path:
 
 
 def statistics_of(model: str, data_name: str) -> Statistics:
-    """What the authors normalised with: AMFNet nothing, HANet each date with the statistics of its set.
-
-    Raises:
-        UserError: HANet, and a set of which its authors released none.
-    """
+    """The authors' input statistics: none for AMFNet; for HANet those of the data set, or UserError if it has none."""
     if model == "amfnet":
         return STATISTICS["none"]
-    statistics = CATALOG[data_name].statistics
-    if statistics is None:
-        known = ", ".join(name for name in SETS if CATALOG[name].statistics)
-        raise UserError(f"--data-name {data_name}: HANet was released for other sets ({known})")
-    return statistics
-
-
-def chosen_on(model: str, weights: Path) -> str:
-    """What the authors chose the epoch by: AMFNet's scripts the test split, HANet's the validation split.
-
-    HANet's files that are called final_epochN hold the last epoch, which nothing chose.
-    """
-    if model == "amfnet":
-        return "test"
-    return "none (last epoch)" if weights.stem.startswith("final") else "val"
+    if statistics := CATALOG[data_name].statistics:
+        return statistics
+    known = ", ".join(name for name in SETS if CATALOG[name].statistics)
+    raise UserError(f"--data-name {data_name}: HANet was released for other sets ({known})")
 
 
 class RefusedError(UserError):
-    """A file that asks for more than tensors and inert objects."""
+    """A file that has more than tensors and inert objects."""
+
+
+def _refuse(what: str) -> NoReturn:
+    raise RefusedError(
+        f"asks for {what}, which weights do not need and which could run any code; nothing was run. If you trust the "
+        f"file, open it with its authors' code and save its state_dict()"
+    )
 
 
 class _Uncallable(type):
     def __call__(cls, *args: object, **kwargs: object) -> NoReturn:
-        raise RefusedError(_refusal(f"{cls.__module__}.{cls.__qualname__}()"))
+        _refuse(f"{cls.__module__}.{cls.__qualname__}()")
 
 
 class StandIn(metaclass=_Uncallable):
@@ -128,7 +121,7 @@ class StandIn(metaclass=_Uncallable):
 
     state: dict[str, Any]
 
-    def __new__(cls, *args: object) -> "StandIn":  # noqa: D102, what a pickle does in place of a call
+    def __new__(cls, *args: object) -> "StandIn":  # noqa: D102, as a pickle creates an object
         made = object.__new__(cls)
         made.state = {}
         return made
@@ -138,17 +131,17 @@ class StandIn(metaclass=_Uncallable):
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """Read a state dict, or that of a pickled network, onto the CPU; no code of the file runs.
+    """Read a state dict, or that of a pickled network, onto the CPU; no code in the file is run.
 
     Args:
-        path: what `torch.save` of PyTorch 1.6 or later wrote of a state dict or of a whole module.
+        path: file of `torch.save`, PyTorch 1.6 or later, with a state dict or a whole module.
 
     Returns:
-        Names to tensors, as `state_dict()` would name them.
+        Names to tensors, as in `state_dict()`.
 
     Raises:
         FileNotFoundError: there is no such file.
-        UserError: the file would run code (the message says which), is damaged or older, or holds something else.
+        UserError: the file would run code (the message names it), is damaged or older, or has other contents.
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file")
@@ -160,7 +153,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         return _state_dict(content)
     except RefusedError as error:
         raise UserError(f"{path}: {error}") from None
-    except Exception as error:  # damaged bytes can raise nearly any exception
+    except Exception as error:  # damaged files can raise any exception
         said = str(error).strip().partition("\n")[0] or type(error).__name__
         raise UserError(
             f"{path}: damaged, or not a file of torch.save by PyTorch 1.6 or later ({said}); get it again, or if it is "
@@ -169,28 +162,18 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
 
 
 def _check_archive(path: Path) -> None:
-    """Check what `torch.load` does not: no compressed record, which could fill the memory.
-
-    Raises:
-        UserError: a record is compressed, which torch.save never does, or the file is no archive.
-    """
-    if not zipfile.is_zipfile(path):
-        raise UserError("no zip archive")
+    """Refuse compressed records, which torch.save never writes: they could fill the memory."""
     with zipfile.ZipFile(path) as archive:
         if compressed := [info.filename for info in archive.infolist() if info.compress_type != zipfile.ZIP_STORED]:
             raise UserError(f"{compressed[0]} is compressed")
 
 
 def _stand_in(name: str) -> type[StandIn]:
-    """A class of stand-ins for a dotted name.
-
-    Raises:
-        RefusedError: Python or PyTorch has the name, and it is no layer.
-    """
+    """A class of stand-ins for a dotted name; RefusedError if Python or PyTorch has the name and it is no layer."""
     module, _, own = name.rpartition(".")
     room = module.split(".")[0]
     if (room in sys.stdlib_module_names or room == "torch") and not module.startswith("torch.nn."):
-        raise RefusedError(_refusal(name))
+        _refuse(name)
     return cast(type[StandIn], _Uncallable(own, (StandIn,), {"__module__": module}))
 
 
@@ -201,33 +184,23 @@ def _state_dict(content: object) -> dict[str, Tensor]:
     if not isinstance(content, Mapping):
         raise RefusedError(f"holds a {type(content).__name__}, neither a state dict nor a network")
     if {"model", "options", "weights"} <= content.keys():
-        raise RefusedError("is a checkpoint of this project; predict_batch.py takes it as it is")
+        raise RefusedError("is a checkpoint of this project; pass it to predict_batch.py as it is")
     others = [str(key) for key, value in content.items() if not isinstance(value, Tensor)]
     if others or not content:
         listed = f"other things than tensors: {', '.join(others[:8])}" if others else "no tensor"
-        raise RefusedError(f"holds {listed}; save the state dict alone to a file of its own")
+        raise RefusedError(f"holds {listed}; save the state dict alone to its own file")
     return {str(key): value.detach() for key, value in content.items()}
 
 
-def _walk(module: StandIn, prefix: str) -> dict[str, Tensor]:
-    """What `state_dict()` of the module that this stands for would give."""
+def _walk(module: StandIn, prefix: str) -> dict[str, object]:
+    """The state dict of the module that this stands for."""
     parts = {role: module.state.get(f"_{role}") or {} for role in ("parameters", "buffers", "modules")}
     fleeting = module.state.get("_non_persistent_buffers_set") or ()
     saved = {name: value for name, value in parts["buffers"].items() if name not in fleeting}
     found = {f"{prefix}{name}": value for name, value in (parts["parameters"] | saved).items() if value is not None}
     for name, child in parts["modules"].items():
-        if child is not None:
-            found |= _walk(child, f"{prefix}{name}.")
-    if not all(isinstance(value, Tensor) for value in found.values()):
-        raise UserError(f"{type(module).__name__} has parameters that are no tensors")
+        found |= _walk(child, f"{prefix}{name}.") if child is not None else {}
     return found
-
-
-def _refusal(what: str) -> str:
-    return (
-        f"asks for {what}, which weights have no need of and which could run any code; nothing was run. "
-        f"Where you trust the file, open it with its authors' code and save its state_dict()"
-    )
 
 
 if __name__ == "__main__":

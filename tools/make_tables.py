@@ -15,7 +15,7 @@ if __name__ == "__main__":  # python path/to/tools/make_tables.py works from any
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from datasets.reading import labels_of
-from tools.tables.layout import ABLATIONS, KINDS, build_table
+from tools.tables.layout import ABLATIONS, build_table
 from tools.tables.results import PAPERS, SCORES, Result, averaged, read_csv, read_folder, read_published
 from tools.tables.text import format_of, write_tables
 from utils.console import UserError, errors_in_one_line, show_log
@@ -33,8 +33,8 @@ TITLES = {
 
 
 def _kind(word: str) -> str:
-    if word not in KINDS:
-        raise argparse.ArgumentTypeError(f"no table is called {word!r}; choose of {', '.join(KINDS)}")
+    if word not in TITLES:
+        raise argparse.ArgumentTypeError(f"no table is called {word!r}; choose one of {', '.join(TITLES)}")
     return word
 
 
@@ -42,13 +42,11 @@ def _kind(word: str) -> str:
 class TableConfig:
     """Contents of a table; the flags are made from these fields."""
 
-    kind: str = setting("comparison", f"{', '.join(KINDS)}", parse=_kind)
+    kind: str = setting("comparison", ", ".join(TITLES), parse=_kind)
     runs: list[tuple[str, Path]] = setting(
-        (),
-        "folders of predict_batch.py or train_aux.py; NAME@DATA=DIR says the data set; a pattern such as "
-        "'NAME=RUN/seed-*/predict-test', or a NAME given twice, is averaged",
-        parse=named_path,
-    )
+        (), "folders of predict_batch.py or train_aux.py; NAME@DATA=DIR names the data set; a pattern such as "
+        "'NAME=RUN/seed-*/predict-test', or a NAME given twice, is averaged", parse=named_path,
+    )  # fmt: skip
     masks: list[tuple[str, Path]] = setting((), "folders of masks, scored against --label", parse=named_path)
     label: Path | None = setting(None, "folder of the truth for --masks", parse=Path)
     change_value: int | str | None = setting(
@@ -69,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     with errors_in_one_line():
         show_log()
         config = TableConfig(**given_flags(TableConfig, str(__doc__), argv, positional=("kind",)))
-        format_of(config.output)  # a wrong suffix is refused before anything is read
+        format_of(config.output)  # refuses a wrong suffix before anything is read
         write_tables([build_table(collect(config), config.kind, TITLES[config.kind])], config.output)
 
 
@@ -90,14 +88,14 @@ def collect(config: TableConfig) -> list[Result]:
     alike: dict[tuple[str, str], list[Result]] = {}
     for each in (each for name, folder in config.runs for each in run_results(name, folder)):
         if config.kind in ABLATIONS and not each.settings:
-            raise UserError(f"{each.name}: the checkpoint it was predicted with, which says the variant, is gone")
+            raise UserError(f"{each.name}: its checkpoint, which names the variant, is gone; predict again")
         alike.setdefault((each.name, each.data), []).append(each)
     results += [averaged(runs) for runs in alike.values()]
     titles = {row["data"] for row in read_csv(PAPERS / "scores.csv")}
     results = [replace(each, data=data_title(each.data, titles)) for each in results]
     there = list(dict.fromkeys(each.data for each in results))
     if unknown := [name for name in config.data if name not in there]:
-        raise UserError(f"--data {unknown[0]}: no row is of it; there are {', '.join(there) or 'none'}")
+        raise UserError(f"--data {unknown[0]}: no row has this data set; there are {', '.join(there) or 'none'}")
     results = [each for each in results if not config.data or each.data in config.data]
     if not results:
         raise UserError("nothing to show: name --runs, --masks or --published")
@@ -111,7 +109,7 @@ def run_results(name: str, folder: Path) -> list[Result]:
     if "*" in str(folder):
         folders = sorted(Path(folder.anchor).glob(str(folder.relative_to(folder.anchor))))
         if not folders:
-            raise FileNotFoundError(f"{folder}: no folder is called so")
+            raise FileNotFoundError(f"{folder}: no folder matches this pattern")
     return [read_folder(method, data, each) for each in folders]
 
 
@@ -122,14 +120,13 @@ def mask_results(config: TableConfig) -> list[Result]:
     root = label.parent.parent if label.parent.name in ("train", "val", "test") else label.parent
     methods = {name.partition("@")[0]: (name.partition("@")[2] or root.name, path) for name, path in config.masks}
     if len(methods) < len(config.masks):
-        raise UserError("--masks: two folders of one name; call them NAME=DIR")
+        raise UserError("--masks: two folders have one name; give each its own as NAME=DIR")
     results = []
     folders = {name: path for name, (_, path) in methods.items()}
     for name, found in mask_scores(config.label, folders, labels_of(config)).items():
         scored, labels = found.images.pairs, found.labels
         part = "" if scored == labels else f"; only {scored} of {labels} labels have a mask"
-        scores = {key: 100 * found.values[key] for key in SCORES}
-        notes = {"": f"masks scored here{part}"}
+        scores, notes = {key: 100 * found.values[key] for key in SCORES}, {"": f"masks scored here{part}"}
         results.append(Result(name, methods[name][0], scores, notes=notes, images=found.images))
     return results
 

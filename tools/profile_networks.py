@@ -1,20 +1,15 @@
-"""Counts what the networks cost, beside what the papers say: `python -m tools.profile_networks --sizes 256,512`.
+"""Measures the cost of networks and compares it with the papers: `python -m tools.profile_networks --sizes 256,512`.
 
-Parameters; multiply-adds and FLOPs (twice as many) with attention, for both dates and with shared layers counted once;
-time and memory a pair, as prediction runs them (fp32, channels_last), each size in a process of its own; and a table of
-modules.
+The tables have parameters; multiply-adds and FLOPs (twice as many) with attention, for both dates and with shared
+layers counted once; time and memory per pair in fp32 and channels_last, each size in its own process; costs by module.
 """
 
 import math
 import platform
-import statistics
 import sys
-import time
 from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 
 import torch
@@ -24,16 +19,16 @@ if __name__ == "__main__":  # python path/to/tools/profile_networks.py works fro
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from models import MODELS, build_model
-from tools.costs import Macs, count_macs, count_parameters
+from tools.costs import count_macs, count_parameters, in_own_process, time_and_memory
 from tools.tables.layout import Table, plain_table
 from tools.tables.results import COUNTED_SIDE, PAPERS, read_csv
 from tools.tables.text import format_of, write_tables
 from utils.console import UserError, errors_in_one_line, mistakes_of_users, show_log
 from utils.flags import at_least, given_flags, setting, words
-from utils.machine import forget_peak, peak_used, pick_device, used_now
+from utils.machine import pick_device
 from utils.training.config import network_option
 
-QUANTITIES = {  # what papers give: our words, the divisor and its sign
+QUANTITIES = {  # in docs/papers/networks.csv: our words, divisor and its sign
     "parameters": ("parameters", 1e6, "M"),
     "convolutions": ("multiply-adds of convolutions, both dates", 1e9, "G"),
     "one_date": ("multiply-adds of convolutions, one date", 1e9, "G"),
@@ -44,26 +39,26 @@ Options = dict[str, object]
 
 @dataclass(frozen=True)
 class ProfileConfig:
-    """What is profiled; the flags are made from these fields."""
+    """Settings of a profile; the flags are made from these fields."""
 
     models: tuple[str, ...] = setting(tuple(MODELS), "networks", parse=words)
     model_options: Options = setting(None, "settings of the network, such as width=20", parse=network_option)
     sizes: tuple[int, ...] = setting(
         (256, 512, 1024), "sides of a pair in pixels", parse=lambda text: tuple(map(int, words(text)))
     )
-    time: bool = setting(True, "measure time and memory, too")
-    rounds: int = setting(5, "timed predictions of a pair, after one that does not count")
+    time: bool = setting(True, "also measure time and memory")
+    rounds: int = setting(5, "timed predictions of a pair, after one for warm-up")
     device: str = setting("auto", "auto, cpu, cuda or cuda:N")
     output: Path | None = setting(None, "file to write: .md, .csv, .tex or .html (default: print)", parse=Path)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Write the tables: cost by size, beside the papers, and by module."""
+    """Write the tables: cost by size, compared with the papers, and by module."""
     with errors_in_one_line():
         show_log()
         config = ProfileConfig(**given_flags(ProfileConfig, str(__doc__), argv))
         at_least(config, rounds=1)
-        format_of(config.output)  # a wrong suffix is refused before anything is measured
+        format_of(config.output)  # refuses a wrong suffix before anything is measured
         options = config.model_options or {}
         with mistakes_of_users():
             networks = {name: build_model(name, **options) for name in config.models}
@@ -80,20 +75,20 @@ def channels_of(options: Options) -> int:
 
 
 def check_sizes(sizes: Sequence[int], networks: dict[str, nn.Module]) -> None:
-    """Raise ValueError unless every network takes images of every size."""
+    """Raise UserError unless every network takes images of every size."""
     for name, network in networks.items():
         for size in sizes:
             if size < 1 or size % int(network.size_divisor):
                 raise UserError(f"--sizes {size}: {name} takes multiples of {network.size_divisor}")
     if not sizes or not networks:
-        raise UserError("nothing to profile: --models and --sizes want at least one each")
+        raise UserError("nothing to profile: pass at least one of --models and of --sizes")
 
 
 def cost_table(config: ProfileConfig, networks: dict[str, nn.Module]) -> Table:
-    """A line a network and size: parameters, multiply-adds, FLOPs, and with --time time and memory."""
+    """A row per network and size: parameters, multiply-adds, FLOPs, and with --time time and memory."""
     options, device = config.model_options or {}, pick_device(config.device)
     header = ["Network", "Size", "Para. (M)", "MACs (G)", "of attention", "MACs, one date", "FLOPs (G)"]
-    header += ["FLOPs, one date"] + ["ms a pair", "MB"] * config.time
+    header += ["FLOPs, one date"] + ["ms per pair", "MB"] * config.time
     rows = []
     for name, network in networks.items():
         for size in config.sizes:
@@ -102,40 +97,28 @@ def cost_table(config: ProfileConfig, networks: dict[str, nn.Module]) -> Table:
             numbers = [total, sum(each.attention for each in macs), once, 2 * total, 2 * once]
             texts = [name, f"{size}", f"{count_parameters(network) / 1e6:.2f}", *(f"{n / 1e9:.2f}" for n in numbers)]
             if config.time:
-                with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:  # with a peak of its own
-                    seconds, memory = pool.submit(measure, name, options, size, str(device), config.rounds).result()
+                seconds, memory = in_own_process(measure, name, options, size, str(device), config.rounds)
                 texts += [f"{1000 * seconds:.0f}", "-" if math.isnan(memory) else f"{memory:.0f}"]
             rows.append(texts)
-    remarks = ["MACs: multiply-adds of a pair, attention included; one date: what both dates pass through counts once"]
+    remarks = ["MACs: multiply-adds of a pair, attention included; one date: layers for both dates are counted once"]
     if config.time:
         used = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} threads"
         where = f"{used}, {platform.processor() or platform.machine()}, PyTorch {torch.__version__}"
-        remarks.append(f"ms: median of {config.rounds} predictions in fp32; MB: above the loaded network; {where}")
+        remarks.append(f"ms: median of {config.rounds} predictions in fp32; MB: beyond the loaded network; {where}")
     return plain_table("Cost of a pair", header, rows, remarks)
 
 
 def measure(name: str, options: Options, size: int, device: str, rounds: int) -> tuple[float, float]:
-    """Median seconds of a prediction of one pair, and the MB by which the peak of memory grows (nan: unknown)."""
+    """Median seconds of a prediction of one pair, and the MB that it adds to the peak memory (nan: unknown)."""
     where = torch.device(device)
-    network = build_model(name, **options).eval().to(where).to(memory_format=torch.channels_last)
+    network = build_model(name, **options).eval().to(where, memory_format=torch.channels_last)
     images = (torch.rand(1, channels_of(options), size, size, device=where) for _ in range(2))
-    pair = [image.contiguous(memory_format=torch.channels_last) for image in images]
-    seconds: list[float] = []
-    forget_peak()
-    before = used_now(where)
-    with torch.inference_mode():
-        for _ in range(rounds + 1):
-            started = time.perf_counter()
-            network(*pair)
-            if where.type == "cuda":
-                torch.cuda.synchronize(where)
-            seconds.append(time.perf_counter() - started)
-    return statistics.median(seconds[1:]), peak_used(where) - before
+    return time_and_memory(network, [x.contiguous(memory_format=torch.channels_last) for x in images], rounds)
 
 
 def paper_table(networks: dict[str, nn.Module]) -> Table:
-    """Our numbers at 256 x 256 beside those of docs/papers/networks.csv, and why they differ."""
-    ours = {name: quantities(network, count_macs(network, *[COUNTED_SIDE] * 2)) for name, network in networks.items()}
+    """Our numbers at 256 x 256 and those of docs/papers/networks.csv, with the reasons for differences."""
+    ours = {name: quantities(network) for name, network in networks.items()}
     rows = []
     for row in (row for row in read_csv(PAPERS / "networks.csv") if row["network"] in ours):
         name, unit, sign = QUANTITIES[row["quantity"]]
@@ -145,8 +128,9 @@ def paper_table(networks: dict[str, nn.Module]) -> Table:
     return plain_table(f"Beside the papers, {COUNTED_SIDE} x {COUNTED_SIDE}", header, rows)
 
 
-def quantities(network: nn.Module, macs: Sequence[Macs]) -> dict[str, float]:
+def quantities(network: nn.Module) -> dict[str, float]:
     """The numbers that papers give, by the keys of QUANTITIES."""
+    macs = count_macs(network, COUNTED_SIDE, COUNTED_SIDE)
     return {
         "parameters": count_parameters(network),
         "convolutions": sum(each.convolutions for each in macs),
@@ -156,7 +140,7 @@ def quantities(network: nn.Module, macs: Sequence[Macs]) -> dict[str, float]:
 
 
 def module_table(network: nn.Module, size: int, channels: int) -> Table:
-    """A line a module, down to the second level: parameters, multiply-adds, and their share."""
+    """A row per module, down to the second level: parameters, multiply-adds, and their share."""
     kind = type(network).__name__
 
     def module(name: str) -> str:

@@ -1,14 +1,15 @@
 """Trains and scores the rows of an ablation table, with several seeds each: `python -m tools.run_ablation TABLE`.
 
-Further flags are those of train_aux.py (`python train_aux.py --help`), for all rows. Without --data-root scenes are
-drawn; without --output it all lands in checkpoints/ablation-TABLE: a run a row and seed, then table.md, .csv, .tex and
-figure.png, .svg. The same command goes on after an interruption and leaves out what is done; more --seeds add to it;
---overwrite begins again.
+All other flags are those of train_aux.py (`python train_aux.py --help`) and apply to all rows. Without --data-root,
+scenes are drawn. The output folder, by default checkpoints/ablation-TABLE, gets one run per row and seed, then
+table.md, .csv, .tex and figure.png, .svg. The same command resumes after an interruption and skips what is done; a
+larger --seeds adds runs; --overwrite starts again.
 """
 
 import argparse
 import json
 import logging
+import re
 import shlex
 import shutil
 import statistics
@@ -21,25 +22,24 @@ if __name__ == "__main__":  # python path/to/tools/run_ablation.py works from an
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from datasets.pairs import find_pairs
-from tools.ablations import TABLES, configs_of, draw, folder_name, listing
+from tools.ablations import TABLES, configs_of, draw, listing
 from tools.figures.paper import COLOURS, COLUMN, chart
 from tools.make_tables import TableConfig, collect
 from tools.tables.layout import build_table
 from tools.tables.text import write_tables
+from utils.checkpoint import load_checkpoint
 from utils.console import UserError, errors_in_one_line, show_log
-from utils.files import write_text
 from utils.flags import Parser
 from utils.prediction.config import PredictConfig
 from utils.prediction.session import predict
 from utils.prediction.sharing import Share
 from utils.settings import DataConfig
-from utils.training.config import FREE_ON_RESUME, TrainConfig, plain_config
+from utils.training.config import TrainConfig, plain_config
 from utils.training.run_folder import changed_settings
 from utils.training.session import train
 
 log = logging.getLogger("ablation")
 PROGRAM = "python -m tools.run_ablation"
-MARKER = "ablation.json"  # what the folder was made with
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -56,24 +56,20 @@ def main(argv: Sequence[str] | None = None) -> None:
     if not asked.table:
         parser.error(f"name a table ({', '.join(TABLES)}), or --list")
     command = f"{PROGRAM} {shlex.join(word for word in words if word != '--overwrite')}"
-    with errors_in_one_line(f"interrupted; to go on with the table:\n  {command}"):
+    with errors_in_one_line(f"interrupted; to resume the table:\n  {command}"):
         show_log()
         try:
             run_table(asked.table, words[1:])
         except SystemExit:  # a signal stopped a run, which has logged its own command
-            log.info("to go on with the table:\n  %s", command)
+            log.info("to resume the table:\n  %s", command)
             raise
 
 
 def run_table(name: str, words: Sequence[str]) -> None:
-    """Train, score and show a table of TABLES.
-
-    Args:
-        name: of the table.
-        words: flags of train_aux.py.
+    """Train, score and show a table of TABLES, given flags of train_aux.py.
 
     Raises:
-        UserError: the folder holds something else, or a setting is wrong.
+        UserError: the folder has other contents, or a setting is wrong.
         FileNotFoundError: the data set lacks a split.
     """
     table = TABLES[name]
@@ -82,65 +78,60 @@ def run_table(name: str, words: Sequence[str]) -> None:
     folder = common.output or Path("checkpoints") / f"ablation-{name}"
     if common.data_root == table.scenes:
         draw(table.scenes)
-    find_pairs(common.data_root, "test", folders=common.folders)  # what is missing is told before hours of training
-    begin(folder, name, configs, common.overwrite)
+    find_pairs(common.data_root, "test", folders=common.folders)  # fails before hours of training
+    begin(folder, configs)
     found: dict[str, list[Path]] = {row: [] for row in configs}
     seeds = range(common.seed, common.seed + common.seeds)
     for seed in seeds:  # the whole table with one seed comes first
         for row, config in configs.items():
             log.info("%s, seed %d", row, seed)
-            run = folder / folder_name(row) / f"seed-{seed}"
+            run = run_folder(folder, row) / f"seed-{seed}"
             found[row].append(train_and_score(replace(config, output=run, seed=seed, seeds=1, overwrite=False)))
     data = "drawn scenes" if common.data_root == table.scenes else common.data_root.resolve().name
     title = f"{table.title}: {common.epochs} epochs on {data}, seeds {', '.join(map(str, seeds))}"
     write_results(folder, table.kind, title, {f"{row}@{data}": paths for row, paths in found.items()})
 
 
-def begin(folder: Path, name: str, configs: Mapping[str, TrainConfig], overwrite: bool) -> None:
-    """Make the folder of a table, or go on in it; `overwrite` removes the runs it holds.
+def run_folder(folder: Path, row: str) -> Path:
+    """Folder of a row's runs, by its letters and digits in lower case."""
+    return folder / re.sub(r"[^a-z0-9]+", "-", row.lower()).strip("-")
+
+
+def begin(folder: Path, configs: Mapping[str, TrainConfig]) -> None:
+    """Check that a folder is empty, or has runs of these rows alone; with --overwrite, remove the runs.
 
     Raises:
-        UserError: it holds something else, or was made with settings that compute something else.
+        UserError: it has other files.
     """
-    settings = {
-        row: {
-            **{key: value for key, value in plain_config(config).items() if key not in FREE_ON_RESUME | {"seed"}},
-            "data set": str(config.data_root),
-        }
-        for row, config in configs.items()
-    }
-    wanted = json.loads(json.dumps({"table": name, "rows": settings}))
-    marker = folder / MARKER
-    if marker.is_file():
-        there = json.loads(marker.read_text(encoding="utf-8"))
-        both = [(there["rows"].get(row, {}), each) for row, each in wanted["rows"].items()]
-        changes = "; ".join(dict.fromkeys(text for pair in both if (text := changed_settings(*pair))))
-        if there["table"] != name:
-            changes = f"table: {there['table']} there, {name} here"
-        if changes and not overwrite:
-            raise UserError(
-                f"{folder}: made with other settings ({changes}); give the same ones, another --output, or --overwrite "
-                f"to begin again"
-            )
-        for row in there["rows"] if overwrite else ():
-            shutil.rmtree(folder / folder_name(row), ignore_errors=True)
-    elif folder.is_dir() and any(folder.iterdir()):
-        raise UserError(f"{folder}: holds other files; --output names a folder of the table's own")
-    folder.mkdir(parents=True, exist_ok=True)
-    write_text(marker, json.dumps(wanted, indent=1) + "\n")
+    rows = [run_folder(folder, row) for row in configs]
+    if folder.is_dir() and any(folder.iterdir()) and not any(row.is_dir() for row in rows):
+        raise UserError(f"{folder}: has other files; pass an empty folder as --output")
+    if next(iter(configs.values())).overwrite:
+        for row in rows:
+            shutil.rmtree(row, ignore_errors=True)
 
 
 def train_and_score(config: TrainConfig) -> Path:
-    """Do what is left of a run, training and scoring on the test split.
+    """Complete a run, training and scoring on the test split; returns the folder of its scores.
 
-    Returns:
-        the folder of its scores.
+    Raises:
+        UserError: the run was made with other settings, or a test pair cannot be predicted.
     """
     run = config.output
     assert run
+    if (run / "best.pt").is_file():
+        there, wanted = load_checkpoint(run / "best.pt")["config"], plain_config(config)
+        changes = changed_settings(
+            {"data set": there["data_root"], **there}, {"data set": wanted["data_root"], **wanted}
+        )
+        if changes:
+            raise UserError(
+                f"{run}: made with other settings ({changes}); pass the same ones, another --output, or --overwrite to "
+                f"start again"
+            )
     if not (run / "metrics.json").is_file():
         train(replace(config, resume=(run / "last.pt").is_file()))
-    (run / "last.pt").unlink(missing_ok=True)  # three times as large as best.pt, and there is nothing to resume
+    (run / "last.pt").unlink(missing_ok=True)  # three times as large as best.pt, and no longer needed
     scores = run / "predict-test"
     if not (scores / "metrics.json").is_file():
         data = {each.name: getattr(config, each.name) for each in fields(DataConfig)}
@@ -150,7 +141,7 @@ def train_and_score(config: TrainConfig) -> Path:
         )  # fmt: skip
         if failed := predict(settings, Share.of_torchrun()):
             (scores / "metrics.json").unlink(missing_ok=True)
-            raise UserError(f"{scores}: {failed} test pairs could not be predicted; mend them and go on")
+            raise UserError(f"{scores}: {failed} test pairs could not be predicted; correct them and run again")
     return scores
 
 
@@ -161,7 +152,7 @@ def write_results(folder: Path, kind: str, title: str, found: Mapping[str, Seque
         folder: folder of the table.
         kind: as for `tools.make_tables`.
         title: shown above the table.
-        found: NAME@DATA of each row to its folders of scores, one a seed.
+        found: NAME@DATA of each row to its folders of scores, one per seed.
     """
     runs = [(name, path) for name, paths in found.items() for path in paths]
     built = build_table(collect(TableConfig(kind=kind, runs=runs)), kind, title)
@@ -178,12 +169,7 @@ def write_results(folder: Path, kind: str, title: str, found: Mapping[str, Seque
 
 
 def draw_seeds(rows: Mapping[str, Sequence[float]], path: Path) -> None:
-    """Draw a row's seeds as dots and their mean as a stroke, rows from top to bottom.
-
-    Args:
-        rows: name to test F1 of each seed, percent.
-        path: .png, .pdf or .svg.
-    """
+    """Draw rows from top to bottom: test F1 in percent, a dot per seed and a line for their mean."""
     with chart(path, COLUMN, 0.9 + 0.27 * len(rows)) as figure:
         axes = figure.subplots()
         for place, (name, values) in enumerate(rows.items()):

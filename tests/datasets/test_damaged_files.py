@@ -179,7 +179,7 @@ def faults(path):
     if len(set(sizes.values())) > 1:
         yield f"sizes differ: {sizes}"
     facts = read_facts("x", {"before": path, "label": path}, Reading(change_from=128))
-    if ("read_image" in sizes) == (path in facts.unreadable):
+    if ("read_image" in sizes) == any(f.kind == "unreadable" and f.where == str(path) for f in facts.findings):
         yield f"doctor: {facts}"
 
 

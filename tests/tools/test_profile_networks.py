@@ -5,8 +5,9 @@ import csv
 import pytest
 
 from models import build_model
+from tests.scripts import fails
 from tools.costs import count_macs, count_parameters
-from tools.profile_networks import main, measure, module_table, paper_table
+from tools.profile_networks import main, module_table, paper_table
 
 SMALL = ("--models", "hanet", "--model-options", "width=4", "--sizes", "32,64")
 
@@ -21,7 +22,7 @@ def test_what_is_printed(capsys):
     numbers = (total, attention, once, 2 * total, 2 * once)
     cells = " | ".join([f"{count_parameters(network) / 1e6:.2f}", *(f"{n:.2f}" for n in numbers)])
     assert f"| hanet | 64 | {cells} |" in said
-    assert "ms a pair" not in said
+    assert "ms per pair" not in said
     assert "Beside the papers" not in said, "a smaller network is not the papers'"
     assert "**HANet at 32 x 32, by module**" in said
 
@@ -66,19 +67,11 @@ def test_modules_add_up():
     assert sum(float(row[2]) for row in rows.values()) == pytest.approx(100, abs=1)
 
 
-def test_time_and_memory_of_a_small_network():
-    seconds, memory = measure("hanet", {"width": 4}, 32, "cpu", 2)
-    assert 0 < seconds < 60
-    assert memory >= 0
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(300)  # a process starts from nothing
-def test_a_process_a_size(tmp_path):
+def test_time_and_memory(tmp_path):
     main([*SMALL[:4], "--sizes", "32", "--rounds", "1", "--device", "cpu", "--output", str(tmp_path / "cost.csv")])
-    with (tmp_path / "cost.csv").open(encoding="utf-8") as file:
-        rows = [row for row in csv.reader(file) if row and row[0] == "hanet"]
-    (row,) = rows
+    (row,) = [row for row in csv.reader((tmp_path / "cost.csv").open(encoding="utf-8")) if row and row[0] == "hanet"]
     assert row[1] == "32"
     assert float(row[8]) > 0
     assert float(row[9]) >= 0
@@ -90,11 +83,8 @@ def test_a_process_a_size(tmp_path):
         (["--sizes", "100"], "--sizes 100: amfnet takes multiples of 32"),
         (["--models", "unet"], "no network is called 'unet'"),
         (["--rounds", "0"], "--rounds 0: must be at least 1"),
-        (["--output", "a.pdf"], "no format has this suffix"),
+        (["--output", "a.pdf"], "unknown suffix"),
     ],
 )
 def test_errors_are_one_line(argv, says, capsys):
-    with pytest.raises(SystemExit) as left:
-        main(argv)
-    assert left.value.code == 2
-    assert says in capsys.readouterr().err
+    fails(lambda: main(argv), capsys, says)

@@ -1,7 +1,7 @@
 """Measures speed and memory: `python -m tools.benchmarks inference --device cuda`.
 
 The cases of a suite run in turn, round by round; ratios are taken within a round. Numbers are medians, with quartiles
-in brackets. float32 is computed without TF32.
+in brackets. float32 runs without TF32.
 """
 
 import platform
@@ -19,7 +19,7 @@ if __name__ == "__main__":  # python path/to/tools/benchmarks works from any fol
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from tools.benchmarks import suites
-from tools.benchmarks.measuring import Row, compared, interleaved, read_measured, table
+from tools.benchmarks.measuring import Measured, compared, interleaved, read_measured, table
 from utils.console import errors_in_one_line
 from utils.files import write_text
 from utils.flags import Parser
@@ -32,23 +32,23 @@ SHORT = {"inference": 3, "training": 2, "memory": 1, "loading": 3, "startup": 3}
 
 
 def main(argv: Sequence[str] | None = None, clock: Callable[[], float] = time.perf_counter) -> None:
-    """Print a table for each suite, and write the files asked for."""
+    """Print a table for each suite, and write the Markdown file."""
     parser = Parser(prog="python -m tools.benchmarks", description=__doc__)
     parser.add_argument("suites", nargs="*", choices=("all", *SUITES), default="all", help="(default: all)")
-    parser.add_argument("--short", action="store_true", help=f"in minutes: the main cases of {', '.join(SHORT)}")
+    parser.add_argument("--short", action="store_true", help=f"only the main cases of {', '.join(SHORT)}, in minutes")
     parser.add_argument("--device", default="auto", metavar="DEVICE", help="auto, cpu, cuda, cuda:N (default: auto)")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the results as a Markdown table")
-    parser.add_argument("--against", type=Path, metavar="FILE", help="compare with what --markdown wrote")
+    parser.add_argument("--against", type=Path, metavar="FILE", help="compare with a file of --markdown")
     argv = sys.argv[1:] if argv is None else argv
-    args, found = parser.parse_args(argv), dict[str, list[Row]]()
+    args, found = parser.parse_args(argv), dict[str, list[Measured]]()
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     with errors_in_one_line(), freed_memory_kept(), tempfile.TemporaryDirectory() as folder:
-        earlier = read_measured(args.against) if args.against else None  # before minutes are spent
+        earlier = read_measured(args.against) if args.against else None  # fails before minutes of measuring
         device = pick_device(args.device)
         for name in (SHORT if args.short else SUITES) if "all" in args.suites else args.suites:
             rounds = SHORT.get(name, ROUNDS) if args.short else ROUNDS
             found[name] = interleaved(getattr(suites, name)(Path(folder), device, args.short), rounds, clock)
-            forget_peak()  # the next suite starts without this one's memory
+            forget_peak()  # so that the next suite starts without this one's memory
             sys.stdout.write(table({name: found[name]}) + "\n")
             sys.stdout.flush()
         if earlier:
@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None, clock: Callable[[], float] = time.pe
 
 
 def about(words: str, device: torch.device) -> str:
-    """Command, machine and versions, in a line."""
+    """Command, machine and versions in one line."""
     info = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
     name = re.search(r"model name\s*: (.*)", info)
     gpu = f"{torch.cuda.get_device_name(device)}, " if device.type == "cuda" else ""

@@ -1,4 +1,4 @@
-"""Runs benchmark cases in interleaved rounds, and writes what they measured as tables."""
+"""Runs benchmark cases in interleaved rounds, and writes the results as tables."""
 
 import re
 import statistics
@@ -10,18 +10,18 @@ from utils.console import UserError
 
 
 class Case(NamedTuple):
-    """One thing to measure: a run processes `pairs` image pairs; with unit MB it returns the memory used."""
+    """One thing to measure."""
 
     name: str
-    run: Callable[[], object]
-    pairs: int = 1
+    run: Callable[[], object]  # with unit MB, it returns the memory used
+    pairs: int = 1  # image pairs that a run processes
     base: str = ""  # name of the case to compare with; its own: none
     note: str = ""
     unit: str = "pairs/s"  # or s, of a run, or MB
 
 
-class Row(NamedTuple):
-    """A case's numbers, one a round: in its unit, and as multiples of its base's speed or memory saved."""
+class Measured(NamedTuple):
+    """A case's numbers, one per round: in its unit, and as multiples of its base's speed or memory saved."""
 
     case: str
     base: str
@@ -31,10 +31,10 @@ class Row(NamedTuple):
     ratio: list[float]
 
 
-def interleaved(cases: Sequence[Case], rounds: int, clock: Callable[[], float]) -> list[Row]:
+def interleaved(cases: Sequence[Case], rounds: int, clock: Callable[[], float]) -> list[Measured]:
     """Run the cases in turn, round by round, so that other load on the machine affects all of them.
 
-    One round more comes first to warm up and is not counted. Memory is measured once.
+    An additional first round warms up and is not counted. Memory is measured once.
     """
     found: dict[str, list[float]] = {case.name: [] for case in cases}
     for number in range(rounds + 1):
@@ -51,26 +51,22 @@ def interleaved(cases: Sequence[Case], rounds: int, clock: Callable[[], float]) 
         values = [count / t for t in found[name]] if unit == "pairs/s" else found[name]
         bases = found[base] if base not in ("", name) else []
         ratio = [count / pairs[base] * b / t for b, t in zip(bases, found[name], strict=bool(bases))]
-        rows.append(Row(name, base, unit, note, values, ratio))
+        rows.append(Measured(name, base, unit, note, values, ratio))
     return rows
 
 
-def number(value: float) -> str:
-    """At least three digits of a positive number."""
-    return f"{value:.{0 if value >= 100 else 1 if value >= 10 else 2 if value >= 1 else 3}f}"
-
-
 def spread(values: Sequence[float], unit: str = "") -> str:
-    """Median (first to third quartile); one value alone."""
-    median = f"{number(statistics.median(values))} {unit}".strip()
-    if len(values) == 1:
-        return median
-    low, _, high = statistics.quantiles(values, method="inclusive")
-    return f"{median} ({number(low)} to {number(high)})"
+    """Median (first to third quartile), with at least three digits; one value alone."""
+    points = [statistics.median(values)]
+    if len(values) > 1:
+        points += statistics.quantiles(values, method="inclusive")[::2]
+    digits = [0 if value >= 100 else 1 if value >= 10 else 2 if value >= 1 else 3 for value in points]
+    median, *ends = (f"{value:.{count}f}" for value, count in zip(points, digits, strict=True))
+    return f"{median} {unit}".strip() + (f" ({' to '.join(ends)})" if ends else "")
 
 
-def table(suites: Mapping[str, Sequence[Row]]) -> str:
-    """A Markdown table with a line for each case, which `compared` reads."""
+def table(suites: Mapping[str, Sequence[Measured]]) -> str:
+    """A Markdown table with a line per case, which `compared` reads."""
     lines = [["suite", "case", "measured", "times", "of", "note"]]
     for suite, row in ((suite, row) for suite, rows in suites.items() for row in rows):
         ratio = [spread(row.ratio), row.base] if row.ratio else ["", ""]
@@ -86,8 +82,8 @@ def aligned(lines: Sequence[Sequence[str]]) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in padded)
 
 
-def compared(suites: Mapping[str, Sequence[Row]], earlier: Mapping[tuple[str, str], str]) -> str:
-    """Both results side by side, and how many times as fast, or how many times less memory, the new one is."""
+def compared(suites: Mapping[str, Sequence[Measured]], earlier: Mapping[tuple[str, str], str]) -> str:
+    """Both results side by side, with the gain in speed or memory of the new one."""
     lines = [["suite", "case", "this", "that", "this/that"]]
     for suite, row in ((suite, row) for suite, rows in suites.items() for row in rows):
         this, that = spread(row.values, row.unit), earlier.get((suite, row.case), "not measured")
@@ -100,7 +96,7 @@ def compared(suites: Mapping[str, Sequence[Row]], earlier: Mapping[tuple[str, st
 
 
 def read_measured(path: Path) -> dict[tuple[str, str], str]:
-    """Suite and case -> what was measured, from a table that `--markdown` wrote; raise ValueError if there is none."""
+    """(suite, case) -> measured, from a table that `--markdown` wrote; UserError if there is none."""
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     rows = [[cell.strip() for cell in line.split("|")[1:4]] for line in lines if line.startswith("| ")]
     found = {(suite, case): text for suite, case, text in rows if re.match(r"\d+(\.\d+)? (pairs/s|s|MB)\b", text)}

@@ -4,10 +4,9 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from functools import partial
 from itertools import product
-from multiprocessing import get_context
 from pathlib import Path
 from types import ModuleType
 
@@ -28,9 +27,10 @@ from datasets.tile_cache import open_cache
 from datasets.transforms import build_augmentation
 from models import build_model
 from tools.benchmarks.measuring import Case
+from tools.costs import in_own_process, time_and_memory
 from utils.checkpoint import save_checkpoint
 from utils.console import UserError
-from utils.machine import first_line, forget_peak, peak_used, used_now
+from utils.machine import first_line
 from utils.prediction.blending import BATCH
 from utils.prediction.config import parse_predict_config
 from utils.prediction.predictor import ChangePredictor
@@ -45,9 +45,9 @@ from utils.training.recipes import RECIPES
 from utils.training.trainer import OPTIMIZERS, build_learner
 
 MODELS = ("amfnet", "hanet")  # the networks of which tests/plain has a plain form
-SIDE, PAIRS, SIDES = 256, (1, 8), (256, 512, 1024)  # pixels and batch sizes of inference; pixels in memory
+SIDE, PAIRS, SIDES = 256, (1, 8), (256, 512, 1024)  # pixels and batch sizes of inference; pixels of memory
 TRAINED, STEPS = 8, 2  # batch size of training, and steps of its loop
-DRAWN, REPEATS = 64, 4  # pairs that are drawn, and how often an epoch of loading reads each
+DRAWN, REPEATS = 64, 4  # drawn pairs, and how often an epoch of loading reads each
 BATCHES = {"none": 8, "hanet": 8, "amfnet": 32, "open-cd": 8, "ours": 8}  # augmentation -> batch size of its recipe
 BACKENDS = "torch", "openvino", "compile", "onnxruntime"  # --short leaves out the last two, which are slow to prepare
 LAYOUTS = {"plain": torch.contiguous_format, "exact": torch.channels_last}
@@ -55,7 +55,7 @@ Probability = Callable[[Tensor, Tensor], Tensor]  # uint8 (B, 3, H, W) twice -> 
 
 
 def published() -> ModuleType:
-    """The package tests, with the networks' plain forms; raise FileNotFoundError where this copy has none."""
+    """The package tests with the published networks' plain forms; FileNotFoundError if this copy lacks it."""
     try:
         import tests.golden
         import tests.plain
@@ -64,10 +64,12 @@ def published() -> ModuleType:
     return tests
 
 
-def twins(name: str, device: torch.device) -> dict[str, nn.Module]:
-    """A network's plain and exact form, with the same weights, each in its memory format."""
-    forms = zip(LAYOUTS, published().plain.twins(name), strict=True)
-    return {form: network.to(device).to(memory_format=LAYOUTS[form]) for form, network in forms}
+def forms_of(name: str, device: torch.device) -> dict[str, nn.Module]:
+    """A network's exact form and, if it is a published one, its plain form with the same weights."""
+    plain = published().plain
+    networks = plain.twins(name) if name in plain.PLAIN else (None, build_model(name))
+    forms = zip(LAYOUTS.items(), networks, strict=True)
+    return {form: each.to(device).to(memory_format=layout) for (form, layout), each in forms if each is not None}
 
 
 def noise(pairs: int, side: int, form: str, device: torch.device) -> list[Tensor]:
@@ -83,25 +85,26 @@ def saved(path: Path, name: str, network: nn.Module) -> Path:
 
 
 def drawn_pairs(folder: Path, count: int) -> list[Pair]:
-    """Drawn scenes of SIDE x SIDE as PNG: at 256, 120 kB an image, as hard to decode as photographs."""
+    """Drawn scenes of SIDE x SIDE as PNG; at 256, an image has 120 kB and is as hard to decode as a photograph."""
     if not folder.exists():
         write_scenes(folder, {"test": count}, size=SIDE)
     return find_pairs(folder, "test")
 
 
 def inference(folder: Path, device: torch.device, short: bool) -> list[Case]:
-    """Each backend in each precision, from uint8 on the CPU to probabilities, against the plain form in float32."""
+    """Each backend in each precision, from uint8 on the CPU to probabilities, against the first in float32."""
     cases = []
     images = [(255 * x).to(torch.uint8) for x in published().golden.images([max(PAIRS), SIDE, SIDE])]
     for name, pairs in product(MODELS, PAIRS):
         batch = [x[:pairs].pin_memory() if device.type == "cuda" else x[:pairs] for x in images]
         # opened for each batch size: a compiled network pads a smaller batch to the size it was compiled for
         networks, title = opened(name, folder, device, short), f"{name}, batch {pairs}"
-        expected = predicted(networks["plain"], batch, device) > 0.5
+        base = next(iter(networks))  # plain, or torch
+        expected = predicted(networks[base], batch, device) > 0.5
         for form, network in networks.items():
             run = partial(predicted, network, batch, device)
             note = f"{((run() > 0.5) != expected).float().mean().item():.3%} of pixels flipped"
-            cases.append(Case(f"{title}, {form}", run, pairs, f"{title}, plain", note))
+            cases.append(Case(f"{title}, {form}", run, pairs, f"{title}, {base}", note))
     return cases
 
 
@@ -112,19 +115,18 @@ def predicted(network: Probability, batch: list[Tensor], device: torch.device) -
 
 
 def opened(name: str, folder: Path, device: torch.device, short: bool) -> dict[str, Probability]:
-    """A network's plain form, with the scaling and softmax of predictions, and the backends that can run it here."""
-    networks, statistics = twins(name, device), STATISTICS["none"]
-    scaling, plain = scaling_from(statistics).to(device), networks["plain"].eval()
-    path = saved(folder / f"golden-{name}.pt", name, networks["exact"])
-    found: dict[str, Probability] = {
-        "plain": lambda *dates: plain(*(x.contiguous() for x in scaling(*dates)))[0].softmax(1)[:, 1]
-    }
+    """A network's plain form, with the scaling and softmax of predictions, and the backends available here."""
+    networks, scaling = forms_of(name, device), scaling_from(STATISTICS["none"]).to(device)
+    path, found = saved(folder / f"golden-{name}.pt", name, networks["exact"]), dict[str, Probability]()
+    if plain := networks.get("plain"):
+        plain.eval()
+        found["plain"] = lambda *dates: plain(*(x.contiguous() for x in scaling(*dates)))[0].softmax(1)[:, 1]
     for precision, backend in product(PRECISIONS, BACKENDS[:2] if short else BACKENDS):
         title = backend if precision == "fp32" else f"{backend} {precision}"
         try:
             model = ChangePredictor(path, device, precision=precision, backend=backend).model
             predicted(model, [torch.zeros(1, 3, SIDE, SIDE, dtype=torch.uint8)] * 2, model.device)
-        except Exception as error:  # not installed, or a runtime's own failure
+        except Exception as error:  # not installed, or any error of a runtime
             sys.stderr.write(f"{name}, {title}: left out ({first_line(error)})\n")
             continue
         if model.backend == backend and model.device.type == device.type:  # else it fell back, with a warning
@@ -136,11 +138,11 @@ def training(folder: Path, device: torch.device, short: bool) -> list[Case]:
     """A training step of each network against its plain form's, and AMFNet's whole loop against its step."""
     cases = []
     for name in MODELS:
-        title = f"step, {name}, batch {TRAINED}"
-        for form, network in twins(name, device).items():
+        title, networks = f"step, {name}, batch {TRAINED}", forms_of(name, device)
+        for form, network in networks.items():
             run = training_step(name, form, network, noise(TRAINED, SIDE, form, device))
-            cases.append(Case(f"{title}, {form}", run, TRAINED, f"{title}, plain"))
-    if short:
+            cases.append(Case(f"{title}, {form}", run, TRAINED, f"{title}, {next(iter(networks))}"))
+    if short or "amfnet" not in MODELS:
         return cases
     batches = loader(folder, "amfnet", TRAINED, cached=True, positions=TRAINED * STEPS)
 
@@ -155,9 +157,10 @@ def training(folder: Path, device: torch.device, short: bool) -> list[Case]:
 
 def training_step(name: str, form: str, network: nn.Module, batch: list[Tensor]) -> Callable[[], None]:
     """Forward, loss, backward and optimizer of a network's recipe, on a batch in memory."""
-    loss = DeepSupervisionLoss(LOSSES[str(RECIPES[name]["loss"])], TrainConfig().loss_weights())
-    # learning rate 0 costs the same time and keeps the weights
-    optimizer = OPTIMIZERS[str(RECIPES[name]["optimizer"])](network.parameters(), 0.0, fused=form == "exact" or None)
+    config = replace(TrainConfig(), **RECIPES.get(name, {}))  # type: ignore[arg-type]
+    loss = DeepSupervisionLoss(LOSSES[config.loss], TrainConfig().loss_weights())
+    # a learning rate of 0 takes the same time and keeps the weights
+    optimizer = OPTIMIZERS[config.optimizer](network.parameters(), 0.0, fused=form == "exact" or None)
     mask = (torch.rand(len(batch[0]), SIDE, SIDE, device=batch[0].device) < 0.1).long()
 
     def step() -> None:
@@ -165,39 +168,26 @@ def training_step(name: str, form: str, network: nn.Module, batch: list[Tensor])
         total.backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        total.item()  # waits for a GPU
+        total.item()  # synchronises a GPU
 
     return step
 
 
 def memory(folder: Path, device: torch.device, short: bool) -> list[Case]:
     """MB that predicting one pair takes beyond the loaded network, of each network and its plain form."""
-    cases = []
-    for name, side, form in product(["hanet"] if short else MODELS, SIDES[-1:] if short else SIDES, LAYOUTS):
-        title, run = f"{name}, {side} x {side}", partial(in_own_process, name, form, side, device)
-        cases.append(Case(f"{title}, {form}", run, base=f"{title}, plain", unit="MB"))
+    cases, plain = [], published().plain.PLAIN
+    for name, side in product(["hanet"] if short else MODELS, SIDES[-1:] if short else SIDES):
+        title, forms = f"{name}, {side} x {side}", list(LAYOUTS)[name not in plain :]
+        runs = {form: partial(in_own_process, peak, name, form, side, device) for form in forms}
+        cases += [Case(f"{title}, {form}", run, base=f"{title}, {forms[0]}", unit="MB") for form, run in runs.items()]
     return cases
 
 
-def in_own_process(*case: object) -> float:
-    """Run `peak` in a fresh process, whose memory nothing else uses."""
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(peak, *case).result()
-
-
-@torch.inference_mode()
 def peak(name: str, form: str, side: int, device: torch.device) -> float:
-    """MB that predicting a pair of `side` x `side` pixels takes beyond the loaded network, of the device's memory."""
-    network = twins(name, device)[form].eval()
-    network(*noise(1, 32, form, device))  # libraries allocate their own memory once
-    images = noise(1, side, form, device)
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-    else:
-        forget_peak()
-    loaded = used_now(device)
-    network(*images)
-    return peak_used(device) - loaded
+    """MB of the device's memory that predicting a pair of `side` x `side` pixels takes beyond the loaded network."""
+    network = forms_of(name, device)[form].eval()
+    time_and_memory(network, noise(1, 32, form, device))  # libraries allocate their own memory once
+    return time_and_memory(network, noise(1, side, form, device))[1]
 
 
 def loader(folder: Path, augmentation: str, batch: int, cached: bool, positions: int = 0) -> DataLoader:
@@ -245,7 +235,7 @@ def prediction(folder: Path, device: torch.device, short: bool) -> list[Case]:
 
 
 def startup(folder: Path, device: torch.device, short: bool) -> list[Case]:
-    """predict_batch.py in a process of its own: its help, and the map of one pair."""
+    """predict_batch.py in its own process: its help, and the map of one pair."""
     saved(folder / "one.pt", "amfnet", build_model("amfnet"))
     drawn_pairs(folder / "one", 1)
     first_map = partial(in_python, *flags(folder, "one.pt", "one", device))
@@ -255,14 +245,12 @@ def startup(folder: Path, device: torch.device, short: bool) -> list[Case]:
 
 def flags(folder: Path, checkpoint: str, scenes: str, device: torch.device) -> list[str]:
     """Flags of predict_batch.py."""
-    words = ["--checkpoint", folder / checkpoint, "--data-root", folder / scenes, "--split", "test"]
-    return [
-        str(word) for word in (*words, "--output", folder / f"maps-{checkpoint}", "--device", device, "--overwrite")
-    ]
+    words = ["--checkpoint", folder / checkpoint, "--data-root", folder / scenes, "--split", "test", "--overwrite"]
+    return [str(word) for word in (*words, "--output", folder / f"maps-{checkpoint}", "--device", device)]
 
 
 def in_python(*words: str) -> None:
-    """Run predict_batch.py in a process of its own; raise ValueError unless its exit code is 0."""
+    """Run predict_batch.py in its own process; UserError unless its exit code is 0."""
     command = [sys.executable, str(Path(__file__).parents[2] / "predict_batch.py"), *words]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:

@@ -1,4 +1,4 @@
-"""A network as boxes and arrows, drawn from the network itself: a band a stride, columns from left to right."""
+"""Draws a network as boxes and arrows: one band per stride, columns from left to right."""
 
 import itertools
 import math
@@ -12,7 +12,7 @@ import numpy as np
 
 from models import MODELS
 from tools.costs import count_parameters
-from tools.figures.paper import COLOURS, OUTPUT, PAGE, chart, known_suffix
+from tools.figures.paper import COLOURS, OUTPUT, PAGE, broken, chart, known_suffix
 from tools.figures.trace import Box, blank_network, trace
 from utils.flags import at_least, setting
 from utils.training.config import network_option
@@ -21,11 +21,13 @@ if TYPE_CHECKING:  # importing any of ours imports no chart library
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-POINTS, LINE = 6.4, 7.6  # size of letters, and from one line to the next
-LEFT, RIGHT, TOP, FOOT = 24, 4, 4, 24  # margins, in points; the words on strides stand left, the legend at the foot
-GAP, JOIN_GAP, BAND_GAP = 9, 21, 5  # between columns, between those with a join, and round a band; in points
-RADIUS, SHEET = 4.5, 2.2  # of a join; how far the second sheet of a box for both dates stands out
-INK, TINTS = "#333333", COLOURS[:-1]  # all but black
+# in points
+POINTS, LINE = 6.4, 7.6  # size of letters; distance of lines
+LEFT, RIGHT, TOP, FOOT = 24, 4, 4, 24  # margins; strides are written on the left, the legend at the foot
+GAP, JOIN_GAP, BAND_GAP = 9, 21, 5  # between columns, between columns with a join, around a band
+RADIUS, SHEET = 4.5, 2.2  # of a join; offset of the second sheet of a box for both dates
+INK, TINTS = "#333333", COLOURS[:-1]  # without black
+BREAKS = r"(?<=[._ ])|(?<=[a-z])(?=[A-Z])"  # after dots, underscores and blanks, and before capitals
 Point = tuple[float, float]
 
 
@@ -38,12 +40,12 @@ class ArchitectureConfig:
     model_options: dict[str, object] = setting(
         None, "its settings, such as backbone=resnet18 bfam=false, or width=20", parse=network_option
     )
-    width: float = setting(PAGE, "printed width in inches; letters stay as large as they are")
+    width: float = setting(PAGE, "printed width in inches; the size of letters stays the same")
     output: Path = setting(None, OUTPUT, parse=Path)
 
 
 def architecture(config: ArchitectureConfig) -> None:
-    """A network's modules with names, widths and strides, and what feeds what, found by running it."""
+    """A network's modules with names, widths and strides, and the flow of data, found by running it."""
     known_suffix(config.output)
     at_least(config, width=5)
     options = config.model_options or {}
@@ -57,7 +59,7 @@ def architecture(config: ArchitectureConfig) -> None:
 
 
 class Place(NamedTuple):
-    """Where a box stands: its band, by stride; its lane there, from the top; its column, of a join half a one more."""
+    """Place of a box: its band, which is its stride; its lane in the band; its column, plus 0.5 for a join."""
 
     band: int
     lane: int
@@ -65,10 +67,10 @@ class Place(NamedTuple):
 
 
 def arrange(boxes: Sequence[Box]) -> dict[str, Place]:
-    """A place for every box: right of all that feed it in its band, and not left of what feeds it from another.
+    """A place for every box: right of its sources in its band, and not left of its sources in other bands.
 
-    If a place is taken, the box goes a lane further down, or where an arrow has to leave downwards a column further
-    right. An output stands beside what it comes from.
+    If a place is taken, the box moves down one lane, or right one column if an arrow leaves the taken place downwards.
+    An output is placed beside its source.
     """
     places: dict[str, Place] = {}
     strides = {box.name: box.stride for box in boxes}
@@ -87,17 +89,7 @@ def arrange(boxes: Sequence[Box]) -> dict[str, Place]:
 
 
 class Drawing:
-    """Boxes with their places in points, from the upper left corner, and the ways of the arrows.
-
-    Attributes:
-        boxes: by name.
-        lines: what is written in each.
-        centres: of each.
-        sizes: width and height of each.
-        bands: stride, top and bottom of each band.
-        width: of the whole.
-        height: of the whole.
-    """
+    """Boxes with their text, centres and sizes, all by name, in points from the upper left corner."""
 
     def __init__(self, boxes: Sequence[Box], width: float) -> None:
         self.boxes, self.width = {box.name: box for box in boxes}, width
@@ -106,11 +98,11 @@ class Drawing:
         joined = {math.floor(place.column) for place in places.values() if place.column % 1}
         gaps = [JOIN_GAP if column in joined else GAP for column in range(columns)]
         wide = (width - LEFT - RIGHT - sum(gaps[:-1])) / columns
-        self.lines = {box.name: words_of(box, wide - 4) for box in boxes}
+        self.lines = {box.name: lines_of(box, wide - 4) for box in boxes}
         high = LINE * max(map(len, self.lines.values())) + 5
         lefts = [LEFT + sum(gaps[:column]) + column * wide for column in range(columns)]
         tops: dict[tuple[int, int], float] = {}
-        self.bands: list[tuple[int, float, float]] = []
+        self.bands: list[tuple[int, float, float]] = []  # stride, top, bottom
         y: float = TOP
         for stride in sorted({place.band for place in places.values()}):
             start, lanes = y, 1 + max(place.lane for place in places.values() if place.band == stride)
@@ -129,14 +121,14 @@ class Drawing:
             self.sizes[name] = (2 * RADIUS, 2 * RADIUS) if join else (wide, high)
 
     def arrows(self) -> Iterator[tuple[str, str, list[Point]]]:
-        """From which box to which, and the corners of the way: the first that crosses no other box."""
+        """Source, target and corners of every arrow: the first path of `ways` that crosses no other box."""
         for target, box in self.boxes.items():
             for source in box.sources:
                 ways = self.ways(source, target)
                 yield source, target, next((way for way in ways if not self.crossed(way, source, target)), ways[-1])
 
     def ways(self, source: str, target: str) -> list[list[Point]]:
-        """Round a corner, by a step in the gap, over what stands between, straight; into no box from the right."""
+        """Paths for an arrow: straight, around one corner, in two steps, or above the boxes between."""
         (x, y), (to_x, to_y) = start, end = self.centres[source], self.centres[target]
         right, down = math.copysign(1, to_x - x), math.copysign(1, to_y - y)
         (w, h), (to_w, to_h) = ((a / 2, b / 2) for a, b in (self.sizes[source], self.sizes[target]))
@@ -151,7 +143,7 @@ class Drawing:
         return [straight, bent[-1]] if y == to_y else [straight, *bent] if x == to_x else [*bent, straight]
 
     def crossed(self, way: Sequence[Point], source: str, target: str) -> list[str]:
-        """Boxes that a way crosses or touches, besides those that it joins."""
+        """Boxes that a path crosses or touches, besides its source and target."""
         others = [name for name in self.boxes if name not in (source, target)]
         centres, sizes = (
             np.array([of[name] for name in others]).reshape(-1, 1, 2) for of in (self.centres, self.sizes)
@@ -161,35 +153,27 @@ class Drawing:
 
 
 def edge(centre: Point, towards: Point, w: float, h: float) -> Point:
-    """Where the line from a box's centre leaves it; w and h are half its width and height."""
+    """The point where the line from a box's centre leaves it; w and h are half its width and height."""
     dx, dy = towards[0] - centre[0], towards[1] - centre[1]
     share = 1 / max(abs(dx) / w, abs(dy) / h, 1e-9)
     return centre[0] + share * dx, centre[1] + share * dy
 
 
 def points_on(way: Sequence[Point]) -> np.ndarray:
-    """Points of a way, none further than a point from the next, float (n, 2)."""
+    """Points on a path at distances of at most 1, float (n, 2)."""
     parts = itertools.pairwise(way)
     return np.concatenate([np.linspace(a, b, math.ceil(math.dist(a, b)) + 1) for a, b in parts])
 
 
-def words_of(box: Box, width: float) -> list[str]:
-    """Name, class, channels and stride of a box, broken where they are wider than `width` points."""
+def lines_of(box: Box, width: float) -> list[tuple[str, bool]]:
+    """Name (bold), class, channels and stride of a box in lines of at most `width` points."""
     if box.role == "join":
-        return [box.kind]
-    share = f"1/{box.stride}" if box.stride > 1 else "1/1"
-    words = [*broken(box.name, width, bold=True), *(broken(box.kind, width) if box.kind else [])]
-    return [*words, *broken(f"{box.channels} ch, {share}", width)]
-
-
-def broken(text: str, width: float, bold: bool = False) -> list[str]:
-    """A text in lines, broken behind dots, underscores and blanks and before capitals."""
-    lines = [""]
-    for part in re.split(r"(?<=[._ ])|(?<=[a-z])(?=[A-Z])", text):
-        if lines[-1] and text_width((lines[-1] + part).strip(), bold) > width:
-            lines.append("")
-        lines[-1] += part
-    return [line.strip() for line in lines]
+        return [(box.kind, False)]
+    texts = [(box.name, True), (box.kind, False), (f"{box.channels} ch, 1/{box.stride}", False)]
+    return [
+        (line, bold) for text, bold in texts if text
+        for line in broken(text, BREAKS, lambda part, bold=bold: text_width(part, bold) <= width)
+    ]  # fmt: skip
 
 
 def text_width(text: str, bold: bool = False) -> float:
@@ -202,21 +186,20 @@ def text_width(text: str, bold: bool = False) -> float:
 
 
 def colours_of(boxes: Mapping[str, Box]) -> dict[str, tuple[float, float, float]]:
-    """A light colour a class of modules, in the order in which they are met; white for what is none."""
+    """A light colour per class of modules, in the order of the boxes; white for boxes without a module."""
     from matplotlib.colors import to_rgb
 
-    kinds = list(dict.fromkeys(re.sub(r"^\d+ ", "", box.kind) for box in boxes.values() if box.role == "module"))
+    kinds = {name: re.sub(r"^\d+ ", "", box.kind) for name, box in boxes.items() if box.role == "module"}
     tints = {}
-    for number, kind in enumerate(kinds):
+    for number, kind in enumerate(dict.fromkeys(kinds.values())):
         share = (0.35, 0.18)[number // len(TINTS) % 2]
         red, green, blue = (1 - share * (1 - level) for level in to_rgb(TINTS[number % len(TINTS)]))
         tints[kind] = (red, green, blue)
-    white = (1.0, 1.0, 1.0)
-    return {name: tints.get(re.sub(r"^\d+ ", "", box.kind), white) for name, box in boxes.items()}
+    return {name: tints[kinds[name]] if name in kinds else (1.0, 1.0, 1.0) for name in boxes}
 
 
 def draw(figure: "Figure", drawing: Drawing, title: str) -> None:
-    """Draw bands, arrows, boxes and a legend; the gid of a box is its name, and every line is a text of its own."""
+    """Draw bands, arrows, boxes and a legend. The gid of a box is its name."""
     from matplotlib.patches import FancyArrowPatch, Rectangle
     from matplotlib.path import Path as Way
 
@@ -235,13 +218,13 @@ def draw(figure: "Figure", drawing: Drawing, title: str) -> None:
         draw_box(axes, drawing, name, tints[name])
     signs = {box.kind: "adds" if box.kind == "+" else "joins" for box in drawing.boxes.values() if box.role == "join"}
     legend = "A box: name, class, channels, side of its output over the image's; two sheets: both dates pass; "
-    legend += "; ".join(["dashed: in and out", *(f"{sign} {what}" for sign, what in signs.items())])
+    legend += "; ".join(["dashed: input and output", *(f"{sign} {what}" for sign, what in signs.items())])
     for number, line in enumerate((title, f"{legend}.")):
         axes.text(LEFT - 2, drawing.height - FOOT + 8 + 10 * number, line, fontsize=7, va="center")
 
 
 def draw_box(axes: "Axes", drawing: Drawing, name: str, tint: tuple[float, float, float]) -> None:
-    """Draw a box with its lines, the name bold."""
+    """Draw a box with its lines of text."""
     from matplotlib.patches import Rectangle
 
     box, lines, (x, y), (w, h) = drawing.boxes[name], drawing.lines[name], drawing.centres[name], drawing.sizes[name]
@@ -251,7 +234,6 @@ def draw_box(axes: "Axes", drawing: Drawing, name: str, tint: tuple[float, float
         patch = Rectangle(corner, w, h, facecolor=tint, edgecolor=INK, linewidth=0.6, linestyle=style)
         axes.add_patch(patch)
     patch.set_gid(name)
-    names = 0 if box.role == "join" else len(broken(name, w - 4, bold=True))
-    for number, line in enumerate(lines):
-        place, weight = y + (number - (len(lines) - 1) / 2) * LINE, "bold" if number < names else "normal"
+    for number, (line, bold) in enumerate(lines):
+        place, weight = y + (number - (len(lines) - 1) / 2) * LINE, "bold" if bold else "normal"
         axes.text(x, place, line, fontsize=POINTS, ha="center", va="center_baseline", weight=weight)

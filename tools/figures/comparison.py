@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -30,10 +30,10 @@ from utils.flags import named_path, setting
 from utils.metrics import count_pixels, scores
 
 log = logging.getLogger(__name__)
-GRIDS = {"amfnet": (amfnet_grid, "label"), "hanet": (hanet_grid, "GT")}  # style: grid, and what it calls the label
+GRIDS = {"amfnet": (amfnet_grid, "label"), "hanet": (hanet_grid, "GT")}  # style: grid, its word for the label
 PICKS = ("best", "worst", "most-different")
-BOX_SHARE = 7  # a box is a seventh of its scene; enlarged threefold it never reaches a box in the middle
-METHODS = 24  # letters a to z, without the label's
+BOX_SHARE = 7  # a box is a seventh of its scene; enlarged threefold in a corner, it never covers a box in the middle
+METHODS = 24  # most methods; with the label, letters a to y
 
 
 def _box(word: str) -> tuple[str, Window]:
@@ -54,7 +54,7 @@ class ComparisonConfig(PairsConfig):
     REQUIRED: ClassVar = ("data_root", "methods", "output")
     methods: list[tuple[str, Path]] = setting(
         None,
-        "folders of masks or of predict_batch.py, or best.pt of a run, in the order of the columns; ours last",
+        "folders of masks or of predict_batch.py, or best.pt of a run, in the order of the columns; your own last",
         parse=named_path,
     )
     style: str = setting("amfnet", "whose grid", tuple(GRIDS))
@@ -72,18 +72,13 @@ class ComparisonConfig(PairsConfig):
 
 @dataclass(frozen=True)
 class Masks:
-    """Masks of the methods.
+    """Masks of the methods."""
 
-    Attributes:
-        paths: by method and by name of the pair.
-        reading: how the masks of each method are read.
-    """
-
-    paths: Mapping[str, Mapping[str, Path]]
-    reading: Mapping[str, Reading]
+    paths: Mapping[str, Mapping[str, Path]]  # by method and by name of the pair
+    reading: Mapping[str, Reading]  # how the masks of each method are read
 
     def read(self, name: str, truth: np.ndarray) -> dict[str, np.ndarray]:
-        """Masks of a pair by method, bool (H, W); ValueError if one is damaged or differs in size from the label."""
+        """Masks of a pair by method, bool (H, W); UserError if one is damaged or differs in size from the label."""
         found = {}
         for method, paths in self.paths.items():
             if name in paths:
@@ -94,17 +89,11 @@ class Masks:
         return found
 
 
-@dataclass(frozen=True)
-class Judged:
-    """Scores of the methods on a pair.
+class Judged(NamedTuple):
+    """Scores of the methods on a pair."""
 
-    Attributes:
-        counts: int64 (2, 2) of `count_pixels`, of each method that has a mask.
-        disagreement: mean over pixels of p (1 - p), where p is the share of methods that predict change.
-    """
-
-    counts: Mapping[str, torch.Tensor]
-    disagreement: float
+    counts: Mapping[str, torch.Tensor]  # int64 (2, 2) of `count_pixels`, of each method that has a mask
+    disagreement: float  # mean over pixels of p (1 - p), where p is the share of methods that predict change
 
 
 def comparison(config: ComparisonConfig) -> None:
@@ -116,19 +105,31 @@ def comparison(config: ComparisonConfig) -> None:
             name: masks_of(path, pairs, config, Path(scratch) / f"{number}")
             for number, (name, path) in enumerate(config.methods)
         }
-        draw(config, pairs, Masks(paths, {name: mask_reading(list(found.values())) for name, found in paths.items()}))
+        masks = Masks(paths, {name: mask_reading(list(found.values())) for name, found in paths.items()})
+        reading = decide_to_predict(pairs, choose_reading(pairs, config.bands, config.scale, labels_of(config)))
+        judged = dict(zip([p.name for p in pairs], threaded(partial(judge, masks, reading), pairs), strict=True))
+        shown = choose_pairs(config, pairs, judged)
+        compared = [pictures_of(pair, masks, reading, config) for pair in shown]
+    unknown = any((pair.maps[0] == NOT_COUNTED).any() for pair in compared)
+    captions = captions_of(judged, masks, config, unknown)
+    grid, _ = GRIDS[config.style]
+    save_sheet(grid(compared, captions, config.side, config.width), config.output, config.width)
+    for numeral, pair in zip(ROMAN, shown, strict=False):
+        log.info("%s: %s", numeral, pair.name)
+    for name, score in zip(captions.names[1:], captions.scores[1:], strict=True):
+        log.info("%s: F1 %s", name, score)
     log.info("%s", config.output)
 
 
 def check(config: ComparisonConfig) -> None:
-    """Raise ValueError for what cannot be drawn, before anything is read."""
+    """Raise UserError for wrong settings, before anything is read."""
     config.check()
     unique_names("--methods", config.methods)
     if len(config.methods) > METHODS:
-        raise UserError(f"--methods: {len(config.methods)} of them; a grid has room for {METHODS}")
+        raise UserError(f"--methods: {len(config.methods)} given; a grid has room for {METHODS}")
     words = config.pick
     if len(words) != 2 or words[0] not in PICKS or not words[1].isdecimal() or int(words[1]) < 1:
-        raise UserError(f"--pick {' '.join(words)}: say {', '.join(PICKS)}, and how many, such as --pick worst 3")
+        raise UserError(f"--pick {' '.join(words)}: pass {', '.join(PICKS)}, and how many, such as --pick worst 3")
     if (count := len(config.scenes) or int(words[1])) > len(ROMAN):
         raise UserError(f"{count} scenes; a figure has room for {len(ROMAN)}")
 
@@ -141,33 +142,17 @@ def masks_of(path: Path, pairs: Sequence[Pair], config: ComparisonConfig, scratc
         UserError: no pair has a mask there, or one cannot be predicted.
     """
     checkpoint = checkpoint_of(path)
-    folder = predict_masks(checkpoint, config, config.split, scratch) if checkpoint else path
+    folder = predict_masks(checkpoint, config, scratch) if checkpoint else path
     names = {pair.name for pair in pairs}
     inner = folder / "mask" if (folder / "mask").is_dir() else folder
     found = {path.stem: path for path in list_images(inner) if path.stem in names}
     if not found:
-        raise UserError(f"{folder}: no mask here is called like a pair, such as {pairs[0].name}.png")
+        raise UserError(f"{folder}: no mask here has the name of a pair, such as {pairs[0].name}.png")
     return found
 
 
-def draw(config: ComparisonConfig, pairs: Sequence[Pair], masks: Masks) -> None:
-    """Score the methods' masks, choose pairs, and write the grid."""
-    reading = decide_to_predict(pairs, choose_reading(pairs, config.bands, config.scale, labels_of(config)))
-    judged = dict(zip([p.name for p in pairs], threaded(partial(judge, masks, reading), pairs), strict=True))
-    shown = choose_pairs(config, pairs, judged)
-    compared = [pictures_of(pair, masks, reading, config) for pair in shown]
-    unknown = any((pair.maps[0] == NOT_COUNTED).any() for pair in compared)
-    captions = captions_of(judged, masks, config, unknown)
-    grid, _ = GRIDS[config.style]
-    save_sheet(grid(compared, captions, config.side, config.width), config.output, config.width)
-    for numeral, pair in zip(ROMAN, shown, strict=False):
-        log.info("%s: %s", numeral, pair.name)
-    for name, score in zip(captions.names[1:], captions.scores[1:], strict=True):
-        log.info("%s: F1 %s", name, score)
-
-
 def judge(masks: Masks, reading: Reading, pair: Pair) -> Judged:
-    """Count the pixels of a pair for every method, and where the methods disagree."""
+    """Count the pixels of a pair for every method, and measure how much the methods disagree."""
     truth = read_pair(pair, reading)[2]
     found = masks.read(pair.name, truth)
     counts = {name: count_pixels(torch.from_numpy(m), torch.from_numpy(truth)) for name, m in found.items()}
@@ -194,7 +179,7 @@ def choose_pairs(config: ComparisonConfig, pairs: Sequence[Pair], judged: Mappin
         counts = {name: result.counts[last] for name, result in judged.items() if last in result.counts}
         order = {name: sign * scores(each)["f1"] for name, each in counts.items() if each[1].any()}
     if not order:
-        raise UserError(f"--pick {how}: no label has a changed pixel; name some with --scenes")
+        raise UserError(f"--pick {how}: no label has a changed pixel; name pairs with --scenes")
     return by_name(pairs, sorted(order, key=lambda name: (order[name], name))[:count])
 
 
@@ -229,7 +214,7 @@ def captions_of(judged: Mapping[str, Judged], masks: Masks, config: ComparisonCo
         star = "*" if len(paths) < len(judged) else ""
         numbers.append(f"{100 * scores(torch.stack(counts).sum(0))['f1']:.2f}{star}")
         if star:
-            notes.append(f"* {name}: F1 over the {len(paths)} of {len(judged)} pairs of which there are masks")
+            notes.append(f"* {name}: F1 over the {len(paths)} of {len(judged)} pairs that have masks")
     legend = PALETTES[config.palette or config.style].legend()
     if not unknown:
         del legend["not counted"]

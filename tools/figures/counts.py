@@ -1,4 +1,4 @@
-"""Draws what data sets hold and what samplers draw of them: HANet's Fig. 2 and Fig. 3."""
+"""Draws the balance of classes in data sets (HANet Fig. 2) and the images that samplers draw (HANet Fig. 3)."""
 
 import json
 import math
@@ -29,9 +29,9 @@ class BalanceConfig:
 
     REQUIRED: ClassVar = ("output",)
     found: list[tuple[str, Path]] = setting(
-        (), "what `python -m tools.check_dataset --json FILE` found, a data set each", parse=named_path
+        (), "files of `python -m tools.check_dataset --json FILE`, one per data set", parse=named_path
     )
-    published: bool = setting(True, "beside it the numbers of HANet's Fig. 2, hatched")
+    published: bool = setting(True, "add the numbers of HANet's Fig. 2, hatched")
     output: Path = setting(None, OUTPUT, parse=Path)
 
 
@@ -43,7 +43,7 @@ def balance(config: BalanceConfig) -> None:
         published = read_csv(PAPERS / "hanet_fig2.csv")
         rows += [(row["dataset"], int(row["changed"]), int(row["unchanged"]), True) for row in published]
     if not rows:
-        raise UserError("nothing to draw: --no-published leaves only --found, and none is given")
+        raise UserError("nothing to draw: pass --found, or leave --no-published out")
     with chart(config.output, COLUMN if len(rows) < 6 else PAGE, 2.4) as figure:
         axes = figure.subplots()
         for shift, colour, word, place in ((-0.2, CHANGED, "changed", 1), (0.2, UNCHANGED, "unchanged", 2)):
@@ -57,8 +57,7 @@ def balance(config: BalanceConfig) -> None:
         axes.set_ylim(10 ** (math.ceil(math.log10(lowest)) - 1), 4 * max(row[2] for row in rows))
         names = [f"{name}\n{100 * changed / (changed + rest):.2f} %" for name, changed, rest, _ in rows]
         axes.set_xticks(range(len(rows)), names)
-        axes.set_xlabel("data set, and share of changed pixels")
-        axes.set_ylabel("pixels (logarithmic)")
+        axes.set(xlabel="data set, and share of changed pixels", ylabel="pixels (logarithmic)")
         figure.legend(ncols=2, loc="outside lower center")
 
 
@@ -67,7 +66,7 @@ def pixels_found(path: Path) -> tuple[int, int]:
 
     Raises:
         FileNotFoundError: the file is missing.
-        UserError: it has another content, or the set has no labels.
+        UserError: it has other contents, or the set has no labels.
     """
     remedy = f"python -m tools.check_dataset --json {path}"
     if not path.is_file():
@@ -77,9 +76,9 @@ def pixels_found(path: Path) -> tuple[int, int]:
         own = [about for label, about in splits.items() if ":" not in label]
         changed, known = (sum(about[key] for about in own) for key in ("changed_pixels", "known_pixels"))
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: no counts of pixels here; write it anew with {remedy}") from error
+        raise UserError(f"{path}: has no counts of pixels; write it again with {remedy}") from error
     if not known:
-        raise UserError(f"{path}: this data set has no labels, so no pixel is known to have changed or not")
+        raise UserError(f"{path}: this data set has no labels, so changed pixels cannot be counted")
     return changed, known - changed
 
 
@@ -99,7 +98,7 @@ class PfbsConfig(DataConfig):
 
 
 def pfbs(config: PfbsConfig) -> None:
-    """Images seen an epoch with the four samplers of PFBS (HANet Fig. 3), those with and those without change."""
+    """Images per epoch with the four samplers of PFBS (HANet Fig. 3), those with and those without change."""
     known_suffix(config.output)
     at_least(config, epochs=1, fixed_epochs=1, linear_epochs=1, both_epochs=1)
     changed = changed_pixels(config)
@@ -114,20 +113,21 @@ def pfbs(config: PfbsConfig) -> None:
         epochs, panels = np.arange(config.epochs + 1), figure.subplots(2, 2, sharex=True, sharey=True).flat
         for axes, (name, sampler) in zip(panels, samplers.items(), strict=True):
             seen = images_seen(sampler, config.epochs)
-            total, foreground = ([*row, row[-1]] for row in (seen.sum(1), seen[:, 0]))  # the last step has a width
-            how = {"step": "post", "linewidth": 0}
-            axes.fill_between(epochs, foreground, color=CHANGED, label="with change", **how)
-            axes.fill_between(epochs, total, foreground, color=UNCHANGED, label="without change", **how)
+            total, foreground = ([*row, row[-1]] for row in (seen.sum(1), seen[:, 0]))  # extends the last step
+            axes.fill_between(epochs, foreground, color=CHANGED, label="with change", step="post", linewidth=0)
+            axes.fill_between(
+                epochs, total, foreground, color=UNCHANGED, label="without change", step="post", linewidth=0
+            )
             axes.step(epochs, total, where="post", color="black", linewidth=0.8, gid=name)
             axes.set(title=name, xlim=(0, config.epochs), ylim=(0, None))
         for axes in figure.axes[2:]:
             axes.set_xlabel("epoch")
-        figure.supylabel("different images an epoch", fontsize=8)
+        figure.supylabel("different images per epoch", fontsize=8)
         figure.legend(*axes.get_legend_handles_labels(), ncols=2, loc="outside lower center")
 
 
 def changed_pixels(config: PfbsConfig) -> Sequence[int]:
-    """Changed pixels of each training image; of the paper's example, 1 for an image with change."""
+    """Changed pixels of each training image; in the paper's example, 1 for each image with change."""
     if config.data_root:
         pairs = find_pairs(config.data_root, "train", folders=config.folders)
         reading = replace(labels_of(config), bands=all_bands(pairs[0].before).bands)
@@ -137,7 +137,7 @@ def changed_pixels(config: PfbsConfig) -> Sequence[int]:
 
 
 def images_seen(sampler: PFBSSampler, epochs: int) -> np.ndarray:
-    """Different images that each epoch draws, with and without change: int64 (epochs, 2)."""
+    """Different images per epoch, with and without change: int64 (epochs, 2)."""
     drawn = [np.unique(sampler.positions_to_images(epoch)) for epoch in range(epochs)]
     counts = [np.isin(images, sampler.order[: sampler.foreground]).sum() for images in drawn]
     return np.array([(count, len(images) - count) for count, images in zip(counts, drawn, strict=True)])

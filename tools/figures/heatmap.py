@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -22,10 +22,9 @@ from datasets.pairs import Pair, find_pairs
 from datasets.raster import read_label
 from datasets.reading import as_rgb, labels_of
 from datasets.windows import Window
-from tools.figures.grids import Sheet
+from tools.figures.grids import Panel, Sheet
 from tools.figures.paper import save_sheet, unique_names
 from tools.figures.predicted import PairsConfig, by_name, checkpoint_of, label_picture
-from utils.change_map import fitted
 from utils.console import UserError
 from utils.flags import named_path, setting
 from utils.prediction.predictor import ChangePredictor, Dates
@@ -34,7 +33,7 @@ from utils.runtimes.torch_network import TorchNetwork
 
 log = logging.getLogger(__name__)
 SHOWN = 3  # scenes, where none are named
-KINDS = {  # classes of modules whose outputs are drawn, and what each output is called
+KINDS = {  # classes of modules whose outputs are drawn, and the names of the outputs
     "BFAM": ("BFAM T1", "BFAM T2"),
     "BFM": ("BFM",),
     "IAM": ("IAM",),
@@ -42,11 +41,11 @@ KINDS = {  # classes of modules whose outputs are drawn, and what each output is
     "AxialAttention": ("axial attention",),
 }
 EVIDENCE = {
-    "unchanged": "A network's map is its logit of “unchanged”; what is low speaks for change.",
-    "difference": "A network's map is its logit of “unchanged” less that of “changed”; below 0 it says changed.",
+    "unchanged": "A network's map is its logit of “unchanged”; low values are evidence for change.",
+    "difference": "A network's map is its logit of “unchanged” minus that of “changed”; below 0 it predicts change.",
 }
-STAGES = "The others are means over the channels of what modules give; 1/4: at a quarter of the image's side."
-RANGES = "Every map has the colours of the bar over a range of its own, which stands below it."
+STAGES = "The other maps are means over the channels of modules' outputs; 1/4: at a quarter of the image's side."
+RANGES = "Every map has the colours of the bar over its own range, which is written below it."
 
 
 @dataclass(frozen=True)
@@ -70,45 +69,26 @@ class HeatmapConfig(PairsConfig):
 
 @dataclass(frozen=True)
 class Heat:
-    """What a network makes of a pair of (H, W) pixels.
+    """Outputs of a network and its modules for a pair of (H, W) pixels."""
 
-    Attributes:
-        logits: float (2, H, W), of "unchanged" and "changed".
-        stages: of each kind of output, in the order of the pass, (stride, mean over channels as float (H, W)) a stage.
-    """
-
-    logits: np.ndarray
-    stages: dict[str, list[tuple[int, np.ndarray]]]
-
-    def evidence(self, kind: str) -> np.ndarray:
-        """Float (H, W), what EVIDENCE says of a kind."""
-        unchanged, changed = self.logits
-        return unchanged - changed if kind == "difference" else unchanged
-
-
-class Cell(NamedTuple):
-    """A picture and the lines below it."""
-
-    picture: np.ndarray | None
-    lines: tuple[str, ...]
-    photograph: bool = False
+    logits: np.ndarray  # float (2, H, W), of "unchanged" and "changed"
+    stages: dict[str, list[tuple[int, np.ndarray]]]  # by kind of output: stride and mean over channels, float (H, W)
 
 
 def heatmap(config: HeatmapConfig) -> None:
-    """Evidence for change of one or several networks beside the pairs; with --stages, of their modules, too."""
+    """Evidence for change of one or several networks beside the pairs; with --stages, outputs of their modules too."""
     config.check()
     checkpoints = unique_names("--checkpoints", config.checkpoints)
     pairs = pairs_to_show(config)
     predictors = {name: ChangePredictor(checkpoint_of(path) or path / "best.pt") for name, path in checkpoints.items()}
     scenes = [rows_of(pair, predictors, pairs, config) for pair in pairs]
-    notes = [EVIDENCE[config.evidence], *([STAGES] if config.stages else []), RANGES]
-    save_sheet(sheet_of(scenes, notes, config), config.output, config.width)
+    save_sheet(sheet_of(scenes, config), config.output, config.width)
     log.info("from the top: %s", ", ".join(pair.name for pair in pairs))
     log.info("%s", config.output)
 
 
 def pairs_to_show(config: HeatmapConfig) -> list[Pair]:
-    """The pairs that --scenes names, or the first with a change; ValueError if there are none."""
+    """The pairs that --scenes names, or the first with a change; UserError if there are none."""
     pairs = find_pairs(config.data_root, config.split, labels=False, folders=config.folders)
     if config.scenes:
         return by_name(pairs, config.scenes)
@@ -121,7 +101,7 @@ def pairs_to_show(config: HeatmapConfig) -> list[Pair]:
 
 def rows_of(
     pair: Pair, predictors: dict[str, ChangePredictor], pairs: Sequence[Pair], config: HeatmapConfig
-) -> list[list[Cell]]:
+) -> list[list[Panel]]:
     """The pictures of a pair: one row, or with --stages two rows a network, every second kind of output below."""
     networks, photographs, stages = [], [], []
     for name, predictor in predictors.items():
@@ -129,11 +109,12 @@ def rows_of(
             whole = Window(0, 0, *scene.size)
             dates, mask = scene.read(whole), scene.mask(whole)
         heat = heat_of(predictor, dates, pair.name)
-        networks.append(heat_cell(heat.evidence(config.evidence), name, f"{config.colours}_r"))
-        photographs.append([Cell(as_rgb(date), (f"T{n}",), True) for n, date in enumerate(dates, 1)])
-        label = Cell(None if mask is None else label_picture(mask), ("label",))
+        evidence = heat.logits[0] - (heat.logits[1] if config.evidence == "difference" else 0)
+        networks.append(heat_panel(evidence, name, f"{config.colours}_r"))
+        photographs.append([Panel(as_rgb(date), (f"T{n}",), True) for n, date in enumerate(dates, 1)])
+        label = Panel(None if mask is None else label_picture(mask), ("label",))
         kinds, colours = heat.stages.items(), config.colours
-        stages.append([[heat_cell(values, f"{kind}, 1/{n}", colours) for n, values in maps] for kind, maps in kinds])
+        stages.append([[heat_panel(values, f"{kind}, 1/{n}", colours) for n, values in maps] for kind, maps in kinds])
     if not config.stages:
         return [[*photographs[0], label, *networks]]
     rows = []
@@ -152,7 +133,7 @@ def heat_of(predictor: ChangePredictor, dates: Dates, name: str = "") -> Heat:
         name: of the pair, for errors.
 
     Raises:
-        UserError: an ONNX file, which has no logits, or a scene that prediction would cut into windows.
+        UserError: the network is an ONNX file, which has no logits, or the scene needs several windows.
     """
     model, (height, width) = predictor.model, dates[0].shape[:2]
     if not isinstance(model, TorchNetwork):
@@ -165,7 +146,7 @@ def heat_of(predictor: ChangePredictor, dates: Dates, name: str = "") -> Heat:
     full = (before.shape[-2], before.shape[-1])
 
     def cut(values: Tensor) -> np.ndarray:
-        """(n, h, w) -> (n, H, W): every value as a square, without the padding."""
+        """(n, h, w) -> (n, H, W), nearest neighbour, without the padding."""
         return F.interpolate(values[None].float(), full, mode="nearest")[0, :, :height, :width].cpu().numpy()
 
     stages = {kind: [(full[1] // x.shape[-1], cut(x)[0]) for x in maps.values()] for kind, maps in found.items()}
@@ -174,13 +155,10 @@ def heat_of(predictor: ChangePredictor, dates: Dates, name: str = "") -> Heat:
 
 @contextmanager
 def watched(network: nn.Module) -> Iterator[dict[str, dict[str, Tensor]]]:
-    """Within the block, keep means over channels of the outputs of modules of KINDS, by kind and stage.
+    """Within the block, record means over channels of the outputs of modules of KINDS, by kind and stage.
 
-    A stage is named by a module's path up to its last number. Modules within another of these are left out; of several
-    of a kind in a stage the last counts, which is row(column(p)) of HANet's two attentions.
-
-    Args:
-        network: gets hooks, which are removed at the end.
+    A stage is a module's path up to its last number. Modules within another of these are left out. If a stage has
+    several of a kind, the last counts, which is row(column(p)) of HANet's two attentions.
     """
     found: dict[str, dict[str, Tensor]] = {}
 
@@ -201,17 +179,17 @@ def watched(network: nn.Module) -> Iterator[dict[str, dict[str, Tensor]]]:
 
 
 def kind_of(module: nn.Module) -> str:
-    """Which of KINDS a module is, also where it was rewritten for prediction; empty if none."""
+    """The key of KINDS that a module, or the class it was rewritten from for prediction, has; empty if none."""
     return next((parent.__name__ for parent in type(module).__mro__ if parent.__name__ in KINDS), "")
 
 
-def heat_cell(values: np.ndarray, name: str, colours: str) -> Cell:
-    """A map in colours over its own range, which is written below it."""
-    return Cell(coloured(values, colours), (name, f"{values.min():.3g} to {values.max():.3g}"))
+def heat_panel(values: np.ndarray, name: str, colours: str) -> Panel:
+    """A map in colours over its own range, with the range below."""
+    return Panel(coloured(values, colours), (name, f"{values.min():.3g} to {values.max():.3g}"))
 
 
 def coloured(values: np.ndarray, colours: str) -> np.ndarray:
-    """Float (H, W) -> uint8 (H, W, 3), from the lowest value to the highest; if all are one, the middle colour."""
+    """Float (H, W) -> uint8 (H, W, 3), from the lowest value to the highest; a constant has the middle colour."""
     import matplotlib
 
     low, high = values.min(), values.max()
@@ -219,39 +197,26 @@ def coloured(values: np.ndarray, colours: str) -> np.ndarray:
     return np.asarray(matplotlib.colormaps[colours](shares, bytes=True)[..., :3])
 
 
-def sheet_of(scenes: Sequence[Sequence[Sequence[Cell]]], notes: Sequence[str], config: HeatmapConfig) -> Image.Image:
-    """The rows of all scenes as one picture, with notes and the bar of colours below."""
+def sheet_of(scenes: Sequence[Sequence[Sequence[Panel]]], config: HeatmapConfig) -> Image.Image:
+    """The rows of all scenes as one picture, with notes and the colour bar below."""
     side, gap, rows = config.side, max(6, config.side // 24), [row for scene in scenes for row in scene]
     sheet = Sheet(max(map(len, rows)) * (side + gap) + gap, config.width)
-    points = sheet.size_for((line for row in rows for cell in row for line in cell.lines), side)
+    points = sheet.size_for((line for row in rows for panel in row for line in panel.lines), side)
     for scene in scenes:
         sheet.grow(gap)
         for row in scene:
-            y, size = sheet.image.height, fitted(np.shape(row[0].picture)[1::-1], side)
-            sheet.grow(size[1] + max(len(cell.lines) for cell in row) * sheet.line + gap)
-            for place, cell in enumerate(row):
-                x = gap + place * (side + gap)
-                sheet.picture(cell.picture, x, y, size, cell.photograph)
-                for number, line in enumerate(cell.lines):
-                    sheet.text(x + size[0] / 2, y + size[1] + (number + 0.5) * sheet.line, line, points)
-    for line in (line for note in notes for line in sheet.lines_of(note, sheet.image.width - 2 * gap)):
-        y = sheet.image.height
-        sheet.grow(sheet.line)
-        sheet.text(gap, y + sheet.line / 2, line, anchor="lm")
-    bar(sheet, config)
-    return sheet.image
-
-
-def bar(sheet: Sheet, config: HeatmapConfig) -> None:
-    """Add the bar of colours, and what its ends mean."""
+            sheet.row(row, side, gap, points)
+    for note in (EVIDENCE[config.evidence], *[STAGES] * config.stages, RANGES):
+        for line in sheet.lines_of(note, sheet.image.width - 2 * gap):
+            sheet.text(gap, sheet.grow(sheet.line) + sheet.line / 2, line, anchor="lm")
     what = "logit" if config.evidence == "unchanged" else "difference"
     left, right = f"highest {what}", f"lowest {what}: change"
     if config.stages:
         left, right = f"{left}, lowest mean", f"{right}, highest mean"
-    y, middle, size = sheet.image.height, sheet.image.width / 2, (round(90 * sheet.point), round(6 * sheet.point))
-    sheet.grow(2 * sheet.line)
-    colours = coloured(np.linspace(0, 1, 256)[None], config.colours)
-    x = round(middle - size[0] / 2)
-    sheet.picture(colours, x, y + sheet.line - size[1] // 2, size, photograph=False)
-    sheet.text(x - sheet.line / 2, y + sheet.line, left, anchor="rm")
-    sheet.text(x + size[0] + sheet.line / 2, y + sheet.line, right, anchor="lm")
+    y, size = sheet.grow(2 * sheet.line) + sheet.line, (round(90 * sheet.point), round(6 * sheet.point))
+    x = round(sheet.image.width / 2 - size[0] / 2)
+    bar = coloured(np.linspace(0, 1, 256)[None], config.colours)
+    sheet.picture(bar, x, y - size[1] // 2, size, photograph=False)
+    sheet.text(x - sheet.line / 2, y, left, anchor="rm")
+    sheet.text(x + size[0] + sheet.line / 2, y, right, anchor="lm")
+    return sheet.image

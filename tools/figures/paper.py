@@ -1,6 +1,7 @@
-"""Style of figures for a paper of two columns, and how they are written to files."""
+"""Style of figures for a paper with two columns, and how figures are written to files."""
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,13 +11,13 @@ from PIL import Image
 from utils.console import UserError
 from utils.files import written_whole
 
-if TYPE_CHECKING:  # importing any of ours imports no chart library
+if TYPE_CHECKING:  # matplotlib is imported only to draw
     from matplotlib.figure import Figure
 
 COLUMN, PAGE = 3.5, 7.16  # inches; IEEE's one and two columns
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")  # Okabe and Ito's
-OUTPUT = ".png, .pdf or .svg to write"  # help of every figure's --output
-NO_DATE = {".png": {}, ".pdf": {"CreationDate": None}, ".svg": {"Date": None}}  # the same figure, the same bytes
+OUTPUT = ".png, .pdf or .svg to write"  # help text of every figure's --output
+NO_DATE = {".png": {}, ".pdf": {"CreationDate": None}, ".svg": {"Date": None}}  # equal figures give equal bytes
 STYLE = {
     "font.size": 8,
     "axes.titlesize": 8,
@@ -29,7 +30,7 @@ STYLE = {
     "hatch.linewidth": 0.5,
     "svg.fonttype": "none",  # text stays text
     "svg.hashsalt": "figures",
-    "pdf.fonttype": 42,  # fonts that publishers take
+    "pdf.fonttype": 42,  # TrueType, which publishers accept
     "savefig.dpi": 300,
 }
 
@@ -50,7 +51,7 @@ def chart(path: Path, width: float, height: float) -> Iterator["Figure"]:
 
 
 def save_sheet(sheet: Image.Image, path: Path, width: float) -> None:
-    """Write an image at a printed width in inches, without JPEG and smoothing."""
+    """Write an image at a printed width in inches, lossless and without smoothing."""
     if known_suffix(path) == ".png":
         path.parent.mkdir(parents=True, exist_ok=True)
         with written_whole(path) as partial:
@@ -64,7 +65,7 @@ def save_sheet(sheet: Image.Image, path: Path, width: float) -> None:
 
 
 def known_suffix(path: Path) -> str:
-    """The suffix of a figure in lower case; ValueError unless it is .png, .pdf or .svg."""
+    """The suffix of a figure in lower case; UserError unless it is .png, .pdf or .svg."""
     suffix = path.suffix.lower()
     if suffix not in NO_DATE:
         raise UserError(f"{path}: figures are written as {', '.join(NO_DATE)}; choose one by the suffix")
@@ -72,7 +73,17 @@ def known_suffix(path: Path) -> str:
 
 
 def unique_names(flag: str, named: Sequence[tuple[str, Path]]) -> dict[str, Path]:
-    """Paths by name; ValueError if two have one name."""
+    """Paths by name; UserError if two have one name."""
     if len(dict(named)) < len(named):
-        raise UserError(f"{flag}: two of one name; call them NAME=PATH")
+        raise UserError(f"{flag}: two paths have one name; give each its own as NAME=PATH")
     return dict(named)
+
+
+def broken(text: str, places: str, fits: Callable[[str], bool]) -> list[str]:
+    """A text in lines that fit, broken only where the regular expression `places` matches."""
+    lines = [""]
+    for part in re.split(places, text):
+        if lines[-1] and not fits((lines[-1] + part).strip()):
+            lines.append("")
+        lines[-1] += part
+    return [line.strip() for line in lines]

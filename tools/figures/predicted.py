@@ -1,4 +1,4 @@
-"""What figures of pairs share: their settings, and masks from checkpoints."""
+"""What figures of pairs share: settings, masks predicted by checkpoints, pairs by name, pictures of labels."""
 
 import logging
 from collections.abc import Sequence
@@ -24,14 +24,14 @@ SUFFIXES = (".pt", ".pth", ".onnx")
 class PairsConfig(BandConfig):
     """Settings of every figure of pairs."""
 
-    split: str = setting("test", "which split of it")
+    split: str = setting("test", "split of the data set")
     scenes: list[str] = setting((), "names of the pairs to show, in order", parse=str)
-    side: int = setting(256, "pixels of a picture's longer side; that of the images keeps every pixel as it is")
+    side: int = setting(256, "pixels of a picture's longer side; the images' own side keeps every pixel")
     width: float = setting(PAGE, "printed width in inches")
     output: Path = setting(None, OUTPUT, parse=Path)
 
     def check(self) -> None:
-        """Raise ValueError for a wrong suffix or size, before anything is read."""
+        """Raise UserError for a wrong suffix or size, before anything is read."""
         known_suffix(self.output)
         at_least(self, side=32, width=1)
 
@@ -44,7 +44,7 @@ def checkpoint_of(path: Path) -> Path | None:
     return path if path.is_file() or path.suffix.lower() in SUFFIXES else None
 
 
-def predict_masks(checkpoint: Path, config: BandConfig, split: str, output: Path) -> Path:
+def predict_masks(checkpoint: Path, config: PairsConfig, output: Path) -> Path:
     """Write the masks that predict_batch.py would write; returns their folder.
 
     Raises:
@@ -52,10 +52,12 @@ def predict_masks(checkpoint: Path, config: BandConfig, split: str, output: Path
         UserError: not a checkpoint, one for other images, or a pair that cannot be predicted.
     """
     how = {each.name: getattr(config, each.name) for each in fields(BandConfig)}
-    wanted = PredictConfig(**how, checkpoint=checkpoint, split=split, output=output, save=("mask",), report=False)
+    wanted = PredictConfig(
+        **how, checkpoint=checkpoint, split=config.split, output=output, save=("mask",), report=False
+    )
     summary = logging.getLogger("utils.prediction.summary")
     before = summary.level
-    summary.setLevel(logging.WARNING)  # the figure logs the scores, and its folder of masks is temporary
+    summary.setLevel(logging.WARNING)  # the figure logs the scores, and the folder of masks is temporary
     try:
         failed = predict(wanted, Share())
     finally:
@@ -66,7 +68,7 @@ def predict_masks(checkpoint: Path, config: BandConfig, split: str, output: Path
 
 
 def by_name(pairs: Sequence[Pair], names: Sequence[str]) -> list[Pair]:
-    """The pairs of these names, in this order; ValueError for a name that no pair has."""
+    """The pairs of these names, in this order; UserError for a name that no pair has."""
     known = {pair.name: pair for pair in pairs}
     if unknown := [name for name in names if name not in known]:
         raise UserError(f"{unknown[0]}: no such pair among these {len(pairs)}; the first is {pairs[0].name}")
@@ -74,5 +76,5 @@ def by_name(pairs: Sequence[Pair], names: Sequence[str]) -> list[Pair]:
 
 
 def label_picture(mask: np.ndarray) -> np.ndarray:
-    """White where a mask is changed, black where not, grey where unknown: (H, W) -> uint8 (H, W, 3)."""
+    """White where a mask is changed, black where unchanged, grey where unknown: (H, W) -> uint8 (H, W, 3)."""
     return np.where((mask <= 1)[..., None], change_map(mask == 1)[..., None], np.array(NOT_COUNTED, np.uint8))

@@ -1,8 +1,7 @@
-"""Draws how runs went (HANet's Fig. 7), and precision against recall."""
+"""Draws training curves of runs (HANet Fig. 7), and precision against recall."""
 
-import csv
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -20,7 +19,7 @@ from utils.training.curves import draw_f1_contours
 SCORES = {"loss": "loss (main head)", "precision": "precision (%)", "recall": "recall (%)", "f1": "F1 (%)"}
 SPLITS = {"train": "--", "val": "-"}
 SMOOTHING = 0.6
-SHORT = 20  # epochs; smoothed lines of a shorter run would lag behind by several points of F1
+SHORT = 20  # epochs; in a shorter run, smoothed lines lag behind by several points of F1
 
 
 @dataclass(frozen=True)
@@ -68,47 +67,42 @@ def curves(config: CurvesConfig) -> None:
         figure.legend(*axes.get_legend_handles_labels(), ncols=min(4, 2 * len(logs)), loc="outside lower center")
 
 
-def needed(path: Path, advice: str) -> str:
-    """The text of a run's file; if it is missing, the FileNotFoundError carries the advice."""
+def needed(path: Path, advice: str) -> Path:
+    """A file of a run; if it is missing, the FileNotFoundError has this advice."""
     if not path.is_file():
         what = "no such file" if path.parent.is_dir() else "no such folder"
         raise FileNotFoundError(f"{path}: {what}; {advice}")
-    return path.read_text(encoding="utf-8")
+    return path
 
 
-def columns_of(text: str) -> dict[str, list[str]]:
-    """The columns of a CSV file; empty if it has no row."""
-    rows = list(csv.DictReader(text.splitlines()))
-    return {name: [row[name] for row in rows] for name in rows[0]} if rows else {}
+def columns_of(path: Path) -> dict[str, np.ndarray]:
+    """The columns of a CSV file as float64 (rows,); words become nan."""
+    table = np.atleast_1d(np.genfromtxt(path, delimiter=",", names=True, encoding="utf-8"))
+    return {name: table[name] for name in table.dtype.names or ()}
 
 
 def read_log(folder: Path) -> dict[str, np.ndarray]:
-    """The columns of a run's log.csv.
-
-    Raises:
-        FileNotFoundError: the folder has none.
-        UserError: it has no epoch, or lacks a column.
-    """
-    advice = "--runs takes folders that train_aux.py wrote; an epoch must have ended"
-    log = columns_of(needed(folder / "log.csv", advice))
+    """The columns of a run's log.csv; UserError if it has no epoch, or lacks a column."""
+    log = columns_of(needed(folder / "log.csv", "pass folders of train_aux.py to --runs, after their first epoch"))
     wanted = ["epoch", *(f"{split}_{score}" for score in SCORES for split in SPLITS)]
-    if lacking := [name for name in wanted if not log.get(name, [""])[0]]:
+    if lacking := [name for name in wanted if not len(log.get(name, ()))]:
         epochs = len(log.get("epoch", ()))
         raise UserError(f"{folder / 'log.csv'}: {epochs} epochs, no column {lacking[0]!r}; not the log of a run")
-    columns = [*wanted, *(name for name in ("seconds", "pairs_per_second") if name in log)]
-    return {name: np.array(log[name], float) for name in columns}
+    return log
 
 
 def iterations(folder: Path, log: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Steps made by the end of each epoch: pairs seen, divided by the batch size in config.toml."""
-    needed(folder / "config.toml", "it says the batch size; or say --against epoch")
+    """Steps until the end of each epoch: pairs seen, divided by the batch size in config.toml."""
+    needed(folder / "config.toml", "it has the batch size; without it, pass --against epoch")
     batch_size = read_config(folder / "config.toml")["batch_size"]
     if "pairs_per_second" not in log:
-        raise UserError(f"{folder / 'log.csv'}: no column 'pairs_per_second', so steps are unknown: --against epoch")
+        raise UserError(
+            f"{folder / 'log.csv'}: no column 'pairs_per_second' to compute steps from; pass --against epoch"
+        )
     return np.round(log["seconds"] * log["pairs_per_second"] / batch_size).cumsum()
 
 
-def smooth(values: np.ndarray, weight: float) -> np.ndarray:
+def smooth(values: Sequence[float] | np.ndarray, weight: float) -> np.ndarray:
     """Exponential moving average, corrected for its start at zero."""
     mean, total, result = 0.0, 0.0, []
     for value in values:
@@ -123,7 +117,7 @@ class PrecisionRecallConfig:
 
     REQUIRED: ClassVar = ("runs", "output")
     runs: list[tuple[str, Path]] = setting(
-        None, "run folders (their validation split), or what predict_batch.py wrote of labelled pairs", parse=named_path
+        None, "run folders (validation split), or folders of predict_batch.py for labelled pairs", parse=named_path
     )
     output: Path = setting(None, OUTPUT, parse=Path)
 
@@ -147,21 +141,21 @@ def precision_recall_figure(config: PrecisionRecallConfig) -> None:
 
 
 def read_curve(folder: Path) -> tuple[dict[str, np.ndarray], float]:
-    """Threshold, precision, recall and F1 of a run or a prediction, and the threshold that was chosen.
+    """Threshold, precision, recall and F1 of a run or a prediction, and the chosen threshold.
 
     Raises:
         FileNotFoundError: a file is missing.
         UserError: a prediction without labels.
     """
     if not (folder / FOLDER).is_dir():
-        advice = "a run has it when it ends; a prediction's folder of labelled pairs serves, too"
+        advice = "a run writes it when it ends; the folder of a prediction with labels works too"
         curve = columns_of(needed(folder / "precision_recall.csv", advice))
-        metrics = json.loads(needed(folder / "metrics.json", "a run has it when it ends"))
-        return {name: np.array(values, float) for name, values in curve.items()}, metrics["tuned_threshold"]
+        metrics = json.loads(needed(folder / "metrics.json", "a run writes it when it ends").read_bytes())
+        return curve, metrics["tuned_threshold"]
     records = [json.loads(path.read_text(encoding="utf-8")) for path in sorted((folder / FOLDER).glob("*.json"))]
     levels = total_levels(records, LEVELS)
     if not levels[1].sum():
-        raise UserError(f"{folder}: no pair here has a label with a change, so there is neither precision nor recall")
-    protocol = json.loads(needed(folder / "metrics.json", "run predict_batch.py to its end"))["protocol"]
+        raise UserError(f"{folder}: no pair has a label with a change, so precision and recall are not defined")
+    protocol = json.loads(needed(folder / "metrics.json", "run predict_batch.py to its end").read_bytes())["protocol"]
     scores = {name: values.numpy() for name, values in precision_recall(levels).items()}
     return {**scores, "threshold": np.arange(1, LEVELS) / LEVELS}, protocol["threshold"]

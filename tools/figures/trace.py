@@ -1,4 +1,4 @@
-"""What feeds what in a network, found by sending tensors without values through it."""
+"""Finds which module feeds which in a network, by a forward pass on tensors without values."""
 
 import copy
 import inspect
@@ -15,97 +15,80 @@ from torch.overrides import TorchFunctionMode
 from models import build_model
 from utils.console import mistakes_of_users
 
-OPENED = ("HAN",)  # classes of modules of which the inside is shown
-SIGNS = {"add": "+", "sub": "-", "mul": "x", "cat": "C"}  # of operations that join what comes from two boxes
+OPENED = ("HAN",)  # classes of modules whose parts are drawn in their place
+SIGNS = {"add": "+", "sub": "-", "mul": "x", "cat": "C"}  # of operations that join the outputs of two boxes
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Linear)
 SMALLEST = 8  # pixels of the smallest map's side
 
 
 @dataclass
 class Box:
-    """A module, the input, an output, or an operation that joins what comes from several of these.
+    """A module, the input, an output, or an operation that joins the outputs of several of these."""
 
-    Attributes:
-        name: of a module, its path in the network.
-        kind: of a module, its class, or what it holds; of a join, its sign.
-        role: "module", "input", "output" or "join".
-        channels: of what comes out.
-        stride: side of an image over that of what comes out.
-        dates: 2 where both dates pass through, in one batch or one after the other, else 1.
-        sources: names of the boxes that feed it.
-    """
-
-    name: str
-    kind: str
-    role: str = "module"
-    channels: int = 0
-    stride: int = 1
-    dates: int = 1
-    sources: list[str] = field(default_factory=list)
+    name: str  # of a module, its path in the network
+    kind: str  # of a module, its class or its parts; of a join, its sign
+    role: str = "module"  # or "input", "output", "join"
+    channels: int = 0  # of its output
+    stride: int = 1  # side of the image divided by that of its output
+    dates: int = 1  # 2 if both dates pass through, in one batch or one after the other
+    sources: list[str] = field(default_factory=list)  # names of the boxes that feed it
 
 
 def blank_network(name: str, **options: object) -> nn.Module:
-    """A network of which nobody needs the weights; `build_model` without its time and memory."""
+    """A network without weights (device meta), which costs neither time nor memory."""
     with mistakes_of_users(), torch.device("meta"):
         return build_model(name, **options)
 
 
 def trace(network: nn.Module, channels: int = 3) -> list[Box]:
-    """The boxes of a network, each behind all that feed it.
+    """The boxes of a network, each after all that feed it.
 
-    A box is a module that is called and lies in no other such one. Activations, normalisation and the like, which keep
-    the size and have no convolution, are none; a module of which only the weights are used is one.
+    A box is a module that is called outside of other boxes. Modules without a convolution that keep the size, such as
+    activations, are no boxes. A module of which only the weights are used is a box.
 
     Args:
         network: (before, after) -> list of logits; with an argument `auxiliary`, all outputs are drawn. It is not
             changed.
         channels: bands of an image.
     """
-    network = copy.deepcopy(network).to("meta").eval()  # for the hooks, and whatever its weights are
+    network = copy.deepcopy(network).to("meta").eval()
     side = SMALLEST * int(network.size_divisor)
     options = {"auxiliary": True} if "auxiliary" in inspect.signature(network.forward).parameters else {}
     flow = _Flow(network, side)
     with torch.no_grad(), torch.device("meta"):
         before, after = (torch.empty(1, channels, side, side) for _ in range(2))
-        flow.put("before, after", "", [], [before, after], role="input")
+        flow.put(Box("before, after", "", "input"), [before, after])
         with flow:
             outputs = network(before, after, **options)
     for number, logits in enumerate(outputs):
         name = f"auxiliary {number}" if number else "logits"
-        flow.put(name, "", [flow.origins[id(logits)]], [logits], role="output")
+        flow.put(Box(name, "", "output", sources=[flow.origins[id(logits)]]), [logits])
     return list(flow.boxes.values())
 
 
 class _Flow(TorchFunctionMode):
-    """Follows every tensor from the box that it comes from.
-
-    Attributes:
-        boxes: by name, in the order in which they are met.
-        origins: name of a box by the id of a tensor.
-    """
+    """Follows every tensor from the box whose output it is."""
 
     def __init__(self, network: nn.Module, side: int) -> None:
         super().__init__()
-        self.boxes: dict[str, Box] = {}
-        self.origins: dict[int, str] = {}
+        self.boxes: dict[str, Box] = {}  # by name, in the order of the forward pass
+        self.origins: dict[int, str] = {}  # name of a box by the id of a tensor
         self._side, self._modules = side, dict(network.named_modules())
         self._owners = {id(tensor): name.rpartition(".")[0] for name, tensor in network.named_parameters()}
         self._depth = 0  # of modules that are being called
-        self._kept: list[object] = []  # as long as a tensor lives, no other gets its id
+        self._kept: list[object] = []  # the id of a tensor is unique only while the tensor exists
         for name, module in self._modules.items():
             if name and type(module).__name__ not in OPENED:
                 module.register_forward_pre_hook(self._enter)
                 module.register_forward_hook(partial(self._leave, name))
 
-    def put(
-        self, name: str, kind: str, sources: list[str], outputs: list[Tensor], dates: int = 1, role: str = "module"
-    ) -> None:
-        """Make a box, or add to it, from which some tensors come."""
-        box = self.boxes.setdefault(name, Box(name, kind, role))
-        box.dates = max(box.dates, dates)
-        box.sources += [source for source in sources if source not in (*box.sources, name)]
-        box.channels, box.stride = outputs[0].shape[1], self._side // outputs[0].shape[-1]
-        self._mark(outputs, name)
+    def put(self, box: Box, outputs: list[Tensor]) -> None:
+        """Add a box, or add dates and sources to the one of this name."""
+        there = self.boxes.setdefault(box.name, box)
+        there.dates = max(there.dates, box.dates)
+        there.sources += [each for each in box.sources if each not in (*there.sources, box.name)]
+        there.channels, there.stride = outputs[0].shape[1], self._side // outputs[0].shape[-1]
+        self._mark(outputs, box.name)
 
     def _mark(self, tensors: list[Tensor], origin: str) -> None:
         self._kept.append(tensors)
@@ -124,15 +107,15 @@ class _Flow(TorchFunctionMode):
         given, outputs = _tensors(inputs), _tensors(output)
         convolves = any(isinstance(each, CONVOLUTIONS) for each in module.modules())
         if convolves or given[0].shape != outputs[0].shape:
-            earlier = self.boxes[name].dates if name in self.boxes else 0
-            self.put(name, kind_of(module), self._sources(given), outputs, earlier + given[0].shape[0])
+            dates = given[0].shape[0] + (self.boxes[name].dates if name in self.boxes else 0)
+            self.put(Box(name, kind_of(module), dates=dates, sources=self._sources(given)), outputs)
         else:
             self._mark(outputs, self._sources(given)[0])
 
     def __torch_function__(
         self, func: Callable[..., Any], types: object, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        """Run an operation; outside all boxes, note from where its result comes."""
+        """Run an operation; outside all boxes, record the origin of its result."""
         result = func(*args, **(kwargs or {}))
         outputs = _tensors(result)
         if self._depth or not outputs:
@@ -141,20 +124,20 @@ class _Flow(TorchFunctionMode):
         sources = self._sources(given)
         owners = [self._owners[id(x)] for x in given if id(x) in self._owners]
         if owners and sources:
-            self.put(owners[0], kind_of(self._modules[owners[0]]), sources, outputs)
-        elif owners:  # a part of a module's weights
+            self.put(Box(owners[0], kind_of(self._modules[owners[0]]), sources=sources), outputs)
+        elif owners:  # weights of a module, sliced or reshaped
             self._kept.append(outputs)
             self._owners |= {id(x): owners[0] for x in outputs}
         elif len(sources) > 1:
             name = func.__name__.strip("_")
-            self.put(f"join {len(self.boxes)}", SIGNS.get(name, name), sources, outputs, role="join")
+            self.put(Box(f"join {len(self.boxes)}", SIGNS.get(name, name), "join", sources=sources), outputs)
         elif sources:
             self._mark(outputs, sources[0])
         return result
 
 
 def kind_of(module: nn.Module) -> str:
-    """The class of a module; of a plain sequence, what it holds but activations and the like: "3 BasicBlock"."""
+    """The class of a module; for a plain nn.Sequential its parts without activations and the like: "3 BasicBlock"."""
     if type(module) is not nn.Sequential:
         return type(module).__name__
     plain = (nn.modules.batchnorm._BatchNorm, nn.ReLU, nn.Dropout2d)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from tools.tables.results import PROTOCOL, SCORES, Result
 from utils.prediction.records import ImageSet
 
-ABLATIONS = {  # kind of table -> title of a column and the setting it shows
+ABLATIONS = {  # kind of table -> title of a column: the setting it shows
     "amfnet": {
         "Encoder": "backbone", "BFAM": "bfam", "BFM": "bfm", "IAM": "iam", "Exchange": "channel_exchange",
         "Side losses": "deep_supervision",
@@ -16,7 +16,6 @@ ABLATIONS = {  # kind of table -> title of a column and the setting it shows
     "attention": {"Column": "column", "Row": "row"},
     "loss": {"Loss": "loss", "Fixed-X": "fixed_epochs", "Linear-Y": "linear_epochs"},
 }  # fmt: skip
-KINDS = ("comparison", *ABLATIONS)
 PUBLISHED, OURS, OTHERS = range(3)  # parts of a table, in this order
 COUNTED = (
     "FLOPs (G) of rows that are not published: multiply-adds of a pair of 256 x 256, both dates and attention "
@@ -27,7 +26,7 @@ Method = dict[str, Result]  # results of one row, by data set
 
 @dataclass(frozen=True)
 class Cell:
-    """Text of a cell, its rank (1 is best, 3 third, 0 none), and the numbers of its footnotes, counted from 1."""
+    """Text of a cell, its rank (1 best, 3 third, 0 none), and the numbers of its footnotes, counted from 1."""
 
     text: str
     rank: int = 0
@@ -36,25 +35,15 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """A table.
-
-    Attributes:
-        title: shown above it.
-        header: titles of the columns.
-        rows: a cell a column.
-        groups: data set of each column, or ""; empty: no column has one.
-        notes: footnotes by number.
-        remarks: lines below the table that concern all rows.
-        parts: rows with a rule above them; ranks compare the rows of one part.
-    """
+    """A table; footnotes are numbered from 1."""
 
     title: str
     header: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
-    groups: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
-    remarks: tuple[str, ...] = ()
-    parts: tuple[int, ...] = ()
+    groups: tuple[str, ...] = ()  # data set of each column, or ""; empty: no column has one
+    notes: tuple[str, ...] = ()  # footnotes
+    remarks: tuple[str, ...] = ()  # lines below the table that concern all rows
+    parts: tuple[int, ...] = ()  # rows with a rule above them; ranks compare the rows of one part
 
     @property
     def names(self) -> list[str]:
@@ -77,8 +66,8 @@ def build_table(results: Sequence[Result], kind: str, title: str) -> Table:
 
     Args:
         results: in the order of the rows.
-        kind: one of KINDS.
-        title: shown above the table.
+        kind: comparison, or a key of ABLATIONS.
+        title: of the table.
     """
     settings = ABLATIONS.get(kind, {})
     usual = _usual_images(results)
@@ -86,7 +75,7 @@ def build_table(results: Sequence[Result], kind: str, title: str) -> Table:
     parts = [_part(row, usual) for row in rows]
     firsts = [next(iter(row.values())) for row in rows]
     notes: list[str] = []
-    remark, differences = _protocol_notes(results)
+    shared, differences = _protocol_notes(results)
     marks = [_numbers(notes, _row_notes(row, differences, usual)) for row in rows]
     columns = [("", "Method", [Cell(first.name, 0, mark) for first, mark in zip(firsts, marks, strict=True)])]
     for head, key in settings.items():
@@ -104,18 +93,17 @@ def build_table(results: Sequence[Result], kind: str, title: str) -> Table:
     ours = f"Rows that are not published: scored on {scored_on}" if scored_on and PUBLISHED in parts else ""
     counted = COUNTED if any(result.flops and not result.published for result in results) else ""
     rules = tuple(place for place in range(1, len(parts)) if parts[place] != parts[place - 1])
-    remarks = tuple(filter(None, [remark, ours, counted]))
+    remarks = tuple(filter(None, [shared, ours, counted]))
     return Table(title, header, tuple(zip(*cells, strict=True)), groups, tuple(notes), remarks, rules)
 
 
 def _usual_images(results: Sequence[Result]) -> dict[str, ImageSet]:
     """For each data set, the images that most of our rows were scored on; of equally many, the larger set."""
-    usual = {}
-    for data in dict.fromkeys(result.data for result in results):
-        counted = Counter(each.images for each in results if each.data == data and not each.published)
-        if counted:
-            usual[data] = max(counted, key=lambda images: (counted[images], images.pairs))
-    return usual
+    counted: dict[str, Counter[ImageSet]] = {}
+    for each in results:
+        if not each.published:
+            counted.setdefault(each.data, Counter())[each.images] += 1
+    return {data: max(sets, key=lambda images: (sets[images], images.pairs)) for data, sets in counted.items()}
 
 
 def _part(row: Method, usual: Mapping[str, ImageSet]) -> int:
@@ -178,14 +166,7 @@ def _merged(one: Result, other: Result) -> Result:
 
 
 def _score_cells(column: Sequence[Result | None], score: str, parts: Sequence[int], notes: list[str]) -> list[Cell]:
-    """Cells of one score: percent with two decimals, ± deviation, ranks within a part.
-
-    Args:
-        column: a result a row.
-        score: a key of SCORES.
-        parts: part of each row.
-        notes: footnotes; new ones are appended.
-    """
+    """Cells of one score: percent with two decimals, ± deviation, ranks within a part; appends new notes."""
     texts = [f"{each.scores[score]:.2f}" if each and score in each.scores else "" for each in column]
     doubts = [each.notes.get(score, "") if each else "" for each in column]
     ranked = [part if text and not doubt else OTHERS for text, doubt, part in zip(texts, doubts, parts, strict=True)]

@@ -29,47 +29,33 @@ COUNTED_SIDE = 256  # pixels of the pair whose multiply-adds are counted, as in 
 
 @dataclass(frozen=True)
 class Result:
-    """Scores of one method on one data set.
+    """Scores of one method on one data set."""
 
-    Attributes:
-        name: name of the method.
-        data: title of the data set.
-        scores: percent, by the keys of SCORES.
-        deviations: standard deviations of the scores, where these are means of several runs.
-        published: source of a published result; empty for ours.
-        parameters: in millions.
-        flops: in 10^9; ours are multiply-adds, as the papers' seem to be.
-        settings: of an ablation, by the names of flags and of the network's options.
-        protocol: by the keys of PROTOCOL; a missing key is not stated.
-        notes: footnotes by score; the key "" holds those of the whole row.
-        images: images that were scored; only rows of equal images are ranked together.
-    """
-
-    name: str
-    data: str
-    scores: Mapping[str, float]
-    deviations: Mapping[str, float] = field(default_factory=dict)
-    published: str = ""
-    parameters: float | None = None
-    flops: float | None = None
-    settings: Mapping[str, str] = field(default_factory=dict)
-    protocol: Mapping[str, str] = field(default_factory=dict)
-    notes: Mapping[str, str] = field(default_factory=dict)
-    images: ImageSet = ImageSet()
+    name: str  # of the method
+    data: str  # title of the data set
+    scores: Mapping[str, float]  # percent, by the keys of SCORES
+    deviations: Mapping[str, float] = field(default_factory=dict)  # standard deviations, if scores are means of runs
+    published: str = ""  # source of a published result; empty for ours
+    parameters: float | None = None  # in millions
+    flops: float | None = None  # in 10^9; ours are multiply-adds, as the papers' seem to be
+    settings: Mapping[str, str] = field(default_factory=dict)  # by the names of flags and of the network's options
+    protocol: Mapping[str, str] = field(default_factory=dict)  # by the keys of PROTOCOL; a missing key is not stated
+    notes: Mapping[str, str] = field(default_factory=dict)  # footnotes by score; those of the key "" are of the row
+    images: ImageSet = ImageSet()  # that were scored; only rows of equal images are ranked together
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:
-    """Rows of a CSV file by the names in its first line; lines that start with # are left out."""
+    """Rows of a CSV file by the names in its first line, without lines that start with #."""
     with path.open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(line for line in file if not line.startswith("#")))
 
 
 def read_published(tables: Sequence[str] = (), kind: str = "") -> list[Result]:
-    """Rows of published tables, in the order of their names.
+    """Rows of published tables, in the order of the tables' names.
 
     Args:
         tables: names of tables in docs/papers/tables.csv.
-        kind: take all tables of this kind instead: comparison, pfbs, ...
+        kind: without names, all tables of this kind: comparison, pfbs, ...
 
     Raises:
         UserError: no table has that name.
@@ -79,21 +65,20 @@ def read_published(tables: Sequence[str] = (), kind: str = "") -> list[Result]:
     if unknown := [name for name in tables if name not in known]:
         raise UserError(f"--published {unknown[0]}: no such table; there are {', '.join(known)}, and none")
     rows = read_csv(PAPERS / "scores.csv")
-    return [_published(row, known[name]) for name in tables for row in rows if row["table"] == name]
-
-
-def _published(row: Mapping[str, str], table: Mapping[str, str]) -> Result:
-    return Result(
-        name=row["name"],
-        data=row["data"],
-        scores={score: float(row[score]) for score in SCORES if row[score]},
-        published=table["source"],
-        parameters=float(row["params_m"]) if row["params_m"] else None,
-        flops=float(row["flops_g"]) if row["flops_g"] else None,
-        settings=dict(word.split("=") for word in row["settings"].split()),
-        protocol={key: table[key] for key in PROTOCOL if table[key]},
-        notes={score: row["note"] for score in row["note_on"].split() or [""] if row["note"]},
-    )
+    return [
+        Result(
+            name=row["name"],
+            data=row["data"],
+            scores={score: float(row[score]) for score in SCORES if row[score]},
+            published=known[name]["source"],
+            parameters=float(row["params_m"]) if row["params_m"] else None,
+            flops=float(row["flops_g"]) if row["flops_g"] else None,
+            settings=dict(word.split("=") for word in row["settings"].split()),
+            protocol={key: known[name][key] for key in PROTOCOL if known[name][key]},
+            notes={score: row["note"] for score in row["note_on"].split() or [""] if row["note"]},
+        )
+        for name in tables for row in rows if row["table"] == name
+    ]  # fmt: skip
 
 
 def read_folder(name: str, data: str, folder: Path) -> Result:
@@ -106,7 +91,7 @@ def read_folder(name: str, data: str, folder: Path) -> Result:
 
     Raises:
         FileNotFoundError: a file is missing.
-        UserError: the file has no scores, or another content.
+        UserError: the file has no scores, or other contents.
     """
     path = folder / "metrics.json"
     if not path.is_file():
@@ -123,7 +108,7 @@ def read_folder(name: str, data: str, folder: Path) -> Result:
     except (KeyError, TypeError) as error:
         raise UserError(f"{path}: not of a run or prediction of this version ({error} is missing)") from error
     if not result.scores:
-        raise UserError(f"{path}: no scores, for the prediction had no labels; give them, or masks with --label")
+        raise UserError(f"{path}: no scores, since the prediction had no labels; predict with labels, or pass --masks")
     result = replace(result, name=name, data=data or result.data)
     return _with_network(result, best) if best else result
 
@@ -149,14 +134,15 @@ def _of_prediction(folder: Path, content: Mapping[str, Any]) -> tuple[Result, Ch
         f"changes under {about['min_area']} pixels left out" * bool(about["min_area"]),
         f"pairs that could not be predicted: {len(content['failed'])}" * bool(content["failed"]),
     ]
+    note = {"": "; ".join(filter(None, notes))} if any(notes) else {}
     rows = [row for row in read_csv(folder / "per_image.csv") if row.get("tp")]  # pairs with a label
     images = image_set((row["name"], int(row["tn"]) + int(row["fp"]), int(row["fn"]) + int(row["tp"])) for row in rows)
-    result = Result("", Path(about["images"]).name, _percent(content["scores"]), protocol=protocol, images=images)
-    return replace(result, notes={"": "; ".join(filter(None, notes))} if any(notes) else {}), _best_of(folder, about)
+    data, scores = Path(about["images"]).name, _percent(content["scores"])
+    return Result("", data, scores, protocol=protocol, notes=note, images=images), _best_of(folder, about)
 
 
 def _best_of(folder: Path, about: Mapping[str, Any]) -> Checkpoint | None:
-    """The checkpoint that made a prediction; None if it is gone or was replaced."""
+    """The checkpoint of a prediction; None if it is gone or was replaced."""
     for path in (Path(about["checkpoint"]), folder.parent / "best.pt"):
         there = path.suffix != ".onnx" and path.is_file()
         if there and hashlib.sha256(path.read_bytes()).hexdigest() == about["checkpoint_sha256"]:
@@ -165,7 +151,7 @@ def _best_of(folder: Path, about: Mapping[str, Any]) -> Checkpoint | None:
 
 
 def _with_network(result: Result, best: Checkpoint) -> Result:
-    """Add size and cost of the checkpoint's network, and its settings."""
+    """Add size, cost and settings of the checkpoint's network."""
     network = network_from(best)
     defaults = {name: each.default for name, each in inspect.signature(type(network)).parameters.items()}
     values = {**best.get("config", {}), **defaults, **best["options"]}

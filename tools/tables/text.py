@@ -1,4 +1,4 @@
-"""Writes tables as Markdown, CSV, LaTeX or HTML; the last two show the best red, the second blue, the third bold."""
+"""Writes tables as Markdown, CSV, LaTeX or HTML; in the last two, the best is red, the second blue, the third bold."""
 
 import csv
 import html
@@ -15,8 +15,10 @@ from utils.files import write_text
 
 log = logging.getLogger(__name__)
 SUPERSCRIPT = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
-TEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}"}
-TEX |= {">": r"\textgreater{}", "±": r"$\pm$"} | {each: "\\" + each for each in "&%$#_{}"}
+TEX = str.maketrans({
+    "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}",
+    ">": r"\textgreater{}", "±": r"$\pm$", **{each: "\\" + each for each in "&%$#_{}"},
+})  # fmt: skip
 TEX_RANKS = ("{}", r"\textcolor{{red}}{{{}}}", r"\textcolor{{blue}}{{{}}}", r"\textbf{{{}}}")
 HTML_RANKS = ("{}", '<span style="color:#f00">{}</span>', '<span style="color:#00f">{}</span>', "<b>{}</b>")
 PAGE = """<!DOCTYPE html>
@@ -33,14 +35,10 @@ sup {{ line-height: 0 }} .part td {{ border-top: 1px solid }}
 
 
 def format_of(output: Path | None) -> str:
-    """The format that a file's suffix names; Markdown without a file.
-
-    Raises:
-        UserError: the suffix names none.
-    """
+    """The format of a file by its suffix; Markdown without a file; UserError for an unknown suffix."""
     found = output.suffix[1:].lower() if output else "md"
     if found not in FORMATS:
-        raise UserError(f"--output {output}: no format has this suffix; use .{', .'.join(FORMATS)}")
+        raise UserError(f"--output {output}: unknown suffix; use .{', .'.join(FORMATS)}")
     return found
 
 
@@ -106,32 +104,33 @@ def latex(table: Table) -> str:
     below += [f"{escaped(text)}." for text in [*table.remarks, *_ranking(table)]]
     lines += [r"\bottomrule", r"\end{tabular}"]
     lines += ["", r"\raggedright " + "\n".join(below)] if below else []
-    return "% wants \\usepackage{booktabs,xcolor}\n" + "\n".join([*lines, r"\end{table*}"]) + "\n"
+    return "% needs \\usepackage{booktabs,xcolor}\n" + "\n".join([*lines, r"\end{table*}"]) + "\n"
 
 
 def escaped(text: str) -> str:
     """Text with LaTeX's special characters escaped."""
-    return "".join(TEX.get(character, character) for character in text)
+    return text.translate(TEX)
 
 
 def webpage(table: Table) -> str:
     """A table element with its footnotes."""
-    spans = [(html.escape(name), span, " class=group" if name else "") for name, span in _groups(table)]
-    groups = "".join(f'<th colspan="{span}"{kind}>{name}</th>' for name, span, kind in spans)
-    above = f"<tr>{groups}</tr>\n" if groups else ""
-    head = "".join(f"<th>{html.escape(title)}</th>" for title in table.header)
-    rows = [[_marked(cell, HTML_RANKS, html.escape, "<sup>{}</sup>") for cell in row] for row in table.rows]
-    cells = ["".join(f"<td>{cell}</td>" for cell in row) for row in rows]
-    body = "\n".join(f"<tr{' class=part' * (n in table.parts)}>{row}</tr>" for n, row in enumerate(cells))
-    below = [f"<p><sup>{place}</sup> {html.escape(note)}</p>" for place, note in enumerate(table.notes, 1)]
-    below += [f"<p>{html.escape(text)}</p>" for text in [*table.remarks, *_ranking(table)]]
-    caption = f"<caption>{html.escape(table.title)}</caption>"
-    whole = f"<table>{caption}\n<thead>\n{above}<tr>{head}</tr>\n</thead>\n<tbody>\n{body}\n</tbody></table>\n"
-    return whole + "".join(f"{line}\n" for line in below)
+    lines = [f"<table><caption>{html.escape(table.title)}</caption>", "<thead>"]
+    if groups := _groups(table):
+        spans = [(f'<th colspan="{span}"{" class=group" if name else ""}>', name) for name, span in groups]
+        lines.append("<tr>" + "".join(f"{tag}{html.escape(name)}</th>" for tag, name in spans) + "</tr>")
+    lines += ["<tr>" + "".join(f"<th>{html.escape(title)}</th>" for title in table.header) + "</tr>", "</thead>"]
+    lines.append("<tbody>")
+    for place, row in enumerate(table.rows):
+        cells = [f"<td>{_marked(cell, HTML_RANKS, html.escape, '<sup>{}</sup>')}</td>" for cell in row]
+        lines.append(f"<tr{' class=part' * (place in table.parts)}>{''.join(cells)}</tr>")
+    lines.append("</tbody></table>")
+    lines += [f"<p><sup>{place}</sup> {html.escape(note)}</p>" for place, note in enumerate(table.notes, 1)]
+    lines += [f"<p>{html.escape(text)}</p>" for text in [*table.remarks, *_ranking(table)]]
+    return "\n".join(lines) + "\n"
 
 
 def _groups(table: Table) -> list[tuple[str, int]]:
-    """Data sets of the columns with the number of columns each; empty where all columns have one."""
+    """Data sets of the columns with their numbers of columns; empty if all columns have one data set."""
     groups = [(name, len(list(columns))) for name, columns in groupby(table.groups)]
     return groups if len(groups) > 1 else []
 
@@ -143,7 +142,7 @@ def _marked(cell: Cell, ranks: Sequence[str], escape: Callable[[str], str], mark
 
 
 def _ranking(table: Table) -> list[str]:
-    """What the colours mean, if there are any."""
+    """Meaning of the colours, if there are any."""
     parts = "; only rows between the same two rules are compared" * bool(table.parts)
     ranked = any(cell.rank for row in table.rows for cell in row)
     return [f"Best of a column red, second blue, third bold{parts}"] if ranked else []

@@ -23,14 +23,14 @@ from utils.console import UserError
 from utils.files import write_whole
 
 log = logging.getLogger(__name__)
-FOLDERS = {"before": "A", "after": "B", "label": "label"}  # of what is written
+FOLDERS = {"before": "A", "after": "B", "label": "label"}  # of tiles, by role
 IN_FLIGHT = 2**24  # pixels of large images that all threads together hold: 0.1 GB for two dates
-Hashes = dict[str, str]  # by role, SHA-256 of a tile's files
+Hashes = dict[str, str]  # SHA-256 of a tile's files, by role
 
 
 @dataclass(frozen=True)
 class Tiling:
-    """How images are cut."""
+    """Settings of the cutting."""
 
     tile_size: int = 256
     overlap: int = 0
@@ -39,44 +39,31 @@ class Tiling:
 
 @dataclass(frozen=True)
 class PlannedPair:
-    """A pair and the tiles it is cut into.
+    """A pair and the tiles it is cut into."""
 
-    Attributes:
-        split: split of its tiles.
-        pair: its files.
-        size: (height, width) of the earlier image; all tiles lie on its grid.
-        windows: windows of the tiles.
-        random_access: True if several threads may read it by windows.
-        reading: how the images are read; more than 8-bit RGB keeps all bands and values.
-        kinds: by role, the suffix of a tile and the nodata value, if the source has one.
-        deep_label: True if the label has other values than colours and 8-bit grey.
-    """
-
-    split: str
+    split: str  # of its tiles
     pair: Pair
-    size: tuple[int, int]
-    windows: list[Window]
-    random_access: bool
-    reading: Reading
-    kinds: dict[str, tuple[str, float | None]]
-    deep_label: bool
+    size: tuple[int, int]  # (height, width) of the earlier image; all tiles lie on its grid
+    windows: list[Window]  # of the tiles
+    random_access: bool  # several threads may read it by windows
+    reading: Reading  # more than 8-bit RGB keeps all bands and values
+    kinds: dict[str, tuple[str, float | None]]  # by role, the suffix of a tile and the nodata value, if it has one
+    deep_label: bool  # the label has other values than colours and 8-bit grey
 
     @property
     def files(self) -> dict[str, Path]:
         """Its images by role: before, after and, if there is one, label."""
-        pair = self.pair
-        return {"before": pair.before, "after": pair.after} | ({"label": pair.label} if pair.label else {})
+        images = {role: getattr(self.pair, role) for role in FOLDERS}
+        return {role: path for role, path in images.items() if path}
 
     def tile_name(self, window: Window) -> str:
         """Name, row and column: test_2_0256_0512."""
         return f"{self.pair.name}_{window.top:04d}_{window.left:04d}"
 
     def tile_files(self, window: Window) -> dict[str, str]:
-        """Where the tile's images belong, by role, under the output folder."""
-        return {
-            role: f"{self.split}/{FOLDERS[role]}/{self.tile_name(window)}.{suffix}"
-            for role, (suffix, _) in self.kinds.items()
-        }
+        """Paths of the tile's images in the output folder, by role."""
+        name = self.tile_name(window)
+        return {role: f"{self.split}/{FOLDERS[role]}/{name}.{suffix}" for role, (suffix, _) in self.kinds.items()}
 
 
 @dataclass(frozen=True)
@@ -89,10 +76,10 @@ class Tile:
 
 
 def plan_scenes(splits: Mapping[str, Sequence[Pair]], tiling: Tiling, workers: int = 4) -> list[PlannedPair]:
-    """Plan every tile from the images' headers, in some threads.
+    """Plan every tile from the images' headers, in threads.
 
     Raises:
-        UserError: an image cannot be read, the files of a pair do not show one place, or there is nothing to cut.
+        UserError: an image cannot be read, the files of a pair do not show one place, or no image holds a tile.
     """
     pairs = [(split, pair) for split, members in splits.items() for pair in members]
     scenes = list(threaded(lambda item: _plan_pair(*item, tiling), pairs, max(1, workers)))
@@ -110,7 +97,7 @@ def plan_scenes(splits: Mapping[str, Sequence[Pair]], tiling: Tiling, workers: i
 def _plan_pair(split: str, pair: Pair, tiling: Tiling) -> PlannedPair:
     reading = all_bands(pair.before)
     with OpenPair(pair, reading) as opened:
-        images = {"before": opened.before, "after": opened.after} | ({"label": opened.label} if opened.label else {})
+        images = {role: image for role in FOLDERS if (image := getattr(opened, role))}
         kinds = {role: _tile_kind(image, opened.grid is not None) for role, image in images.items()}
         size, random_access = opened.size, opened.random_access
         deep_label = opened.label is not None and opened.label.kind[1] != "uint8"
@@ -122,10 +109,10 @@ def _plan_pair(split: str, pair: Pair, tiling: Tiling) -> PlannedPair:
 
 
 def _tile_kind(image: WindowedImage, placed: bool) -> tuple[str, float | None]:
-    """Suffix of an image's tiles, and the value that marks no data in them.
+    """Suffix of an image's tiles, and their nodata value; None: a mask or transparency marks pixels without data.
 
-    PNG where it keeps everything, no data as transparency; TIFF for a place on earth, and for deeper values. A value
-    marks no data where the source has one, or NaN, and data cannot have it; otherwise a mask does.
+    Tiles are PNG if that keeps everything, else TIFF: for georeferenced images and for deeper values. They get the
+    source's nodata value, or NaN, unless their data could have it too.
     """
     deep, floats = image.kind[1] != "uint8" or bool(image.reading.bands), "float" in image.kind[1]
     if not (placed or deep):
@@ -139,16 +126,16 @@ class TileCutter:
     """Cuts planned pairs into an output folder.
 
     Args:
-        output: folder that gets SPLIT/{A,B,label}/NAME_ROW_COL.png.
+        output: folder for SPLIT/{A,B,label}/NAME_ROW_COL.png.
         tile_size: side of a tile; smaller windows are padded with zeros, which are unknown.
-        known: hashes of tiles from an earlier run, by split and name; a file with another hash is cut again.
+        known: hashes of tiles from an earlier run, by split and name; a tile with another hash is cut again.
     """
 
     def __init__(self, output: Path, tile_size: int, known: Mapping[tuple[str, str], Hashes] | None = None) -> None:
         self.output, self.tile_size, self.known = output, tile_size, known or {}
 
     def cut(self, scenes: Sequence[PlannedPair], workers: int = 4) -> Iterator[list[Tile]]:
-        """Cut missing tiles; yield the tiles of a pair, or of a part of it, in the order of the plan."""
+        """Cut missing tiles; yield all tiles of a pair, or of a part of it, in the order of the plan."""
         for folder in {Path(f).parent for s in scenes for w in s.windows[:1] for f in s.tile_files(w).values()}:
             (self.output / folder).mkdir(parents=True, exist_ok=True)
         yield from threaded(lambda job: self._cut_groups(*job), _jobs(scenes, max(1, workers)), max(1, workers))
@@ -175,20 +162,20 @@ class TileCutter:
         return tiles
 
     def _kept(self, scene: PlannedPair, window: Window) -> Hashes | None:
-        """The hashes of a tile whose files are all there, whole, and as an earlier run left them."""
+        """The hashes of a tile whose files all exist, whole and unchanged since an earlier run; else None."""
         hashes: Hashes = {}
         for role, name in scene.tile_files(window).items():
             try:
                 content = (self.output / name).read_bytes()
             except FileNotFoundError:
                 return None
-            if name.endswith("png") and content[-8:-4] != b"IEND":  # its end; may be lost with the power
+            if name.endswith("png") and content[-8:-4] != b"IEND":  # cut off, for example by a power failure
                 return None
             hashes[role] = hashlib.sha256(content).hexdigest()
         return hashes if self.known.get((scene.split, scene.tile_name(window)), hashes) == hashes else None
 
     def _write(self, scene: PlannedPair, window: Window, parts: Mapping[str, Content], grid: Grid | None) -> Hashes:
-        """Fill up, encode and write a tile's images."""
+        """Pad, encode and write a tile's images."""
         hashes, files = {}, scene.tile_files(window)
         for role, (values, known) in parts.items():
             suffix, nodata = scene.kinds[role]
@@ -198,17 +185,15 @@ class TileCutter:
                 pixels = np.pad(pixels, [(0, rows), (0, columns), (0, 0)][: pixels.ndim])
                 known = np.ones(values.shape[:2], bool) if known is None else known
                 known = np.pad(known, [(0, rows), (0, columns)])
-            if suffix == "tif":
-                encoded = encode_tiff(pixels, known, grid and grid.part(window), nodata)
-            else:
-                encoded = _encode_png(pixels, known)
+            place = grid and grid.part(window)
+            encoded = encode_tiff(pixels, known, place, nodata) if suffix == "tif" else _encode_png(pixels, known)
             write_whole(self.output / files[role], encoded)
             hashes[role] = hashlib.sha256(encoded).hexdigest()
         return hashes
 
 
 def _encode_png(pixels: np.ndarray, known: np.ndarray | None) -> bytes:
-    """Grey or RGB, transparent where there is no data."""
+    """A grey or RGB image, transparent where there is no data, as PNG."""
     image = Image.fromarray(np.ascontiguousarray(pixels))
     if known is not None and not known.all():
         image.putalpha(Image.fromarray(known.astype(np.uint8) * 255))
@@ -218,7 +203,7 @@ def _encode_png(pixels: np.ndarray, known: np.ndarray | None) -> bytes:
 
 
 def _jobs(scenes: Sequence[PlannedPair], workers: int) -> Iterator[tuple[PlannedPair, list[list[Window]]]]:
-    """Jobs of the threads: a pair, or a few neighbouring windows of a pair with random access."""
+    """Jobs of the threads: a pair, or a group of neighbouring windows of a pair with random access."""
     for scene in scenes:
         groups = group_windows(scene.windows, IN_FLIGHT // workers)
         if scene.random_access:

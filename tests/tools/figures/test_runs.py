@@ -99,7 +99,7 @@ def test_the_curve_of_a_prediction(tmp_path):
     assert [curve["precision"][k] for k in at.values()] == pytest.approx([2 / 3, 1 / 2, 1])
     assert [curve["recall"][k] for k in at.values()] == pytest.approx([1, 1 / 2, 1 / 2])
     (tmp_path / "records" / "a.json").write_text("{}")
-    with pytest.raises(ValueError, match="no pair here has a label"):
+    with pytest.raises(ValueError, match="no pair has a label"):
         read_curve(tmp_path)
 
 
@@ -121,7 +121,7 @@ def test_a_run_that_lacks_a_file(tmp_path, capsys, figure, lacking, words):
 
 def test_what_curves_refuse(tmp_path, capsys):
     run, out = made_run(tmp_path / "run"), ["--output", str(tmp_path / "out.png")]
-    fails(lambda: main(["curves", "--runs", str(run), str(run), *out]), capsys, "two of one name")
+    fails(lambda: main(["curves", "--runs", str(run), str(run), *out]), capsys, "two paths have one name")
     fails(lambda: main(["curves", "--runs", str(run), "--smoothing", "1", *out]), capsys, "--smoothing 1")
     old = (run / "log.csv").read_text().replace(",pairs_per_second", "")
     (run / "log.csv").write_text(

@@ -55,9 +55,8 @@ def test_hanet_is_fig_4(hanet):
 
 
 def test_both_dates_pass_through_the_encoders(amfnet, hanet):
-    assert {n for n, box in amfnet.items() if box.dates == 2} == {
-        f"backbone.{part}" for part in ("conv1", "maxpool", "layer1", "layer2", "layer3", "layer4")
-    }
+    parts = ("conv1", "maxpool", "layer1", "layer2", "layer3", "layer4")
+    assert {n for n, box in amfnet.items() if box.dates == 2} == {f"backbone.{part}" for part in parts}
     assert {n for n, box in hanet.items() if box.dates == 2} == {"stem", *(f"blocks.{n}" for n in range(4))}
 
 

@@ -21,6 +21,10 @@ def result(name, f1, **more):
     )
 
 
+def texts(table):
+    return [[cell.text for cell in row] for row in table.rows]
+
+
 def column(table, head):
     place = table.header.index(head)
     return [row[place] for row in table.rows]
@@ -71,7 +75,7 @@ def test_a_row_that_is_alone_has_no_rank():
     assert table.notes == ("not ranked: scored on other images or labels of WHU-CD than other rows",)
 
 
-def test_columns_are_in_the_papers_order_and_empty_ones_are_left_out():
+def test_columns_are_in_the_papers_order_without_empty_ones():
     scores = {"precision": 2.0, "recall": 3.0, "oa": 4.0, "iou": 5.0}
     levir = result("ours", 1.0, data="LEVIR-CD", scores=scores, parameters=3.029, flops=14.07)
     table = build_table([levir, result("ours", 1.0, data="GZ-CD")], "comparison", "T")
@@ -111,16 +115,11 @@ def test_a_published_row_never_joins_one_of_ours():
 
 
 def test_settings_of_an_ablation():
-    rows = [
-        result("base", 1.0, settings={"column": "false", "row": "false"}),
-        result("both", 2.0, settings={"column": "true", "row": "true"}),
-    ]
+    rows = [result("base", 1.0, settings={"column": "false", "row": "false"})]
+    rows += [result("both", 2.0, settings={"column": "true", "row": "true"})]
     table = build_table(rows, "attention", "T")
     assert table.header == ("Method", "Column", "Row", "F1")
-    assert [[cell.text for cell in row] for row in table.rows] == [
-        ["base", "no", "no", "1.00"],
-        ["both", "yes", "yes", "2.00"],
-    ]
+    assert texts(table) == [["base", "no", "no", "1.00"], ["both", "yes", "yes", "2.00"]]
 
 
 def test_a_row_shows_one_value_of_a_setting():
@@ -128,7 +127,7 @@ def test_a_row_shows_one_value_of_a_setting():
     rows = [result("a", 1.0, settings={"loss": "focal"}), result("a", 2.0, data="CDD", settings={"loss": "bce"})]
     assert len(build_table(rows, "comparison", "T").rows) == 1
     table = build_table(rows, "loss", "T")
-    assert [[cell.text for cell in row] for row in table.rows] == [["a", "focal", "1.00", ""], ["a", "bce", "", "2.00"]]
+    assert texts(table) == [["a", "focal", "1.00", ""], ["a", "bce", "", "2.00"]]
 
 
 # formats
@@ -184,11 +183,8 @@ def test_csv_has_plain_numbers_and_spells_footnotes_out(table):
     assert rows[1][2].startswith("see <1>; All rows:")
 
 
-def test_format_by_suffix():
+def test_format_by_suffix_and_tables_without_footnotes():
     assert (format_of(Path("a/t.TEX")), format_of(None)) == ("tex", "md")
-
-
-def test_tables_without_footnotes_have_no_lines_below():
     plain = Table("T", ("Method",), ())
     assert as_text([plain], "md") == "**T**\n\n| Method |\n| --- |\n"
     assert "raggedright" not in as_text([plain], "tex")
@@ -225,7 +221,7 @@ def test_known_misprints():
 def test_the_papers_comparison():
     table = build_table(read_published(kind="comparison"), "comparison", "T")
     assert table.header[:8] == ("Method", "Para. (M)", "FLOPs (G)", "F1", "Pre.", "Rec.", "OA", "IoU")
-    rows = {row[0].text: [cell.text for cell in row[1:13]] for row in table.rows}
+    rows = {name: rest[:12] for name, *rest in texts(table)}
     whu, levir = ["88.16", "88.30", "88.01", "99.16", "78.82"], ["90.28", "91.21", "89.36", "99.02", "82.27"]
     assert rows["HANet"] == ["3.03", "14.07", *whu, *levir]
     assert rows["AMFNet"][7] == "90.79"
@@ -238,10 +234,9 @@ def test_the_papers_comparison():
 
 def test_tables_that_agree_share_their_base():
     table = build_table(read_published(kind="pfbs"), "pfbs", "T")
-    assert [row[0].text for row in table.rows] == [
-        "Base", "+F-5", "+F-15", "+F-25", "+L-25", "+F-10 L-10", "+F-15 L-15",
-    ]  # fmt: skip
-    assert [[cell.text for cell in row[1:3]] for row in table.rows][3:6] == [["25", "0"], ["0", "25"], ["10", "10"]]
+    names = ["Base", "+F-5", "+F-15", "+F-25", "+L-25", "+F-10 L-10", "+F-15 L-15"]
+    assert [row[0] for row in texts(table)] == names
+    assert [row[1:3] for row in texts(table)[3:6]] == [["25", "0"], ["0", "25"], ["10", "10"]]
     assert any("Table II; " in note and "Table III" in note for note in table.notes)
 
 

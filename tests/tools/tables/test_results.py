@@ -113,7 +113,7 @@ def test_folders_that_lack_a_file(content, error, says, tmp_path):
 
 
 def test_a_prediction_without_labels(best, tmp_path):
-    with pytest.raises(ValueError, match="no scores, for the prediction had no labels"):
+    with pytest.raises(ValueError, match="no scores, since the prediction had no labels"):
         read_folder("ours", "", predicted(tmp_path / "out", best, counts=None))
 
 

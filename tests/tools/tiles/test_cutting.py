@@ -17,6 +17,8 @@ from datasets.pairs import Pair, find_pairs
 from datasets.raster import all_bands, read_image, read_label
 from datasets.reading import MASKS, Reading
 from datasets.windows import EDGES, Window, plan_windows
+from tests.conftest import write_image, write_pairs, write_tiff
+from tests.scripts import contents
 from tools.tiles import cutting as tiles
 from tools.tiles.cutting import TileCutter, Tiling, plan_scenes
 from tools.tiles.records import plan_of, refuse_source, start_output, write_manifest
@@ -25,22 +27,16 @@ from utils.files import partial_of
 pytestmark = pytest.mark.filterwarnings("ignore:Dataset has no geotransform")
 
 
-def make_pair(folder, name, height, width, label=None, suffix="png"):
-    """A pair of random colours; the label defaults to blocks of 0 and 255."""
-    rng = np.random.default_rng(sum(name.encode()))
-    images = {
-        "A": rng.integers(1, 256, (height, width, 3), np.uint8),
-        "B": rng.integers(1, 256, (height, width, 3), np.uint8),
-        "label": rng.integers(0, 2, (height, width), np.uint8) * 255 if label is None else label,
-    }
-    for role, pixels in images.items():
-        (folder / role).mkdir(parents=True, exist_ok=True)
-        Image.fromarray(pixels).save(folder / role / f"{name}.{suffix}")
-    return Pair(name, *(folder / role / f"{name}.{suffix}" for role in images))
+def make_pair(folder, name, size=(64, 64), label=None, suffix=".png"):
+    """A pair of random colours; the label defaults to random 0 and 255."""
+    (pair,) = write_pairs(folder, [name], size, suffix=suffix, seed=sum(name.encode()))
+    if label is not None:
+        write_image(pair.label, label)
+    return pair
 
 
 def cut(splits, output, root, tiling, workers=2):
-    """What the tool does, without its words."""
+    """The tool without its log."""
     scenes = plan_scenes(splits, tiling, workers)
     known = start_output(output, plan_of(scenes, tiling, root))
     done = [tile for part in TileCutter(output, tiling.tile_size, known).cut(scenes, workers) for tile in part]
@@ -48,16 +44,11 @@ def cut(splits, output, root, tiling, workers=2):
     return scenes
 
 
-def tree(folder):
-    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
-
-
 @pytest.fixture
 def source(tmp_path):
     root = tmp_path / "source"
-    return root, {
-        split: [make_pair(root / split, f"{split}_{i}", 70, 110) for i in range(3)] for split in ("train", "val")
-    }
+    names = {split: [f"{split}_{number}" for number in range(3)] for split in ("train", "val")}
+    return root, {split: write_pairs(root / split, of, (70, 110), seed=len(split)) for split, of in names.items()}
 
 
 def test_manifest_is_there_when_it_is_whole(source, tmp_path):
@@ -87,11 +78,9 @@ def test_tiles_are_named_by_place_and_hold_the_source(edge, overlap, source, tmp
             name, top, left = tile.name.rsplit("_", 2)
             (pair,) = [pair for pair in pairs if pair.name == name]
             (window,) = [w for w in windows if (w.top, w.left) == (int(top), int(left))]
-            reads = (read_image, read_image, read_label)
-            for read, path, origin in zip(
-                reads, (tile.before, tile.after, tile.label), (pair.before, pair.after, pair.label), strict=True
-            ):
-                # what pads a tile does not count
+            for role, read in (("before", read_image), ("after", read_image), ("label", read_label)):
+                path, origin = getattr(tile, role), getattr(pair, role)
+                # padding does not count
                 expected = np.full((32, 32), 255, np.uint8) if read is read_label else np.zeros((32, 32, 3), np.uint8)
                 expected[: window.height, : window.width] = read(origin, MASKS)[window.slices]
                 assert np.array_equal(read(path, MASKS), expected)
@@ -131,7 +120,7 @@ def test_stopped_anywhere_the_result_is_the_same_bytes(seed, source, tmp_path, m
     monkeypatch.setattr(tiles, "write_whole", write)
     kept = {p: p.stat().st_mtime_ns for p in (tmp_path / "broken").rglob("*.png")}
     cut(splits, tmp_path / "broken", root, tiling)
-    assert tree(tmp_path / "broken") == tree(tmp_path / "unbroken")
+    assert contents(tmp_path / "broken") == contents(tmp_path / "unbroken")
     complete = [p for p in kept if all((p.parents[1] / role / p.name) in kept for role in ("A", "B", "label"))]
     assert all(p.stat().st_mtime_ns == kept[p] for p in complete)
 
@@ -140,19 +129,19 @@ def test_threads_do_not_change_a_byte(source, tmp_path):
     root, splits = source
     for workers in (1, 5):
         cut(splits, tmp_path / str(workers), root, Tiling(32), workers)
-    assert tree(tmp_path / "1") == tree(tmp_path / "5")
+    assert contents(tmp_path / "1") == contents(tmp_path / "5")
 
 
 @pytest.mark.parametrize("damage", [b"", b"\x89PNG", None])
 def test_a_tile_that_was_damaged_is_cut_again(damage, source, tmp_path):
     root, splits = source
     cut(splits, tmp_path / "out", root, Tiling(32))
-    whole = tree(tmp_path / "out")
+    whole = contents(tmp_path / "out")
     victim = tmp_path / "out" / "train" / "B" / "train_1_0032_0000.png"
     other = victim.with_name("train_2_0000_0000.png").read_bytes()  # a sound picture, but not this one
     victim.write_bytes(other if damage is None else damage)
     cut(splits, tmp_path / "out", root, Tiling(32))
-    assert tree(tmp_path / "out") == whole
+    assert contents(tmp_path / "out") == whole
 
 
 @pytest.mark.parametrize(
@@ -166,28 +155,24 @@ def test_a_tile_that_was_damaged_is_cut_again(damage, source, tmp_path):
 def test_other_settings_in_the_same_folder_are_refused(tiling, says, source, tmp_path):
     root, splits = source
     cut(splits, tmp_path / "out", root, Tiling(32))
-    before = tree(tmp_path / "out")
-    with pytest.raises(ValueError, match=f"out: holds tiles cut with other settings .{says}.; give another --output"):
+    before = contents(tmp_path / "out")
+    with pytest.raises(ValueError, match=f"out: has tiles cut with other settings .{says}.; pass another --output"):
         cut(splits, tmp_path / "out", root, tiling)
-    assert tree(tmp_path / "out") == before
+    assert contents(tmp_path / "out") == before
 
 
-def test_other_files_in_the_same_folder_are_refused(source, tmp_path):
+def test_other_sources_in_the_same_folder_are_refused(source, tmp_path):
+    """Other files, a file laid beside an image, and a file that changed."""
     root, splits = source
     cut(splits, tmp_path / "out", root, Tiling(32))
-    with pytest.raises(ValueError, match=r"holds tiles of other files.*first val/A/val_0\.png.*give another --output"):
+    with pytest.raises(ValueError, match=r"has tiles of other files.*first val/A/val_0\.png.*pass another --output"):
         cut({"train": splits["train"]}, tmp_path / "out", root, Tiling(32))
-    make_pair(root / "train", "train_2", 90, 110)
-    with pytest.raises(ValueError, match=r"files changed since \(first train/A/train_2\.png"):
-        cut(splits, tmp_path / "out", root, Tiling(32))
-
-
-def test_a_file_laid_beside_an_image_is_another_source(source, tmp_path):
-    root, splits = source
-    cut(splits, tmp_path / "out", root, Tiling(32))
     os.utime(root / "val" / "A", ns=(1, 1))  # a listing of the folder as old as the images would be taken for new
     (root / "val" / "A" / "val_0.png.aux.xml").write_text("<PAMDataset/>")
     with pytest.raises(ValueError, match=r"files changed since \(first val/A/val_0\.png\.aux\.xml"):
+        cut(splits, tmp_path / "out", root, Tiling(32))
+    make_pair(root / "train", "train_2", (90, 110))
+    with pytest.raises(ValueError, match=r"files changed since \(first train/A/train_2\.png"):
         cut(splits, tmp_path / "out", root, Tiling(32))
 
 
@@ -195,35 +180,28 @@ def test_a_folder_of_something_else_is_refused(source, tmp_path):
     root, splits = source
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.txt").write_text("mine")
-    with pytest.raises(ValueError, match=r"out: holds files, but no tiles\.json.*new folder"):
+    with pytest.raises(ValueError, match=r"out: has files, but no tiles\.json.*new folder"):
         cut(splits, tmp_path / "out", root, Tiling(32))
 
 
-@pytest.mark.parametrize("place", ["data", "data/tiles", ".", "data/train", "data/train/A/x"])
+@pytest.mark.parametrize("place", ["data", "data/tiles", ".", "data/train/A/x", "link/tiles"])
 def test_the_source_is_never_written_to(place, tmp_path):
     (tmp_path / "data").mkdir()
-    with pytest.raises(ValueError, match=r"give --output a folder of its own"):
+    (tmp_path / "link").symlink_to(tmp_path / "data", target_is_directory=True)
+    with pytest.raises(ValueError, match=r"pass another folder as --output"):
         refuse_source(tmp_path / place, [tmp_path / "data"])
     refuse_source(tmp_path / "data-256", [tmp_path / "data"])
     refuse_source(tmp_path / "tiles", [tmp_path / "before.tif"])
 
 
-def test_a_linked_way_into_the_source_is_seen(tmp_path):
-    (tmp_path / "data").mkdir()
-    (tmp_path / "link").symlink_to(tmp_path / "data", target_is_directory=True)
-    with pytest.raises(ValueError, match="holds, the source"):
-        refuse_source(tmp_path / "link" / "tiles", [tmp_path / "data"])
-
-
 def test_two_sizes_in_a_pair_name_the_file(tmp_path):
-    pair = make_pair(tmp_path, "a", 64, 64)
-    Image.fromarray(np.zeros((64, 60), np.uint8)).save(pair.label)
+    pair = make_pair(tmp_path, "a", label=np.zeros((64, 60), np.uint8))
     with pytest.raises(ValueError, match=r"label.a\.png: 64 x 60 pixels, but .*a\.png has 64 x 64"):
         plan_scenes({"train": [pair]}, Tiling(32))
 
 
 def test_images_smaller_than_a_tile(tmp_path, caplog):
-    pairs = {"train": [make_pair(tmp_path, "small", 20, 64), make_pair(tmp_path, "large", 64, 64)]}
+    pairs = {"train": [make_pair(tmp_path, "small", (20, 64)), make_pair(tmp_path, "large")]}
     with pytest.raises(ValueError, match=r"small\.png: 20 x 64 pixels hold no tile of 32; use --edge pad"):
         plan_scenes(pairs, Tiling(32))
     assert [len(s.windows) for s in plan_scenes(pairs, Tiling(32, edge="pad"))] == [2, 4]
@@ -242,11 +220,19 @@ def test_a_damaged_image_ends_the_run_and_is_named(source, tmp_path):
     assert not (tmp_path / "out" / "manifest.csv").exists()
 
 
-@pytest.mark.parametrize("values", [(0, 1), (1, 2), (0, 7, 255)])
-def test_labels_stay_as_coded(values, tmp_path):
-    label = np.random.default_rng(0).choice(np.array(values, np.uint8), (64, 64))
-    label[:32, :32] = values[0]
-    pair = make_pair(tmp_path / "in", "a", 64, 64, label)
+LABELS = np.random.default_rng(0)
+CODED = {  # a tile that holds 0 and 1 alone keeps both where 1 is change and 255 unknown
+    "0, 1": LABELS.choice(np.uint8([0, 1]), (64, 64)),
+    "1, 2": LABELS.choice(np.uint8([1, 2]), (64, 64)),
+    "few 1 beside 255": np.kron(np.uint8([[0, 0], [0, 255]]), np.ones((32, 32), np.uint8)),
+}
+CODED["few 1 beside 255"][3, 3:9] = 1
+
+
+@pytest.mark.parametrize("kind", CODED)
+def test_labels_stay_as_coded(kind, tmp_path):
+    label = CODED[kind]
+    pair = make_pair(tmp_path / "in", "a", label=label)
     cut({"train": [pair]}, tmp_path / "out", tmp_path / "in", Tiling(32))
     for window in plan_windows(64, 64, 32):
         with Image.open(tmp_path / "out" / "train" / "label" / f"a_{window.top:04d}_{window.left:04d}.png") as tile:
@@ -254,18 +240,8 @@ def test_labels_stay_as_coded(values, tmp_path):
             assert np.array_equal(np.array(tile), label[window.slices])
 
 
-def test_codes_are_no_noise(tmp_path):
-    """1 is change and 255 unknown: a tile that holds 0 and 1 alone keeps both."""
-    label = np.zeros((64, 64), np.uint8)
-    label[40:60, 40:60], label[3, 3:9] = 255, 1
-    pair = make_pair(tmp_path / "in", "a", 64, 64, label)
-    cut({"train": [pair]}, tmp_path / "out", tmp_path / "in", Tiling(32))
-    with Image.open(tmp_path / "out" / "train" / "label" / "a_0000_0000.png") as tile:
-        assert np.array_equal(np.array(tile), label[:32, :32])
-
-
 def test_pairs_without_labels(tmp_path):
-    pair = make_pair(tmp_path / "in", "a", 64, 64)
+    pair = make_pair(tmp_path / "in", "a")
     cut({"test": [Pair("a", pair.before, pair.after)]}, tmp_path / "out", tmp_path / "in", Tiling(32))
     assert sorted(p.name for p in (tmp_path / "out" / "test").iterdir()) == ["A", "B"]
     assert len(find_pairs(tmp_path / "out", "test", labels=False)) == 4
@@ -273,13 +249,13 @@ def test_pairs_without_labels(tmp_path):
 
 def test_large_tiffs_by_windows_give_the_same_tiles(tmp_path, monkeypatch):
     pytest.importorskip("rasterio")
-    pairs = {"train": [make_pair(tmp_path / "in", "a", 150, 230, suffix="tif")]}
+    pairs = {"train": [make_pair(tmp_path / "in", "a", (150, 230), suffix=".tif")]}
     cut(pairs, tmp_path / "whole", tmp_path / "in", Tiling(32, 3, "pad"))
     monkeypatch.setattr(raster, "AT_ONCE", 1000)
     monkeypatch.setattr(tiles, "IN_FLIGHT", 2 * 32 * 100)
     (scene,) = cut(pairs, tmp_path / "windows", tmp_path / "in", Tiling(32, 3, "pad"))
     assert scene.random_access
-    assert tree(tmp_path / "whole") == tree(tmp_path / "windows")
+    assert contents(tmp_path / "whole") == contents(tmp_path / "windows")
 
 
 def test_memory_does_not_grow_with_a_large_tiff(tmp_path, monkeypatch):
@@ -354,33 +330,23 @@ GAPPY = {
 @pytest.mark.parametrize("kind", GAPPY)
 @pytest.mark.parametrize("aside", [0, 1, 0.5])
 def test_tiles_are_read_as_the_whole_is(kind, aside, tmp_path):
-    """Also of a later date that lies some pixels aside; what pads a tile is unknown."""
-    rasterio = pytest.importorskip("rasterio")
+    """Also of a later date that lies some pixels aside; padding is unknown."""
     if "not read" in kind and aside == 0.5:
         pytest.skip("an interpolated tile has one mask for all bands")
     pixels, profile, bands, known = GAPPY[kind]
-    height, width, count = pixels.shape
-    for role, metres in (("before", 0), ("after", aside)):
-        place = rasterio.transform.from_origin(500_000 + metres, 4_000_000, 1, 1)
-        with rasterio.open(
-            tmp_path / f"{role}.tif", "w", driver="GTiff", height=height, width=width, count=count,
-            dtype=pixels.dtype, crs="EPSG:32633", transform=place, **profile,
-        ) as dataset:  # fmt: skip
-            dataset.write(pixels.transpose(2, 0, 1))
+    before = write_tiff(tmp_path / "before.tif", pixels, metres=1, **profile)
+    source = Pair("x", before, write_tiff(tmp_path / "after.tif", pixels, left=aside, metres=1, **profile))
     reading = Reading(bands, ((0, 255),) * len(bands), 255)
-    with OpenPair(Pair("x", tmp_path / "before.tif", tmp_path / "after.tif"), reading) as pair:
+    with OpenPair(source, reading) as pair:
         whole = Window(0, 0, *pair.size)
         seen = pair.known(whole)
         seen = np.ones(SHAPE, bool) if seen is None else seen
         dates = pair.read(whole)
     if not aside:
         assert np.array_equal(seen, known)
-    scenes = cut(
-        {"test": [Pair("x", tmp_path / "before.tif", tmp_path / "after.tif")]}, tmp_path / "out", tmp_path,
-        Tiling(32, edge="pad"),
-    )  # fmt: skip
-    for window in scenes[0].windows:
-        files = scenes[0].tile_files(window)
+    (scene,) = cut({"test": [source]}, tmp_path / "out", tmp_path, Tiling(32, edge="pad"))
+    for window in scene.windows:
+        files = scene.tile_files(window)
         with OpenPair(Pair("t", *(tmp_path / "out" / files[role] for role in ("before", "after"))), reading) as tile:
             found, its_known = tile.read(Window(0, 0, 32, 32)), tile.known(Window(0, 0, 32, 32))
         expected = np.zeros((32, 32), bool)
@@ -395,7 +361,7 @@ def test_tiles_are_read_as_the_whole_is(kind, aside, tmp_path):
 def test_a_tile_without_colours_among_tiles_of_a_coloured_label(tmp_path):
     label = np.zeros((64, 64, 3), np.uint8)
     label[40:60, 40:60] = 255, 0, 0
-    pair = make_pair(tmp_path / "in", "a", 64, 64, label)
+    pair = make_pair(tmp_path / "in", "a", label=label)
     cut({"train": [pair]}, tmp_path / "out", tmp_path / "in", Tiling(32))
     red = Reading(change_value="#ff0000", named=True)
     for window in plan_windows(64, 64, 32):
@@ -405,19 +371,11 @@ def test_a_tile_without_colours_among_tiles_of_a_coloured_label(tmp_path):
 
 def test_a_label_of_which_0_is_white_keeps_its_nodata(tmp_path):
     """Where 0 is white and no data, black is data."""
-    rasterio = pytest.importorskip("rasterio")
     codes = np.random.default_rng(0).choice(np.array([0, 100, 255], np.uint8), (64, 64))
-    pair = make_pair(tmp_path / "in", "a", 64, 64)
-    place = {"crs": "EPSG:32633", "transform": rasterio.transform.from_origin(500_000, 4_000_000, 1, 1)}
-    files = {role: tmp_path / f"{role}.tif" for role in ("before", "after", "label")}
-    for role, path in files.items():
-        pixels = codes[..., None] if role == "label" else read_image(pair.before)
-        profile = {"nodata": 0, "photometric": "miniswhite"} if role == "label" else {"photometric": "rgb"}
-        with rasterio.open(
-            path, "w", driver="GTiff", height=64, width=64, count=pixels.shape[2], dtype="uint8", **place, **profile
-        ) as dataset:  # fmt: skip
-            dataset.write(pixels.transpose(2, 0, 1))
-    cut({"train": [Pair("a", *files.values())]}, tmp_path / "out", tmp_path, Tiling(32))
+    image, white = read_image(make_pair(tmp_path / "in", "a").before), {"nodata": 0, "photometric": "miniswhite"}
+    dates = [write_tiff(tmp_path / f"{role}.tif", image, photometric="rgb") for role in ("before", "after")]
+    pair = Pair("a", *dates, write_tiff(tmp_path / "label.tif", codes, **white))
+    cut({"train": [pair]}, tmp_path / "out", tmp_path, Tiling(32))
     for window in plan_windows(64, 64, 32):
         path = tmp_path / "out" / "train" / "label" / f"a_{window.top:04d}_{window.left:04d}.tif"
         expected = np.select([codes == 0, codes == 255], [255, 1], 0)
