@@ -144,7 +144,9 @@ class BIT(nn.Module):
 
     def features(self, x: Tensor) -> Tensor:
         """(B, in_channels, H, W) -> (B, width, H/4, W/4)."""
-        x = self.backbone(x)[-1]  # (B, 256, H/8, W/8)
+        x = self.backbone.stem(x)  # (B, 64, H/4, W/4)
+        for stage in self.backbone.stages:
+            x = stage(x)  # at last (B, 256, H/8, W/8)
         return self.reduce(F.interpolate(x, scale_factor=2.0))  # nearest
 
     def forward(self, before: Tensor, after: Tensor) -> list[Tensor]:

@@ -71,7 +71,7 @@ class SNUNet(nn.Module):
     def attend(self, outputs: list[Tensor]) -> Tensor:
         """Ensemble channel attention (ECAM) of nodes (0, 1) to (0, 4): 4 x (B, width, H, W) -> (B, 4 * width, H, W)."""
         x = torch.cat(outputs, dim=1)
-        within = self.intra(torch.stack(outputs).sum(0)).repeat(1, 4, 1, 1)  # (B, 4 * width, 1, 1)
+        within = self.intra(x.unflatten(1, (4, -1)).sum(1)).repeat(1, 4, 1, 1)  # (B, 4 * width, 1, 1)
         return self.inter(x) * (x + within)
 
     def forward(self, before: Tensor, after: Tensor) -> list[Tensor]:
