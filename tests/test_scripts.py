@@ -66,13 +66,6 @@ def test_report_of_a_prediction(runs, drawn_set, tmp_path):
     assert not (tmp_path / "out" / "report.html").exists()  # that of an earlier prediction
 
 
-def test_best_checkpoint_predicts_the_scores_it_was_chosen_for(runs, drawn_set, tmp_path):
-    words = ("--checkpoint", runs / "hanet", "--data-root", drawn_set, "--split", "val", "--output", tmp_path)
-    predict(*words)
-    best = metrics_of(runs / "hanet")["best"]
-    assert metrics_of(tmp_path)["scores"]["f1"] == pytest.approx(best["val_f1"], abs=1e-9)
-
-
 def test_prediction_without_labels(runs, drawn_set, tmp_path):
     """Two folders and no label: masks, and neither scores nor error maps."""
     before, after = drawn_set / "test" / "A", drawn_set / "test" / "B"
@@ -91,14 +84,6 @@ def test_threshold_widens_the_mask(runs, drawn_set, tmp_path):
         predict(*flags, "--output", out, "--threshold", threshold)
         shares.append(sum(np.array(Image.open(path)).mean() for path in (out / "mask").iterdir()) / 4 / 255)
     assert 1 >= shares[0] > shares[1] >= shares[2] == 0
-
-
-def test_mixed_sizes_are_predicted_each_as_it_is(runs, data, tmp_path):
-    for folder in ("A", "B", "label"):
-        path = data / "test" / folder / "scene_0001.png"
-        Image.open(path).resize((96, 32), Image.Resampling.NEAREST).save(path)
-    predict("--checkpoint", runs / "hanet" / "best.pt", "--data-root", data, "--output", tmp_path / "out")
-    assert Image.open(tmp_path / "out" / "mask" / "scene_0001.png").size == (96, 32)
 
 
 def test_sixteen_bits_four_bands_and_odd_codes(tmp_path, capsys):

@@ -19,17 +19,12 @@ def test_file_appears_whole_or_not_at_all(tmp_path):
         raise RuntimeError
     assert path.read_text() == "new"
     assert list(tmp_path.iterdir()) == [path]
-
-
-def test_what_a_killed_process_left_is_overwritten(tmp_path):
-    with written_whole(tmp_path / "a.txt") as first:
-        first.write_text("whole")
-    first.write_text("half, left by a killed process")
-    with written_whole(tmp_path / "a.txt") as again:
-        again.write_text("new")
-    assert again == first
-    assert (tmp_path / "a.txt").read_text() == "new"
-    assert list(tmp_path.iterdir()) == [tmp_path / "a.txt"]
+    partial.write_text("half, left by a killed process")
+    with written_whole(path) as again:
+        again.write_text("newer")
+    assert again == partial
+    assert path.read_text() == "newer"
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_folder_that_cannot_be_written_is_named(tmp_path, monkeypatch):
@@ -37,10 +32,8 @@ def test_folder_that_cannot_be_written_is_named(tmp_path, monkeypatch):
         raise PermissionError(13, "Permission denied", str(self))
 
     monkeypatch.setattr(Path, "touch", refuse)
-    with (
-        pytest.raises(PermissionError, match="choose a folder that can be written") as raised,
-        written_whole(tmp_path / "a.txt"),
-    ):
+    words = "choose a folder that can be written"
+    with pytest.raises(PermissionError, match=words) as raised, written_whole(tmp_path / "a.txt"):
         pass
     assert raised.value.filename == str(tmp_path / "a.txt")
 
@@ -88,10 +81,8 @@ def test_a_name_as_long_as_the_file_system_takes(name, tmp_path):
 
 
 def test_a_longer_name_is_refused_before_anything_is_written(tmp_path):
-    with (
-        pytest.raises(ValueError, match="the name is too long for this file system"),
-        written_whole(tmp_path / ("x" * 252 + ".png")),
-    ):
+    words, path = "the name is too long for this file system", tmp_path / ("x" * 252 + ".png")
+    with pytest.raises(ValueError, match=words), written_whole(path):
         raise AssertionError
     assert list(tmp_path.iterdir()) == []
 
