@@ -239,5 +239,6 @@ _IMAGENET = ("0.485 0.456 0.406", "0.229 0.224 0.225")
 STATISTICS: dict[str, Statistics] = {
     "none": _statistics(("0 0 0", "1 1 1"), ("0 0 0", "1 1 1")),  # [0, 1] as it is: AMFNet's training
     "imagenet": _statistics(_IMAGENET, _IMAGENET),
+    "half": _statistics(("0.5 0.5 0.5", "0.5 0.5 0.5"), ("0.5 0.5 0.5", "0.5 0.5 0.5")),  # [-1, 1]: BIT's training
     **{name: entry.statistics for name, entry in CATALOG.items() if entry.statistics},
 }

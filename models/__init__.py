@@ -11,9 +11,15 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:  # the flags list the networks before PyTorch is imported, which takes seconds
     from torch import nn
 
-MODELS = {  # the file in this folder -> its class
+MODELS = {  # the name -> its class, behind that of the file in this folder if it has another name
     "amfnet": "AMFNet",
     "hanet": "HANet",
+    "fc-ef": "fc_siam.FCEF",
+    "fc-siam-conc": "fc_siam.FCSiamConc",
+    "fc-siam-diff": "fc_siam.FCSiamDiff",
+    "snunet": "SNUNet",
+    "bit": "BIT",
+    "unet": "UNet",
 }
 
 
@@ -25,7 +31,8 @@ def build_model(name: str, **options: object) -> "nn.Module":
     """
     if name not in MODELS:
         raise ValueError(f"no network is called {name!r}; choose one of {', '.join(MODELS)}")
-    network: type[nn.Module] = getattr(import_module(f"models.{name}"), MODELS[name])
+    file, _, class_name = MODELS[name].rpartition(".")
+    network: type[nn.Module] = getattr(import_module(f"models.{file or name}"), class_name)
     known = inspect.signature(network).parameters
     for key, value in options.items():
         if key not in known:

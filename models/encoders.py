@@ -121,7 +121,7 @@ class ResNet(Encoder):
     """A ResNet of torchvision without its classifier; the module names are torchvision's."""
 
     first = "conv1"
-    unused = ("fc.",)
+    unused: tuple[str, ...] = ("fc.",)
     normalised = (("conv1", "bn1"),)
 
     def __init__(self, name: str, in_channels: int) -> None:

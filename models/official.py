@@ -22,7 +22,7 @@ AMFNET_VARIANTS: dict[str, dict[str, object]] = {  # the released ablations, in 
     "full": {},
 }
 UNUSED = {f"up_{n}" for n in (2, 3, 4)} | {f"layer{n}_1x1" for n in (1, 2, 3, 4)} | {f"c{n}_conv" for n in (1, 2, 3, 4)}
-UNUSED |= {"fc", "fc1", "fc2", "fc3", "fc4"}
+UNUSED |= {"fc", "fc1", "fc2", "fc3", "fc4", "resnet.fc", "resnet.layer4"}
 LISTED = 8  # problems, or keys, that a message names before it counts the rest
 
 
@@ -55,19 +55,69 @@ def _hanet_names() -> dict[str, str]:
     return names
 
 
-AMFNET_NAMES, HANET_NAMES = _amfnet_names(), _hanet_names()
+def _fc_names() -> dict[str, str]:
+    """Prefix of the published keys of FC-EF, FC-Siam-conc and FC-Siam-diff -> prefix of ours."""
+    names = {"conv11d": "head"}
+    for s, units in enumerate((2, 2, 3, 3)):
+        names[f"upconv{s + 1}"] = f"ups.{3 - s}"
+        for d in range(units):
+            down, place = f"encoder.{s}.{4 * d}", f"decoder.{3 - s}"
+            names |= {f"conv{s + 1}{d + 1}": down, f"bn{s + 1}{d + 1}": f"encoder.{s}.{4 * d + 1}"}
+            if s or d:  # the decoder counts its units from the last
+                at = 4 * (units - 1 - d)
+                names |= {f"conv{s + 1}{d + 1}d": f"{place}.{at}", f"bn{s + 1}{d + 1}d": f"{place}.{at + 1}"}
+    return names
+
+
+def _snunet_names() -> dict[str, str]:
+    """Prefix of SNUNet's published keys -> prefix of ours."""
+    names = {"ca": "inter", "ca1": "intra", "conv_final": "head"}
+    layers = {"conv1": "conv", "bn1": "rest.0", "conv2": "rest.2", "bn2": "rest.3"}
+    for node in (f"{i}_{j}" for i in range(5) for j in range(5 - i)):
+        names |= {f"conv{node}.{theirs}": f"nodes.{node}.{ours}" for theirs, ours in layers.items()}
+        names[f"Up{node}.up"] = f"ups.{node}"
+    return names
+
+
+def _bit_names() -> dict[str, str]:
+    """Prefix of BIT's published keys -> prefix of ours."""
+    names = {"resnet": "backbone", "conv_pred": "reduce", "conv_a": "tokenizer"}
+    names |= {"pos_embedding": "encoder.position", "classifier": "head"}
+    for theirs, ours, matrices in (("", "encoder", ("qkv",)), ("_decoder", "decoder", ("q", "k", "v"))):
+        for n in range(8):
+            layer, block = f"transformer{theirs}.layers.{n}", f"{ours}.{n}"
+            names |= {f"{layer}.0.fn.fn.to_{each}": f"{block}.project.{m}" for m, each in enumerate(matrices)}
+            names |= {f"{layer}.0.fn.norm": f"{block}.norm", f"{layer}.0.fn.fn.to_out.0": f"{block}.out"}
+            names |= {f"{layer}.1.fn.norm": f"{block}.mlp.0", f"{layer}.1.fn.fn.net.0": f"{block}.mlp.1"}
+            names[f"{layer}.1.fn.fn.net.3"] = f"{block}.mlp.3"
+    return names
+
+
+NAMES = {  # a key of the published file that no other network has -> the table
+    "net.net.conv1.weight": _amfnet_names(),
+    "conv0_0.weight": _hanet_names(),
+    "conv11.weight": _fc_names(),
+    "conv0_0.conv1.weight": _snunet_names(),
+    "pos_embedding": _bit_names(),
+}
+
+
+def _table(keys: Iterable[str]) -> dict[str, str]:
+    """The table of the network that has these keys."""
+    known = set(keys) & NAMES.keys()
+    return NAMES[known.pop()] if known else {}
 
 
 def our_names(keys: Iterable[str]) -> dict[str, str]:
     """Published keys -> ours, without layers that no forward pass uses; unknown keys keep their name."""
-    names = AMFNET_NAMES | HANET_NAMES  # the two have no name in common
-    return {key: _rename(key, names) for key in keys if key.split(".")[0] not in UNUSED}
+    keys = list(keys)
+    return {key: _rename(key, _table(keys)) for key in keys if not _within(key, UNUSED)}
 
 
 def behind(state: Mapping[str, Tensor], variant: str = "full") -> tuple[str, dict[str, object]]:
     """Name and options of the network behind a published state dict, for `build_model`.
 
-    The keys tell AMFNet from HANet. Three of AMFNet's variants (iam, exchange, full) share their keys.
+    Keys and shapes tell the networks apart. Three of AMFNet's variants (iam, exchange, full) share their keys.
 
     Args:
         state: published keys to tensors; a `module.` prefix is stripped.
@@ -80,9 +130,17 @@ def behind(state: Mapping[str, Tensor], variant: str = "full") -> tuple[str, dic
     if "conv0_0.weight" in state:
         axes = {axis: f"{key}_attention_1.gamma" in state for axis, key in (("column", "col"), ("row", "row"))}
         return "hanet", {"width": len(state["conv0_0.weight"]), **axes}
+    if "conv0_0.conv1.weight" in state:
+        return "snunet", {"width": len(state["conv0_0.conv1.weight"])}
+    if "pos_embedding" in state:
+        return "bit", {}
+    if "conv11.weight" in state:
+        first, joined = state["conv11.weight"], state.get("conv43d.weight", state["conv11.weight"])
+        form = "siam-conc" if len(joined) == 3 * joined.shape[1] else "ef" if first.shape[1] == 6 else "siam-diff"
+        return f"fc-{form}", {"width": len(first)}
     if "net.net.conv1.weight" not in state:
         raise ValueError(
-            f"neither AMFNet's nor HANet's published keys (net.net.conv1.weight or conv0_0.weight), but "
+            f"not the published keys of a network known here (one of {', '.join(NAMES)} is there), but "
             f"{_listed(list(state))}"
         )
     if variant not in AMFNET_VARIANTS:
@@ -98,12 +156,11 @@ def from_official(state: Mapping[str, Tensor], variant: str = "full") -> nn.Modu
     """
     name, options = behind(state, variant)
     state, network = _stripped(state), build_model(name, **options)
-    unused, table = UNUSED, HANET_NAMES if name == "hanet" else AMFNET_NAMES
+    unused, table = UNUSED, _table(state)
     if not options.get("deep_supervision", True):
         unused = unused | {f"output_aux_{n}" for n in (1, 2, 3)}
-    dropped = [key for key in state if key.split(".")[0] in unused]
-    names = our_names(key for key in state if key not in dropped)
-    ours = {names[key]: value for key, value in state.items() if key in names}
+    dropped = [key for key in state if _within(key, unused)]
+    ours = {_rename(key, table): value for key, value in state.items() if key not in dropped}
     problems = _misfits(network, ours, {prefix: published for published, prefix in table.items()})
     if problems:
         raise ValueError(f"the weights do not fit {type(network).__name__}: {_listed(problems, '; ')}")
@@ -121,6 +178,11 @@ def _listed(words: Sequence[str], comma: str = ", ") -> str:
     """The first LISTED words, and the number of the others."""
     more = len(words) - LISTED
     return comma.join(words[:LISTED]) + (f" and {more} more" if more > 0 else "")
+
+
+def _within(key: str, prefixes: Iterable[str]) -> bool:
+    """Whether a key lies in a module of these."""
+    return any(key.startswith(f"{prefix}.") for prefix in prefixes)
 
 
 def _rename(key: str, names: Mapping[str, str]) -> str:

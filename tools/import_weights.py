@@ -1,4 +1,4 @@
-"""Converts weights that the authors of AMFNet or HANet published into a checkpoint; no code in their file is run.
+"""Converts weights that the authors of a network published into a checkpoint; no code in their file is run.
 
 A pickle is a program: it names functions of any installed module and calls them, so `torch.load(weights_only=True)`
 refuses whole networks. Here, classes that a file names become stand-ins, which keep their state and have no methods.
@@ -35,7 +35,7 @@ SETS = tuple(name for name in CATALOG if name != GENERIC)
 class ImportConfig:
     """Settings of an import; the flags are made from these fields."""
 
-    weights: Path = setting(Path(), "AMFNet's .pth (a state dict) or HANet's .pt (a pickled network)")
+    weights: Path = setting(Path(), "file of torch.save: a state dict, such as AMFNet's, or a network, such as HANet's")
     data_name: str = setting("", "public set it was trained on; HANet's inputs need its statistics", SETS)
     variant: str = setting("full", "which of AMFNet's released ablations it is", tuple(AMFNET_VARIANTS))
     output: Path | None = setting(None, "checkpoint to write (default: MODEL-SET.pt, here)", parse=Path)
@@ -65,15 +65,15 @@ def import_weights(config: ImportConfig) -> Path:
     output = config.output or Path(f"{model}-{data_name}.pt")
     if output.exists():
         raise UserError(f"{output}: is already there; name another --output")
-    selected_on = "test"  # what the authors chose the epoch by: AMFNet's scripts the test split, HANet's validation
-    if model == "hanet":
-        selected_on = "none (last epoch)" if config.weights.stem.startswith("final") else "val"
+    selected_on = {"amfnet": "test", "hanet": "val"}.get(model, "unknown")  # split of which the authors' code chose by
+    if model == "hanet" and config.weights.stem.startswith("final"):
+        selected_on = "none (last epoch)"
     content = {
         "model": model,
         "options": options,
         "weights": network.state_dict(),
         "statistics": statistics_of(model, data_name),
-        "threshold": 0.5,  # both take the larger of two logits
+        "threshold": 0.5,  # all take the larger of two logits
         "recipe": f"{model}-{data_name}" if f"{model}-{data_name}" in RECIPES else model,
         "config": {"data_name": data_name},
         "selected_on": selected_on,
@@ -88,13 +88,11 @@ def import_weights(config: ImportConfig) -> Path:
 
 
 def statistics_of(model: str, data_name: str) -> Statistics:
-    """The authors' input statistics: none for AMFNet; for HANet those of the data set, or UserError if it has none."""
-    if model == "amfnet":
-        return STATISTICS["none"]
-    if statistics := CATALOG[data_name].statistics:
+    """Input statistics of a network's recipe; "train" is those of the data set, or UserError if it has none."""
+    if statistics := STATISTICS.get(str(RECIPES[model]["statistics"]), CATALOG[data_name].statistics):
         return statistics
     known = ", ".join(name for name in SETS if CATALOG[name].statistics)
-    raise UserError(f"--data-name {data_name}: HANet was released for other sets ({known})")
+    raise UserError(f"--data-name {data_name}: {model} needs the statistics of the set, which are known of {known}")
 
 
 class RefusedError(UserError):

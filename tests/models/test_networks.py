@@ -154,7 +154,7 @@ def test_hanet_has_no_map_of_all_scales_at_full_size():
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("unet", {}, "choose one of amfnet, hanet"),
+        ("segnet", {}, "choose one of amfnet, hanet"),
         ("amfnet", {"backbone": "vgg16"}, "resnet18, resnet34, resnet50"),
         ("hanet", {"width": 10}, "multiple of 4"),
         ("hanet", {"bfam": True}, "no option 'bfam'; it takes width, column, row"),

@@ -12,7 +12,7 @@ from torch import nn
 import predict_batch
 from datasets.catalog import STATISTICS
 from models import build_model
-from models.official import HANET_NAMES, from_official, our_names
+from models.official import NAMES, from_official, our_names
 from tests import golden
 from tests.scripts import fails
 from tools import import_weights
@@ -37,7 +37,7 @@ def filled_hanet(**options):
 
 def as_published(network):
     """Its state dict under the published names, with a layer that no pass uses."""
-    ours = {ours: published for published, ours in HANET_NAMES.items()}
+    ours = {ours: published for published, ours in NAMES["conv0_0.weight"].items()}
     state = {}
     for key, value in network.state_dict().items():
         prefix = next(prefix for prefix in sorted(ours, key=len, reverse=True) if f"{key}.".startswith(f"{prefix}."))
@@ -124,6 +124,15 @@ def test_state_dict_of_amfnet(capsys):
         assert torch.equal(network_from(content)(*images)[0], expected)
 
 
+def test_state_dict_of_bit(tmp_path):
+    """Its inputs have mean 0.5 and deviation 0.5, whatever the set; layers that no pass uses are dropped."""
+    torch.save(golden.official_state("bit"), "bit.pth")
+    run("bit.pth", data="gz")
+    content = load_checkpoint(Path("bit-gz.pt"))
+    assert (content["model"], content["recipe"], content["selected_on"]) == ("bit", "bit", "unknown")
+    assert content["statistics"] == STATISTICS["half"]
+
+
 def test_imported_weights_predict(pickled, drawn_set, tmp_path):
     run(pickled(filled_hanet()), "--output", tmp_path / "hanet.pt")
     predict_batch.main(
@@ -142,7 +151,7 @@ def test_prediction_names_the_command(pickled, drawn_set, tmp_path, capsys):
 
 def test_wrong_network_is_a_short_list_of_keys(tmp_path, capsys):
     torch.save({f"backbone.layer{n}.weight": torch.ones(1) for n in range(300)}, tmp_path / "net.pth")
-    says = "net.pth: neither AMFNet's nor HANet's", "backbone.layer0.weight, backbone.layer1.weight, "
+    says = "net.pth: not the published keys", "backbone.layer0.weight, backbone.layer1.weight, "
     assert fails(lambda: run(tmp_path / "net.pth"), capsys, *says).endswith(" and 292 more")
 
 
@@ -162,7 +171,7 @@ def test_other_variant_is_named(tmp_path, capsys):
 
 
 def test_set_without_statistics(pickled, tmp_path, capsys):
-    says = "--data-name gz: HANet was released for other sets (levir, whu, sysu, cdd, dsifn, s2looking)"
+    says = "--data-name gz: hanet needs the statistics of the set, which are known of levir, whu, "
     fails(lambda: run(pickled(filled_hanet()), "--output", tmp_path / "hanet.pt", data="gz"), capsys, says)
     assert not (tmp_path / "hanet.pt").exists()
 

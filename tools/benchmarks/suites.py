@@ -25,7 +25,7 @@ from datasets.reading import MASKS
 from datasets.scenes import write_scenes
 from datasets.tile_cache import open_cache
 from datasets.transforms import build_augmentation
-from models import MODELS, build_model
+from models import build_model
 from tools.benchmarks.measuring import Case
 from tools.costs import in_own_process, time_and_memory
 from utils.checkpoint import save_checkpoint
@@ -44,6 +44,7 @@ from utils.training.losses import LOSSES, DeepSupervisionLoss
 from utils.training.recipes import RECIPES
 from utils.training.trainer import OPTIMIZERS, build_learner
 
+MODELS = ("amfnet", "hanet")  # the networks of which tests/plain has a plain form
 SIDE, PAIRS, SIDES = 256, (1, 8), (256, 512, 1024)  # pixels and batch sizes of inference; pixels of memory
 TRAINED, STEPS = 8, 2  # batch size of training, and steps of its loop
 DRAWN, REPEATS = 64, 4  # drawn pairs, and how often an epoch of loading reads each

@@ -88,6 +88,8 @@ class _Flow(TorchFunctionMode):
         there.dates = max(there.dates, box.dates)
         there.sources += [each for each in box.sources if each not in (*there.sources, box.name)]
         there.channels, there.stride = outputs[0].shape[1], self._side // outputs[0].shape[-1]
+        if outputs[0].ndim == 3 and there.sources:  # tokens (B, N, C) have no size; they are drawn beside their source
+            there.channels, there.stride = outputs[0].shape[2], self.boxes[there.sources[0]].stride
         self._mark(outputs, box.name)
 
     def _mark(self, tensors: list[Tensor], origin: str) -> None:

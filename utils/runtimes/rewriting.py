@@ -74,8 +74,8 @@ def fold_batch_norms(network: nn.Module) -> None:
         children = dict(module.named_children())
         for name, behind in _normalised(module):
             conv, norm = children.get(name), children.get(behind)
-            if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-                module.add_module(name, fuse_conv_bn_eval(conv, norm))
+            if isinstance(conv, nn.Conv2d | nn.ConvTranspose2d) and isinstance(norm, nn.BatchNorm2d):
+                module.add_module(name, fuse_conv_bn_eval(conv, norm, isinstance(conv, nn.ConvTranspose2d)))
                 module.add_module(behind, nn.Identity())
 
 

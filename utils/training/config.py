@@ -41,7 +41,7 @@ def network_option(word: str) -> tuple[str, object]:
 
 AMP_TYPES = ("auto", "bf16", "fp16")
 OF_ONE_RUN = {"output", "resume", "overwrite", "config", "list_recipes", "seeds"}  # --config does not repeat these
-PATHS = {"data_root", "cache"}  # settings that config.toml keeps and that are paths
+PATHS = {"data_root", "cache", "init_from"}  # settings that config.toml keeps and that are paths
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,9 @@ class TrainConfig(ReadConfig):
 
     BY_RECIPE: ClassVar = frozenset().union(*RECIPES.values())  # settings that a recipe gives
 
-    output: Path | None = setting(None, "run folder (default: checkpoints/DATA-RECIPE)", parse=Path)
+    output: Path | None = setting(
+        None, "run folder (default: checkpoints/DATA-RECIPE; -MODEL is added if the recipe is for others)", parse=Path
+    )
     config: Path | None = setting(None, "config.toml of a run to repeat; flags override it", parse=Path)
     recipe: str = setting("amfnet", "published settings, for everything that no flag sets (default: the network's)")
     list_recipes: bool = setting(False, "print the recipes as a table and leave")
@@ -90,7 +92,8 @@ class TrainConfig(ReadConfig):
     )
     select_on: str = setting("val", "split that chooses best.pt; with test, all output is marked", ("val", "test"))
     ema: float = setting(0.0, "decay of an average of the weights, such as 0.999; best.pt then holds the average")
-    optimizer: str = setting("adam", "optimizer", ("adam", "adamw"))
+    optimizer: str = setting("adam", "optimizer", ("adam", "adamw", "sgd"))
+    momentum: float | None = setting(None, "momentum of sgd (default: 0)", parse=float)
     lr: float = setting(1e-4, "base learning rate")
     weight_decay: float = setting(0.0, "weight decay")
     schedule: str = setting("poly", "learning rate over the epochs", tuple(SCHEDULES))
@@ -118,7 +121,8 @@ class TrainConfig(ReadConfig):
     @property
     def folder(self) -> Path:
         """The run folder."""
-        return self.output or Path("checkpoints") / f"{self.data_root.resolve().name}-{self.recipe}"
+        other = "" if RECIPES.get(self.recipe, {}).get("model") == self.model else f"-{self.model}"
+        return self.output or Path("checkpoints") / f"{self.data_root.resolve().name}-{self.recipe}{other}"
 
     @property
     def network_options(self) -> dict[str, object]:
@@ -157,11 +161,13 @@ def parse_train_config(argv: Sequence[str] | None) -> TrainConfig:
         given["recipe"] = recipe = "fine-tune" if "init_from" in given else given.get("model", TrainConfig.model)
         if recipe not in RECIPES:
             choose(MODELS, recipe, "--model")
-            raise UserError(f"no recipe is named after --model {recipe}; pass one, for example --recipe hanet")
-    recipe = choose(RECIPES, given["recipe"], "--recipe")
-    if "init_from" in {**recipe, **given}:
-        recipe = {**recipe, "backbone_weights": "none"}
-    config = TrainConfig(**{**recipe, **given})
+            raise UserError(f"no recipe is named after --model {recipe}; pass one, for example --recipe equal")
+    merged = {**choose(RECIPES, given["recipe"], "--recipe"), **given}
+    if "init_from" in merged:
+        merged["backbone_weights"] = given.get("backbone_weights", "none")
+    elif not merged.get("model"):
+        raise UserError(f"--recipe {given['recipe']} is for any network; name one, for example --model bit")
+    config = TrainConfig(**merged)
     _check(config)
     if config.init_from and "model" not in given:
         config = _with_network_of(config, config.init_from)
@@ -186,8 +192,9 @@ def _check(config: TrainConfig) -> None:
     weights = () if isinstance(config.aux_weights, str) else config.aux_weights
     if not all(0 <= weight < math.inf for weight in weights):
         raise UserError(f"--aux-weights {','.join(map(str, weights))}: must be finite numbers of at least 0")
-    if config.ema >= 1:
-        raise UserError(f"--ema {config.ema}: must be below 1, such as 0.999")
+    for name, value in (("ema", config.ema), ("momentum", config.momentum or 0.0)):
+        if not 0 <= value < 1:
+            raise UserError(f"--{name} {value}: must be at least 0 and below 1, such as 0.99")
     if not 0 <= config.drawn <= 1:
         raise UserError(f"--drawn {config.drawn}: a probability, from 0 to 1")
     if config.batch_size % config.accumulate:
@@ -212,7 +219,8 @@ def recipe_table() -> str:
     for name, recipe in RECIPES.items():
         config = replace(TrainConfig(), **recipe)  # type: ignore[arg-type]
         sampler = f"{config.fixed_epochs} + {config.linear_epochs}"
-        rows.append((name, *(str(getattr(config, column)) for column in columns), sampler))
+        shown = {**asdict(config), "model": recipe.get("model", "any")}
+        rows.append((name, *(str(shown[column]) for column in columns), sampler))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join("  ".join(f"{w:<{n}}" for w, n in zip(row, widths, strict=True)).rstrip() for row in rows)
 

@@ -137,7 +137,7 @@ def statistics_of(config: TrainConfig, pairs: Sequence[Pair], reading: Reading, 
         return kept
     by_set = config.statistics == "set"
     statistics = set_statistics(name) if by_set else choose(STATISTICS, config.statistics, "--statistics")
-    if config.statistics == "none":
+    if config.statistics in ("none", "half"):  # the same for every band
         return {name: [row[:1] * reading.channels for row in rows] for name, rows in statistics.items()}
     if reading.channels != 3:
         raise UserError(f"--statistics {config.statistics}: of RGB, not of {reading.channels} bands; use train or none")

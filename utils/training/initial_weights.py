@@ -69,8 +69,8 @@ def zero_heads(network: nn.Module) -> None:
 
     HANet's published start gives logits of about 9 and a loss of about 14, which takes hundreds of steps to undo.
     """
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d) and module.out_channels == 2:
+    for name, module in network.named_modules():
+        if "head" in name and isinstance(module, nn.Conv2d | nn.ConvTranspose2d) and module.out_channels == 2:
             for parameter in module.parameters():
                 nn.init.zeros_(parameter)
 

@@ -85,6 +85,58 @@ FINE_TUNE: Recipe = {
     "epochs": 8,
 }
 
+# FC-EF and FC-Siam (ICIP 2018): the networks end in a log-softmax, so their loss is cross-entropy, and they start from
+# scratch. All else is ours: no source here gives optimizer, rate, length, batch, augmentation or input scaling.
+FC: Recipe = {
+    "backbone_weights": "none",
+    "statistics": "train",
+    "augmentation": "hanet",
+    "loss": "cross-entropy",
+    "optimizer": "adam",
+    "lr": 1e-3,
+    "weight_decay": 1e-4,
+    "schedule": "linear",
+    "epochs": 100,
+    "batch_size": 16,
+}
+
+# SNUNet-CD as released: its metadata.json gives loss, rate, epochs and batch; loss and optimizer are those of HANet.
+# Weight decay, schedule, augmentation and input scaling are HANet's, for no source here gives SNUNet's.
+SNUNET: Recipe = {
+    **HANET,
+    "model": "snunet",
+    "linear_epochs": 0,  # all images from the start
+    "lr": 1e-3,
+    "batch_size": 16,
+}
+
+# BIT as released. The augmentation, quarter turns and flips, is ours. The rate decays by the step, as released by epoch
+BIT: Recipe = {
+    "model": "bit",
+    "backbone_weights": "imagenet",
+    "statistics": "half",
+    "augmentation": "hanet",
+    "loss": "cross-entropy",
+    "optimizer": "sgd",
+    "momentum": 0.99,
+    "lr": 0.01,
+    "weight_decay": 5e-4,
+    "schedule": "linear",
+    "epochs": 200,
+    "batch_size": 8,
+}
+
+# One protocol for every network, which --model names: Open-CD's (40,000 steps of 8 crops), with these changes. The loss
+# has a term of the class, since cross-entropy alone marks almost nothing in short runs; every network starts undecided,
+# since HANet's own start takes hundreds of steps to undo; the training split normalises the input, so that other bands
+# work; every network starts from scratch unless --backbone-weights names weights.
+EQUAL: Recipe = {
+    **{name: value for name, value in HANET_OPENCD.items() if name not in ("model", "model_options")},
+    "statistics": "train",
+    "loss": "hybrid",
+    "zero_heads": True,
+}
+
 RECIPES: dict[str, Recipe] = {
     "amfnet": AMFNET,
     "amfnet-levir": AMFNET,
@@ -103,6 +155,11 @@ RECIPES: dict[str, Recipe] = {
         **HANET, "statistics": "s2looking", "fixed_epochs": 15, "linear_epochs": 0, "epochs": 50
     },  # Fixed15 Epo50
     "hanet-opencd-levir": HANET_OPENCD,
+    **{name: {**FC, "model": name} for name in ("fc-ef", "fc-siam-conc", "fc-siam-diff")},
+    "snunet": SNUNET,
+    "bit": BIT,
+    "unet": {**EQUAL, "model": "unet", "backbone_weights": "imagenet"},  # ours
+    "equal": EQUAL,
     "ours-amfnet": {**OURS, "model": "amfnet", "backbone_weights": "imagenet", "lr": 5e-4},
     "ours-hanet": {
         **OURS, "model": "hanet", "backbone_weights": "none", "zero_heads": True,

@@ -33,7 +33,7 @@ from utils.training.schedules import learning_rate
 from utils.training.stopping import Stopping, loader_trouble
 
 log = logging.getLogger("train")
-OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
 LOGGED = ("f1", "precision", "recall", "iou")
 
 
@@ -65,12 +65,14 @@ def build_learner(
             run, device_ids=gpu, process_group=distributed.steps_group(),
             find_unused_parameters=config.freeze_encoder > 0,
         )  # fmt: skip
-    optimizer = OPTIMIZERS[config.optimizer]
+    optimizer = partial(OPTIMIZERS[config.optimizer], weight_decay=config.weight_decay, fused=True)
+    if config.optimizer == "sgd":
+        optimizer = partial(optimizer, momentum=config.momentum or 0.0)
     return Learner(
         network=network,
         training_network=run,
         loss=DeepSupervisionLoss(LOSSES[config.loss], config.loss_weights()),
-        optimizer=optimizer(network.parameters(), config.lr, weight_decay=config.weight_decay, fused=True),
+        optimizer=optimizer(network.parameters(), config.lr),
         scaling=InputScaling(statistics).to(device),
         device=device,
         scaler=torch.amp.GradScaler(device.type, enabled=half == torch.float16),

@@ -60,6 +60,15 @@ def test_both_dates_pass_through_the_encoders(amfnet, hanet):
     assert {n for n, box in hanet.items() if box.dates == 2} == {"stem", *(f"blocks.{n}" for n in range(4))}
 
 
+def test_tokens_are_beside_what_they_come_from():
+    """BIT: the tokens of both dates meet in the encoder; the decoder takes the features and them."""
+    bit = boxes_of("bit", decoder_depth=1)
+    assert (bit["tokenizer"].channels, bit["tokenizer"].stride, bit["tokenizer"].dates) == (32, 4, 2)
+    assert (bit["encoder"].sources, bit["encoder"].stride, bit["encoder"].dates) == (["tokenizer"], 4, 1)
+    assert (bit["decoder"].sources, bit["decoder"].dates) == (["reduce", "encoder"], 2)
+    assert (bit["backbone.layer3"].channels, bit["backbone.layer3"].stride) == (256, 8)
+
+
 def test_ablations_are_seen():
     without = boxes_of("amfnet", backbone="resnet18", bfam=False, deep_supervision=False, in_channels=5)
     assert not [name for name in without if name.startswith(("bfams", "aux_heads", "auxiliary"))]

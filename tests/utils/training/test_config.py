@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from models import MODELS
 from tests.scripts import add_network
 from utils.prediction.config import parse_predict_config
 from utils.training.config import TrainConfig, config_as_toml, parse_train_config, plain_config
@@ -60,6 +61,21 @@ def test_our_recipes_differ_in_what_the_networks_want_alone():
     assert (amfnet["epochs"] * amfnet["epoch_steps"], amfnet["rotation_corners"]) == (40_000, None)
 
 
+def test_equal_is_one_protocol_for_every_network():
+    """All settings but the network are alike; the default folder names the network."""
+    configs = [parse_train_config(["--data-root", "set", "--recipe", "equal", "--model", name]) for name in MODELS]
+    assert [config.model for config in configs] == list(MODELS)
+    assert all(replace(config, model="bit") == replace(configs[0], model="bit") for config in configs)
+    assert configs[0].epochs * configs[0].epoch_steps == 40_000
+    assert [config.folder.name for config in configs] == [f"set-equal-{name}" for name in MODELS]
+    assert parse_train_config(["--data-root", "set", "--model", "bit"]).folder.name == "set-bit"
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_network_has_its_recipe(name):
+    assert parse_train_config(["--model", name]).model == parse_train_config(["--recipe", name]).model == name
+
+
 @pytest.mark.parametrize("name", [f.name for f in fields(TrainConfig) if "_" in f.name and f.type is int])
 def test_both_spellings(name):
     for spelling in (name, name.replace("_", "-")):
@@ -80,8 +96,8 @@ def test_flags_people_type():
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["--recipe", "unet"], "--recipe unet: not known; choose one of amfnet, amfnet-levir, "),
-        (["--model", "unet"], "--model unet: not known; choose one of amfnet, hanet"),
+        (["--recipe", "segnet"], "--recipe segnet: not known; choose one of amfnet, amfnet-levir, "),
+        (["--model", "segnet"], "--model segnet: not known; choose one of amfnet, hanet"),
         (["--model", "hannet"], r"--model hannet: not known; .* \(nearest: 'hanet'\)"),
         (["--recipe", "hanet-levirr"], r"--recipe hanet-levirr: .* \(nearest: 'hanet-levir'\)"),
         (["--batch-size", "0"], "--batch-size 0: must be at least 1"),
@@ -89,6 +105,8 @@ def test_flags_people_type():
         (["--seed", "-1"], "--seed -1: must be at least 0"),
         *((["--lr", word], f"--lr {word}: must be a finite number") for word in ("nan", "inf")),
         (["--ema", "nan"], "--ema nan: must be a finite number"),
+        (["--momentum", "1"], "--momentum 1.0: must be at least 0 and below 1"),
+        (["--recipe", "equal"], "--recipe equal is for any network; name one, for example --model bit"),
         (["--weight-decay", "nan"], "--weight-decay nan: must be a finite number"),
         (["--save-minutes", "inf"], "--save-minutes inf: must be a finite number"),
         *((["--drawn", word], f"--drawn {word}: a probability, from 0 to 1") for word in ("nan", "-0.1", "1.5")),
@@ -105,7 +123,7 @@ def test_wrong_values(argv, message):
 
 def test_a_network_without_a_recipe_of_its_name(monkeypatch):
     add_network(monkeypatch, "fcdiff", type("FCDiff", (), {}))
-    message = "no recipe is named after --model fcdiff; pass one, for example --recipe hanet"
+    message = "no recipe is named after --model fcdiff; pass one, for example --recipe equal"
     with pytest.raises(ValueError, match=message):
         parse_train_config(["--model", "fcdiff"])
     config = parse_train_config(["--model", "fcdiff", "--recipe", "hanet"])

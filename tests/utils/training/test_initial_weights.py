@@ -13,8 +13,12 @@ from utils.training.initial_weights import load_fitting, zero_heads
 
 @pytest.mark.parametrize(
     ("name", "options", "heads"),
-    [("amfnet", {"backbone": "resnet18"}, 4), ("hanet", {"width": 8}, 1), ("hanet", {"width": 8, "fcn_head": True}, 1)],
-)
+    [
+        ("amfnet", {"backbone": "resnet18"}, 4), ("hanet", {"width": 8}, 1),
+        ("hanet", {"width": 8, "fcn_head": True}, 1), ("fc-ef", {"width": 4}, 1), ("snunet", {"width": 8}, 1),
+        ("bit", {"decoder_depth": 1}, 1), ("unet", {"backbone": "resnet18"}, 1),
+    ],
+)  # fmt: skip
 def test_zeroed_heads_are_undecided_everywhere_and_learn(name, options, heads):
     torch.manual_seed(0)
     network = build_model(name, **options)
