@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from datasets.registration import Shift, estimate_shift, shift_between
+from datasets.registration import Shift, Unshifted, estimate_shift, shift_between
 from datasets.scene_drawing import photograph, render
 from datasets.scene_plan import SCALE, plan_scene
 from datasets.scenes import draw_scene
@@ -178,7 +178,52 @@ def test_confidence_is_agreement():
     assert Shift(3, 0, 0.2, 8, 20).relevant
     assert Shift(0.3, 0.3, 0.2, 8, 20).confident
     assert not Shift(0.3, 0.3, 0.2, 8, 20).relevant
-    assert not Shift(3, 0, 0.2, 2, 9).confident
-    assert not Shift(3, 0, 0.2, 5, 49).confident
+    assert not Shift(3, 0, 0.2, 3, 9).confident
+    assert not Shift(3, 0, 0.2, 9, 49).confident
     assert not Shift(3, 0, 0.9, 9, 9).confident
     assert not Shift(3, 0, math.inf, 0, 9).confident
+
+
+def exact(rows, columns):
+    return Shift(rows, columns, 0.0, 9, 9)
+
+
+def stored(image, known=None):
+    return lambda window: (image[window.slices], None if known is None else known[window.slices])
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(2.3, -4.75), (-0.5, 0.5), (3, -7), (0, 19.99)])
+def test_unshifted_content_lies_where_the_other_date_has_it(scene, rows, columns):
+    after = inner(quantised(displaced(scene, rows, columns)))
+    values, known = Unshifted(after.shape[:2], exact(rows, columns)).read(Window(0, 0, 512, 512), stored(after))
+    assert values.dtype == np.uint8
+    without, there = (np.abs(image.astype(int) - inner(scene))[known].mean() for image in (values, after))
+    assert without == 0 if rows == 3 else without < 0.5 * there  # whole pixels are not interpolated
+    lost = 1 - known.mean()
+    assert 0 < lost <= 1 - (1 - (abs(rows) + 3) / 512) * (1 - (abs(columns) + 3) / 512)
+    assert not values[~known].any()
+
+
+def test_windows_of_an_unshifted_image_are_parts_of_the_whole(scene):
+    image = inner(scene)[:200, :150].astype(np.uint16) * 200
+    known = np.random.default_rng(0).random(image.shape[:2]) > 0.01
+    view = Unshifted(image.shape[:2], exact(-3.4, 1.25))
+    whole, certain = view.read(Window(0, 0, 200, 150), stored(image, known))
+    for window in (Window(0, 0, 1, 150), Window(190, 100, 10, 50), Window(63, 17, 64, 64)):
+        part, part_certain = view.read(window, stored(image, known))
+        assert np.array_equal(part, whole[window.slices])
+        assert np.array_equal(part_certain, certain[window.slices])
+    assert not certain[:3].any()
+    assert not certain[:, -2:].any()
+    far = Unshifted(image.shape[:2], exact(500, 0)).read(Window(0, 0, 8, 9), stored(image))
+    assert far[0].shape == (8, 9, 3)
+    assert not far[1].any()
+
+
+def test_an_unshifted_pair_has_no_shift_left():
+    before, after = two_dates(5, 256, 6.35, -3.8)
+    shift = shift_between(before, after)
+    moved, known = Unshifted((256, 256), shift).read(Window(0, 0, 256, 256), stored(after))
+    rest = shift_between(before, moved, known)
+    assert rest.confident
+    assert not rest.relevant
