@@ -15,7 +15,7 @@ from datasets.open_pair import OpenPair, read_pair
 from datasets.pairs import Pair
 from datasets.pfbs import Draw
 from datasets.raster import PLAIN
-from datasets.reading import Reading
+from datasets.reading import PixelFormat
 from datasets.scenes import draw_scene
 from datasets.threads import threaded
 from datasets.transforms import Augmentation, Sample
@@ -41,7 +41,7 @@ class ChangePairs(Dataset):
         self,
         pairs: Sequence[Pair],
         augmentation: Augmentation = Augmentation(),  # noqa: B008, frozen
-        reading: Reading = PLAIN,
+        reading: PixelFormat = PLAIN,
         cached: Callable[[Pair], Arrays] | None = None,
     ) -> None:
         """Open nothing yet.
@@ -142,7 +142,7 @@ def _empty(shape: tuple[int, ...], shared: bool) -> Tensor:
     return torch.empty(0, dtype=torch.uint8).set_(storage)
 
 
-def size_of(pair: Pair, reading: Reading = PLAIN) -> tuple[int, int]:
+def size_of(pair: Pair, reading: PixelFormat = PLAIN) -> tuple[int, int]:
     """(height, width) of a pair, from its headers; errors as `OpenPair` and `OpenPair.check_scale`."""
     with OpenPair(pair, reading) as opened:
         opened.check_scale()
@@ -150,7 +150,7 @@ def size_of(pair: Pair, reading: Reading = PLAIN) -> tuple[int, int]:
 
 
 def check_sizes(
-    pairs: Sequence[Pair], divisor: int, alike: bool, reading: Reading = PLAIN, crop_size: int = 0
+    pairs: Sequence[Pair], divisor: int, alike: bool, reading: PixelFormat = PLAIN, crop_size: int = 0
 ) -> list[tuple[int, int]]:
     """Read every image's size from its header.
 

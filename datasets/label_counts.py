@@ -14,7 +14,7 @@ import numpy as np
 from datasets.open_pair import OpenPair
 from datasets.pairs import Pair
 from datasets.raster import PLAIN, WindowedImage
-from datasets.reading import COLOUR, Reading, code_name, code_of, luminance
+from datasets.reading import COLOUR, PixelFormat, code_name, code_of, luminance
 from datasets.threads import threaded
 from datasets.windows import scan
 from utils.console import UserError
@@ -50,7 +50,7 @@ class LabelFacts:
     palette: bool = False
 
 
-def label_facts(opened: OpenPair, reading: Reading) -> LabelFacts:
+def label_facts(opened: OpenPair, reading: PixelFormat) -> LabelFacts:
     """Count the codes of an open pair's label.
 
     Raises:
@@ -85,7 +85,7 @@ def _refuse_image(path: Path, facts: LabelFacts) -> None:
         )
 
 
-def facts_alone(path: Path, reading: Reading) -> LabelFacts:
+def facts_alone(path: Path, reading: PixelFormat) -> LabelFacts:
     """Count the codes of a label without its dates; errors as `label_facts`."""
     with WindowedImage(path, reading, label=True) as label:
         facts = LabelFacts(palette=label.palette and not reading.by_index)
@@ -115,7 +115,7 @@ class LabelCounts:
     Kept counts serve a pair whose files have the same paths, sizes and times of change, read in the same way.
     """
 
-    def __init__(self, reading: Reading = PLAIN, path: Path | None = None) -> None:
+    def __init__(self, reading: PixelFormat = PLAIN, path: Path | None = None) -> None:
         """Take what an earlier run kept.
 
         Args:
@@ -196,7 +196,7 @@ def collect(pairs: Sequence[Pair], counts: LabelCounts, skip_unreadable: bool = 
     return {pair.label: facts for pair, facts in found if pair.label and facts}
 
 
-def decide(facts: Mapping[Path, LabelFacts], reading: Reading) -> Reading:
+def decide(facts: Mapping[Path, LabelFacts], reading: PixelFormat) -> PixelFormat:
     """Settle which code of a split's labels means changed, for all of them alike.
 
     Two codes of which one is 0 need no flag. All else has to be named.
@@ -220,7 +220,7 @@ def decide(facts: Mapping[Path, LabelFacts], reading: Reading) -> Reading:
     return reading
 
 
-def decide_split(facts: Mapping[Path, LabelFacts], reading: Reading) -> Reading:
+def decide_split(facts: Mapping[Path, LabelFacts], reading: PixelFormat) -> PixelFormat:
     """As `decide`, but codes that are decided must fit the split.
 
     Raises:
@@ -232,7 +232,7 @@ def decide_split(facts: Mapping[Path, LabelFacts], reading: Reading) -> Reading:
     return decide(facts, reading)
 
 
-def total_codes(facts: Iterable[LabelFacts], reading: Reading) -> Counter[int]:
+def total_codes(facts: Iterable[LabelFacts], reading: PixelFormat) -> Counter[int]:
     """Known pixels by code, of all labels, without the code that means unknown."""
     codes: Counter[int] = Counter()
     for each in facts:
@@ -260,7 +260,7 @@ def _ambiguity(codes: Counter[int]) -> str:
     return ""
 
 
-def _refuse_hidden_class(facts: Mapping[Path, LabelFacts], codes: Counter[int], reading: Reading) -> None:
+def _refuse_hidden_class(facts: Mapping[Path, LabelFacts], codes: Counter[int], reading: PixelFormat) -> None:
     """Refuse labels whose nodata value or transparency makes all changed or all unchanged pixels unknown."""
     if reading.change_from is not None:
         changed = {code for code in codes if code >= reading.change_from}
@@ -302,7 +302,7 @@ def shares(codes: Mapping[int, int], most: int = 6) -> str:
     return (listed or "none") + (f" and {len(ordered) - most} more" if len(ordered) > most else "")
 
 
-def count_changed(pairs: Sequence[Pair], reading: Reading = PLAIN, counts: LabelCounts | None = None) -> list[int]:
+def count_changed(pairs: Sequence[Pair], reading: PixelFormat = PLAIN, counts: LabelCounts | None = None) -> list[int]:
     """Changed pixels of each pair that count; logs the label values found and the changed share.
 
     Args:
@@ -333,7 +333,7 @@ def count_changed(pairs: Sequence[Pair], reading: Reading = PLAIN, counts: Label
     return changed
 
 
-def _misfit(codes: Counter[int], reading: Reading) -> str:
+def _misfit(codes: Counter[int], reading: PixelFormat) -> str:
     """What is wrong with codes that are read in a decided way; empty if nothing."""
     if reading.change_value is None or not codes:
         return ""
@@ -347,7 +347,7 @@ def _misfit(codes: Counter[int], reading: Reading) -> str:
     )
 
 
-def decide_to_predict(pairs: Sequence[Pair], reading: Reading) -> Reading:
+def decide_to_predict(pairs: Sequence[Pair], reading: PixelFormat) -> PixelFormat:
     """Settle how the labels of pairs to be predicted are read: as the checkpoint says, or by their own two values.
 
     Labels that cannot be read are left out; each fails with its pair.
@@ -379,7 +379,7 @@ def decide_to_predict(pairs: Sequence[Pair], reading: Reading) -> Reading:
     return decided
 
 
-def decide_alone(paths: Sequence[Path], reading: Reading) -> Reading:
+def decide_alone(paths: Sequence[Path], reading: PixelFormat) -> PixelFormat:
     """Settle how labels are read that are scored without their images; errors as `decide`."""
     if reading.decided:
         return reading
@@ -387,7 +387,7 @@ def decide_alone(paths: Sequence[Path], reading: Reading) -> Reading:
     return decide(dict(zip(paths, facts, strict=True)), reading)
 
 
-def mask_reading(paths: Sequence[Path]) -> Reading:
+def mask_reading(paths: Sequence[Path]) -> PixelFormat:
     """How masks of change in a folder are read, all alike: of levels 0 and 1, or of levels of which 128 means changed.
 
     Raises:
@@ -407,16 +407,16 @@ def mask_reading(paths: Sequence[Path]) -> Reading:
         lossy = path.suffix.lower() in LOSSY
         if (level == top and 1 < top < 128) or (level == 1 < top and not lossy):
             raise UserError(f"{path}: its highest value is {level}, the highest of all is {top}; {MASK_VALUES}")
-    return Reading(change_from=1 if top <= 1 else 128)
+    return PixelFormat(change_from=1 if top <= 1 else 128)
 
 
-def known_codes(codes: Mapping[int, int], reading: Reading) -> dict[int, int]:
+def known_codes(codes: Mapping[int, int], reading: PixelFormat) -> dict[int, int]:
     """Pixels by code, without the code that means unknown."""
     ignored = None if reading.ignore_value is None else code_of(reading.ignore_value)
     return {code: pixels for code, pixels in codes.items() if code != ignored}
 
 
-def changed_pixels(codes: Mapping[int, int], reading: Reading) -> int:
+def changed_pixels(codes: Mapping[int, int], reading: PixelFormat) -> int:
     """Pixels that a decided reading takes as changed, from counts by code."""
     known = known_codes(codes, reading)
     if reading.change_from is not None:

@@ -14,7 +14,7 @@ from datasets.catalog import Statistics
 from datasets.open_pair import OpenPair
 from datasets.pairs import Pair
 from datasets.raster import PLAIN, pixel_kind
-from datasets.reading import Reading
+from datasets.reading import PixelFormat
 from datasets.threads import threaded
 from datasets.windows import scan
 from utils.console import UserError
@@ -29,9 +29,9 @@ def choose_reading(
     pairs: Sequence[Pair],
     bands: Sequence[int] = (),
     scale: str = "auto",
-    labels: Reading = PLAIN,
+    labels: PixelFormat = PLAIN,
     lenient: bool = False,
-) -> Reading:
+) -> PixelFormat:
     """Settle how the images of a data set are read, and log it where they are more than 8-bit grey or RGB.
 
     Args:
@@ -63,7 +63,9 @@ def choose_reading(
     return replace(reading, limits=limits)
 
 
-def overruled(reading: Reading, pairs: Sequence[Pair], bands: Sequence[int] = (), scale: str = "auto") -> Reading:
+def overruled(
+    reading: PixelFormat, pairs: Sequence[Pair], bands: Sequence[int] = (), scale: str = "auto"
+) -> PixelFormat:
     """A checkpoint's reading, of which flags replace what they name.
 
     Args:
@@ -108,7 +110,9 @@ def _common_kind(pairs: Sequence[Pair], lenient: bool) -> tuple[Path, tuple[int,
     return first, found[first], set(odd)
 
 
-def measure_limits(pairs: Sequence[Pair], reading: Reading, lenient: bool = False) -> tuple[tuple[float, float], ...]:
+def measure_limits(
+    pairs: Sequence[Pair], reading: PixelFormat, lenient: bool = False
+) -> tuple[tuple[float, float], ...]:
     """The 2nd and 98th percentile of each band over all pixels of both dates that count.
 
     Raises:
@@ -135,7 +139,7 @@ def measure_limits(pairs: Sequence[Pair], reading: Reading, lenient: bool = Fals
     return tuple((float(low), float(max(high, low + 1))) for low, high in limits)
 
 
-def _counted_levels(pair: Pair, reading: Reading) -> np.ndarray:
+def _counted_levels(pair: Pair, reading: PixelFormat) -> np.ndarray:
     """Pixels that count of a pair, by date, channel and level: (2, channels, 256), or all levels from LOWEST on."""
     counts: Any = 0
     with OpenPair(pair, reading) as opened:
@@ -150,7 +154,7 @@ def _counted_levels(pair: Pair, reading: Reading) -> np.ndarray:
     return np.asarray(counts)
 
 
-def measure_statistics(pairs: Sequence[Pair], reading: Reading = PLAIN) -> Statistics:
+def measure_statistics(pairs: Sequence[Pair], reading: PixelFormat = PLAIN) -> Statistics:
     """Mean and standard deviation a date and channel over all pixels that count, in [0, 1].
 
     Raises:

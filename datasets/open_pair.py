@@ -8,12 +8,11 @@ from threading import Lock
 
 import numpy as np
 
-from datasets.gdal import nine_places
-from datasets.georeference import Content
+from datasets.file_errors import refuse_huge
 from datasets.pairs import Pair
-from datasets.raster import PLAIN, WindowedImage, refuse_huge
-from datasets.reading import IGNORE, Reading, as_rgb, code_of
-from datasets.windows import Window
+from datasets.raster import WindowedImage
+from datasets.reading import IGNORE, PLAIN, PixelFormat, as_rgb, code_of
+from datasets.windows import Content, Window, nine_places
 from utils.console import UserError
 
 SAMPLED = 4096  # pixels of a window that are looked at
@@ -38,7 +37,7 @@ class OpenPair:
         before, after, label: the open files; label is None without one.
     """
 
-    def __init__(self, pair: Pair, reading: Reading = PLAIN) -> None:
+    def __init__(self, pair: Pair, reading: PixelFormat = PLAIN) -> None:
         """Read the headers.
 
         Raises:
@@ -164,7 +163,7 @@ def _some_values(image: WindowedImage) -> np.ndarray:
     return np.concatenate(found).astype(np.float64).ravel()
 
 
-def read_pair(pair: Pair, reading: Reading = PLAIN) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def read_pair(pair: Pair, reading: PixelFormat = PLAIN) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Read before and after, uint8 (H, W, channels), and the mask, uint8 (H, W); without a label it is all IGNORE.
 
     What is unknown at either date or in the label is IGNORE, too.

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from datasets.hints import list_advice, misnamed_pair
 from datasets.layouts import FOLDERS, Names, SplitFiles, in_folders, list_images, list_split
-from datasets.raster import SUFFIXES, sidecars
+from datasets.raster import SUFFIXES
+from datasets.sidecars import sidecars
 from utils.console import UserError, nearest
 
 log = logging.getLogger(__name__)

@@ -23,7 +23,7 @@ from tqdm import tqdm
 from datasets.change_pairs import Arrays, size_of
 from datasets.open_pair import read_pair
 from datasets.pairs import Pair
-from datasets.reading import Reading
+from datasets.reading import PixelFormat
 from datasets.threads import threaded
 from utils.console import UserError
 from utils.files import naming
@@ -65,7 +65,7 @@ class TileCache:
         return before, after, tile[2 * size :].reshape(height, width)
 
 
-def open_cache(path: Path, pairs: Sequence[Pair], reading: Reading) -> TileCache:
+def open_cache(path: Path, pairs: Sequence[Pair], reading: PixelFormat) -> TileCache:
     """The cache of these pairs, filled first unless it is there and neither they nor their reading have changed.
 
     Args:
@@ -91,7 +91,7 @@ def open_cache(path: Path, pairs: Sequence[Pair], reading: Reading) -> TileCache
     return TileCache(path, pairs, header)
 
 
-def _digest(pairs: Sequence[Pair], reading: Reading) -> str:
+def _digest(pairs: Sequence[Pair], reading: PixelFormat) -> str:
     """Names, sizes and times of change of all files and what lies beside them, and how they are read."""
     digest = hashlib.sha256(f"{FORMAT} {reading!r}\n".encode())
     for pair in pairs:
@@ -118,7 +118,7 @@ def _file_bytes(header: dict[str, Any]) -> int:
     return HEADER + header["pairs"] * _sample_bytes(header)
 
 
-def _common_size(pairs: Sequence[Pair], reading: Reading) -> tuple[int, int]:
+def _common_size(pairs: Sequence[Pair], reading: PixelFormat) -> tuple[int, int]:
     """(height, width) of all pairs, from their headers."""
     sizes = threaded(partial(size_of, reading=reading), pairs)
     first = None
@@ -141,7 +141,7 @@ def _check_space(path: Path, needed: int) -> None:
         )
 
 
-def _fill(path: Path, pairs: Sequence[Pair], reading: Reading, header: dict[str, Any]) -> None:
+def _fill(path: Path, pairs: Sequence[Pair], reading: PixelFormat, header: dict[str, Any]) -> None:
     """Decode all pairs into a file of this process's own beside `path`; it takes that name when it is whole."""
     _remove_stale(path)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=".partial")

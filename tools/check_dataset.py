@@ -14,7 +14,7 @@ if __name__ == "__main__":  # python path/to/tools/check_dataset.py works from a
 
 from datasets.measurements import choose_reading
 from datasets.pairs import Pair
-from datasets.reading import Reading, labels_of
+from datasets.reading import PixelFormat, labels_of
 from datasets.recognition import introduction, recognise
 from tools.doctor.examination import Examination, Split, count_findings, examine, leak_findings, survey
 from tools.doctor.findings import Finding, count_errors, finding_lines, percent
@@ -77,7 +77,7 @@ def examine_all(config: CheckConfig, workers: int) -> dict[str, Examination]:
     return results
 
 
-def reading_of(config: CheckConfig, split: Split) -> Reading:
+def reading_of(config: CheckConfig, split: Split) -> PixelFormat:
     """How the files of a data set are read."""
     pairs = [Pair(name, split.files[name]["before"], split.files[name]["after"]) for name in split.complete]
     return choose_reading(pairs, config.bands, config.scale, labels_of(config), lenient=True)

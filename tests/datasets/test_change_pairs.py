@@ -12,7 +12,7 @@ from datasets.change_pairs import ChangePairs, check_sizes, same_size_batches
 from datasets.label_counts import LabelCounts, collect, count_changed, decide
 from datasets.measurements import measure_statistics
 from datasets.pfbs import PFBSSampler
-from datasets.reading import MASKS, Reading
+from datasets.reading import MASKS, PixelFormat
 from datasets.transforms import AUGMENTATIONS, build_augmentation
 from tests.conftest import write_image, write_pairs
 
@@ -22,7 +22,7 @@ def make(root, names="012", size=(32, 32), codes=(0, 255)):
 
 
 def decided(pairs):
-    return decide(collect(pairs, LabelCounts()), Reading())
+    return decide(collect(pairs, LabelCounts()), PixelFormat())
 
 
 def test_sample_is_the_file(tmp_path):
@@ -52,7 +52,7 @@ def test_drawn_scenes_take_the_place_of_pairs(tmp_path):
 
 def test_scenes_are_drawn_in_rgb_only(tmp_path):
     with pytest.raises(ValueError, match="--drawn: scenes are drawn in RGB, and these images have 4 bands"):
-        ChangePairs(make(tmp_path), build_augmentation("none", drawn_share=0.3), Reading(bands=(1, 2, 3, 4)))
+        ChangePairs(make(tmp_path), build_augmentation("none", drawn_share=0.3), PixelFormat(bands=(1, 2, 3, 4)))
 
 
 def test_without_label_every_pixel_is_ignored(tmp_path):
@@ -159,7 +159,7 @@ def test_training_labels_without_change_are_an_error(tmp_path):
 
 
 def test_labels_with_a_code_for_unknown_are_not_guessed(tmp_path):
-    """0, 1 and 255: is 255 changed, or unknown? Reading it either way would be silently wrong for someone."""
+    """0, 1 and 255: is 255 changed, or unknown? PixelFormat it either way would be silently wrong for someone."""
     with pytest.raises(ValueError, match="more than two; pass --change-value N"):
         decided(make(tmp_path, codes=(0, 1, 255)))
 

@@ -20,10 +20,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile
 
-from datasets import gdal, raster
+from datasets import file_errors, gdal, raster
 from datasets.pairs import Pair
-from datasets.raster import WindowedImage, image_size, read_image, read_label
-from datasets.reading import MASKS, Reading
+from datasets.raster import WindowedImage, read_image, read_label
+from datasets.reading import MASKS, PixelFormat
 from datasets.windows import Window
 from tools.doctor.pair_facts import read_facts
 from tools.tiles.cutting import TileCutter, Tiling, plan_scenes
@@ -157,10 +157,9 @@ def read_windows(path, limit):
 
 
 READERS = {
-    "image_size": image_size,
     "read_image": lambda path: read_image(path).shape[:2],
     "read_label": lambda path: read_label(path, MASKS).shape,
-    "bands": lambda path: read_image(path, Reading((1,), ((0, 9000),))).shape[:2],  # through rasterio
+    "bands": lambda path: read_image(path, PixelFormat((1,), ((0, 9000),))).shape[:2],  # through rasterio
     "windows": lambda path: read_windows(path, raster.PILLOW_LIMIT),
     "windows through rasterio": lambda path: read_windows(path, 50),  # where it is installed
 }
@@ -178,7 +177,7 @@ def faults(path):
                 yield f"{name}: {type(error).__name__}: {error}"
     if len(set(sizes.values())) > 1:
         yield f"sizes differ: {sizes}"
-    facts = read_facts("x", {"before": path, "label": path}, Reading(change_from=128))
+    facts = read_facts("x", {"before": path, "label": path}, PixelFormat(change_from=128))
     if ("read_image" in sizes) == (path in facts.unreadable):
         yield f"doctor: {facts}"
 
@@ -283,7 +282,7 @@ def test_missing_data_of_a_large_jpeg_is_no_grey(tmp_path, monkeypatch):
     path = tmp_path / "short.jpg"
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8)).save(path)
     path.write_bytes(declare(path.read_bytes(), "jpg", 640, 64))
-    monkeypatch.setattr(raster, "PILLOW_LIMIT", 100)
-    monkeypatch.setattr(gdal, "PILLOW_LIMIT", 100)
+    for module in (raster, file_errors):
+        monkeypatch.setattr(module, "PILLOW_LIMIT", 100)
     with WindowedImage(path) as image, pytest.raises(ValueError, match=r"short\.jpg: damaged"):
         image.read(Window(576, 0, 64, 64))

@@ -10,7 +10,7 @@ from PIL import Image
 from datasets import label_counts
 from datasets.label_counts import LabelCounts, count_changed, decide_to_predict, mask_reading
 from datasets.pairs import Pair
-from datasets.reading import MASKS, Reading
+from datasets.reading import MASKS, PixelFormat
 
 
 def write(path, changed, value=255):
@@ -70,11 +70,11 @@ def test_changed_file_is_counted_again(pairs, tmp_path, decoded):
 def test_the_same_counts_serve_another_code_but_not_palette_indices(pairs, tmp_path, decoded):
     write(pairs[0].label, 5, value=9)
     path = tmp_path / "kept"
-    by_index = Reading(change_value=9, named=True)
+    by_index = PixelFormat(change_value=9, named=True)
     assert kept(pairs, path, by_index) == [5, 0, 0]
-    assert kept(pairs, path, Reading(change_value=255, named=True)) == [0, 10, 20]
+    assert kept(pairs, path, PixelFormat(change_value=255, named=True)) == [0, 10, 20]
     assert len(decoded) == 3
-    assert kept(pairs, path, Reading(change_value="#ffffff", named=True)) == [0, 10, 20]
+    assert kept(pairs, path, PixelFormat(change_value="#ffffff", named=True)) == [0, 10, 20]
     assert len(decoded) == 6
 
 
@@ -124,11 +124,11 @@ def test_labels_that_are_all_ignored_are_told(tmp_path, caplog):
     """Trained on 0, 1 and 255 for unknown; of 0 and 255 no pixel would be changed."""
     path = tmp_path / "label.png"
     write(path, 10)
-    trained = Reading(change_value=1, ignore_value=255)
+    trained = PixelFormat(change_value=1, ignore_value=255)
     assert decide_to_predict([Pair("a", path, path, path)], trained).change_value == 1
     assert "1 label: without the ignored value 255, all labels are 0" in caplog.text
     caplog.clear()
-    decide_to_predict([Pair("a", path, path, path)], Reading(change_value=255))
+    decide_to_predict([Pair("a", path, path, path)], PixelFormat(change_value=255))
     assert not caplog.text
 
 

@@ -7,7 +7,7 @@ from PIL import Image
 from datasets import gdal
 from datasets.open_pair import OpenPair, read_pair
 from datasets.pairs import Pair, find_pairs
-from datasets.reading import MASKS, Reading
+from datasets.reading import MASKS, PixelFormat
 from datasets.windows import Window, plan_windows
 from tests.conftest import write_image, write_tiff
 
@@ -119,7 +119,7 @@ def test_no_data_is_unknown(rasterio, scene, tmp_path, shape):
     second[0:20, 100:, 1] = 0
     before = write_tiff(tmp_path / "before.tif", first, nodata=0)
     after = write_tiff(tmp_path / "after.tif", second, nodata=0)
-    reading = Reading((1, 2, 3), ((0.0, 255.0),) * 3) if shape == "16 bits" else Reading()
+    reading = PixelFormat((1, 2, 3), ((0.0, 255.0),) * 3) if shape == "16 bits" else PixelFormat()
     with OpenPair(Pair("scene", before, after), reading) as pair:
         assert not pair.aligned
         known = pair.known(whole(pair))
@@ -133,10 +133,10 @@ def test_a_fourth_band_that_is_read_is_no_transparency(rasterio, scene, tmp_path
     infrared = np.concatenate([scene, scene[..., :1] // 2], -1)
     clear = np.concatenate([scene, (scene[..., :1] > 100) * np.uint8(255)], -1)
     for bands, reading, gaps in (
-        (infrared, Reading((4, 1, 2)), False),
+        (infrared, PixelFormat((4, 1, 2)), False),
         (infrared, MASKS, False),
         (clear, MASKS, True),
-        (clear, Reading((4,)), False),
+        (clear, PixelFormat((4,)), False),
     ):
         path = write_tiff(tmp_path / "four.tif", bands, photometric="RGB", alpha="YES")
         with OpenPair(Pair("scene", path, path), reading) as pair:
@@ -180,7 +180,7 @@ def test_a_geotiff_without_rasterio_names_what_to_install(rasterio, scene, tmp_p
 
 def test_beirut(rasterio, real_data):
     files = [real_data / "oscd_beirut" / f"{name}.tif" for name in ("before", "after", "label")]
-    reading = Reading((1, 2, 3), ((0.0, 4000.0),) * 3, change_value=2)
+    reading = PixelFormat((1, 2, 3), ((0.0, 4000.0),) * 3, change_value=2)
     with OpenPair(Pair("beirut", *files), reading) as pair, rasterio.open(files[0]) as source:
         assert pair.size == source.shape == (1180, 1070)
         assert pair.grid.transform == tuple(source.transform)[:6]

@@ -12,7 +12,7 @@ from datasets.label_counts import LabelCounts, collect, count_changed, decide, d
 from datasets.measurements import choose_reading, measure_limits, measure_statistics
 from datasets.pairs import Pair
 from datasets.raster import read_image, read_label
-from datasets.reading import IGNORE, Reading, reading_from
+from datasets.reading import IGNORE, PixelFormat, reading_from
 
 pytestmark = pytest.mark.filterwarnings("ignore:Dataset has no geotransform")
 
@@ -38,17 +38,17 @@ def deep(tmp_path):
 
 def test_bands_in_the_order_asked_for(deep):
     low_high = ((30_000, 30_255), (0, 255))
-    image = read_image(deep[0].before, Reading(bands=(4, 1), limits=low_high))
-    raw = read_image(deep[0].before, Reading(bands=(4, 1)))
+    image = read_image(deep[0].before, PixelFormat(bands=(4, 1), limits=low_high))
+    raw = read_image(deep[0].before, PixelFormat(bands=(4, 1)))
     assert (image.dtype, raw.dtype, image.shape) == (np.uint8, np.uint16, (32, 48, 2))
     assert np.array_equal(image, np.clip(raw.astype(int) - [30_000, 0], 0, 255))
     with pytest.raises(ValueError, match=r"0_0\.tif: 4 bands, but band 5 is asked for; see --bands"):
-        read_image(deep[0].before, Reading(bands=(1, 5)))
+        read_image(deep[0].before, PixelFormat(bands=(1, 5)))
 
 
 @given(st.lists(st.integers(0, 65535), min_size=3, max_size=50), st.integers(0, 60_000), st.integers(1, 5000))
 def test_scaling_is_linear_clipped_and_to_the_nearest(values, low, span):
-    reading = Reading(bands=(1,), limits=((low, low + span),))
+    reading = PixelFormat(bands=(1,), limits=((low, low + span),))
     expected = [min(max((v - low) * 255 / span, 0), 255) for v in values]
     got = reading.scaled(np.array(values, np.uint16).reshape(1, -1, 1)).ravel()
     assert np.abs(got - np.array(expected)).max() <= 0.5 + 1e-3
@@ -56,14 +56,14 @@ def test_scaling_is_linear_clipped_and_to_the_nearest(values, low, span):
 
 def test_no_number_becomes_black():
     values = np.array([[[np.nan], [np.inf], [-np.inf], [5.0]]], np.float32)
-    assert Reading((1,), ((0, 10),)).scaled(values).ravel().tolist() == [0, 255, 0, 128]
+    assert PixelFormat((1,), ((0, 10),)).scaled(values).ravel().tolist() == [0, 255, 0, 128]
 
 
 def test_percentiles_are_those_of_all_pixels(deep):
-    limits = measure_limits(deep, Reading(bands=(2, 4)))
+    limits = measure_limits(deep, PixelFormat(bands=(2, 4)))
     for band, (low, high) in zip((1, 3), limits, strict=True):
         files = [path for p in deep for path in (p.before, p.after)]
-        pixels = np.concatenate([read_image(path, Reading(bands=(band + 1,))).ravel() for path in files])
+        pixels = np.concatenate([read_image(path, PixelFormat(bands=(band + 1,))).ravel() for path in files])
         assert (low, high) == tuple(np.quantile(pixels, [0.02, 0.98], method="inverted_cdf"))
 
 
@@ -74,7 +74,7 @@ def test_what_is_chosen_and_said(deep, tmp_path, caplog):
     assert "scaling: uint16 of 4 bands read as uint8, band 1 from " in caplog.text
     assert choose_reading(deep, bands=(4,), scale="10000").limits == ((0, 10000),)
     assert reading_from(reading.as_plain()) == reading
-    assert reading_from(None) == Reading()
+    assert reading_from(None) == PixelFormat()
     flat = bands(tmp_path / "float.tif", np.ones((8, 8, 3), np.float32))
     with pytest.raises(ValueError, match=r"float\.tif: values are float32; pass --scale NUMBER"):
         choose_reading([Pair("float", flat, flat)])
@@ -96,16 +96,16 @@ def test_grey_deep_images_have_three_equal_channels(tmp_path):
 def test_change_and_ignore_values(deep, caplog):
     caplog.set_level("INFO")
     codes = np.array(Image.open(deep[0].label))
-    mask = read_label(deep[0].label, Reading(change_value=2, ignore_value=9, named=True))
+    mask = read_label(deep[0].label, PixelFormat(change_value=2, ignore_value=9, named=True))
     assert np.array_equal(mask, np.select([codes == 2, codes == 9], [1, IGNORE], 0))
-    counts = count_changed(deep, Reading((1,), (), 2, 9, named=True))
+    counts = count_changed(deep, PixelFormat((1,), (), 2, 9, named=True))
     assert counts[0] == (codes == 2).sum()
     known = sum((np.array(Image.open(p.label)) != 9).sum() for p in deep)
     assert f"{100 * sum(counts) / known:.2f} % of pixels, in 2 pairs" in caplog.text
     with pytest.raises(ValueError, match="values 2: .*, 1: .*, 9: .*more than two; pass --change-value N"):
-        decide(collect(deep, LabelCounts(Reading((1,)))), Reading((1,)))
+        decide(collect(deep, LabelCounts(PixelFormat((1,)))), PixelFormat((1,)))
     with pytest.raises(ValueError, match="no pixel has the value 3, which means changed"):
-        count_changed(deep, Reading((1,), change_value=3, named=True))
+        count_changed(deep, PixelFormat((1,), change_value=3, named=True))
 
 
 def test_255_is_unknown_only_when_asked(tmp_path):
@@ -113,11 +113,11 @@ def test_255_is_unknown_only_when_asked(tmp_path):
     codes = np.array([[0, 1, 255, 255]], np.uint8).repeat(4, 0)
     Image.fromarray(codes).save(path)
     pairs = [Pair("x", path, path, path)]
-    reading = decide(collect(pairs, LabelCounts()), Reading(ignore_value=255))
+    reading = decide(collect(pairs, LabelCounts()), PixelFormat(ignore_value=255))
     assert read_label(path, reading)[0].tolist() == [0, 1, IGNORE, IGNORE]
     assert count_changed(pairs, reading) == [4]
     with pytest.raises(ValueError, match="more than two; pass --change-value N"):
-        decide(collect(pairs, LabelCounts()), Reading())
+        decide(collect(pairs, LabelCounts()), PixelFormat())
 
 
 def test_a_palette_gives_its_colours_or_when_asked_its_indices(tmp_path):
@@ -125,14 +125,14 @@ def test_a_palette_gives_its_colours_or_when_asked_its_indices(tmp_path):
     image = Image.fromarray(np.array([[0, 1, 2]], np.uint8)).convert("P")
     image.putpalette([255, 255, 255, 0, 0, 0, 255, 0, 0] + [0] * 759)
     image.save(path)
-    assert read_label(path, Reading(change_value="#ff0000", named=True)).tolist() == [[0, 0, 1]]
-    assert read_label(path, Reading(change_value="#ffffff", named=True)).tolist() == [[1, 0, 0]]
-    assert read_label(path, Reading(change_value=1, named=True)).tolist() == [[0, 1, 0]]
-    mixed = Reading(change_value=1, ignore_value="#ff0000", named=True)  # else nothing would be ignored
+    assert read_label(path, PixelFormat(change_value="#ff0000", named=True)).tolist() == [[0, 0, 1]]
+    assert read_label(path, PixelFormat(change_value="#ffffff", named=True)).tolist() == [[1, 0, 0]]
+    assert read_label(path, PixelFormat(change_value=1, named=True)).tolist() == [[0, 1, 0]]
+    mixed = PixelFormat(change_value=1, ignore_value="#ff0000", named=True)  # else nothing would be ignored
     with pytest.raises(ValueError, match="no pixel has the value 1, which means changed"):
         count_changed([Pair("x", path, path, path)], mixed)
     with pytest.raises(ValueError, match=r"values 0: 33\.33 %, 255: 33\.33 %, #ff0000: 33\.33 %: more than two"):
-        decide_alone([path], Reading())
+        decide_alone([path], PixelFormat())
 
 
 @pytest.mark.parametrize("high", [1, 255, 65535])
@@ -141,13 +141,13 @@ def test_sixteen_bit_labels(high, suffix, tmp_path):
     path = tmp_path / f"label.{suffix}"
     codes = np.array([[0, high, 0, 0], [high, 0, 0, 0]], np.uint16)
     Image.fromarray(codes).save(path)
-    reading = decide_alone([path], Reading())
+    reading = decide_alone([path], PixelFormat())
     assert reading.change_value == high
     assert read_label(path, reading).tolist() == [[0, 1, 0, 0], [1, 0, 0, 0]]
 
 
 def test_samples_and_statistics_have_the_bands(deep):
-    reading = Reading((4, 3, 2, 1), ((30_000, 31_000), (2000, 3000), (1000, 2000), (0, 1000)), 2, 9)
+    reading = PixelFormat((4, 3, 2, 1), ((30_000, 31_000), (2000, 3000), (1000, 2000), (0, 1000)), 2, 9)
     sample = ChangePairs(deep, reading=reading)[0]
     assert sample["before"].shape == sample["after"].shape == (4, 32, 48)
     assert set(sample["mask"].unique().tolist()) == {0, 1, IGNORE}
@@ -161,7 +161,7 @@ def test_samples_and_statistics_have_the_bands(deep):
 def test_real_sentinel_pair(real_data):
     folder = real_data / "oscd_beirut"
     pair = Pair("beirut", folder / "before.tif", folder / "after.tif", folder / "label.tif")
-    reading = choose_reading([pair], labels=Reading(change_value=2, named=True))
+    reading = choose_reading([pair], labels=PixelFormat(change_value=2, named=True))
     sample = ChangePairs([pair], reading=reading)[0]
     assert sample["before"].shape == (3, 1180, 1070)
     assert count_changed([pair], reading)[0] == (np.array(Image.open(pair.label)) == 2).sum()
@@ -180,6 +180,6 @@ def test_percentiles_leave_out_pairs_of_another_type(tmp_path, caplog):
     limits = choose_reading(usual, scale="percentile").limits
     odd = [pair("signed", np.int16), pair("byte", np.uint8)]
     assert choose_reading([*odd, *usual], scale="percentile", lenient=True).limits == limits
-    assert measure_limits([odd[0]], Reading((1, 2, 3)))[0][0] >= 1000
+    assert measure_limits([odd[0]], PixelFormat((1, 2, 3)))[0][0] >= 1000
     with pytest.raises(ValueError, match=r"signed_a\.tif: has int16 pixels, but 4 of 8 images have uint16"):
         choose_reading([*odd, *usual], scale="percentile")

@@ -16,7 +16,7 @@ from datasets.change_pairs import ChangePairs
 from datasets.open_pair import read_pair
 from datasets.pairs import find_pairs
 from datasets.pfbs import PFBSSampler
-from datasets.reading import MASKS, Reading
+from datasets.reading import MASKS, PixelFormat
 from datasets.tile_cache import HEADER, open_cache
 from datasets.transforms import build_augmentation
 from tests.scripts import files_end_at
@@ -30,7 +30,9 @@ def same(cache, pairs, reading=MASKS):
     )
 
 
-@pytest.mark.parametrize("reading", [MASKS, Reading((3, 1), ((20, 200), (0, 255)), 255), Reading((2,), (), 255)])
+@pytest.mark.parametrize(
+    "reading", [MASKS, PixelFormat((3, 1), ((20, 200), (0, 255)), 255), PixelFormat((2,), (), 255)]
+)
 def test_gives_what_the_files_give(reading, data, tmp_path):
     if reading.bands:
         pytest.importorskip("rasterio")
@@ -109,7 +111,7 @@ def test_changed_images_are_read_anew(change, data, tmp_path, caplog):
 def test_another_reading_is_another_cache(data, tmp_path, caplog):
     pairs, path = find_pairs(data, "train"), tmp_path / "train.tiles"
     open_cache(path, pairs, MASKS)
-    reading = Reading(change_value=0)
+    reading = PixelFormat(change_value=0)
     assert same(open_cache(path, pairs, reading), pairs, reading)
     assert "how they are read, have changed" in caplog.text
 

@@ -13,8 +13,7 @@ import numpy as np
 from datasets.label_counts import LabelFacts, changed_pixels, decide_split, known_codes, shares
 from datasets.layouts import SPLITS, Names, SplitFiles, has_split, list_split
 from datasets.measurements import histogram_statistics
-from datasets.raster import PLAIN
-from datasets.reading import Reading, code_name
+from datasets.reading import PLAIN, PixelFormat, code_name
 from datasets.recognition import count_remark
 from datasets.threads import threaded
 from tools.doctor.findings import Finding
@@ -46,7 +45,7 @@ class Examination:
 
     split: Split
     findings: list[Finding]
-    reading: Reading
+    reading: PixelFormat
     sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
     modes: Counter[str] = field(default_factory=Counter)
     examples: dict[object, Path] = field(default_factory=dict)  # a size or a mode: the first image that has it
@@ -164,7 +163,7 @@ def _list_split(root: Path, name: str, folders: Names | None) -> Split:
 
 
 def examine(
-    split: Split, workers: int, tick: Callable[[int], object] = lambda done: None, reading: Reading = PLAIN
+    split: Split, workers: int, tick: Callable[[int], object] = lambda done: None, reading: PixelFormat = PLAIN
 ) -> Examination:
     """Decode every file of a split once, in threads, and judge it.
 

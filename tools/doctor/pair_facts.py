@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from datasets.file_errors import refuse_huge
 from datasets.label_counts import LabelFacts, facts_alone, label_facts
 from datasets.measurements import level_counts
 from datasets.open_pair import OpenPair
 from datasets.pairs import Pair
-from datasets.raster import PLAIN, WindowedImage, read_image, refuse_huge
-from datasets.reading import Reading
+from datasets.raster import WindowedImage, read_image
+from datasets.reading import PLAIN, PixelFormat
 from datasets.windows import Window
 
 WINDOW = 256  # the side of the tiles all published splits are cut to
@@ -51,7 +52,7 @@ class PairFacts:
     unknown: bool = False  # no pixel is known at both dates and in the label
 
 
-def read_facts(name: str, files: Mapping[str, Path], reading: Reading = PLAIN) -> PairFacts:
+def read_facts(name: str, files: Mapping[str, Path], reading: PixelFormat = PLAIN) -> PairFacts:
     """Decode the files of one name, by role; a file that cannot be decoded is noted, not raised."""
     facts, problem = PairFacts(name), ""
     if {"before", "after"} <= files.keys():
@@ -76,7 +77,7 @@ def read_facts(name: str, files: Mapping[str, Path], reading: Reading = PLAIN) -
     return facts
 
 
-def _add_pair(facts: PairFacts, files: Mapping[str, Path], opened: OpenPair, reading: Reading) -> None:
+def _add_pair(facts: PairFacts, files: Mapping[str, Path], opened: OpenPair, reading: PixelFormat) -> None:
     refuse_huge(files["before"], *opened.size)
     whole = Window(0, 0, *opened.size)
     dates, counted = opened.read(whole), opened.counted(whole)
@@ -113,7 +114,7 @@ def image_facts(path: Path, mode: str, pixels: np.ndarray, counted: np.ndarray |
     return ImageFacts(path, pixels.shape[:2], mode, levels, tuple(digests), constant)
 
 
-def pixel_digests(path: Path, reading: Reading = PLAIN) -> tuple[bytes, ...]:
+def pixel_digests(path: Path, reading: PixelFormat = PLAIN) -> tuple[bytes, ...]:
     """A hash of the pixels of each window that `image_facts` has a digest of; decodes the file again."""
     pixels = read_image(path, reading)
     windows = (window for window in _windows(pixels) if _is_whole(window, pixels))

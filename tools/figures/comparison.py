@@ -18,7 +18,7 @@ from datasets.measurements import choose_reading
 from datasets.open_pair import read_pair
 from datasets.pairs import Pair, find_pairs
 from datasets.raster import read_label
-from datasets.reading import Reading, as_rgb, labels_of
+from datasets.reading import PixelFormat, as_rgb, labels_of
 from datasets.threads import threaded
 from datasets.windows import Window
 from tools.figures.grids import ROMAN, Captions, ComparedPair, amfnet_grid, hanet_grid
@@ -80,7 +80,7 @@ class Masks:
     """
 
     paths: Mapping[str, Mapping[str, Path]]
-    reading: Mapping[str, Reading]
+    reading: Mapping[str, PixelFormat]
 
     def read(self, name: str, truth: np.ndarray) -> dict[str, np.ndarray]:
         """Masks of a pair by method, bool (H, W); ValueError if one is damaged or differs in size from the label."""
@@ -166,7 +166,7 @@ def draw(config: ComparisonConfig, pairs: Sequence[Pair], masks: Masks) -> None:
         log.info("%s: F1 %s", name, score)
 
 
-def judge(masks: Masks, reading: Reading, pair: Pair) -> Judged:
+def judge(masks: Masks, reading: PixelFormat, pair: Pair) -> Judged:
     """Count the pixels of a pair for every method, and where the methods disagree."""
     truth = read_pair(pair, reading)[2]
     found = masks.read(pair.name, truth)
@@ -198,7 +198,7 @@ def choose_pairs(config: ComparisonConfig, pairs: Sequence[Pair], judged: Mappin
     return by_name(pairs, sorted(order, key=lambda name: (order[name], name))[:count])
 
 
-def pictures_of(pair: Pair, masks: Masks, reading: Reading, config: ComparisonConfig) -> ComparedPair:
+def pictures_of(pair: Pair, masks: Masks, reading: PixelFormat, config: ComparisonConfig) -> ComparedPair:
     """The pictures of a pair, with the box that is enlarged."""
     before, after, truth = read_pair(pair, reading)
     found, palette = masks.read(pair.name, truth), PALETTES[config.palette or config.style]

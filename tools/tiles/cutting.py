@@ -12,13 +12,12 @@ import numpy as np
 from PIL import Image
 
 from datasets.gdal import encode_tiff
-from datasets.georeference import Content
 from datasets.open_pair import OpenPair
 from datasets.pairs import Pair
 from datasets.raster import WindowedImage, all_bands
-from datasets.reading import Reading, label_pixels
+from datasets.reading import PixelFormat, label_pixels
 from datasets.threads import threaded
-from datasets.windows import Edge, Grid, Window, bounding, group_windows, plan_windows
+from datasets.windows import Content, Edge, Grid, Window, bounding, group_windows, plan_windows
 from utils.console import UserError
 from utils.files import write_whole
 
@@ -57,7 +56,7 @@ class PlannedPair:
     size: tuple[int, int]
     windows: list[Window]
     random_access: bool
-    reading: Reading
+    reading: PixelFormat
     kinds: dict[str, tuple[str, float | None]]
     deep_label: bool
 

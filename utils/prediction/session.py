@@ -27,7 +27,7 @@ from datasets.pairs import (
     refuse_inside,
 )
 from datasets.raster import WindowedImage
-from datasets.reading import MASKS, Reading, as_rgb, reading_from, with_codes
+from datasets.reading import MASKS, PixelFormat, as_rgb, labels_of, reading_from
 from datasets.scenes import is_drawn
 from utils.change_map import OVERLAY, PALETTES, draw_legend
 from utils.console import UserError
@@ -85,7 +85,7 @@ def predict_all(config: PredictConfig, share: Share) -> int:
 
 
 def finish(
-    config: PredictConfig, pairs: Sequence[Pair], reading: Reading, settings: MapSettings, protocol: dict[str, Any]
+    config: PredictConfig, pairs: Sequence[Pair], reading: PixelFormat, settings: MapSettings, protocol: dict[str, Any]
 ) -> int:
     """Sum up what all processes have left on record; returns how many pairs failed."""
     records, output = Records(settings.output), settings.output
@@ -173,21 +173,25 @@ def images_of(config: PredictConfig, pairs: Sequence[Pair]) -> str:
     return config.split if has_split(config.data_root, config.split) else "all"
 
 
-def how_to_read(config: BandConfig, predictor: ChangePredictor, pairs: Sequence[Pair]) -> Reading:
+def how_to_read(config: BandConfig, predictor: ChangePredictor, pairs: Sequence[Pair]) -> PixelFormat:
     """As the checkpoint says; --bands, --scale and the label codes overrule it.
 
     Raises:
         UserError: that makes other than as many channels as the network takes, or labels are coded otherwise.
     """
     reading = overruled(reading_from(predictor.about.get("reading")), pairs, config.bands, config.scale)
-    reading = with_codes(reading, config.change_value, config.ignore_value, config.change_from)
+    reading = labels_of(config, reading)
     if reading.channels != predictor.channels:
         raise UserError(f"{reading.channels} bands, but this network takes {predictor.channels}; say which: --bands")
     return decide_to_predict(pairs, reading)
 
 
 def protocol_of(
-    config: PredictConfig, predictor: ChangePredictor, reading: Reading, settings: MapSettings, pairs: Sequence[Pair]
+    config: PredictConfig,
+    predictor: ChangePredictor,
+    reading: PixelFormat,
+    settings: MapSettings,
+    pairs: Sequence[Pair],
 ) -> dict[str, Any]:
     """All that decides what the maps are, as plain values."""
     about = predictor.about
@@ -211,14 +215,14 @@ def protocol_of(
     }
 
 
-def job_of(pairs: Sequence[Pair], reading: Reading, settings: MapSettings, go_on: bool, number: int) -> MapJob:
+def job_of(pairs: Sequence[Pair], reading: PixelFormat, settings: MapSettings, go_on: bool, number: int) -> MapJob:
     """The job of a pair, done already if its record says so and the run goes on."""
     pair = pairs[number]
     done = go_on and Records(settings.output).done(pair.name, pair.stamp)
     return MapJob(pair.name, partial(open_pair, pair, reading), settings, done, pair.stamp)
 
 
-def open_pair(pair: Pair, reading: Reading) -> OpenPair:
+def open_pair(pair: Pair, reading: PixelFormat) -> OpenPair:
     """Open a pair; see `OpenPair`.
 
     Raises:
@@ -235,7 +239,7 @@ def write_legend(settings: MapSettings) -> None:
             draw_legend({**PALETTES[settings.palette].legend(), "changed": OVERLAY}).save(path, format="PNG")
 
 
-def thumbnails(pair: Pair, reading: Reading, output: Path, files: Collection[str]) -> dict[str, np.ndarray]:
+def thumbnails(pair: Pair, reading: PixelFormat, output: Path, files: Collection[str]) -> dict[str, np.ndarray]:
     """Small pictures of a pair for its report: both dates, the map, and the error map if there is one."""
     with OpenPair(pair, reading) as scene:
         images = {"before": shrunk(lambda window: as_rgb(scene.read(window)[0]), scene.size, SIDE)}

@@ -17,7 +17,7 @@ from datasets.layouts import has_split
 from datasets.measurements import choose_reading, measure_statistics
 from datasets.pairs import Pair, find_pairs, fingerprint, image_fingerprint, refuse_inside
 from datasets.pfbs import PFBSSampler
-from datasets.reading import Reading, labels_of, reading_from
+from datasets.reading import PixelFormat, labels_of, reading_from
 from datasets.recognition import introduce, recognise, set_statistics
 from datasets.tile_cache import TileCache, open_cache
 from datasets.transforms import build_augmentation
@@ -42,7 +42,7 @@ class Data:
     selected_on: str
     changed: list[int]
     statistics: Statistics
-    reading: Reading
+    reading: PixelFormat
     label_counts: LabelCounts
     caches: dict[str, TileCache]  # by split; a held-out val is in train's
     fingerprint: str
@@ -83,7 +83,7 @@ def open_data(config: TrainConfig, divisor: int, last: Checkpoint | None, folder
     return Data(train, val, val_sizes, selected_on, changed, statistics, reading, counts, caches, data, seen)
 
 
-def caches_of(config: TrainConfig, splits: Mapping[str, Sequence[Pair]], reading: Reading) -> dict[str, TileCache]:
+def caches_of(config: TrainConfig, splits: Mapping[str, Sequence[Pair]], reading: PixelFormat) -> dict[str, TileCache]:
     """The decoded tiles of --cache, a file a split; none without it."""
     if config.cache is None:
         return {}
@@ -94,14 +94,14 @@ def caches_of(config: TrainConfig, splits: Mapping[str, Sequence[Pair]], reading
     )
 
 
-def reading_of(config: TrainConfig, pairs: Sequence[Pair], last: Checkpoint | None) -> Reading:
+def reading_of(config: TrainConfig, pairs: Sequence[Pair], last: Checkpoint | None) -> PixelFormat:
     """How the run reads its files; a resumed run reads them as it did."""
     if last:
         return reading_from(last["reading"])
     return choose_reading(pairs, config.bands, config.scale, labels_of(config))
 
 
-def statistics_of(config: TrainConfig, pairs: Sequence[Pair], reading: Reading, name: str) -> Statistics:
+def statistics_of(config: TrainConfig, pairs: Sequence[Pair], reading: PixelFormat, name: str) -> Statistics:
     """Mean and standard deviation a date and channel, by --statistics; `name` is the public set this is."""
     if config.statistics == "train":
         return measure_statistics(pairs, reading)

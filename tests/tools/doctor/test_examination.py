@@ -11,7 +11,7 @@ from datasets.catalog import CATALOG, KnownCounts
 from datasets.label_counts import decide_alone
 from datasets.measurements import choose_reading, measure_statistics
 from datasets.pairs import Pair, find_pairs
-from datasets.reading import Reading
+from datasets.reading import PixelFormat
 from tools.doctor.examination import count_findings, examine, leak_findings, survey
 from tools.doctor.findings import ERROR, WARNING
 
@@ -88,7 +88,7 @@ def test_changed_is_what_the_label_reader_says(codes, tmp_path):
     assert (
         result.changed
         == (values == codes[-1]).sum()
-        == decide_alone([tmp_path / "label" / "0.png"], Reading()).mask(values).sum()
+        == decide_alone([tmp_path / "label" / "0.png"], PixelFormat()).mask(values).sum()
     )
 
 
@@ -168,7 +168,7 @@ def test_grey_levels_need_a_flag(root):
     label[2, 2:8] = 90
     save(root / "val" / "label" / "0.png", label)
     assert "90: 0.35 %" in only(root, "label codes", ERROR).what
-    result = examine(survey(root)[1], 1, reading=Reading(change_from=128))
+    result = examine(survey(root)[1], 1, reading=PixelFormat(change_from=128))
     assert result.findings == []
     assert result.changed == 3 * 36 - 6
 
@@ -346,7 +346,7 @@ def test_real_sets(real_data):
     (result,), findings = check(real_data / "sztaki")
     assert [f.kind for f in findings] == ["label codes"]
     assert "more than two; pass" in findings[0].what
-    assert examine(result.split, 1, reading=Reading(change_from=128)).findings == []
+    assert examine(result.split, 1, reading=PixelFormat(change_from=128)).findings == []
 
 
 def test_real_odd_codes(real_data):
@@ -356,7 +356,7 @@ def test_real_odd_codes(real_data):
     pair = Pair("oscd_beirut", files["before"], files["after"])
     findings = examine(split, 1, reading=choose_reading([pair])).findings
     assert [f.kind for f in findings] == ["label codes"]
-    result = examine(split, 1, reading=choose_reading([pair], labels=Reading(change_value=2, named=True)))
+    result = examine(split, 1, reading=choose_reading([pair], labels=PixelFormat(change_value=2, named=True)))
     assert result.findings == []
     assert result.changed == (np.array(Image.open(files["label"])) == 2).sum()
     assert list(result.modes) == ["3 x uint16"]
@@ -372,6 +372,6 @@ def test_unknown_pixels_are_not_counted(tmp_path):
             Image.fromarray(pixels).save(tmp_path / folder / f"{number}.png")
     (split,) = survey(tmp_path)
     assert "label codes" in {f.kind for f in examine(split, 1).findings}
-    result = examine(split, 1, reading=Reading(ignore_value=255))
+    result = examine(split, 1, reading=PixelFormat(ignore_value=255))
     assert "label codes" not in {f.kind for f in result.findings}
     assert result.changed_share == 4 / 12

@@ -15,7 +15,7 @@ from datasets.gdal import encode_tiff
 from datasets.open_pair import OpenPair
 from datasets.pairs import Pair, find_pairs
 from datasets.raster import all_bands, read_image, read_label
-from datasets.reading import MASKS, Reading
+from datasets.reading import MASKS, PixelFormat
 from datasets.windows import EDGES, Window, plan_windows
 from tools.tiles import cutting as tiles
 from tools.tiles.cutting import TileCutter, Tiling, plan_scenes
@@ -367,7 +367,7 @@ def test_tiles_are_read_as_the_whole_is(kind, aside, tmp_path):
             dtype=pixels.dtype, crs="EPSG:32633", transform=place, **profile,
         ) as dataset:  # fmt: skip
             dataset.write(pixels.transpose(2, 0, 1))
-    reading = Reading(bands, ((0, 255),) * len(bands), 255)
+    reading = PixelFormat(bands, ((0, 255),) * len(bands), 255)
     with OpenPair(Pair("x", tmp_path / "before.tif", tmp_path / "after.tif"), reading) as pair:
         whole = Window(0, 0, *pair.size)
         seen = pair.known(whole)
@@ -397,7 +397,7 @@ def test_a_tile_without_colours_among_tiles_of_a_coloured_label(tmp_path):
     label[40:60, 40:60] = 255, 0, 0
     pair = make_pair(tmp_path / "in", "a", 64, 64, label)
     cut({"train": [pair]}, tmp_path / "out", tmp_path / "in", Tiling(32))
-    red = Reading(change_value="#ff0000", named=True)
+    red = PixelFormat(change_value="#ff0000", named=True)
     for window in plan_windows(64, 64, 32):
         path = tmp_path / "out" / "train" / "label" / f"a_{window.top:04d}_{window.left:04d}.png"
         assert np.array_equal(read_label(path, red), label[window.slices][..., 0] // 255)
@@ -421,4 +421,4 @@ def test_a_label_of_which_0_is_white_keeps_its_nodata(tmp_path):
     for window in plan_windows(64, 64, 32):
         path = tmp_path / "out" / "train" / "label" / f"a_{window.top:04d}_{window.left:04d}.tif"
         expected = np.select([codes == 0, codes == 255], [255, 1], 0)
-        assert np.array_equal(read_label(path, Reading(change_value=0, named=True)), expected[window.slices])
+        assert np.array_equal(read_label(path, PixelFormat(change_value=0, named=True)), expected[window.slices])
