@@ -9,7 +9,8 @@ from PIL import Image
 from torch.utils.data import BatchSampler, DataLoader
 
 from datasets.change_pairs import ChangePairs, check_sizes, same_size_batches
-from datasets.label_counts import LabelCounts, collect, count_changed, decide
+from datasets.label_codes import count_changed, decide
+from datasets.label_counts import LabelCounts, collect
 from datasets.measurements import measure_statistics
 from datasets.pfbs import PFBSSampler
 from datasets.reading import MASKS, PixelFormat

@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from datasets import label_counts
-from datasets.label_counts import LabelCounts, count_changed, decide_to_predict, mask_reading
+from datasets.label_codes import count_changed, decide_to_predict, mask_reading
+from datasets.label_counts import LabelCounts
 from datasets.pairs import Pair
 from datasets.reading import MASKS, PixelFormat
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from datasets import file_errors, gdal, raster
-from datasets.label_counts import decide_alone
+from datasets.label_codes import decide_alone
 from datasets.raster import WindowedImage, read_image, read_label
 from datasets.reading import COLOUR, MASKS, PLAIN, PixelFormat
 from datasets.windows import Window

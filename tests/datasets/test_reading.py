@@ -8,7 +8,8 @@ from PIL import Image
 
 from datasets.change_pairs import ChangePairs
 from datasets.gdal import encode_tiff
-from datasets.label_counts import LabelCounts, collect, count_changed, decide, decide_alone
+from datasets.label_codes import count_changed, decide, decide_alone
+from datasets.label_counts import LabelCounts, collect
 from datasets.measurements import choose_reading, measure_limits, measure_statistics
 from datasets.pairs import Pair
 from datasets.raster import read_image, read_label

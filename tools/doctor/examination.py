@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from datasets.label_counts import LabelFacts, changed_pixels, decide_split, known_codes, shares
+from datasets.label_codes import decide_split, shares
+from datasets.label_counts import LabelFacts, changed_pixels, known_codes
 from datasets.layouts import SPLITS, Names, SplitFiles, has_split, list_split
 from datasets.measurements import histogram_statistics
 from datasets.reading import PLAIN, PixelFormat, code_name

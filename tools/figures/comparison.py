@@ -12,7 +12,7 @@ from typing import ClassVar
 import numpy as np
 import torch
 
-from datasets.label_counts import decide_to_predict, mask_reading
+from datasets.label_codes import decide_to_predict, mask_reading
 from datasets.layouts import list_images
 from datasets.measurements import choose_reading
 from datasets.open_pair import read_pair

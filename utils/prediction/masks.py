@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import torch
 
-from datasets.label_counts import decide_alone, mask_reading
+from datasets.label_codes import decide_alone, mask_reading
 from datasets.layouts import list_images
 from datasets.lists import nfc
 from datasets.raster import read_label

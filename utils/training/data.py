@@ -12,7 +12,8 @@ from torch.utils.data import BatchSampler, DataLoader
 from datasets.catalog import STATISTICS, Statistics
 from datasets.change_pairs import ChangePairs, check_sizes, same_size_batches
 from datasets.held_out import hold_out, warn_of_overlap
-from datasets.label_counts import LabelCounts, collect, count_changed, decide
+from datasets.label_codes import count_changed, decide
+from datasets.label_counts import LabelCounts, collect
 from datasets.layouts import has_split
 from datasets.measurements import choose_reading, measure_statistics
 from datasets.pairs import Pair, find_pairs, fingerprint, image_fingerprint, refuse_inside

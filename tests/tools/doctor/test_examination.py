@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from datasets.catalog import CATALOG, KnownCounts
-from datasets.label_counts import decide_alone
+from datasets.label_codes import decide_alone
 from datasets.measurements import choose_reading, measure_statistics
 from datasets.pairs import Pair, find_pairs
 from datasets.reading import PixelFormat
