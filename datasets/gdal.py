@@ -67,14 +67,11 @@ class GdalFile:
     Attributes:
         size: (height, width) as stored.
         kind: number of bands and their type, such as (3, "uint8").
-        mode: the same in words.
         grid: where its pixels lie on earth, if the file holds that.
         orientation: by EXIF or TIFF tag 274, which GDAL does not apply.
-        palette: True if pixels are indices of a palette.
         alpha: number of the band of transparency; 0: none.
-        gaps: True if pixels may be unknown.
-        nodata: value of unknown pixels, as `read` returns it, if all bands that are read have the same; None for an
-            image's palette index.
+        nodata: as `read` returns it; None for an image's palette index.
+        mode, palette, gaps: as of `WindowedImage`.
     """
 
     def __init__(self, path: Path, bands: Sequence[int] = (), label: bool = False, indices: bool = False) -> None:
@@ -102,8 +99,7 @@ class GdalFile:
             structure = dataset.tags(ns="IMAGE_STRUCTURE") | dataset.tags(self._bands[0], ns="IMAGE_STRUCTURE")
             self._bits = int(structure.get("NBITS", 0))
             self._colours = self._lookup() if not bands and dataset.colorinterp[0].name == "palette" else None
-            # GDAL presents a grey TIFF or BMP of one bit as a palette of black and white
-            self.palette = self._colours is not None and not (dataset.driver in ("GTiff", "BMP") and self._is_bilevel())
+            self.palette = self._colours is not None and not self._is_grey_bit()
             self._whole: np.ndarray | None = None
             self._inverted = structure.get("MINISWHITE") == "YES" and self._colours is None
             self._read_gaps(bands)
@@ -140,13 +136,14 @@ class GdalFile:
     def _lookup(self) -> np.ndarray:
         """Red, green, blue and opacity of each index, uint8 (n, 4)."""
         colours = self.dataset.colormap(1)
-        table = np.zeros((max(256, *(index + 1 for index in colours)), 4), np.uint8)
-        table[:, 3] = 255
+        table = np.full((max(256, *(index + 1 for index in colours)), 4), (0, 0, 0, 255), np.uint8)
         table[list(colours)] = list(colours.values())
         return table
 
-    def _is_bilevel(self) -> bool:
-        return sorted(colour[:3] for colour in self.dataset.colormap(1).values()) == [(0, 0, 0), (255, 255, 255)]
+    def _is_grey_bit(self) -> bool:
+        """Return True for a grey TIFF or BMP of one bit, which GDAL presents as a palette of black and white."""
+        colours = sorted(colour[:3] for colour in self.dataset.colormap(1).values())
+        return self.dataset.driver in ("GTiff", "BMP") and colours == [(0, 0, 0), (255, 255, 255)]
 
     def _read_gaps(self, bands: Sequence[int]) -> None:
         """Find out which pixels may be unknown: by nodata value, mask, transparency, or NaN."""
@@ -213,17 +210,11 @@ class GdalFile:
         """(bands, h, w) in the file's own type."""
         with _reading(self.path):
             if self.dataset.driver == "JPEG" and self.size[0] * self.size[1] <= file_errors.PILLOW_LIMIT:
-                rows, columns = window.slices
-                return self._of_pillow()[[band - 1 for band in bands], rows, columns]
+                if self._whole is None:  # GDAL interpolates the colours of a JPEG's pixels otherwise than Pillow
+                    with Image.open(self.path) as image:
+                        self._whole = np.array(image).reshape(*self.size, -1).transpose(2, 0, 1)
+                return self._whole[[band - 1 for band in bands], *window.slices]
             return self.dataset.read(list(bands), window=window.slices)
-
-    def _of_pillow(self) -> np.ndarray:
-        """All of a JPEG, (bands, H, W), since GDAL interpolates the colours of its pixels otherwise."""
-        if self._whole is None:
-            with Image.open(self.path) as image:
-                pixels = np.array(image)
-            self._whole = pixels.reshape(*self.size, -1).transpose(2, 0, 1)
-        return self._whole
 
     def _shown(self, raw: np.ndarray) -> np.ndarray:
         """Convert stored values (bands, h, w) to Pillow's: 0 is black, bits fill 0..255, a palette has colours."""

@@ -45,40 +45,32 @@ def _where(facts: Mapping[Path, LabelFacts]) -> str:
     return f"{next(iter(facts)).parent}: {len(facts)} label{'s' * (len(facts) != 1)}"
 
 
+def _values(facts: Mapping[Path, LabelFacts], codes: Mapping[int, int]) -> str:
+    return f"{_where(facts)} of values {shares(codes)}"
+
+
 def decide(facts: Mapping[Path, LabelFacts], reading: PixelFormat) -> PixelFormat:
     """Decide which code of a split's labels means changed, the same for all of them.
 
-    Two codes of which one is 0 need no flag. All else has to be named.
+    Two codes of which one is 0 need no flag. All else has to be named, and codes that are decided must fit the split.
 
     Args:
         facts: of every label of the split.
-        reading: with the codes that flags name.
+        reading: with the codes that flags name, or that another split decided.
 
     Raises:
-        UserError: the codes are ambiguous, or unknown pixels hide one of the two classes.
+        UserError: the codes are ambiguous or do not fit, or unknown pixels hide one of the two classes.
     """
     codes = total_codes((each.known for each in facts.values()), reading)
+    if problem := _misfit(codes, reading) if reading.decided else _ambiguity(codes):
+        raise UserError(f"{_values(facts, codes)}: {problem}")
     if not reading.decided:
-        if problem := _ambiguity(codes):
-            raise UserError(f"{_where(facts)} of values {shares(codes)}: {problem}")
         change: int | str = next((code for code in codes if code), 255)
         if isinstance(change, int) and (change >= COLOUR or any(each.palette for each in facts.values())):
             change = f"#{change - COLOUR if change >= COLOUR else change * 0x010101:06x}"
         reading = replace(reading, change_value=change)
     _refuse_hidden_class(facts, codes, reading)
     return reading
-
-
-def decide_split(facts: Mapping[Path, LabelFacts], reading: PixelFormat) -> PixelFormat:
-    """As `decide`, but codes that are decided must fit the split.
-
-    Raises:
-        UserError: as `decide`, or they do not fit.
-    """
-    codes = total_codes((each.known for each in facts.values()), reading)
-    if reading.decided and (problem := _misfit(codes, reading)):
-        raise UserError(f"{_where(facts)} of values {shares(codes)}: {problem}")
-    return decide(facts, reading)
 
 
 def decide_alone(paths: Sequence[Path], reading: PixelFormat) -> PixelFormat:
@@ -105,7 +97,7 @@ def decide_to_predict(pairs: Sequence[Pair], reading: PixelFormat) -> PixelForma
             "%s: without the ignored value %s, all labels are 0; if it means changed here, pass --change-value",
             _where(facts), reading.ignore_value,
         )  # fmt: skip
-    values = f"{_where(facts)} of values {shares(codes)}"
+    values = _values(facts, codes)
     if reading.decided and (problem := _misfit(codes, reading)):
         if reading.named or _ambiguity(codes):
             raise UserError(f"{values}: {problem}")
@@ -187,8 +179,8 @@ def count_changed(pairs: Sequence[Pair], reading: PixelFormat = PLAIN, counts: L
     codes = total_codes((each.known for each in facts.values()), reading)
     known = sum(total_codes((each.counted for each in facts.values()), reading).values())
     changed = [changed_pixels(each.counted, reading) for each in facts.values()]
-    reading = decide_split(facts, reading)
-    where = f"{_where(facts)} of values {shares(codes)}"
+    reading = decide(facts, reading)
+    where = _values(facts, codes)
     if not any(changed):
         raise UserError(f"{where}: no pixel is changed where both dates and the label are known; add pairs with change")
     if sum(changed) == known:

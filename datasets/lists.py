@@ -80,10 +80,8 @@ class Line:
     def checked(self, cells: list[str]) -> list[str]:
         """Return the cells, unless there are too many or an empty one."""
         if len(cells) > len(ROLES):
-            raise self.error(
-                f"{len(cells)} columns, but a line names at most before, after and label; where names have blanks, "
-                f"put tabs between the columns"
-            )
+            what = f"{len(cells)} columns, but a line names at most before, after and label"
+            raise self.error(f"{what}; where names have blanks, put tabs between the columns")
         if "" in cells:
             raise self.error(f"column {cells.index('') + 1} is empty; fill it in or remove the line")
         return cells
@@ -145,8 +143,8 @@ def listed_stems(lines: Sequence[Line], places: Mapping[str, Path], stems: Colle
         if stem not in stems:
             near = nearest(stem, stems, 0.8) or "".join(f" (there is {name!r})" for name in sorted(stems)[:1])
             where = "/".join(path.name for path in places.values())
-            what = f"{line.text.strip()!r} names no image of {where}{near}; mend or remove the line"
-            return list(found), f"{line.place}: {what}"
+            what = f"{line.text.strip()!r} names no image of {where}{near}"
+            return list(found), f"{line.place}: {what}; mend or remove the line"
     return list(found), ""
 
 
@@ -233,7 +231,12 @@ def read_table(path: Path, lines: Sequence[Line], root: Path, labels: bool) -> S
             raise rows[row].error(f"{row[0]} is in two pairs; pairs are called by their before image, so copy it")
         seen.add(_loose(names[row]))
         files[names[row]] = {role: file for role, file in zip(roles, row, strict=True) if file not in gone}
-    how, unknown = f"{path.name}, a list of {'/'.join(roles)}", _no_file(*missing[0]) if missing else ""
+    how, unknown = f"{path.name}, a list of {'/'.join(roles)}", ""
+    if missing:
+        line, file = missing[0]
+        siblings = [path.name for path in file.parent.iterdir()] if file.parent.is_dir() else []
+        near = nearest(file.name, siblings, 0.8) if siblings else f" (no folder {file.parent})"
+        unknown = f"{line.place}: {file} does not exist{near}; mend or remove the line"
     return SplitFiles(dict.fromkeys(roles, path), files, how=how, unknown=unknown)
 
 
@@ -244,12 +247,6 @@ def _table_names(rows: Iterable[tuple[Path, ...]], root: Path) -> dict[tuple[Pat
         return stems
     inner = {row: row[0].relative_to(root if row[0].is_relative_to(root) else row[0].anchor) for row in stems}
     return {row: "_".join(path.with_suffix("").parts) for row, path in inner.items()}
-
-
-def _no_file(line: Line, file: Path) -> str:
-    siblings = [path.name for path in file.parent.iterdir()] if file.parent.is_dir() else []
-    near = nearest(file.name, siblings, 0.8) if siblings else f" (no folder {file.parent})"
-    return f"{line.place}: {file} does not exist{near}; mend or remove the line"
 
 
 def nfc(name: str) -> str:
@@ -300,5 +297,5 @@ def _existing(path: Path) -> Path | None:
 
 @lru_cache(maxsize=4)
 def _spellings(folder: Path, changed: int) -> dict[str, str]:
-    """Return the names in a folder by their NFC; `changed`, the folder's time, makes the cache forget."""
+    """Return the names in a folder by their NFC form; another time `changed` of the folder lists it again."""
     return {nfc(path.name): path.name for path in folder.iterdir()}

@@ -1,4 +1,4 @@
-"""Bands, depth and label codes: what the user says is what is read, and what is not said is not guessed."""
+"""Bands, depth and label codes are read as flags name them; what is ambiguous without a flag is refused."""
 
 import numpy as np
 import pytest
@@ -7,20 +7,15 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from datasets.change_pairs import ChangePairs
-from datasets.gdal import encode_tiff
 from datasets.label_codes import count_changed, decide, decide_alone
 from datasets.label_counts import LabelCounts, collect
 from datasets.measurements import choose_reading, measure_limits, measure_statistics
 from datasets.pairs import Pair
 from datasets.raster import read_image, read_label
 from datasets.reading import IGNORE, PixelFormat, reading_from
+from tests.conftest import write_image, write_tiff
 
 pytestmark = pytest.mark.filterwarnings("ignore:Dataset has no geotransform")
-
-
-def bands(path, values):
-    path.write_bytes(encode_tiff(values))
-    return path
 
 
 @pytest.fixture
@@ -31,9 +26,8 @@ def deep(tmp_path):
     for n in range(2):
         dates = [rng.integers(0, 1000, (32, 48, 4)) + [0, 1000, 2000, 30_000] for _ in range(2)]
         label = rng.choice([1, 2, 9], (32, 48)).astype(np.uint8)
-        before, after = (bands(tmp_path / f"{n}_{d}.tif", image.astype(np.uint16)) for d, image in enumerate(dates))
-        Image.fromarray(label).save(tmp_path / f"{n}.png")
-        pairs.append(Pair(str(n), before, after, tmp_path / f"{n}.png"))
+        files = [write_tiff(tmp_path / f"{n}_{d}.tif", image.astype(np.uint16)) for d, image in enumerate(dates)]
+        pairs.append(Pair(str(n), *files, write_image(tmp_path / f"{n}.png", label)))
     return pairs
 
 
@@ -76,17 +70,16 @@ def test_what_is_chosen_and_said(deep, tmp_path, caplog):
     assert choose_reading(deep, bands=(4,), scale="10000").limits == ((0, 10000),)
     assert reading_from(reading.as_plain()) == reading
     assert reading_from(None) == PixelFormat()
-    flat = bands(tmp_path / "float.tif", np.ones((8, 8, 3), np.float32))
+    flat = write_tiff(tmp_path / "float.tif", np.ones((8, 8, 3), np.float32))
     with pytest.raises(ValueError, match=r"float\.tif: values are float32; pass --scale NUMBER"):
         choose_reading([Pair("float", flat, flat)])
-    many = bands(tmp_path / "many.tif", np.ones((8, 8, 13), np.uint16))
+    many = write_tiff(tmp_path / "many.tif", np.ones((8, 8, 13), np.uint16))
     with pytest.raises(ValueError, match=r"many\.tif: 13 bands; choose some with --bands"):
         choose_reading([Pair("many", many, many)])
 
 
 def test_grey_deep_images_have_three_equal_channels(tmp_path):
-    path = tmp_path / "grey.png"
-    Image.fromarray(np.arange(64, dtype=np.uint16).reshape(8, 8) * 1000).save(path)
+    path = write_image(tmp_path / "grey.png", np.arange(64, dtype=np.uint16).reshape(8, 8) * 1000)
     image = read_image(path, choose_reading([Pair("grey", path, path)]))
     assert image.shape == (8, 8, 3)
     assert (image == image[..., :1]).all()
@@ -110,9 +103,7 @@ def test_change_and_ignore_values(deep, caplog):
 
 
 def test_255_is_unknown_only_when_asked(tmp_path):
-    path = tmp_path / "label.png"
-    codes = np.array([[0, 1, 255, 255]], np.uint8).repeat(4, 0)
-    Image.fromarray(codes).save(path)
+    path = write_image(tmp_path / "label.png", np.array([[0, 1, 255, 255]], np.uint8).repeat(4, 0))
     pairs = [Pair("x", path, path, path)]
     reading = decide(collect(pairs, LabelCounts()), PixelFormat(ignore_value=255))
     assert read_label(path, reading)[0].tolist() == [0, 1, IGNORE, IGNORE]
@@ -139,9 +130,7 @@ def test_a_palette_gives_its_colours_or_when_asked_its_indices(tmp_path):
 @pytest.mark.parametrize("high", [1, 255, 65535])
 @pytest.mark.parametrize("suffix", ["png", "tif"])
 def test_sixteen_bit_labels(high, suffix, tmp_path):
-    path = tmp_path / f"label.{suffix}"
-    codes = np.array([[0, high, 0, 0], [high, 0, 0, 0]], np.uint16)
-    Image.fromarray(codes).save(path)
+    path = write_image(tmp_path / f"label.{suffix}", np.array([[0, high, 0, 0], [high, 0, 0, 0]], np.uint16))
     reading = decide_alone([path], PixelFormat())
     assert reading.change_value == high
     assert read_label(path, reading).tolist() == [[0, 1, 0, 0], [1, 0, 0, 0]]
@@ -154,9 +143,10 @@ def test_samples_and_statistics_have_the_bands(deep):
     assert set(sample["mask"].unique().tolist()) == {0, 1, IGNORE}
     measured = measure_statistics(deep, reading)
     known = np.concatenate([np.array(Image.open(p.label)).ravel() != 9 for p in deep])
-    pixels = np.concatenate([read_image(p.after, reading).reshape(-1, 4) for p in deep])[known] / 255
-    assert measured["mean"][1] == pytest.approx(pixels.mean(0).tolist(), rel=1e-12)
-    assert measured["std"][1] == pytest.approx(pixels.std(0).tolist(), rel=1e-9)
+    for date, paths in enumerate(([p.before for p in deep], [p.after for p in deep])):
+        pixels = np.concatenate([read_image(path, reading).reshape(-1, 4) for path in paths])[known] / 255
+        assert measured["mean"][date] == pytest.approx(pixels.mean(0).tolist(), rel=1e-12)
+        assert measured["std"][date] == pytest.approx(pixels.std(0).tolist(), rel=1e-9)
 
 
 def test_real_sentinel_pair(real_data):
@@ -174,8 +164,8 @@ def test_percentiles_leave_out_pairs_of_another_type(tmp_path, caplog):
     rng = np.random.default_rng(0)
 
     def pair(name, kind):
-        files = [bands(tmp_path / f"{name}_{d}.tif", rng.integers(1000, 2000, (16, 16, 3)).astype(kind)) for d in "ab"]
-        return Pair(name, *files)
+        values = rng.integers(1000, 2000, (2, 16, 16, 3)).astype(kind)
+        return Pair(name, *(write_tiff(tmp_path / f"{name}_{date}.tif", values[n]) for n, date in enumerate("ab")))
 
     usual = [pair(str(number), np.uint16) for number in range(2)]
     limits = choose_reading(usual, scale="percentile").limits

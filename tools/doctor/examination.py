@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from datasets.label_codes import decide_split, shares
+from datasets.label_codes import decide, shares
 from datasets.label_counts import LabelFacts, changed_pixels, known_codes
 from datasets.layouts import SPLITS, Names, SplitFiles, has_split, list_split
 from datasets.measurements import histogram_statistics
@@ -79,7 +79,7 @@ class Examination:
         if not self.labels:
             return
         try:
-            self.reading = decide_split(self.labels, self.reading)
+            self.reading = decide(self.labels, self.reading)
         except ValueError as error:
             self.findings.append(Finding("label codes", self.split.name, str(error)))
             return
