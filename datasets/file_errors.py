@@ -36,7 +36,7 @@ def named(path: Path) -> Iterator[None]:
         raise
     except UnidentifiedImageError as error:
         kinds = "8-bit PNG, JPEG, BMP, TIFF, WebP, JPEG 2000"
-        raise UserError(f"{path}: no image that can be read here ({kinds}); convert or replace the file") from error
+        raise UserError(f"{path}: not an image of a readable kind ({kinds}); convert or replace the file") from error
     except (*BOMBS, MemoryError) as error:
         raise UserError(f"{path}: too many pixels to open at once; cut the image into tiles") from error
     except Exception as error:  # parsers of damaged bytes raise nearly anything

@@ -75,13 +75,7 @@ class GdalFile:
     """
 
     def __init__(self, path: Path, bands: Sequence[int] = (), label: bool = False, indices: bool = False) -> None:
-        """Read the header.
-
-        Args:
-            path: the file.
-            bands: bands to read, counted from 1; none: grey or RGB.
-            label: True to read the codes of a label; then without bands.
-            indices: True if the codes of a palette are its indices.
+        """Read the header; arguments as of `PillowFile`, and the bands of an image to read, from 1; none: grey or RGB.
 
         Raises:
             UserError: the file is damaged, has other bands or types, or is placed on no grid.
@@ -118,7 +112,7 @@ class GdalFile:
         deep = set(dataset.dtypes) != {"uint8"}
         source = dataset.tags(ns="IMAGE_STRUCTURE").get("SOURCE_COLOR_SPACE")  # of a JPEG that GDAL presents as RGB
         if bands and max(bands) > dataset.count:
-            problem = f"{dataset.count} bands, but band {max(bands)} is asked for; see --bands"
+            problem = f"{dataset.count} bands, but --bands names band {max(bands)}; name others"
         elif any("complex" in kind for kind in types):
             problem = "complex pixels; convert them to amplitude first"
         elif dataset.colorinterp[0].name == "cyan" or source in ("CMYK", "YCbCrK"):
@@ -126,8 +120,8 @@ class GdalFile:
         elif bands and len(types) > 1:
             problem = f"bands of {' and '.join(sorted(types))}; convert the file to one of them"
         elif self.label and (other or (dataset.count > 2 and deep)):
-            what = f"{dataset.count} bands of {dataset.dtypes[0]} are no label"
-            problem = f"{what}; a label has one channel, or 8-bit colours"
+            what = f"{dataset.count} bands of {dataset.dtypes[0]}"
+            problem = f"{what}, but a label has one channel, or 8-bit colours; pass the label's file"
         elif not (bands or self.label) and (other or deep):
             problem = too_deep(dataset.count, dataset.dtypes[0])
         if problem:
@@ -160,7 +154,7 @@ class GdalFile:
     def _transparency(self, bands: Sequence[int]) -> int:
         """Return the number of the band of transparency; 0 if there is none.
 
-        A band that was asked for is a band. Programs tag a fourth band of any content as alpha; one that holds more
+        A band that `bands` names is none. Programs tag a fourth band of any content as alpha; one that holds more
         than a few values between 0 and 255, sampled in nine places, is no transparency.
         """
         alpha = [number for number, colour in enumerate(self.dataset.colorinterp, 1) if colour.name == "alpha"]
@@ -277,13 +271,10 @@ def has_data(bands: np.ndarray, nodata: Sequence[float | None]) -> np.ndarray:
 def encode_tiff(
     values: np.ndarray, known: np.ndarray | None = None, grid: Grid | None = None, nodata: float | None = None
 ) -> bytes:
-    """Encode all bands, any type (H, W, bands) or (H, W), as a compressed TIFF.
+    """Encode all bands, any type (H, W, bands) or (H, W), on a grid as a compressed TIFF.
 
-    Args:
-        values: the pixels.
-        known: where they are data, bool (H, W); None: everywhere.
-        grid: where they lie.
-        nodata: value of unknown pixels, in which NaN and infinity stay; None: the file has a mask instead.
+    Pixels that are not `known`, bool (H, W), get the value `nodata`, in which NaN and infinity stay; without `nodata`
+    the file has a mask instead. None: all are known.
     """
     rasterio = installed()
     bands = values[..., None] if values.ndim == 2 else values

@@ -30,7 +30,7 @@ def placement(dataset: Any, path: Path) -> Grid | None:
     if transform == IDENTITY:
         how = "ground control points" if dataset.gcps[0] else "rational polynomials (RPC)" if dataset.rpcs else ""
         if how:
-            raise Unsuitable(f"{path}: is placed by {how}, not on a grid; warp it first: gdalwarp IN.tif OUT.tif")
+            raise Unsuitable(f"{path}: has {how} instead of a grid; warp it first: gdalwarp IN.tif OUT.tif")
         return None
     return Grid((dataset.height, dataset.width), dataset.crs.to_wkt() if dataset.crs else "", transform)
 
@@ -216,23 +216,23 @@ def seen_on(source: Grid, target: Grid, smooth: bool, path: Path) -> Turned | Re
         turned = None
     view = turned or Resampled(source, target, smooth)
     if not view.reaches(Window(0, 0, *target.size)):
-        raise Unsuitable(f"{path}: lies elsewhere than the image it belongs to")
+        raise Unsuitable(f"{path}: does not overlap the earlier image; check their coordinates, or pair other files")
     return view
 
 
 def _check_systems(source: Grid, target: Grid, path: Path) -> None:
     if not (source.crs and target.crs):
         raise Unsuitable(
-            f"{path}: one of this image and the image it belongs to has a transform without a coordinate reference "
-            f"system, and their grids differ; write the system into the file: gdal_edit.py -a_srs EPSG:CODE FILE"
+            f"{path}: this image or the earlier one has a transform without a coordinate reference system, and their "
+            f"grids differ; write the system into the file: gdal_edit.py -a_srs EPSG:CODE FILE"
         )
     from rasterio.crs import CRS
 
     for crs in (CRS.from_wkt(source.crs), CRS.from_wkt(target.crs)):
         if not (crs.is_geographic or crs.is_projected):
             raise Unsuitable(
-                f"{path}: its coordinate reference system and that of the image it belongs to cannot be converted into "
-                f"each other; warp one of them by hand"
+                f"{path}: its coordinate reference system and that of the earlier image cannot be converted into each "
+                f"other; warp one of them with gdalwarp"
             )
 
 

@@ -14,6 +14,7 @@ from datasets.label_counts import (
     changed_pixels,
     collect,
     facts_alone,
+    known_codes,
     means_changed,
     total_codes,
 )
@@ -61,7 +62,7 @@ def decide(facts: Mapping[Path, LabelFacts], reading: PixelFormat) -> PixelForma
     Raises:
         UserError: the codes are ambiguous or do not fit, or unknown pixels hide one of the two classes.
     """
-    codes = total_codes((each.known for each in facts.values()), reading)
+    codes = total_codes(facts.values(), reading)
     if problem := _misfit(codes, reading) if reading.decided else _ambiguity(codes):
         raise UserError(f"{_values(facts, codes)}: {problem}")
     if not reading.decided:
@@ -91,7 +92,7 @@ def decide_to_predict(pairs: Sequence[Pair], reading: PixelFormat) -> PixelForma
     facts = collect(pairs, LabelCounts(reading), skip_unreadable=True)
     if not facts:
         return reading if reading.decided else replace(reading, change_value=255)
-    codes = total_codes((each.known for each in facts.values()), reading)
+    codes = total_codes(facts.values(), reading)
     if reading.ignore_value is not None and not codes.keys() - {0}:
         log.warning(
             "%s: without the ignored value %s, all labels are 0; if it means changed here, pass --change-value",
@@ -121,8 +122,8 @@ def _ambiguity(codes: Mapping[int, int]) -> str:
     if len(codes) == 2 and codes[others[0]] > MAJORITY * sum(codes.values()):
         share = 100 * codes[others[0]] / sum(codes.values())
         return (
-            f"{share:.2f} % would be changed, so the two may be the wrong way round; pass --change-value "
-            f"{code_name(others[0])} or --change-value 0"
+            f"{share:.2f} % would be changed, so the two may be swapped; pass --change-value {code_name(others[0])} or "
+            f"--change-value 0"
         )
     return FLAGS if len(codes) == 1 and others and others[0] not in (1, 255) else ""
 
@@ -176,8 +177,8 @@ def count_changed(pairs: Sequence[Pair], reading: PixelFormat = PLAIN, counts: L
         UserError: no pixel is changed, all are, or there are codes that `reading` does not fit.
     """
     facts = collect(pairs, counts or LabelCounts(reading))
-    codes = total_codes((each.known for each in facts.values()), reading)
-    known = sum(total_codes((each.counted for each in facts.values()), reading).values())
+    codes = total_codes(facts.values(), reading)
+    known = sum(sum(known_codes(each.counted, reading).values()) for each in facts.values())
     changed = [changed_pixels(each.counted, reading) for each in facts.values()]
     reading = decide(facts, reading)
     where = _values(facts, codes)

@@ -179,9 +179,9 @@ def means_changed(code: int, reading: PixelFormat) -> bool:
     return code == code_of(reading.change_value)
 
 
-def total_codes(counts: Iterable[Mapping[int, int]], reading: PixelFormat) -> dict[int, int]:
-    """Return the sum of counts by code, without the code that means unknown."""
+def total_codes(facts: Iterable[LabelFacts], reading: PixelFormat) -> dict[int, int]:
+    """Return the known pixels of all labels by code, without the code that means unknown."""
     total = Counter[int]()
-    for each in counts:
-        total.update(each)
+    for each in facts:
+        total.update(each.known)
     return known_codes(total, reading)

@@ -142,8 +142,7 @@ def listed_stems(lines: Sequence[Line], places: Mapping[str, Path], stems: Colle
     for stem, line in found.items():
         if stem not in stems:
             near = nearest(stem, stems, 0.8) or "".join(f" (there is {name!r})" for name in sorted(stems)[:1])
-            where = "/".join(path.name for path in places.values())
-            what = f"{line.text.strip()!r} names no image of {where}{near}"
+            what = f"{line.text.strip()!r} names no image of {'/'.join(path.name for path in places.values())}{near}"
             return list(found), f"{line.place}: {what}; mend or remove the line"
     return list(found), ""
 

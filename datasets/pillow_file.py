@@ -63,7 +63,7 @@ class PillowFile:
         depth = "int8" if signed else "uint16" if mode in MODES or mode.startswith("I;16") else f"mode {mode}"
         self.kind = (1 if signed or mode in (*DEEP_GREY, "F") else 3, depth if self.deep else "uint8")
         if self.deep and not (self.label and mode in DEEP_GREY):
-            what = "a label has one channel, or 8-bit colours" if self.label else ""
+            what = "a label has one channel, or 8-bit colours; convert the file" if self.label else ""
             raise Unsuitable(f"{self.path}: {what or too_deep(*self.kind)}")
         if self.is_tiff:
             self.orientation = int(self.tags.get(ORIENTATION, 1))

@@ -81,12 +81,12 @@ class WindowedImage:
         self.random_access = self.path.suffix.lower() in TIFF
         if file.orientation != 1 and file.grid:
             raise Unsuitable(
-                f"{self.path}: its orientation tag ({file.orientation}) says that the pixels are turned, so its grid "
-                f"may not be theirs; write it upright, or remove the tag (TIFF tag 274, EXIF orientation)"
+                f"{self.path}: has both an orientation tag ({file.orientation}: rotated pixels) and a georeference, "
+                f"which may contradict; save it upright, or remove the tag (TIFF tag 274, EXIF orientation)"
             )
         if not file.grid and (name := world_file(self.path)):
             raise Unsuitable(
-                f"{self.path}: {name} lies beside it, which cannot be read as its world file; write a GeoTIFF, or "
+                f"{self.path}: the world file {name} beside it cannot be read for this format; write a GeoTIFF, or "
                 f"remove that file"
             )
         self._view = upright(file.size, file.orientation)

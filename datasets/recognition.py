@@ -58,7 +58,7 @@ def count_remark(name: str, split: str, pairs: int, size: Size | None) -> str | 
 def introduction(name: str, pairs: Mapping[str, int], size: Size | None) -> str:
     """Return a line about a set: title, metres a pixel, if the number of pairs by split is a known one, terms."""
     if name == GENERIC:
-        return "data set: generic; the folder is not named after a public set (--data-name says which it is)"
+        return "data set: generic; the folder is not named after a public set (name one with --data-name)"
     entry = CATALOG[name]
     if not any(known_pairs(name, split, size) for split in pairs):
         counts = "no counts of pairs known for such splits"
@@ -88,7 +88,7 @@ def set_statistics(name: str) -> Statistics:
         known = ", ".join(other for other, entry in CATALOG.items() if entry.statistics)
         which = "no public set was recognised" if name == GENERIC else f"none are known of {CATALOG[name].title}"
         raise UserError(
-            f"--statistics set: {which}; --statistics train measures them, --data-name says which set this is, and "
-            f"those of another set go by its name ({known})"
+            f"--statistics set: {which}; measure them with --statistics train, name the set with --data-name, or pass "
+            f"the name of another set ({known})"
         )
     return statistics

@@ -57,7 +57,7 @@ class TileCache:
         """
         if self._tiles is None:
             if _read_header(self.path) != self.header:
-                raise UserError(f"{self.path}: changed by another run; give every data set a --cache of its own")
+                raise UserError(f"{self.path}: changed by another run; pass another --cache for each data set")
             rows = self.header["pairs"], _sample_bytes(self.header)
             self._tiles = np.asarray(np.memmap(self.path, np.uint8, "r", HEADER, rows))
         shape, tile = self.header["shape"], self._tiles[self.rows[pair]].copy()

@@ -107,9 +107,11 @@ def test_statistics_are_the_released_ones():
 
 def test_statistics_of_the_set_at_hand():
     assert set_statistics("whu") is STATISTICS["whu"]
-    with pytest.raises(ValueError, match=r"none are known of GZ-CD; --statistics train measures .* \(levir, whu, "):
+    with pytest.raises(
+        ValueError, match=r"none are known of GZ-CD; measure them with --statistics train, .* \(levir, whu, "
+    ):
         set_statistics("gz")
-    with pytest.raises(ValueError, match=r"no public set was recognised; .* --data-name says which"):
+    with pytest.raises(ValueError, match=r"no public set was recognised; .* name the set with --data-name"):
         set_statistics(GENERIC)
 
 

@@ -150,7 +150,7 @@ def test_places_apart_and_sizes_apart_are_errors(rasterio, scene, tmp_path):
 
     before = write_tiff(tmp_path / "before.tif", scene)
     far = write_tiff(tmp_path / "far.tif", scene, 9000, 0)
-    with pytest.raises(ValueError, match=r"far.tif: lies elsewhere"):
+    with pytest.raises(ValueError, match=r"far.tif: does not overlap the earlier image"):
         OpenPair(Pair("scene", before, far), MASKS)
     site = write_tiff(tmp_path / "site.tif", scene, crs='LOCAL_CS["site", UNIT["metre", 1]]', transform=Affine.scale(2))
     with pytest.raises(
@@ -195,7 +195,7 @@ def test_a_world_file_that_gdal_does_not_read_is_named(name, rasterio, scene, tm
     for stem in "ab":
         write_image(tmp_path / f"{stem}.webp", scene, lossless=True)
     (tmp_path / name).write_text("2\n0\n0\n-2\n500009\n3999999\n")
-    with pytest.raises(ValueError, match=rf"b\.webp: {name} lies beside it, which cannot be read as its world file"):
+    with pytest.raises(ValueError, match=rf"b\.webp: the world file {name} beside it cannot be read"):
         OpenPair(Pair("scene", tmp_path / "a.webp", tmp_path / "b.webp"), MASKS)
     (tmp_path / name).write_bytes(b"\0\x05\x16\x07junk")  # only the name of a world file
     with OpenPair(Pair("scene", tmp_path / "a.webp", tmp_path / "b.webp"), MASKS) as pair:

@@ -37,7 +37,7 @@ def test_bands_in_the_order_asked_for(deep):
     raw = read_image(deep[0].before, PixelFormat(bands=(4, 1)))
     assert (image.dtype, raw.dtype, image.shape) == (np.uint8, np.uint16, (32, 48, 2))
     assert np.array_equal(image, np.clip(raw.astype(int) - [30_000, 0], 0, 255))
-    with pytest.raises(ValueError, match=r"0_0\.tif: 4 bands, but band 5 is asked for; see --bands"):
+    with pytest.raises(ValueError, match=r"0_0\.tif: 4 bands, but --bands names band 5; name others"):
         read_image(deep[0].before, PixelFormat(bands=(1, 5)))
 
 

@@ -1,4 +1,4 @@
-"""Before, after and label stay on one grid under every augmentation, and labels gain no value."""
+"""Before, after and label stay on one grid under every augmentation; colours and crops are drawn as published."""
 
 import pickle
 from dataclasses import replace
@@ -36,9 +36,9 @@ def grid(height, width, bands=3):
 
 
 def label_of(image):
-    """A label that a grid implies: any row, column or diagonal that moves changes it. Corners give 0."""
+    """A label that follows from a grid: any row, column or diagonal that moves changes it. Corners give 0."""
     ys, xs = image[0].int(), image[1].int()
-    return ((ys * 7 + xs * 13) % 5 > 2).to(torch.uint8) * (ys > 0)
+    return torch.tensor([0, 1, IGNORE, 1, 0], dtype=torch.uint8)[(ys * 7 + xs * 13) % 5] * (ys > 0)
 
 
 def draw(augmentation, sample, seed):
@@ -68,18 +68,6 @@ def test_all_three_move_together(name, height, width, seed, bands, crop, swap, c
     assert torch.equal(mask[covered], label_of(before)[covered])
     assert (mask[~covered] == augmentation.corners).all()
     assert {x.dtype for x in (before, after, mask)} == {torch.uint8}
-
-
-@every_augmentation
-@settings(max_examples=30)
-@given(seed=seeds, values=st.sets(st.sampled_from([0, 1, 255]), min_size=1), crop=st.sampled_from([0, 24]))
-def test_labels_gain_no_value(name, seed, values, crop):
-    mask = torch.from_numpy(np.random.default_rng(seed).choice(sorted(values), (48, 48)).astype(np.uint8))
-    image = torch.zeros(3, 48, 48, dtype=torch.uint8)
-    augmentation = build_augmentation(name, crop)
-    augmented = draw(augmentation, (image, image, mask), seed)[2]
-    uncovered = {augmentation.corners} if name in ("amfnet", "open-cd", "ours") else set()
-    assert set(augmented.unique().tolist()) <= values | uncovered
 
 
 @every_augmentation
@@ -148,23 +136,17 @@ def test_zoom_moves_all_three_as_the_rotation_matrix_says(angle, factor, bands):
     assert (moved.numpy()[outside] == IGNORE).all() and not rows[0].numpy()[outside].any()
 
 
-@settings(max_examples=40)
-@given(seed=seeds, height=heights, width=widths)
-def test_time_swap_exchanges_the_dates_and_nothing_else(seed, height, width):
-    image = grid(height, width)
-    sample = image, 255 - image, label_of(image)
-    plain = draw(build_augmentation("open-cd", 32), sample, seed)
-    swapped = draw(build_augmentation("open-cd", 32, time_swap=True), sample, seed)
-    assert torch.equal(plain[2], swapped[2])
-    straight = torch.equal(plain[0], swapped[0]) and torch.equal(plain[1], swapped[1])
-    crossed = torch.equal(plain[0], swapped[1]) and torch.equal(plain[1], swapped[0])
-    assert straight != crossed
-
-
-def test_time_swap_has_even_odds():
-    image, swapping = torch.zeros(3, 2, 2, dtype=torch.uint8), build_augmentation("none", time_swap=True)
-    swaps = [draw(swapping, (image, image + 1, image[0]), seed)[0].any().item() for seed in range(400)]
-    assert 0.42 < np.mean(swaps) < 0.58
+def test_time_swap_exchanges_the_dates_of_every_second_sample():
+    image, swaps = grid(40, 50), []
+    for seed in range(200):
+        sample = image, 255 - image, label_of(image)
+        plain = draw(build_augmentation("open-cd", 32), sample, seed)
+        swapped = draw(build_augmentation("open-cd", 32, time_swap=True), sample, seed)
+        assert torch.equal(plain[2], swapped[2])
+        straight = torch.equal(plain[0], swapped[0]) and torch.equal(plain[1], swapped[1])
+        swaps.append(torch.equal(plain[0], swapped[1]) and torch.equal(plain[1], swapped[0]))
+        assert straight != swaps[-1]
+    assert 0.4 < np.mean(swaps) < 0.6
 
 
 def crops(mask, size, seeds=range(300)):
