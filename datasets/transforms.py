@@ -29,11 +29,6 @@ def _each(function: Callable[[Tensor], Tensor], sample: Sample) -> Sample:
     return function(before), function(after), function(mask)
 
 
-def unmoved(sample: Sample, rng: np.random.Generator, corners: int) -> Sample:
-    """Return the sample unchanged."""
-    return sample
-
-
 def amfnet_geometry(sample: Sample, rng: np.random.Generator, corners: int) -> Sample:
     """Flip with probability 0.3 per axis, then always rotate by [-180, 180] degrees (AMFNet's released code)."""
     columns, rows = rng.random() < 0.3, rng.random() < 0.3
@@ -179,7 +174,7 @@ class Augmentation:
     """(sample, rng) -> sample; plain values, so that it can be sent to a worker.
 
     Attributes:
-        geometry: transforms all three; (sample, rng, corners) -> sample of the same size.
+        geometry: transforms all three; (sample, rng, corners) -> sample of the same size; None: unchanged.
         corners: value of uncovered corners in the mask, 0 or 255; in the images they are black.
         colours: distorts the colours of one date; None: unchanged.
         crop_size: side of the square that `crop_balanced` then crops, pixels; 0: none.
@@ -187,7 +182,7 @@ class Augmentation:
         drawn_share: probability that a drawn scene takes a pair's place.
     """
 
-    geometry: Callable[[Sample, np.random.Generator, int], Sample] = unmoved
+    geometry: Callable[[Sample, np.random.Generator, int], Sample] | None = None
     corners: int = 0
     colours: Callable[[Tensor, np.random.Generator], Tensor] | None = None
     crop_size: int = 0
@@ -196,7 +191,8 @@ class Augmentation:
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
         """Apply geometry, crop, colours and exchange of dates, in this order of draws."""
-        sample = self.geometry(sample, rng, self.corners)
+        if self.geometry:
+            sample = self.geometry(sample, rng, self.corners)
         if self.crop_size:
             sample = crop_balanced(sample, self.crop_size, rng)
         before, after, mask = sample

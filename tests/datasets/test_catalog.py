@@ -144,9 +144,3 @@ def test_introductions_are_one_line(caplog):
     assert [(r.levelname, r.message[:20]) for r in caplog.records] == [
         ("INFO", "data set: LEVIR-CD; "), ("WARNING", "val: 63 pairs of 102"),
     ]  # fmt: skip
-
-
-def test_real_sets_by_name(real_data):
-    assert {name: recognise(real_data / name) for name in ("levir", "levir1024", "dsifn", "sztaki")} == {
-        "levir": "levir", "levir1024": "levir", "dsifn": "dsifn", "sztaki": GENERIC,
-    }  # fmt: skip

@@ -148,20 +148,16 @@ def test_a_fourth_band_that_is_read_is_no_transparency(rasterio, scene, tmp_path
 def test_places_apart_and_sizes_apart_are_errors(rasterio, scene, tmp_path):
     from rasterio.transform import Affine
 
-    before = write_tiff(tmp_path / "before.tif", scene)
-    far = write_tiff(tmp_path / "far.tif", scene, 9000, 0)
+    before, far = write_tiff(tmp_path / "before.tif", scene), write_tiff(tmp_path / "far.tif", scene, 9000)
     with pytest.raises(ValueError, match=r"far.tif: does not overlap the earlier image"):
         OpenPair(Pair("scene", before, far), MASKS)
     site = write_tiff(tmp_path / "site.tif", scene, crs='LOCAL_CS["site", UNIT["metre", 1]]', transform=Affine.scale(2))
-    with pytest.raises(
-        ValueError, match=r"site.tif: its coordinate reference system and that of .* cannot be converted"
-    ):
+    with pytest.raises(ValueError, match=r"site.tif: its coordinate reference system .* cannot be converted"):
         OpenPair(Pair("scene", before, site), MASKS)
-    write_image(tmp_path / "half.png", scene[:, :100])
+    half, placeless = write_image(tmp_path / "half.png", scene[:, :100]), write_image(tmp_path / "whole.png", scene)
     with pytest.raises(ValueError, match=r"half.png: 160 x 100 pixels, but .*before.tif has 160 x 200"):
-        OpenPair(Pair("scene", before, tmp_path / "half.png"), MASKS)
-    write_image(tmp_path / "placeless.png", scene)
-    with OpenPair(Pair("scene", before, tmp_path / "placeless.png"), MASKS) as pair:
+        OpenPair(Pair("scene", before, half), MASKS)
+    with OpenPair(Pair("scene", before, placeless), MASKS) as pair:
         assert not pair.aligned
     with pytest.raises(FileNotFoundError):
         OpenPair(Pair("scene", before, tmp_path / "nowhere.png"), MASKS)
@@ -170,9 +166,7 @@ def test_places_apart_and_sizes_apart_are_errors(rasterio, scene, tmp_path):
 def test_a_geotiff_without_rasterio_names_what_to_install(rasterio, scene, tmp_path, monkeypatch):
     path, plain = write_tiff(tmp_path / "before.tif", scene), write_image(tmp_path / "plain.tif", scene)
     monkeypatch.setattr(gdal, "installed", lambda: None)
-    with pytest.raises(
-        ValueError, match=r"before.tif: needs rasterio, which reads where it lies on earth: .*requirements-geo.txt"
-    ):
+    with pytest.raises(ValueError, match=r"before.tif: needs rasterio, which reads where .*: .*requirements-geo.txt"):
         OpenPair(Pair("scene", path, path), MASKS)
     with OpenPair(Pair("scene", plain, plain), MASKS) as pair:
         assert pair.grid is None

@@ -131,27 +131,11 @@ def test_more_than_eight_bits_are_refused_not_cut(name, tmp_path):
             read(tmp_path / name)
 
 
-def test_real_sixteen_bit_image_is_refused(real_data):
-    with pytest.raises(ValueError, match=r"before\.tif: .*8-bit"):
-        read_image(real_data / "oscd_beirut" / "before.tif")
-
-
 def test_a_huge_image_is_refused_whole(tmp_path, monkeypatch):
     path = write_image(tmp_path / "huge.png", RGB)
     monkeypatch.setattr(file_errors, "PILLOW_LIMIT", 200)
     with pytest.raises(ValueError, match=r"huge\.png: too many pixels.*cut the image into tiles"):
         read_image(path)
-
-
-@pytest.mark.parametrize("suffix", ["png", "bmp", "tif"])
-@pytest.mark.parametrize("label", [False, True])
-def test_windows_are_parts_of_the_whole(suffix, label, tmp_path):
-    path = write_image(tmp_path / f"image.{suffix}", RGB)
-    whole = content_of(path, label)[0]
-    with WindowedImage(path, label=label) as image:
-        assert (image.size, image.random_access) == (SHAPE, False)
-        for area in AREAS:
-            assert np.array_equal(image.read(area), whole[area.slices])
 
 
 @pytest.mark.parametrize("limit", [(raster, "PILLOW_LIMIT"), (Image, "MAX_IMAGE_PIXELS")])

@@ -149,16 +149,6 @@ def test_samples_and_statistics_have_the_bands(deep):
         assert measured["std"][date] == pytest.approx(pixels.std(0).tolist(), rel=1e-9)
 
 
-def test_real_sentinel_pair(real_data):
-    folder = real_data / "oscd_beirut"
-    pair = Pair("beirut", folder / "before.tif", folder / "after.tif", folder / "label.tif")
-    reading = choose_reading([pair], labels=PixelFormat(change_value=2, named=True))
-    sample = ChangePairs([pair], reading=reading)[0]
-    assert sample["before"].shape == (3, 1180, 1070)
-    assert count_changed([pair], reading)[0] == (np.array(Image.open(pair.label)) == 2).sum()
-    assert (sample["before"] == 255).float().mean() < 0.03
-
-
 def test_percentiles_leave_out_pairs_of_another_type(tmp_path, caplog):
     """Such a pair fails when it is read, and may not move the limits of the others."""
     rng = np.random.default_rng(0)
