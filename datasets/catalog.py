@@ -1,19 +1,18 @@
-"""What is known of public data sets, and what a user has to know of them before a score means anything.
+"""Facts about public data sets: content, layout, numbers of pairs, terms, papers, statistics.
 
-A number, a folder name or a term that was remembered or read at second hand, and not in the set's own page or paper,
-is named in `uncertain`. The statistics were released with HANet's code (settings of its loader); values are RGB in
-[0, 1]: mean and standard deviation over the training tiles, before then after.
+`uncertain` names fields that do not come from the set's own page or paper. The statistics were released with HANet's
+code (settings of its loader): mean and standard deviation of RGB in [0, 1] over the training tiles, before then after.
 """
 
 from dataclasses import dataclass
 
 Statistics = dict[str, list[list[float]]]  # mean, std: one row a date
-GENERIC = "generic"  # the entry of every set that is none of the others
+GENERIC = "generic"  # entry of all other sets
 
 
 @dataclass(frozen=True)
 class KnownCounts:
-    """Pairs of a public set as it is used with square images of one side, in pixels; None: no such split."""
+    """Pairs per split of a public set with square images of one side, in pixels; None: no such split."""
 
     side: int
     train: int
@@ -28,18 +27,17 @@ class PublicSet:
 
     Attributes:
         title: its usual name.
-        content: pairs and their size in pixels, where they come from, what counts as changed.
+        content: pairs and their size in pixels, their origin, what counts as changed.
         metres: metres a pixel, one number or a range.
-        layout: folders as distributed, below the one that --data-root names; braces as in a shell, and in the last
-            ones before, after and label come first.
+        layout: folders as distributed, below --data-root; braces as in a shell, before, after and label first.
         suffixes: of images and of labels, as distributed.
-        counts: pairs a split, for each size and each way of splitting in use.
-        terms: what its makers say about use.
-        source: where to get it.
-        paper: what to cite.
-        statistics: of its training tiles; None where nobody published them.
-        aliases: how the names of folders that hold it begin, in small letters without signs.
-        uncertain: fields that were remembered or read at second hand, or could not be found out at all.
+        counts: pairs per split, for each size and each way of splitting in use.
+        terms: of use, by its makers.
+        source: address.
+        paper: to cite.
+        statistics: of its training tiles; None if nobody published them.
+        aliases: beginnings of the names of its folders, in small letters without signs.
+        uncertain: fields from memory or at second hand, or unknown.
     """
 
     title: str
@@ -56,7 +54,7 @@ class PublicSet:
     uncertain: tuple[str, ...] = ()
 
     def said(self, field: str) -> str:
-        """A field as text, marked where it is uncertain."""
+        """Return a field as text, marked if it is uncertain."""
         return (getattr(self, field) or "unknown") + (" (uncertain)" if field in self.uncertain else "")
 
 

@@ -1,4 +1,4 @@
-"""The bi-temporal data set both networks share, and the checks of what goes into a batch."""
+"""The bi-temporal data set of both networks, and checks of the sizes of its images."""
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -14,8 +14,7 @@ from torch.utils.data import Dataset, get_worker_info
 from datasets.open_pair import OpenPair, read_pair
 from datasets.pairs import Pair
 from datasets.pfbs import Draw
-from datasets.raster import PLAIN
-from datasets.reading import Reading
+from datasets.reading import PLAIN, PixelFormat
 from datasets.scenes import draw_scene
 from datasets.threads import threaded
 from datasets.transforms import Augmentation, Sample
@@ -28,39 +27,34 @@ Arrays = tuple[np.ndarray, np.ndarray, np.ndarray]
 class ChangePairs(Dataset):
     """Pairs as samples: `before`, `after` uint8 (channels, H, W), `mask` uint8 (H, W) of 0, 1 and 255, `name`.
 
-    Without a label every mask pixel is 255, which neither loss nor scores count. A plain index gives the sample as
-    it lies on disk; a draw (index, key) from a sampler gives it, or with a `drawn_share` perhaps a scene drawn in its
-    place, augmented, from the key's random numbers alone.
+    Without a label every mask pixel is 255, which neither loss nor scores count. A plain index returns the sample as
+    it is on disk. A draw (index, key) of a sampler returns it augmented by the key's random numbers; with a
+    `drawn_share` a drawn scene may take its place.
 
-    A list of either gives a batch, so a DataLoader takes a sampler of lists and batch_size=None. Images are laid out in
-    memory as they were decoded, (B, H, W, channels), so nothing is transposed on the way to a network that wants
-    channels_last. Masks become int64 on the device, where that costs nothing.
+    A list of either returns a batch, so a DataLoader takes a sampler of lists and batch_size=None. Images are stored as
+    they were decoded, (B, H, W, channels), so a network in channels_last needs no transposition. Masks become int64 on
+    the device.
+
+    Args:
+        pairs: what the indices count.
+        augmentation: of draws.
+        reading: how files become pixels.
+        cached: returns what `read_pair` would, without opening files; a TileCache.
+
+    Raises:
+        UserError: scenes are to be drawn, and images have other than three bands.
     """
 
     def __init__(
         self,
         pairs: Sequence[Pair],
         augmentation: Augmentation = Augmentation(),  # noqa: B008, frozen
-        reading: Reading = PLAIN,
+        reading: PixelFormat = PLAIN,
         cached: Callable[[Pair], Arrays] | None = None,
     ) -> None:
-        """Open nothing yet.
-
-        Args:
-            pairs: what the indices count.
-            augmentation: of draws.
-            reading: how files become pixels.
-            cached: gives what `read_pair` would, without opening files; a TileCache.
-
-        Raises:
-            UserError: scenes are to be drawn, and images have other than three bands.
-        """
         if augmentation.drawn_share and reading.channels != 3:
             raise UserError(f"--drawn: scenes are drawn in RGB, and these images have {reading.channels} bands")
-        self.pairs = list(pairs)
-        self.augmentation = augmentation
-        self.reading = reading
-        self.cached = cached
+        self.pairs, self.augmentation, self.reading, self.cached = list(pairs), augmentation, reading, cached
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -88,7 +82,7 @@ class ChangePairs(Dataset):
         return before.permute(2, 0, 1), after.permute(2, 0, 1), mask
 
     def _drawn(self, index: int, rng: np.random.Generator) -> Sample:
-        """A scene of the demo's kind, as large as what is trained on."""
+        """Draw a scene like the demo's, of the size that is trained on."""
         size = self.augmentation.crop_size
         height, width = (size, size) if size else size_of(self.pairs[index], self.reading)
         scene = draw_scene(int(rng.integers(2**63)), max(height, width))
@@ -96,12 +90,13 @@ class ChangePairs(Dataset):
         return before.permute(2, 0, 1), after.permute(2, 0, 1), mask // 255
 
     def _batch(self, keys: Sequence[int | Draw]) -> dict[str, Any]:
-        """Put each sample in its place while the processor's cache still holds it."""
+        """Copy each sample into the batch while the processor's cache still holds it."""
         samples = map(self.__getitem__, keys) if self.cached else threaded(self.__getitem__, keys, DECODERS)
         first = next(samples)
         in_worker = get_worker_info() is not None
-        pixels = _empty((len(keys), *first["before"].shape), in_worker)
-        batch = unpacked(pixels, (len(keys), *first["before"].shape), [])
+        shape = len(keys), *first["before"].shape
+        pixels = _empty(shape, in_worker)
+        batch = unpacked(pixels, shape, [])
         for place, sample in enumerate(chain([first], samples)):
             for role in ("before", "after", "mask"):
                 batch[role][place] = sample[role]
@@ -110,7 +105,7 @@ class ChangePairs(Dataset):
 
 
 class _OnePiece(dict):
-    """A batch that leaves its worker as one tensor: handing over three would take as long as decoding an image."""
+    """A batch that leaves its worker as one tensor; sending three would take as long as decoding an image."""
 
     def __init__(self, batch: dict[str, Any], pixels: Tensor) -> None:
         super().__init__(batch)
@@ -121,13 +116,7 @@ class _OnePiece(dict):
 
 
 def unpacked(pixels: Tensor, shape: tuple[int, ...], names: list[str]) -> dict[str, Any]:
-    """The batch that lies in a flat tensor: before, after, laid out (B, H, W, channels), and mask.
-
-    Args:
-        pixels: uint8, as `_empty` makes it.
-        shape: of before, (B, channels, H, W).
-        names: of the pairs.
-    """
+    """Return the batch in a flat uint8 tensor: before and after of `shape`, stored (B, H, W, channels), and mask."""
     count, channels, height, width = shape
     images, mask = pixels.tensor_split([2 * count * channels * height * width])
     before, after = images.view(2, count, height, width, channels).permute(0, 1, 4, 2, 3)
@@ -135,65 +124,62 @@ def unpacked(pixels: Tensor, shape: tuple[int, ...], names: list[str]) -> dict[s
 
 
 def _empty(shape: tuple[int, ...], shared: bool) -> Tensor:
-    """Room for a batch, uint8; shared between processes, as torch's own collation has it, so that it is not copied."""
+    """Allocate a batch, uint8; shared between processes as torch's own collation does, which saves a copy."""
     count, channels, height, width = shape
     size = (2 * channels + 1) * count * height * width
     storage = torch.UntypedStorage._new_shared(size) if shared else torch.UntypedStorage(size)
     return torch.empty(0, dtype=torch.uint8).set_(storage)
 
 
-def size_of(pair: Pair, reading: Reading = PLAIN) -> tuple[int, int]:
-    """(height, width) of a pair, from its headers; errors as `OpenPair` and `OpenPair.check_scale`."""
+def size_of(pair: Pair, reading: PixelFormat = PLAIN) -> tuple[int, int]:
+    """Return (height, width) of a pair, from its headers; errors as `OpenPair` and `OpenPair.check_scale`."""
     with OpenPair(pair, reading) as opened:
         opened.check_scale()
         return opened.size
 
 
+def sizes_of(pairs: Sequence[Pair], reading: PixelFormat = PLAIN) -> list[tuple[int, int]]:
+    """Return (height, width) of each pair; errors as `size_of`."""
+    return list(threaded(partial(size_of, reading=reading), pairs))
+
+
 def check_sizes(
-    pairs: Sequence[Pair], divisor: int, alike: bool, reading: Reading = PLAIN, crop_size: int = 0
+    pairs: Sequence[Pair], divisor: int, alike: bool, reading: PixelFormat = PLAIN, crop_size: int = 0
 ) -> list[tuple[int, int]]:
-    """Read every image's size from its header.
+    """Return (height, width) of each pair, if a network takes them.
 
     Args:
-        pairs: what to look at.
+        pairs: to be read.
         divisor: height and width must be multiples of it.
-        alike: whether all pairs must have one size, as the tiles of a training batch.
-        reading: how the images will be read; one that cannot be is found here.
-        crop_size: side of the squares that are trained on instead, if not 0: the divisor's multiple, and no image may
-            be smaller, while sizes may differ.
-
-    Returns:
-        (height, width) of each pair.
+        alike: True if all pairs must have one size, as the tiles of a training batch.
+        reading: how the images will be read.
+        crop_size: side of the squares that are trained on instead, if not 0: a multiple of the divisor. Sizes may then
+            differ, but no image may be smaller.
 
     Raises:
-        UserError: the first file that does not fit, and what to do.
+        UserError: the first file that does not fit or cannot be read, and what to do.
     """
     if crop_size % divisor:
         raise UserError(f"--crop-size {crop_size}: this network takes multiples of {divisor}")
-    sizes = list(threaded(partial(size_of, reading=reading), pairs))
+    sizes = sizes_of(pairs, reading)
     for pair, (height, width) in zip(pairs, sizes, strict=True):
+        found, first = f"{pair.before}: {height} x {width} pixels", "{} x {}".format(*sizes[0])
         if crop_size:
             if min(height, width) < crop_size:
-                raise UserError(
-                    f"{pair.before}: {height} x {width} pixels do not hold a crop of {crop_size}; lower --crop-size"
-                )
-            continue
-        if height % divisor or width % divisor:
+                raise UserError(f"{found} do not hold a crop of {crop_size}; lower --crop-size")
+        elif height % divisor or width % divisor:
             raise UserError(
-                f"{pair.before}: {height} x {width} pixels, but this network takes multiples of {divisor}; "
-                f"cut the images to tiles: python -m tools.prepare_tiles (never resize them)"
+                f"{found}, but this network takes multiples of {divisor}; cut the images to tiles: python -m "
+                f"tools.prepare_tiles (never resize them)"
             )
-        if alike and (height, width) != sizes[0]:
-            first = "{} x {}".format(*sizes[0])
-            raise UserError(
-                f"{pair.before}: {height} x {width} pixels among tiles of {first}; cut all to tiles of one size: "
-                f"python -m tools.prepare_tiles"
-            )
+        elif alike and (height, width) != sizes[0]:
+            what = f"{found} among tiles of {first}"
+            raise UserError(f"{what}; cut all to tiles of one size: python -m tools.prepare_tiles")
     return sizes
 
 
 def same_size_batches(sizes: Sequence[tuple[int, int]], batch_size: int) -> list[list[int]]:
-    """Indices in batches of one image size each, every index once; order is kept within a size."""
+    """Return indices in batches of one image size each, every index once; order is kept within a size."""
     groups: dict[tuple[int, int], list[int]] = defaultdict(list)
     for index, size in enumerate(sizes):
         groups[size].append(index)

@@ -1,4 +1,4 @@
-"""Where on earth a raster lies, and one raster seen on the grid of another."""
+"""Reads where on earth a raster lies, and one raster on the grid of another."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,12 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from datasets.gdal import Unsuitable
-from datasets.windows import Grid, Window
+from datasets.file_errors import Unsuitable
+from datasets.windows import Content, Grid, Window
 
-SAME = 0.01  # pixels by which the corners of two grids may differ and still be called one
+SAME = 0.01  # pixels by which the corners of two grids may differ and still count as equal
 IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
-Content = tuple[np.ndarray, np.ndarray | None]  # values (h, w, ...), and where they are data, bool (h, w); None: all
 # EXIF orientation, TIFF tag 274: (rows are columns, stored rows are reversed, stored columns are reversed)
 ORIENTATIONS = {
     1: (False, False, False), 2: (False, False, True), 3: (False, True, True), 4: (False, True, False),
@@ -22,27 +21,25 @@ ORIENTATIONS = {
 
 
 def placement(dataset: Any, path: Path) -> Grid | None:
-    """Return where an open rasterio dataset lies: by CRS and transform, or a transform alone (crs ""), or None.
+    """Return the grid of an open rasterio dataset; its crs is "" if only the transform is known; None: no grid.
 
     Raises:
-        UserError: it is placed by ground control points or by rational polynomials, which fit no grid.
+        UserError: it is placed by ground control points or rational polynomials, which fit no grid.
     """
     transform = tuple(dataset.transform)[:6]
     if transform == IDENTITY:
         how = "ground control points" if dataset.gcps[0] else "rational polynomials (RPC)" if dataset.rpcs else ""
         if how:
-            raise Unsuitable(f"{path}: is placed by {how}, not on a grid; warp it first: gdalwarp IN.tif OUT.tif")
+            raise Unsuitable(f"{path}: has {how} instead of a grid; warp it first: gdalwarp IN.tif OUT.tif")
         return None
     return Grid((dataset.height, dataset.width), dataset.crs.to_wkt() if dataset.crs else "", transform)
 
 
 @lru_cache(64)
 def same_system(one: str, other: str) -> bool:
-    """Return whether two coordinate reference systems, as WKT, are one."""
-    if one == other:
-        return True
-    if not (one and other):
-        return False
+    """Return True if two coordinate reference systems, as WKT, are equal."""
+    if one == other or not (one and other):
+        return one == other
     from rasterio.crs import CRS
 
     return CRS.from_wkt(one) == CRS.from_wkt(other)
@@ -50,14 +47,14 @@ def same_system(one: str, other: str) -> bool:
 
 @dataclass(frozen=True)
 class Turned:
-    """A raster seen on another grid whose pixels are its own pixels: shifted, flipped, turned by quarters.
+    """A raster on another grid with the same pixels: shifted, mirrored, or turned by quarter turns.
 
-    Seen pixel (r, c) is stored pixel (row_sign * u + row, column_sign * v + column), where (u, v) is (c, r) if rows and
-    columns are swapped and (r, c) otherwise.
+    Its pixel (r, c) is stored pixel (row_sign * u + row, column_sign * v + column), where (u, v) is (c, r) if `swap`
+    and (r, c) otherwise.
 
     Attributes:
         stored: (height, width) of the raster.
-        size: (height, width) as seen.
+        size: (height, width) of the grid.
     """
 
     stored: tuple[int, int]
@@ -70,42 +67,35 @@ class Turned:
 
     @property
     def covered(self) -> bool:
-        """Whether the raster covers all that is seen."""
+        """True if the raster covers the whole grid."""
         (_, rows, _), (_, columns, _) = self._spans(Window(0, 0, *self.size))
         return (columns, rows) == self.size if self.swap else (rows, columns) == self.size
 
-    @property
-    def touches(self) -> bool:
-        """Whether the raster covers any of what is seen."""
-        (_, rows, _), (_, columns, _) = self._spans(Window(0, 0, *self.size))
+    def reaches(self, window: Window) -> bool:
+        """Return True if the raster covers any pixel of a window."""
+        (_, rows, _), (_, columns, _) = self._spans(window)
         return bool(rows and columns)
 
     def read(self, window: Window, stored: Callable[[Window], Content]) -> Content:
-        """Read a window as it is seen; what the raster does not cover is 0 and unknown."""
+        """Read a window of the grid; pixels that the raster does not cover are 0 and unknown."""
         (top, rows, below), (left, columns, beside) = self._spans(window)
         shape = (window.width, window.height) if self.swap else (window.height, window.width)  # in stored order
-        if (rows, columns) == shape:
-            values, known = stored(Window(top, left, rows, columns))
-            return self._turn(values), None if known is None else self._turn(known)
-        inside = Window(below, beside, rows, columns).slices
-        if rows and columns:
-            part, part_known = stored(Window(top, left, rows, columns))
-            part = part[:: self.row_sign, :: self.column_sign]
-        else:
-            part, part_known = stored(Window(0, 0, 1, 1))  # for its type and bands
-            part, part_known = part[:0, :0], None
-            inside = Window(0, 0, 0, 0).slices
-        values, known = np.zeros((*shape, *part.shape[2:]), part.dtype), np.zeros(shape, bool)
-        values[inside] = part
-        known[inside] = True if part_known is None else part_known[:: self.row_sign, :: self.column_sign]
-        return (values.swapaxes(0, 1), known.T) if self.swap else (values, known)
-
-    def _turn(self, values: np.ndarray) -> np.ndarray:
-        turned = values[:: self.row_sign, :: self.column_sign]
-        return turned.swapaxes(0, 1) if self.swap else turned
+        # outside of the raster, one pixel gives type and bands
+        values, known = stored(Window(top, left, rows, columns) if rows and columns else Window(0, 0, 1, 1))
+        values = values[:: self.row_sign, :: self.column_sign]
+        known = None if known is None else known[:: self.row_sign, :: self.column_sign]
+        if (rows, columns) != shape:
+            part, inside = values[:rows, :columns], Window(below, beside, rows, columns).slices
+            values, covered = np.zeros((*shape, *part.shape[2:]), part.dtype), np.zeros(shape, bool)
+            values[inside] = part
+            covered[inside] = True if known is None else known[:rows, :columns]
+            known = covered
+        if self.swap:
+            values, known = values.swapaxes(0, 1), None if known is None else known.T
+        return values, known
 
     def _spans(self, window: Window) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
-        """For stored rows and columns: first one that is covered, how many are, and how many unknown come before."""
+        """Return for stored rows and columns: the first in the window, how many, and how many unknown precede them."""
         rows, columns = (window.top, window.height), (window.left, window.width)
         if self.swap:
             rows, columns = columns, rows
@@ -121,7 +111,7 @@ def _span(start: int, length: int, sign: int, offset: int, limit: int) -> tuple[
 
 
 def upright(stored: tuple[int, int], orientation: int) -> Turned | None:
-    """Return how a raster with an EXIF orientation or TIFF tag 274 is seen; None where it is stored upright."""
+    """Return the upright view of a raster with an EXIF orientation or TIFF tag 274; None if it is stored upright."""
     swap, rows, columns = ORIENTATIONS.get(orientation, ORIENTATIONS[1])
     if not (swap or rows or columns):
         return None
@@ -131,29 +121,23 @@ def upright(stored: tuple[int, int], orientation: int) -> Turned | None:
 
 
 class Resampled:
-    """A raster seen on another grid whose pixels lie between its own: images are interpolated, labels are not.
+    """A raster on another grid whose pixels lie between its own: images are interpolated, labels are not.
 
-    A window is warped in one piece with margins, so that how a scene is cut into windows changes no pixel.
+    Each window is warped with margins, so pixels do not depend on how a scene is cut into windows.
     """
 
     covered = False
 
     def __init__(self, source: Grid, target: Grid, smooth: bool) -> None:
-        """Prepare it.
-
-        Args:
-            source: where the raster lies.
-            target: where pixels are wanted.
-            smooth: whether to interpolate.
-        """
+        """Take the grid of the raster and the grid to see it on; `smooth`: interpolate bilinearly, else nearest."""
         self.source, self.target, self.size, self.smooth = source, target, target.size, smooth
         middle = np.array(target.size[::-1]) / 2
         steps = self._stored_places(middle[0] + np.array([0.0, 1, 0]), middle[1] + np.array([0.0, 0, 1]))
-        # stored pixels a seen pixel, along the stored axes
+        # stored pixels per target pixel, along the stored axes
         self._scale = np.abs(steps[:, 1:] - steps[:, :1]).max(1).clip(min=1e-9)
 
     def _stored_places(self, columns: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        """Places in pixels of the target -> (columns, rows) in pixels of the source, (2, n)."""
+        """Convert positions in pixels of the target to (columns, rows) in pixels of the source, (2, n)."""
         x, y = self.target.place(columns, rows)
         if not same_system(self.source.crs, self.target.crs):
             from rasterio.warp import transform
@@ -175,8 +159,12 @@ class Resampled:
         right, bottom = np.minimum(np.ceil(places.max(1)) + margin, self.source.size[::-1]).astype(int)
         return Window(top, left, bottom - top, right - left) if right > left and bottom > top else None
 
+    def reaches(self, window: Window) -> bool:
+        """Return True if the raster may cover any pixel of a window."""
+        return self.stored_window(window) is not None
+
     def read(self, window: Window, stored: Callable[[Window], Content]) -> Content:
-        """Read a window as it is seen; what the raster does not cover, or has no data for, is 0 and unknown."""
+        """Read a window of the grid; pixels without data in the raster are 0 and unknown."""
         from rasterio.enums import Resampling
         from rasterio.transform import Affine
         from rasterio.warp import reproject
@@ -188,7 +176,7 @@ class Resampled:
         seen = np.full(shape, np.nan, kind)
         if part:
             source = np.where(True if known is None else known[..., None], bands, np.nan).astype(kind)
-            crs = "EPSG:3857" if same_system(self.source.crs, self.target.crs) else None  # any plane will do
+            crs = "EPSG:3857" if same_system(self.source.crs, self.target.crs) else None  # any plane serves
             reproject(
                 np.ascontiguousarray(source.transpose(2, 0, 1)), seen,
                 src_transform=Affine(*self.source.part(part).transform),
@@ -207,52 +195,49 @@ class Resampled:
 
 
 def seen_on(source: Grid, target: Grid, smooth: bool, path: Path) -> Turned | Resampled | None:
-    """Return how a raster is seen on another grid; None where the two grids are one.
+    """Return the view of a raster on another grid; None if the two grids are equal.
 
     Args:
-        source: where the raster lies.
-        target: where pixels are wanted.
-        smooth: whether values between pixels are interpolated, as images want it; labels take the nearest.
+        source: grid of the raster.
+        target: grid to see it on.
+        smooth: True to interpolate between pixels (images), False to take the nearest (labels).
         path: of the raster, for messages.
 
     Raises:
-        UserError: the two do not touch, or their reference systems do not lead to each other.
+        UserError: the two do not touch, or their reference systems cannot be converted into each other.
     """
-    alike = same_system(source.crs, target.crs)
+    alike, turned = same_system(source.crs, target.crs), None
     if alike or not (source.crs and target.crs):
         turned = _turned(source, target)
-        if turned and turned == Turned(source.size, target.size, False, 1, 0, 1, 0) and source.size == target.size:
+        if turned == Turned(source.size, target.size, False, 1, 0, 1, 0) and source.size == target.size:
             return None
     if not alike:
         _check_systems(source, target, path)
-    elif turned:
-        if not turned.touches:
-            raise Unsuitable(f"{path}: lies elsewhere than the image it belongs to")
-        return turned
-    resampled = Resampled(source, target, smooth)
-    if resampled.stored_window(Window(0, 0, *target.size)) is None:
-        raise Unsuitable(f"{path}: lies elsewhere than the image it belongs to")
-    return resampled
+        turned = None
+    view = turned or Resampled(source, target, smooth)
+    if not view.reaches(Window(0, 0, *target.size)):
+        raise Unsuitable(f"{path}: does not overlap the earlier image; check their coordinates, or pair other files")
+    return view
 
 
 def _check_systems(source: Grid, target: Grid, path: Path) -> None:
     if not (source.crs and target.crs):
         raise Unsuitable(
-            f"{path}: one of this image and the image it belongs to has a transform without a coordinate reference "
-            f"system, and their grids differ; write the system into the file: gdal_edit.py -a_srs EPSG:CODE FILE"
+            f"{path}: this image or the earlier one has a transform without a coordinate reference system, and their "
+            f"grids differ; write the system into the file: gdal_edit.py -a_srs EPSG:CODE FILE"
         )
     from rasterio.crs import CRS
 
     for crs in (CRS.from_wkt(source.crs), CRS.from_wkt(target.crs)):
         if not (crs.is_geographic or crs.is_projected):
             raise Unsuitable(
-                f"{path}: its coordinate reference system and that of the image it belongs to cannot be converted into "
-                f"each other; warp one of them by hand"
+                f"{path}: its coordinate reference system and that of the earlier image cannot be converted into each "
+                f"other; warp one of them with gdalwarp"
             )
 
 
 def _turned(source: Grid, target: Grid) -> Turned | None:
-    """How the pixels of two grids of one system coincide; None where they do not."""
+    """Return how the pixels of two grids of one system coincide; None if they do not."""
     height, width = target.size
     columns, rows = np.array([0.0, width, 0, width]), np.array([0.0, 0, height, height])
     a, b, c, d, e, f = source.transform

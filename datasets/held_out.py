@@ -1,8 +1,8 @@
-"""Holds out a share of the training pairs for validation, so that what chooses an epoch was not trained on."""
+"""Holds out a share of the training pairs for validation, so that the epoch is chosen on pairs not trained on."""
 
 import logging
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -17,19 +17,17 @@ TILE = re.compile(r"(.+)_(\d{4,})_(\d{4,})")  # NAME_ROW_COL of tools/prepare_ti
 def hold_out(
     pairs: Sequence[Pair], changed: Sequence[int], seed: int, share: float = 0.1
 ) -> tuple[list[Pair], list[Pair]]:
-    """Split off a seeded share for validation; of tiles, which may overlap within a scene, whole scenes.
+    """Split pairs into (training, validation) by a seed; of tiles, which may overlap within a scene, whole scenes.
 
-    Tiles are told by names that carry row and column. Where they come from one scene, or change is in one scene only,
-    and where names carry nothing, pairs with and without change go alike.
+    Tiles are recognised by names with row and column. If all come from one scene, if change is in one scene only, or
+    without such names, the same share of pairs with and without change is held out.
 
     Args:
         pairs: all training pairs.
         changed: changed pixels of each.
         seed: of the choice.
-        share: how many pairs go, as nearly as whole scenes allow; at least one with change, so that F1 can be told.
-
-    Returns:
-        (training, validation), each in the order of `pairs`.
+        share: of the pairs to hold out, as nearly as whole scenes allow; at least one with change, so that F1 is
+            defined.
 
     Raises:
         UserError: fewer than two pairs have any change.
@@ -46,24 +44,18 @@ def hold_out(
         what = ", ".join(held[:5]) + (", ..." if len(held) > 5 else "")
         log.info("held out: all tiles of %d of %d scenes (%s)", len(held), len(sizes), what)
     else:
-        chosen = _choose_pairs(changed, share, rng)
+        chosen = set()
+        for group, least in ((np.flatnonzero(changed), 1), (np.flatnonzero(np.equal(changed, 0)), 0)):
+            chosen |= set(rng.permutation(group)[: max(least, round(share * len(group)))].tolist())
     return [p for i, p in enumerate(pairs) if i not in chosen], [p for i, p in enumerate(pairs) if i in chosen]
-
-
-def _choose_pairs(changed: Sequence[int], share: float, rng: np.random.Generator) -> set[int]:
-    """The same share of pairs with change, at least one, and of those without."""
-    chosen: set[int] = set()
-    for group, least in ((np.flatnonzero(changed), 1), (np.flatnonzero(np.equal(changed, 0)), 0)):
-        chosen |= set(rng.permutation(group)[: max(least, round(share * len(group)))].tolist())
-    return chosen
 
 
 def _choose_scenes(
     sizes: Mapping[str, int], with_change: set[str], wanted: float, rng: np.random.Generator
 ) -> list[str]:
-    """Scenes in a drawn order, each as long as it brings their tiles nearer to the number wanted.
+    """Choose scenes in a random order, each if it brings the number of their tiles nearer to `wanted`.
 
-    One scene with change is always among them, the smallest if all are too large, and one always stays to train on.
+    One scene with change is always chosen, the smallest if all are too large, and one always left to train on.
     """
     drawn = [str(scene) for scene in rng.permutation(list(sizes))]
     changing = [scene for scene in drawn if scene in with_change]
@@ -77,22 +69,25 @@ def _choose_scenes(
     return held
 
 
+def _corners(pairs: Sequence[Pair]) -> dict[str, np.ndarray]:
+    """Return the (row, column) of the tiles of each scene, (n, 2), by their names."""
+    corners = defaultdict(list)
+    for match in filter(None, (TILE.fullmatch(pair.name) for pair in pairs)):
+        corners[match[1]].append((int(match[2]), int(match[3])))
+    return {scene: np.array(places) for scene, places in corners.items()}
+
+
 def count_overlapping(train: Sequence[Pair], val: Sequence[Pair], size: tuple[int, int]) -> int:
-    """How many validation tiles of (height, width) share pixels with a training tile, as far as names tell."""
-    corners: dict[str, list[tuple[int, int]]] = {}
-    for match in filter(None, (TILE.fullmatch(pair.name) for pair in train)):
-        corners.setdefault(match[1], []).append((int(match[2]), int(match[3])))
-    by_scene = {scene: np.array(places) for scene, places in corners.items()}
-    count = 0
-    for match in filter(None, (TILE.fullmatch(pair.name) for pair in val)):
-        if match[1] in by_scene:
-            apart = abs(by_scene[match[1]] - (int(match[2]), int(match[3])))
-            count += bool((apart < size).all(1).any())
+    """Count validation tiles of (height, width) that share pixels with a training tile, by their names."""
+    count, others = 0, _corners(train)
+    for scene, places in _corners(val).items():
+        if scene in others:
+            count += sum(bool((abs(others[scene] - place) < size).all(1).any()) for place in places)
     return count
 
 
 def warn_of_overlap(train: Sequence[Pair], val: Sequence[Pair], size: tuple[int, int]) -> None:
-    """Warn where tiles to validate on share pixels with tiles to train on; arguments as `count_overlapping`."""
+    """Warn if validation tiles share pixels with training tiles; arguments as `count_overlapping`."""
     shared = count_overlapping(train, val, size)
     if shared:
         log.warning(

@@ -1,4 +1,4 @@
-"""Guesses what was meant where names of files or folders do not fit."""
+"""Guesses what was meant if names of files or folders do not fit."""
 
 import re
 from collections import defaultdict
@@ -11,14 +11,14 @@ DATE = re.compile(r"(?<!\d)(?:19|20)\d\d(?:(?:[-.]?[01]\d){1,2}|_[01]\d_[0-3]\d)
 
 
 def closest(names: Sequence[str], folders: Sequence[Path]) -> str | None:
-    """The folder whose name is nearest to one of these."""
+    """Return the folder whose name is nearest to one of these."""
     by_name = {path.name.lower(): path.name for path in folders}
     matches = (get_close_matches(name, by_name, 1, 0.7) for name in names if len(name) > 2)
     return next((by_name[match[0]] for match in matches if match), None)
 
 
 def dated_pair(paths: Iterable[Path], words: Words) -> dict[str, Path]:
-    """Of paths in one folder, the first that differ by a date or a word alone, by role; empty without such paths.
+    """Return by role the first paths in one folder that differ only by a date or a word of a role; or an empty dict.
 
     Two dates are before and after; a name without either is the label.
     """
@@ -38,7 +38,7 @@ def dated_pair(paths: Iterable[Path], words: Words) -> dict[str, Path]:
 
 
 def misnamed_pair(paths: Mapping[str, Iterable[Path]], words: Words) -> dict[str, Path]:
-    """Of paths by role, the first of each role that differ by a date or a word alone; empty without such paths."""
+    """Return the first paths, one of each role, that differ only by a date or a word of a role; or an empty dict."""
     groups: dict[str, dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
     for role, of_role in paths.items():
         for path in of_role:
@@ -51,7 +51,7 @@ def misnamed_pair(paths: Mapping[str, Iterable[Path]], words: Words) -> dict[str
 
 
 def list_advice(pair: Mapping[str, Path]) -> str:
-    """What to do about names that differ: name them alike, or write a list, of which this pair is the first line."""
+    """Return the advice for a pair whose names differ: use one name, or write a list with this first line."""
     stems = ", ".join(repr(stem) for stem in dict.fromkeys(path.stem for path in pair.values()))
     paths = [path.absolute() for path in pair.values()]
     folder = next(folder for folder in paths[0].parents if paths[1].is_relative_to(folder) or folder == folder.parent)
@@ -64,7 +64,7 @@ def list_advice(pair: Mapping[str, Path]) -> str:
 
 
 def _without_mark(stem: str, words: Words) -> tuple[str, str]:
-    """A stem in small letters without its last date or, if it has none, its last word of a role; and that mark."""
+    """Split a stem in small letters: the rest, and its last date or, without a date, its last word of a role."""
     plain = stem.lower()
     word = rf"(?<![^\W_])(?:{'|'.join(word for of_role in words.values() for word in of_role)})(?![^\W_])"
     marks = list(DATE.finditer(plain)) or list(re.finditer(word, plain))

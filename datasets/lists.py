@@ -1,49 +1,63 @@
-"""Reads list files: the pairs of a split, one a line."""
+"""Reads list files: the pairs of a split, one a line, by name or by the paths of their files."""
 
 import codecs
 import csv
+import os
 import re
 import unicodedata
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
-from utils.console import UserError
+from datasets.raster import SUFFIXES
+from utils.console import UserError, nearest
 
 SEPARATORS = "\t, "  # between the columns of a line, in the order in which they are tried
-COLUMNS = 3  # before, after, label
+ROLES = ("before", "after", "label")
+
+
+@dataclass
+class SplitFiles:
+    """The files of a split as they lie on disk, complete or not.
+
+    Attributes:
+        places: folder or list that the files of each role come from: before, after, and label if there are any.
+        files: name to role to file, sorted by name.
+        doubles: files that share their name with an earlier one, and that one.
+        how: the layout, in words.
+        unknown: the first line of the list that names no file, and what to do; empty if there is none.
+    """
+
+    places: dict[str, Path]
+    files: dict[str, dict[str, Path]]
+    doubles: list[tuple[Path, Path]] = field(default_factory=list)
+    how: str = ""
+    unknown: str = ""
+
+    def missing(self, name: str) -> list[str]:
+        """Return the roles for which a name has no file."""
+        return [role for role in self.places if role not in self.files[name]]
 
 
 @dataclass(frozen=True)
 class Line:
-    """A line of a list.
-
-    Attributes:
-        place: the list and the number of the line, for messages.
-        text: the line without its end.
-    """
+    """A line of a list: its text without line end, and for messages the list and the number of the line."""
 
     place: str
     text: str
 
     @property
     def is_comment(self) -> bool:
-        """Whether the line begins with #; a file may be called so, too."""
+        """True if the line begins with #, as the name of a file may too."""
         return self.text.lstrip().startswith("#")
 
-    def columns(self, root: Path) -> list[str]:
-        """The cells of the line, split where that gives two or three files, or else at the first separator in it.
-
-        Args:
-            root: the folder that paths start from.
-        """
-        splits = self.splits()
-        if len(splits) == 1:
-            return splits[0]
-        return next((cells for cells in splits if _are_files(cells, root)), splits[0])
+    def error(self, what: str) -> UserError:
+        """Return an error about this line."""
+        return UserError(f"{self.place}: {what}")
 
     def splits(self) -> list[list[str]]:
-        """The cells of the line by each separator in it."""
+        """Return the cells of the line by each separator in it."""
         text = self.text.strip(" ")
         return [self._cells(text, each) for each in SEPARATORS if each in text] or [self._cells(text, "\t")]
 
@@ -52,55 +66,44 @@ class Line:
         try:
             (cells,) = csv.reader([text], delimiter=separator, quotechar=quote, skipinitialspace=True)
         except csv.Error as error:
-            raise UserError(f"{self.place}: not a line of a list ({error}); mend the line") from error
+            raise self.error(f"not a line of a list ({error}); mend the line") from error
         cells = [cell.strip() for cell in cells]
         while len(cells) > 1 and not cells[-1]:
             cells.pop()
         return cells
 
-    def checked(self, cells: list[str]) -> list[str]:
-        """The cells, if a line may hold them.
+    def columns(self, root: Path) -> list[str]:
+        """Return the cells, split so that they are two or three files under `root`, or else at the first separator."""
+        splits = self.splits()
+        return next((cells for cells in splits if _are_files(cells, root)), splits[0])
 
-        Raises:
-            UserError: too many, or an empty one.
-        """
-        if len(cells) > COLUMNS:
-            raise UserError(
-                f"{self.place}: {len(cells)} columns, but a line names at most before, after and label; where names "
-                f"have blanks, put tabs between the columns"
-            )
+    def checked(self, cells: list[str]) -> list[str]:
+        """Return the cells, unless there are too many or an empty one."""
+        if len(cells) > len(ROLES):
+            what = f"{len(cells)} columns, but a line names at most before, after and label"
+            raise self.error(f"{what}; where names have blanks, put tabs between the columns")
         if "" in cells:
-            raise UserError(f"{self.place}: column {cells.index('') + 1} is empty; fill it in or remove the line")
+            raise self.error(f"column {cells.index('') + 1} is empty; fill it in or remove the line")
         return cells
 
-    def file(self, cell: str, root: Path) -> Path:
-        """The path that a cell names, from the root; only an absolute one must exist.
-
-        Raises:
-            UserError: the path leaves the root by "..", or is absolute and does not exist.
-        """
-        plain = self.inside(cell)
-        for name in (cell, str(plain)):
-            if found := _existing(root / name):
-                return found
-        if is_absolute(plain):
-            raise UserError(f"{self.place}: {cell} does not exist; mend the path")
-        return root / plain
-
     def inside(self, name: str) -> PurePosixPath:
-        """A listed name with slashes for backslashes.
-
-        Raises:
-            UserError: the name has "..".
-        """
+        """Return a listed name with slashes for backslashes, unless it has ".."."""
         plain = PurePosixPath(name.replace("\\", "/"))
         if ".." in plain.parts:
-            raise UserError(f"{self.place}: {name!r} leaves the data set's folder; write the path without '..'")
+            raise self.error(f"{name!r} leaves the data set's folder; write the path without '..'")
         return plain
+
+    def file(self, cell: str, root: Path) -> Path:
+        """Return the path that a cell names, from `root`; only an absolute one must exist."""
+        plain = self.inside(cell)
+        found = _existing(root / cell) or _existing(root / plain)
+        if not found and _is_absolute(plain):
+            raise self.error(f"{cell} does not exist; mend the path")
+        return found or root / plain
 
 
 def read_lines(path: Path) -> list[Line]:
-    """The lines of a list that are not blank: UTF-8 with or without a byte order mark, or UTF-16 with one.
+    """Read the lines of a list that are not blank: UTF-8, or UTF-16 with a byte order mark.
 
     Raises:
         UserError: the file has another encoding.
@@ -113,42 +116,174 @@ def read_lines(path: Path) -> list[Line]:
     except UnicodeDecodeError as error:
         number = content.count(b"\n", 0, error.start) + 1
         raise UserError(f"{path}, line {number}: not UTF-8 text; {remedy}") from error
-    lines = []
-    for number, line in enumerate(re.split("\r\n|\r|\n", text), 1):
-        stripped = line.strip("\0")  # some programs fill the last block of a file with NUL
-        if "\0" in stripped:
-            raise UserError(f"{path}, line {number}: NUL between characters, so not UTF-8 text; {remedy}")
-        if stripped.strip():
-            lines.append(Line(f"{path}, line {number}", stripped))
-    return lines
+    # some programs fill the last block of a file with NUL
+    lines = [Line(f"{path}, line {n}", line.strip("\0")) for n, line in enumerate(re.split("\r\n|\r|\n", text), 1)]
+    for line in lines:
+        if "\0" in line.text:
+            raise line.error(f"NUL between characters, so not UTF-8 text; {remedy}")
+    return [line for line in lines if line.text.strip()]
+
+
+def listed_stems(lines: Sequence[Line], places: Mapping[str, Path], stems: Collection[str]) -> tuple[list[str], str]:
+    """Return the stems that a list of names holds, each once, and what is wrong with the first that is not in `stems`.
+
+    The whole line is tried first, then its first column. `places` are the folders of the images by role.
+
+    Raises:
+        UserError: the columns of a line name different images, or leave the folder.
+    """
+    names = _Names({name for path in places.values() for name in (path.name.lower(), os.path.realpath(path))}, stems)
+    found: dict[str, Line] = {}
+    for line in lines:
+        whole = (names.stem(text) for text in (line.text, line.text.strip()))
+        stem = next((stem for stem in whole if stem in stems), None)
+        if stem or not line.is_comment:
+            found.setdefault(stem or names.first_stem(line), line)
+    for stem, line in found.items():
+        if stem not in stems:
+            near = nearest(stem, stems, 0.8) or "".join(f" (there is {name!r})" for name in sorted(stems)[:1])
+            what = f"{line.text.strip()!r} names no image of {'/'.join(path.name for path in places.values())}{near}"
+            return list(found), f"{line.place}: {what}; mend or remove the line"
+    return list(found), ""
+
+
+@dataclass(frozen=True)
+class _Names:
+    """What a list of names may name: stems of images, in folders given by small name and by absolute path."""
+
+    folders: Collection[str]
+    stems: Collection[str]
+
+    @cached_property
+    def first_words(self) -> set[str]:
+        """First words of stems that have blanks."""
+        return {stem.split(" ")[0] for stem in self.stems if " " in stem}
+
+    def stem(self, name: str) -> str:
+        """Return the stem of a listed stem or file; of files in other folders the whole name, which is no stem."""
+        plain = PurePosixPath(name.replace("\\", "/"))
+        if nfc(name) in self.stems:
+            return nfc(name)
+        if _is_absolute(plain):
+            here = os.path.realpath(Path(name).parent) in self.folders
+        else:
+            here = plain.parent == PurePosixPath() or plain.parent.name.lower() in self.folders
+        if ".." in plain.parts or not here:
+            return name
+        return nfc(plain.stem if _is_image(plain.name) else plain.name)
+
+    def first_stem(self, line: Line) -> str:
+        """Return the stem in the first column; other columns may hold numbers, or the same name again."""
+        cells, text = line.checked(line.splits()[0]), line.text.strip()
+        line.inside(cells[0])
+        if cells[0] in self.first_words and text.startswith(f"{cells[0]} "):
+            return self.stem(text)  # names here have blanks, and this one is missing
+        first = self.stem(cells[0])
+        for cell in cells[1:]:
+            is_name = _is_image(cell) or self.stem(cell) in self.stems
+            if is_name and not cell.replace(".", "", 1).isdigit() and self.stem(cell) != first:
+                raise line.error(
+                    f"{text!r} is no image, and its columns are different ones; name one pair a line, or its before, "
+                    f"after and label as paths from the data set's folder"
+                )
+        return first
+
+
+def is_table(lines: Sequence[Line], root: Path, must_exist: bool = True) -> bool:
+    """Return True if any line is the paths of two or three files; without `must_exist`, by its form alone."""
+    rows = ([cell.replace("\\", "/") for cell in line.columns(root)] for line in lines)
+    return any(
+        len(row) in (2, 3) and all(_is_there(root / cell) if must_exist else _is_image(cell) for cell in row[:2])
+        for row in rows
+    )
+
+
+def read_table(path: Path, lines: Sequence[Line], root: Path, labels: bool) -> SplitFiles:
+    """Return the files of a list of "before after label" lines, paths from `root`; a pair has its before image's stem.
+
+    Raises:
+        UserError: the list is empty, a line has other columns than the first, a path is not allowed, or two pairs have
+            one name.
+    """
+    rows: dict[tuple[Path, ...], Line] = {}
+    for line in lines:
+        cells = line.columns(root)
+        if line.is_comment and not _is_there(root / cells[0]):
+            continue
+        columns = len(next(iter(rows), cells))
+        if len(line.checked(cells)) < 2 or len(cells) != columns or (labels and len(cells) == 2):
+            wanted = "before, after and label" if labels else "before, after and perhaps label"
+            raise line.error(
+                f"every line must name the files {wanted}, split by tabs, commas or blanks; columns here: "
+                f"{len(cells)}, in the first line: {columns}"
+            )
+        rows.setdefault(tuple(line.file(cell, root) for cell in cells), line)
+    if not rows:
+        raise UserError(f"{path}: the list is empty; write before, after and perhaps label on each line")
+    roles = ROLES[:columns]
+    missing = [(line, file) for row, line in rows.items() for file in row if not _is_there(file)]
+    gone = {file for _, file in missing}
+    names, seen = _table_names(rows, root), set[str]()
+    files: dict[str, dict[str, Path]] = {}
+    for row in sorted(rows, key=lambda row: [file.as_posix() for file in row]):
+        if _loose(names[row]) in seen:
+            raise rows[row].error(f"{row[0]} is in two pairs; pairs are called by their before image, so copy it")
+        seen.add(_loose(names[row]))
+        files[names[row]] = {role: file for role, file in zip(roles, row, strict=True) if file not in gone}
+    how, unknown = f"{path.name}, a list of {'/'.join(roles)}", ""
+    if missing:
+        line, file = missing[0]
+        siblings = [path.name for path in file.parent.iterdir()] if file.parent.is_dir() else []
+        near = nearest(file.name, siblings, 0.8) if siblings else f" (no folder {file.parent})"
+        unknown = f"{line.place}: {file} does not exist{near}; mend or remove the line"
+    return SplitFiles(dict.fromkeys(roles, path), files, how=how, unknown=unknown)
+
+
+def _table_names(rows: Iterable[tuple[Path, ...]], root: Path) -> dict[tuple[Path, ...], str]:
+    """Return the stems of the rows' first files; with their folders if one stem lies in several."""
+    stems = {row: row[0].stem for row in rows}
+    if len(set(map(_loose, stems.values()))) == len(stems):
+        return stems
+    inner = {row: row[0].relative_to(root if row[0].is_relative_to(root) else row[0].anchor) for row in stems}
+    return {row: "_".join(path.with_suffix("").parts) for row, path in inner.items()}
 
 
 def nfc(name: str) -> str:
-    """A name in one spelling: macOS stores é as e and an accent (NFD), others as one character (NFC)."""
+    """Return a name in one spelling: macOS stores é as e and an accent (NFD), others as one character (NFC)."""
     return unicodedata.normalize("NFC", name)
 
 
-def is_absolute(plain: PurePosixPath) -> bool:
-    """Whether a path with slashes starts from the top of a file system, here or on Windows."""
+def _loose(name: str) -> str:
+    """Return a name as file systems compare it that ignore case and forms of Unicode."""
+    return nfc(name).casefold()
+
+
+def _is_image(name: str) -> bool:
+    return name.lower().endswith(SUFFIXES)
+
+
+def _is_absolute(plain: PurePosixPath) -> bool:
+    """Return True if a path with slashes is absolute, here or on Windows."""
     return plain.is_absolute() or bool(PureWindowsPath(plain).drive)
 
 
-def is_there(path: Path) -> bool:
-    """Whether there is a file or a link, even a broken one."""
+def _is_there(path: Path) -> bool:
+    """Return True if there is a file or a link, even a broken one."""
     try:
         return path.is_file() or path.is_symlink()
-    except OSError:  # the name is too long, so there is none
+    except OSError:  # the name is too long
         return False
 
 
 def _are_files(cells: list[str], root: Path) -> bool:
-    names = [(cell, cell.replace("\\", "/")) for cell in cells]
-    return len(cells) in (2, COLUMNS) and all(any(_existing(root / name) for name in both) for both in names)
+    return len(cells) in (2, 3) and all(
+        _existing(root / cell) or _existing(root / cell.replace("\\", "/")) for cell in cells
+    )
 
 
 def _existing(path: Path) -> Path | None:
-    """The file at this path, or one whose name is spelled otherwise in Unicode."""
-    if is_there(path):
+    """Return the file at this path, or one whose name is another form in Unicode."""
+    if _is_there(path):
         return path
     if path.name.isascii():
         return None
@@ -161,5 +296,5 @@ def _existing(path: Path) -> Path | None:
 
 @lru_cache(maxsize=4)
 def _spellings(folder: Path, changed: int) -> dict[str, str]:
-    """Names in a folder by their NFC; `changed`, the folder's time, makes the cache forget."""
+    """Return the names in a folder by their NFC form; another time `changed` of the folder lists it again."""
     return {nfc(path.name): path.name for path in folder.iterdir()}

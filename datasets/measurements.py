@@ -1,4 +1,4 @@
-"""What is measured on the images of a data set before a run starts: levels, and how to read them."""
+"""Measures the images of a data set before a run starts: pixel type, value range, mean and standard deviation."""
 
 import logging
 from collections import Counter
@@ -13,14 +13,14 @@ import numpy as np
 from datasets.catalog import Statistics
 from datasets.open_pair import OpenPair
 from datasets.pairs import Pair
-from datasets.raster import PLAIN, pixel_kind
-from datasets.reading import Reading
-from datasets.threads import threaded
+from datasets.raster import pixel_kind
+from datasets.reading import PLAIN, PixelFormat
+from datasets.threads import readable, threaded
 from datasets.windows import scan
 from utils.console import UserError
 
 log = logging.getLogger(__name__)
-TAILS = (0.02, 0.98)  # shares of all values below and up to the limits that `percentile` sets
+TAILS = (0.02, 0.98)  # shares of all values at or below the two limits of `percentile`
 LOWEST = -(2**15)  # of the values that are counted one by one
 COUNTED = ("uint8", "uint16", "int16")  # types of such values
 
@@ -29,23 +29,22 @@ def choose_reading(
     pairs: Sequence[Pair],
     bands: Sequence[int] = (),
     scale: str = "auto",
-    labels: Reading = PLAIN,
+    labels: PixelFormat = PLAIN,
     lenient: bool = False,
-) -> Reading:
-    """Settle how the images of a data set are read, and log it where they are more than 8-bit grey or RGB.
+) -> PixelFormat:
+    """Choose how the images of a data set are read, and log it if they are not 8-bit grey or RGB.
 
     Args:
-        pairs: what limits are measured on; every file's type is looked at.
+        pairs: all are opened for their type; limits are measured on them.
         bands: bands to read, counted from 1; none: RGB, or one grey band as three channels.
-        scale: "auto" leaves 8-bit values as they are and takes "percentile" for deeper ones; "percentile" stretches
-            each band between the 2nd and the 98th percentile of all pixels of both dates that count; a number is the
-            value that becomes 255, such as 10000 for reflectances.
-        labels: says how labels are read.
-        lenient: whether files that cannot be read, or have another type than most, are left to be found later.
+        scale: "auto" keeps 8-bit values and takes "percentile" for deeper ones; "percentile" maps the 2nd to 98th
+            percentile of each band, over all pixels of both dates that count, to 0..255; a number becomes 255, such as
+            10000 for reflectances.
+        labels: how labels are read.
+        lenient: True to leave out files that cannot be read, or have another type than most.
 
     Raises:
-        UserError: an image cannot be read, files differ in type, bands have to be chosen, or their type needs a number
-            as scale.
+        UserError: an image cannot be read, files differ in type, or `bands` or a number as `scale` is needed.
     """
     path, (count, kind), odd = _common_kind(pairs, lenient)
     if not bands and scale == "auto" and (count, kind) == (3, "uint8"):
@@ -63,17 +62,12 @@ def choose_reading(
     return replace(reading, limits=limits)
 
 
-def overruled(reading: Reading, pairs: Sequence[Pair], bands: Sequence[int] = (), scale: str = "auto") -> Reading:
-    """A checkpoint's reading, of which flags replace what they name.
+def overruled(
+    reading: PixelFormat, pairs: Sequence[Pair], bands: Sequence[int] = (), scale: str = "auto"
+) -> PixelFormat:
+    """Replace in a checkpoint's format what flags name; arguments and errors as `choose_reading`.
 
-    Args:
-        reading: the checkpoint's.
-        pairs: what is predicted.
-        bands: see `choose_reading`; none: the checkpoint's.
-        scale: see `choose_reading`; "auto": the checkpoint's limits, as long as there is one for each band.
-
-    Raises:
-        UserError: as `choose_reading`.
+    Without `bands` it keeps the checkpoint's; with scale "auto" its limits, if there is one for each band.
     """
     bands = tuple(bands) or reading.bands
     if scale != "auto" or len(reading.limits) != len(bands):
@@ -82,18 +76,10 @@ def overruled(reading: Reading, pairs: Sequence[Pair], bands: Sequence[int] = ()
 
 
 def _common_kind(pairs: Sequence[Pair], lenient: bool) -> tuple[Path, tuple[int, str], set[Path]]:
-    """The first image of the commonest type, its bands and type, and images of other types; of no image, 8-bit RGB."""
-
-    def kind_of(path: Path) -> tuple[int, str] | None:
-        try:
-            return pixel_kind(path)
-        except (UserError, OSError):
-            if not lenient:
-                raise
-            return None
-
+    """Return the first image of the most frequent type, its bands and type, and all images of other types."""
     paths = [path for pair in pairs for path in (pair.before, pair.after)]
-    found = {path: kind for path, kind in zip(paths, threaded(kind_of, paths), strict=True) if kind}
+    kinds = zip(paths, threaded(readable(pixel_kind, lenient), paths), strict=True)
+    found = {path: kind for path, kind in kinds if kind}
     if not found:
         return Path(), (3, "uint8"), set()
     types = Counter(kind for _, kind in found.values())
@@ -108,22 +94,16 @@ def _common_kind(pairs: Sequence[Pair], lenient: bool) -> tuple[Path, tuple[int,
     return first, found[first], set(odd)
 
 
-def measure_limits(pairs: Sequence[Pair], reading: Reading, lenient: bool = False) -> tuple[tuple[float, float], ...]:
-    """The 2nd and 98th percentile of each band over all pixels of both dates that count.
+def measure_limits(
+    pairs: Sequence[Pair], reading: PixelFormat, lenient: bool = False
+) -> tuple[tuple[float, float], ...]:
+    """Measure the 2nd and 98th percentile of each band over all pixels of both dates that count.
 
     Raises:
         UserError: an image cannot be read, or its values are not integers of at most 16 bits.
     """
-    raw, counts = replace(reading, limits=()), np.zeros((len(reading.bands), 2**16 - LOWEST), np.int64)
-
-    def counted(pair: Pair) -> np.ndarray | None:
-        try:
-            return _counted_levels(pair, raw)
-        except (UserError, OSError):
-            if not lenient:
-                raise
-            return None
-
+    counts = np.zeros((len(reading.bands), 2**16 - LOWEST), np.int64)
+    counted = readable(partial(_counted_levels, reading=replace(reading, limits=())), lenient)
     for found in threaded(counted, pairs):
         if found is not None:
             first = -LOWEST if found.shape[-1] == 256 else 0
@@ -135,8 +115,8 @@ def measure_limits(pairs: Sequence[Pair], reading: Reading, lenient: bool = Fals
     return tuple((float(low), float(max(high, low + 1))) for low, high in limits)
 
 
-def _counted_levels(pair: Pair, reading: Reading) -> np.ndarray:
-    """Pixels that count of a pair, by date, channel and level: (2, channels, 256), or all levels from LOWEST on."""
+def _counted_levels(pair: Pair, reading: PixelFormat) -> np.ndarray:
+    """Count the pixels of a pair by date, channel and level: (2, channels, 256), or all levels from LOWEST on."""
     counts: Any = 0
     with OpenPair(pair, reading) as opened:
         for window in scan(opened.size):
@@ -150,8 +130,8 @@ def _counted_levels(pair: Pair, reading: Reading) -> np.ndarray:
     return np.asarray(counts)
 
 
-def measure_statistics(pairs: Sequence[Pair], reading: Reading = PLAIN) -> Statistics:
-    """Mean and standard deviation a date and channel over all pixels that count, in [0, 1].
+def measure_statistics(pairs: Sequence[Pair], reading: PixelFormat = PLAIN) -> Statistics:
+    """Measure mean and standard deviation per date and channel over all pixels that count, in [0, 1].
 
     Raises:
         UserError: no pixel is known at both dates.
@@ -165,7 +145,7 @@ def measure_statistics(pairs: Sequence[Pair], reading: Reading = PLAIN) -> Stati
 
 
 def histogram_statistics(histograms: np.ndarray) -> Statistics:
-    """Mean and standard deviation of counted levels: int64 (2, channels, 256), date by channel by level."""
+    """Return mean and standard deviation of counts by date, channel and level, int64 (2, channels, 256)."""
     levels = np.arange(256) / 255
     total = histograms.sum(-1)
     mean = (histograms * levels).sum(-1) / total
@@ -174,6 +154,6 @@ def histogram_statistics(histograms: np.ndarray) -> Statistics:
 
 
 def level_counts(image: np.ndarray, levels: int = 256, offset: int = 0) -> np.ndarray:
-    """How often each level occurs in each channel: integers >= -offset (H, W, channels) -> int64 (channels, levels)."""
+    """Count each level in each channel: integers >= -offset (..., channels) -> int64 (channels, levels)."""
     channels = image.reshape(-1, image.shape[-1]).T
     return np.array([np.bincount(channel.astype(np.intp) + offset, minlength=levels) for channel in channels], np.int64)

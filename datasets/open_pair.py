@@ -1,4 +1,4 @@
-"""A pair that is open to be read window by window, both dates and the label on the grid of the earlier image.
+"""Opens a pair to be read by windows, both dates and the label on the grid of the earlier image.
 
 Training, prediction, tiling and the check of a data set all read pairs here.
 """
@@ -8,42 +8,40 @@ from threading import Lock
 
 import numpy as np
 
-from datasets.gdal import nine_places
-from datasets.georeference import Content
+from datasets.file_errors import refuse_huge
 from datasets.pairs import Pair
-from datasets.raster import PLAIN, WindowedImage, refuse_huge
-from datasets.reading import IGNORE, Reading, as_rgb, code_of
-from datasets.windows import Window
+from datasets.raster import WindowedImage
+from datasets.reading import IGNORE, PLAIN, PixelFormat, as_rgb, code_of
+from datasets.windows import Content, Window, nine_places
 from utils.console import UserError
 
-SAMPLED = 4096  # pixels of a window that are looked at
-DARK, BRIGHT = (
-    0.01,
-    10.0,
-)  # shares of a scale's top; values all below the one, or mostly above the other, are of another
+SAMPLED = 4096  # pixels of a window that `check_scale` takes
+# shares of the value that becomes 255; an image with all values below the one, or a median above the other, has another
+# scale
+DARK, BRIGHT = 0.01, 10.0
 
 
 class OpenPair:
     """A pair that may be larger than memory; threads may share it, a `with` block or `close` closes it.
 
     An image that has a place on earth is seen on the grid of the earlier one; one that has none must have its size.
-    What either date does not cover, or calls no data, is unknown.
+    Pixels that either date does not cover, or that are no data in it, are unknown.
 
     Attributes:
         size: (height, width), of the earlier image.
-        grid: where it lies, if that is said.
-        aligned: whether the later image or the label had to be brought to that grid.
-        labelled: whether there is a label.
-        random_access: whether windows can be read in any order at the same cost.
+        grid: where it lies, if the file holds that.
+        aligned: True if the later image or the label had to be brought to that grid.
+        labelled: True if there is a label.
+        random_access: True if windows can be read in any order at the same cost.
         before, after, label: the open files; label is None without one.
     """
 
-    def __init__(self, pair: Pair, reading: Reading = PLAIN) -> None:
+    def __init__(self, pair: Pair, reading: PixelFormat = PLAIN) -> None:
         """Read the headers.
 
         Raises:
             FileNotFoundError: a file does not exist.
-            UserError: a file is not to be read in this way, sizes differ, or the dates have other types or scales.
+            UserError: a file cannot be read in this format, sizes differ, or the dates differ in type or scale.
         """
         self._files, self._lock, self._reading, self._checked = ExitStack(), Lock(), reading, False
         with ExitStack() as opened:
@@ -82,10 +80,10 @@ class OpenPair:
             self._files.close()
 
     def check_scale(self) -> None:
-        """Look at some values of both dates, once.
+        """Compare some values of both dates with the limits of the format, once.
 
         Raises:
-            UserError: they are on another scale than the reading's limits.
+            UserError: they have another scale.
         """
         top = 0 if self._checked else max((high for _, high in self._reading.limits), default=0)
         self._checked = True
@@ -100,59 +98,59 @@ class OpenPair:
                 )
 
     def read(self, window: Window) -> tuple[np.ndarray, np.ndarray]:
-        """Both dates, uint8 (h, w, channels) each."""
+        """Read both dates, uint8 (h, w, channels) each."""
         with self._lock:
             self.check_scale()
             return self.before.read(window), self.after.read(window)
 
     def picture(self, window: Window) -> np.ndarray:
-        """The later date to be looked at, uint8 (h, w, 3)."""
+        """Read the later date for display, uint8 (h, w, 3)."""
         with self._lock:
             return as_rgb(self.after.read(window))
 
     def known(self, window: Window) -> np.ndarray | None:
-        """Where both dates hold data, bool (h, w); None: everywhere."""
+        """Return where both dates hold data, bool (h, w); None: everywhere."""
         with self._lock:
-            dates = [known for image in (self.before, self.after) if (known := image.known(window)) is not None]
-        return np.logical_and.reduce(dates) if dates else None
+            return _both(self.before.known(window), self.after.known(window))
 
     def contents(self, window: Window) -> dict[str, Content]:
-        """What tiles are made of: by role the values in the files' own types, and where they are data."""
+        """Read for tiles: by role the values in the files' own types, and where they are data."""
         images = {"before": self.before, "after": self.after} | ({"label": self.label} if self.label else {})
         with self._lock:
             return {role: image.content(window) for role, image in images.items()}
 
     def codes(self, window: Window) -> tuple[np.ndarray, np.ndarray | None]:
-        """The label's codes, integers (h, w), and where the label holds data, bool (h, w); None: everywhere."""
+        """Read the label's codes, integers (h, w), and where it holds data, bool (h, w); None: everywhere."""
         assert self.label is not None
         with self._lock:
             return self.label.content(window)
 
     def mask(self, window: Window) -> np.ndarray | None:
-        """The truth, uint8 (h, w): 0 unchanged, 1 changed, 255 where label or dates are unknown; None: no label."""
+        """Read the mask, uint8 (h, w): 0 unchanged, 1 changed, 255 if label or dates are unknown; None: no label."""
         if self.label is None:
             return None
         codes, known = self.codes(window)
-        mask = self._reading.mask(codes)
-        for seen in (known, self.known(window)):
-            if seen is not None:
-                mask[~seen] = IGNORE
+        mask, known = self._reading.mask(codes), _both(known, self.known(window))
+        if known is not None:
+            mask[~known] = IGNORE
         return mask
 
     def counted(self, window: Window) -> np.ndarray | None:
-        """Where dates and label are known, bool (h, w): the only pixels that count; None: everywhere."""
-        if self.label is not None and (self.label.gaps or self._reading.ignore_value is not None):
-            codes, known = self.codes(window)
-            counted = np.ones(codes.shape, bool) if known is None else known.copy()
-            if self._reading.ignore_value is not None:
-                counted &= codes != code_of(self._reading.ignore_value)
-            dates = self.known(window)
-            return counted if dates is None else counted & dates
-        return self.known(window)
+        """Return where dates and label are known, the pixels that count, bool (h, w); None: everywhere."""
+        ignored, known = self._reading.ignore_value, self.known(window)
+        if self.label is None or not (self.label.gaps or ignored is not None):
+            return known
+        codes, in_label = self.codes(window)
+        return _both(_both(in_label, known), None if ignored is None else codes != code_of(ignored))
+
+
+def _both(first: np.ndarray | None, second: np.ndarray | None) -> np.ndarray | None:
+    """Return where both hold, bool (h, w); None: everywhere."""
+    return second if first is None else first if second is None else first & second
 
 
 def _some_values(image: WindowedImage) -> np.ndarray:
-    """Values of a few thousand pixels that are known, float64 (n,)."""
+    """Return the values of a few thousand pixels that are known, float64 (n,)."""
     height, width = image.size
     windows = [Window(0, 0, height, width)] if height * width <= 2**20 else nine_places(image.size)
     found = []
@@ -164,10 +162,8 @@ def _some_values(image: WindowedImage) -> np.ndarray:
     return np.concatenate(found).astype(np.float64).ravel()
 
 
-def read_pair(pair: Pair, reading: Reading = PLAIN) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def read_pair(pair: Pair, reading: PixelFormat = PLAIN) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Read before and after, uint8 (H, W, channels), and the mask, uint8 (H, W); without a label it is all IGNORE.
-
-    What is unknown at either date or in the label is IGNORE, too.
 
     Raises:
         UserError: a file cannot be read, or the files do not show one place.

@@ -1,4 +1,4 @@
-"""The pairs of a data set: complete, in order, and apart from what is written."""
+"""Finds the pairs of a data set, complete and in order."""
 
 import hashlib
 import logging
@@ -9,7 +9,8 @@ from pathlib import Path
 
 from datasets.hints import list_advice, misnamed_pair
 from datasets.layouts import FOLDERS, Names, SplitFiles, in_folders, list_images, list_split
-from datasets.raster import SUFFIXES, sidecars
+from datasets.raster import SUFFIXES
+from datasets.sidecars import sidecars
 from utils.console import UserError, nearest
 
 log = logging.getLogger(__name__)
@@ -25,15 +26,19 @@ class Pair:
     label: Path | None = None
 
     @property
+    def files(self) -> list[Path]:
+        """Its two or three files."""
+        return [path for path in (self.before, self.after, self.label) if path]
+
+    @property
     def stamp(self) -> str:
-        """Names, sizes and times of change of its files and of what lies beside them: another stamp, another pair."""
-        files = [each for path in (self.before, self.after, self.label) if path for each in with_sidecars(path)]
-        stats = [(path.name, _stat(path)) for path in files]
+        """Names, sizes and times of change of its files and their sidecars: another stamp, another pair."""
+        stats = [(path.name, _stat(path)) for file in self.files for path in with_sidecars(file)]
         return " ".join(f"{name} {stat.st_size} {stat.st_mtime_ns}" if stat else name for name, stat in stats)
 
 
 def with_sidecars(path: Path) -> list[Path]:
-    """An image, and the world file, mask and .aux.xml file beside it."""
+    """Return an image, and the world file, mask and .aux.xml file beside it."""
     try:
         return [path, *(path.with_name(name) for name in sidecars(path))]
     except OSError:
@@ -41,12 +46,11 @@ def with_sidecars(path: Path) -> list[Path]:
 
 
 def find_pairs(root: Path, split: str, labels: bool = True, folders: Names | None = None) -> list[Pair]:
-    """Find the pairs of one split, sorted by name, and log the arrangement; see `list_split`.
+    """Find the pairs of one split, sorted by name, and log the layout; see `list_split`.
 
     Raises:
         FileNotFoundError: no such folder or split.
-        UserError: a date or label is missing for some name, or there is no image; where there must be labels, also
-            a broken link.
+        UserError: a date or label is missing for a name, or there is no image; with labels also a broken link.
     """
     found = list_split(root, split, labels, folders)
     pairs = complete_pairs(found)
@@ -64,7 +68,7 @@ def match_pairs(before: Path, after: Path, label: Path | None = None) -> list[Pa
         FileNotFoundError: a folder does not exist.
         UserError: orphans, two files of one stem, or nothing at all.
     """
-    folders = {"before": before, "after": after} | ({"label": label} if label else {})
+    folders = {role: path for role, path in zip(FOLDERS, (before, after, label), strict=True) if path}
     found = in_folders(folders, labels=False, how=", ".join(map(str, folders.values())))
     pairs = complete_pairs(found)
     log.info("%d pairs of %s", len(pairs), found.how)
@@ -72,7 +76,7 @@ def match_pairs(before: Path, after: Path, label: Path | None = None) -> list[Pa
 
 
 def complete_pairs(found: SplitFiles) -> list[Pair]:
-    """The pairs of a split's files.
+    """Return the pairs of a split's files.
 
     Raises:
         UserError: orphans, two files of one name, or nothing at all.
@@ -97,7 +101,7 @@ def complete_pairs(found: SplitFiles) -> list[Pair]:
 
 
 def _what_to_do(places: Mapping[str, Path], role: str, name: str) -> str:
-    """What to do about a name that has no file in the folder of a role."""
+    """Return what to do about a name that has no file in the folder of a role."""
     images = {role: list_images(place) for role, place in places.items()}
     if pair := misnamed_pair(images, FOLDERS):
         return f"; {list_advice(pair)}"
@@ -105,30 +109,26 @@ def _what_to_do(places: Mapping[str, Path], role: str, name: str) -> str:
 
 
 def refuse_broken_links(pair: Pair) -> None:
-    """Name a broken link; opening it would only say that there is no such file.
-
-    Raises:
-        UserError: a file of the pair is a link to nothing.
-    """
-    for path in (pair.before, pair.after, pair.label):
-        if path and path.is_symlink() and not path.exists():
+    """Raise a UserError that names a broken link; opening it would only report that there is no such file."""
+    for path in pair.files:
+        if path.is_symlink() and not path.exists():
             raise UserError(f"{path}: broken link to {path.readlink()}; mend the link, or remove the pair")
 
 
 def refuse_inside(output: Path, pairs: Sequence[Pair], flag: str = "--output") -> None:
-    """Keep what is written apart from what is read: maps in a data set would be taken for its images or labels.
+    """Refuse an output folder in or beside a folder of images or labels, where maps would be taken for some.
 
     Raises:
-        UserError: the output folder lies in, or beside, a folder that images or labels are read from.
+        UserError: the message names `flag`.
     """
     target = output.resolve()
-    for folder in {path.parent.resolve() for p in pairs for path in (p.before, p.after, p.label) if path}:
+    for folder in {path.parent.resolve() for pair in pairs for path in pair.files}:
         if target == folder.parent or folder in (target, *target.parents):
             raise UserError(f"{flag} {output}: would write among the images of {folder}; name a folder outside")
 
 
 def _stat(path: Path) -> os.stat_result | None:
-    """Size and time of a file; None where it cannot be reached."""
+    """Return size and time of a file; None if it cannot be reached."""
     try:
         return path.stat()
     except OSError:
@@ -136,7 +136,7 @@ def _stat(path: Path) -> os.stat_result | None:
 
 
 def fingerprint(pairs: Sequence[Pair]) -> str:
-    """A short hash of names and file sizes: tells two data sets apart without reading them."""
+    """Return a short hash of names and file sizes, which differs between data sets."""
     digest = hashlib.sha256()
     for pair in pairs:
         for path in (pair.before, pair.after, pair.label):
@@ -146,5 +146,5 @@ def fingerprint(pairs: Sequence[Pair]) -> str:
 
 
 def image_fingerprint(pairs: Sequence[Pair]) -> str:
-    """The same, whether there are labels or not."""
+    """Return the same without labels."""
     return fingerprint([replace(pair, label=None) for pair in pairs])

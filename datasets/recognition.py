@@ -1,4 +1,4 @@
-"""Recognises public data sets by their folders' names, and says what is known of the one at hand."""
+"""Recognises public data sets by the names of their folders, and compares pair counts with the known ones."""
 
 import logging
 import re
@@ -6,30 +6,26 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from datasets.catalog import CATALOG, GENERIC, Statistics
-from utils.console import UserError
+from utils.console import UserError, choose
 
 log = logging.getLogger(__name__)
-Size = tuple[int, int]
+Size = tuple[int, int]  # (height, width) of all images; in its place None: not known, or not the same
 NAMESAKES = ("levircd+", "levircdplus", "whugcd")  # other sets, whose names begin like those of sets here
 
 
 def recognise(root: Path, data_name: str = "auto") -> str:
-    """Tell which public set a folder holds, by the folder's name or the name that a link to it has.
+    """Return the key in CATALOG of the set in a folder, by the name of the folder or of its link; GENERIC if none fits.
 
     Args:
         root: the data set's folder.
-        data_name: a key of CATALOG, which is taken as it is, or "auto".
-
-    Returns:
-        A key of CATALOG; GENERIC where no name fits.
+        data_name: a key of CATALOG, which is returned, or "auto".
 
     Raises:
         UserError: there is no such key.
     """
-    if data_name in CATALOG:
-        return data_name
+    choose({"auto": None, **CATALOG}, data_name, "--data-name")
     if data_name != "auto":
-        raise UserError(f"--data-name {data_name}: not known; choose one of auto, {', '.join(CATALOG)}")
+        return data_name
     return _by_name(root.name) or _by_name(root.resolve().name) or GENERIC
 
 
@@ -41,16 +37,7 @@ def _by_name(folder: str) -> str | None:
 
 
 def known_pairs(name: str, split: str, size: Size | None) -> dict[int, bool]:
-    """How many pairs a split is known to have.
-
-    Args:
-        name: a key of CATALOG.
-        split: train, val or test; nothing is known of others.
-        size: height and width of its images; None where they are not known.
-
-    Returns:
-        Each number in use, and whether it is certain.
-    """
+    """Return each number of pairs in use for a split of a set, and whether it is certain."""
     known: dict[int, bool] = {}
     for counts in CATALOG[name].counts:
         pairs = {"train": counts.train, "val": counts.val, "test": counts.test}.get(split)
@@ -60,14 +47,7 @@ def known_pairs(name: str, split: str, size: Size | None) -> dict[int, bool]:
 
 
 def count_remark(name: str, split: str, pairs: int, size: Size | None) -> str | None:
-    """What there is to say about a split's number of pairs; None where it is as known, or nothing is known.
-
-    Args:
-        name: a key of CATALOG.
-        split: train, val or test.
-        pairs: as found.
-        size: height and width of its images; None where they are not known.
-    """
+    """Return a remark on a split's number of pairs; None if it is a known one, or none is known."""
     known = known_pairs(name, split, size)
     if size is None or not known or pairs in known:
         return None
@@ -76,15 +56,9 @@ def count_remark(name: str, split: str, pairs: int, size: Size | None) -> str | 
 
 
 def introduction(name: str, pairs: Mapping[str, int], size: Size | None) -> str:
-    """One line on the set at hand: title, metres a pixel, whether its counts are the known ones, terms.
-
-    Args:
-        name: a key of CATALOG.
-        pairs: how many each split has.
-        size: height and width of its images; None where they are not known.
-    """
+    """Return a line about a set: title, metres a pixel, if the number of pairs by split is a known one, terms."""
     if name == GENERIC:
-        return "data set: generic; the folder is not named after a public set (--data-name says which it is)"
+        return "data set: generic; the folder is not named after a public set (name one with --data-name)"
     entry = CATALOG[name]
     if not any(known_pairs(name, split, size) for split in pairs):
         counts = "no counts of pairs known for such splits"
@@ -99,23 +73,22 @@ def introduce(name: str, pairs: Mapping[str, int], size: Size | None) -> None:
     """Log the introduction, and a warning for every split with another number of pairs than known."""
     log.info("%s", introduction(name, pairs, size))
     for split, count in pairs.items():
-        remark = count_remark(name, split, count, size)
-        if remark:
+        if remark := count_remark(name, split, count, size):
             log.warning("%s: %s", split, remark)
 
 
 def set_statistics(name: str) -> Statistics:
-    """The released statistics of a public set.
+    """Return the released statistics of a public set.
 
     Raises:
-        UserError: nobody published any; the message says what else there is.
+        UserError: nobody published any; the message lists the alternatives.
     """
     statistics = CATALOG[name].statistics
     if statistics is None:
         known = ", ".join(other for other, entry in CATALOG.items() if entry.statistics)
         which = "no public set was recognised" if name == GENERIC else f"none are known of {CATALOG[name].title}"
         raise UserError(
-            f"--statistics set: {which}; --statistics train measures them, --data-name says which set this is, and "
-            f"those of another set go by its name ({known})"
+            f"--statistics set: {which}; measure them with --statistics train, name the set with --data-name, or pass "
+            f"the name of another set ({known})"
         )
     return statistics

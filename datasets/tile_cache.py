@@ -1,12 +1,13 @@
-"""Decoded tiles in one memory-mapped file a split, for training that would otherwise decode them in every epoch.
+"""Keeps decoded tiles in one memory-mapped file a split, for training that would decode them in every epoch.
 
-The file begins with HEADER bytes of JSON that say what it was made from; the samples follow, each as before and after,
+The file begins with HEADER bytes of JSON about its source. The samples follow, each as before and after,
 (H, W, channels), and mask, (H, W), all uint8. It may be deleted at any time.
 """
 
 import hashlib
 import json
 import logging
+import math
 import os
 import shutil
 import tempfile
@@ -20,24 +21,24 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from datasets.change_pairs import Arrays, size_of
+from datasets.change_pairs import Arrays, sizes_of
 from datasets.open_pair import read_pair
 from datasets.pairs import Pair
-from datasets.reading import Reading
+from datasets.reading import PixelFormat
 from datasets.threads import threaded
 from utils.console import UserError
 from utils.files import naming
 
 log = logging.getLogger(__name__)
 HEADER, FORMAT = 4096, 2
-STALE = 3600  # seconds; a fill that goes on writes many times in an hour
+STALE = 3600  # seconds; a process that fills a file writes many times an hour
 
 
 class TileCache:
-    """cache(pair) -> before, after, mask: what `read_pair` gives, without opening the pair's files.
+    """cache(pair) -> before, after, mask: returns what `read_pair` does, without opening the pair's files.
 
-    Each process maps the file when it first needs a sample, so workers share the system's one copy of it in memory,
-    which is given back when memory is short.
+    Each process maps the file when it first needs a sample, so workers share the system's one copy in memory, which
+    the system frees when memory is short.
     """
 
     def __init__(self, path: Path, pairs: Sequence[Pair], header: dict[str, Any]) -> None:
@@ -49,24 +50,23 @@ class TileCache:
         return {**self.__dict__, "_tiles": None}  # a spawned worker maps the file itself
 
     def __call__(self, pair: Pair) -> Arrays:
-        """The sample as arrays of its own; copying it takes a fiftieth of a millisecond at 256 x 256.
+        """Copy a sample, which takes a fiftieth of a millisecond at 256 x 256.
 
         Raises:
-            UserError: since the run began, another one has put other tiles in the file's place.
+            UserError: another run has replaced the file since this one began.
         """
         if self._tiles is None:
             if _read_header(self.path) != self.header:
-                raise UserError(f"{self.path}: changed by another run; give every data set a --cache of its own")
-            shape = self.header["pairs"], _sample_bytes(self.header)
-            self._tiles = np.asarray(np.memmap(self.path, np.uint8, "r", HEADER, shape))
-        height, width, channels = self.header["shape"]
-        tile, size = self._tiles[self.rows[pair]].copy(), height * width * channels
-        before, after = (tile[at : at + size].reshape(height, width, channels) for at in (0, size))
-        return before, after, tile[2 * size :].reshape(height, width)
+                raise UserError(f"{self.path}: changed by another run; pass another --cache for each data set")
+            rows = self.header["pairs"], _sample_bytes(self.header)
+            self._tiles = np.asarray(np.memmap(self.path, np.uint8, "r", HEADER, rows))
+        shape, tile = self.header["shape"], self._tiles[self.rows[pair]].copy()
+        before, after, mask = np.split(tile, [math.prod(shape), 2 * math.prod(shape)])
+        return before.reshape(shape), after.reshape(shape), mask.reshape(shape[:2])
 
 
-def open_cache(path: Path, pairs: Sequence[Pair], reading: Reading) -> TileCache:
-    """The cache of these pairs, filled first unless it is there and neither they nor their reading have changed.
+def open_cache(path: Path, pairs: Sequence[Pair], reading: PixelFormat) -> TileCache:
+    """Open the cache of some pairs; fill it first if it is missing, or if the pairs or their format have changed.
 
     Args:
         path: the file; its folder is made.
@@ -77,22 +77,28 @@ def open_cache(path: Path, pairs: Sequence[Pair], reading: Reading) -> TileCache
         UserError: sizes differ, a file cannot be read, or there is not enough space.
     """
     sources, found = _digest(pairs, reading), _read_header(path)
-    if found and found.get("sources") == sources and path.stat().st_size == _file_bytes(found):
+    whole = found is not None and path.stat().st_size == _file_bytes(found)
+    if found and whole and found.get("sources") == sources:
         log.info("%s: %d decoded tiles", path, len(pairs))
         return TileCache(path, pairs, found)
     if path.exists():
-        torn = not found or path.stat().st_size != _file_bytes(found)
-        log.warning("%s: %s; made anew", path, "torn" if torn else "its images, or how they are read, have changed")
+        what = "its images, or how they are read, have changed" if whole else "torn"
+        log.warning("%s: %s; made anew", path, what)
     shape = [*_common_size(pairs, reading), reading.channels]
     header = {"format": FORMAT, "sources": sources, "pairs": len(pairs), "shape": shape}
     path.parent.mkdir(parents=True, exist_ok=True)
-    _check_space(path, _file_bytes(header))
+    needed, free = _file_bytes(header), shutil.disk_usage(path.parent).free
+    if needed > free:
+        raise UserError(
+            f"{path}: decoded, these tiles take {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free there; "
+            f"give --cache a folder on another disk, or leave it out"
+        )
     _fill(path, pairs, reading, header)
     return TileCache(path, pairs, header)
 
 
-def _digest(pairs: Sequence[Pair], reading: Reading) -> str:
-    """Names, sizes and times of change of all files and what lies beside them, and how they are read."""
+def _digest(pairs: Sequence[Pair], reading: PixelFormat) -> str:
+    """Hash names, sizes and times of change of all files and their sidecars, and how they are read."""
     digest = hashlib.sha256(f"{FORMAT} {reading!r}\n".encode())
     for pair in pairs:
         digest.update(f"{json.dumps([pair.name, pair.stamp])}\n".encode())
@@ -100,7 +106,7 @@ def _digest(pairs: Sequence[Pair], reading: Reading) -> str:
 
 
 def _read_header(path: Path) -> dict[str, Any] | None:
-    """What the file says of itself; None if there is none, or it says nothing that can be understood."""
+    """Return the header of a file; None if there is no file, or no header."""
     try:
         with path.open("rb") as file:
             header = json.loads(file.read(HEADER))
@@ -118,32 +124,25 @@ def _file_bytes(header: dict[str, Any]) -> int:
     return HEADER + header["pairs"] * _sample_bytes(header)
 
 
-def _common_size(pairs: Sequence[Pair], reading: Reading) -> tuple[int, int]:
-    """(height, width) of all pairs, from their headers."""
-    sizes = threaded(partial(size_of, reading=reading), pairs)
-    first = None
+def _common_size(pairs: Sequence[Pair], reading: PixelFormat) -> tuple[int, int]:
+    """Return (height, width) of all pairs, from their headers."""
+    sizes = sizes_of(pairs, reading)
     for pair, size in zip(pairs, sizes, strict=True):
-        first = first or size
-        if size != first:
+        if size != sizes[0]:
+            first, other = ("{} x {}".format(*each) for each in (sizes[0], size))
             raise UserError(
-                f"{pair.before}: {size[0]} x {size[1]} pixels among tiles of {first[0]} x {first[1]}; --cache takes "
-                f"tiles of one size: leave it out, or cut them with python -m tools.prepare_tiles"
+                f"{pair.before}: {other} pixels among tiles of {first}; --cache takes tiles of one size: leave it "
+                f"out, or cut them with python -m tools.prepare_tiles"
             )
-    return first or (0, 0)
+    return sizes[0]
 
 
-def _check_space(path: Path, needed: int) -> None:
-    free = shutil.disk_usage(path.parent).free
-    if needed > free:
-        raise UserError(
-            f"{path}: decoded, these tiles take {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free there; "
-            f"give --cache a folder on another disk, or leave it out"
-        )
-
-
-def _fill(path: Path, pairs: Sequence[Pair], reading: Reading, header: dict[str, Any]) -> None:
-    """Decode all pairs into a file of this process's own beside `path`; it takes that name when it is whole."""
-    _remove_stale(path)
+def _fill(path: Path, pairs: Sequence[Pair], reading: PixelFormat, header: dict[str, Any]) -> None:
+    """Decode all pairs into a temporary file beside `path` and rename it when it is whole."""
+    for left in path.parent.glob(f".{path.stem}.*.partial"):  # of killed processes
+        with suppress(OSError):  # another process removes it
+            if time.time() - left.stat().st_mtime > STALE:
+                left.unlink()
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=".partial")
     bar = tqdm(total=len(pairs), desc=f"decoding into {path.name}", unit="pair", dynamic_ncols=True)
     try:
@@ -158,11 +157,3 @@ def _fill(path: Path, pairs: Sequence[Pair], reading: Reading, header: dict[str,
         Path(name).replace(path)
     finally:
         Path(name).unlink(missing_ok=True)
-
-
-def _remove_stale(path: Path) -> None:
-    """Remove what killed fills of `path` left: files that nobody has written to for STALE seconds."""
-    for left in path.parent.glob(f".{path.stem}.*.partial"):
-        with suppress(OSError):  # another process removes it
-            if time.time() - left.stat().st_mtime > STALE:
-                left.unlink()

@@ -1,11 +1,10 @@
-"""Augmentations: what is drawn for one sample, with one draw of the geometry for both dates and the label.
+"""Augmentations of one sample, with the same geometry for both dates and the label.
 
 A sample is (before, after, mask): uint8 tensors (C, H, W), (C, H, W) with any number of bands C, and (H, W) of 0, 1 and
-255. All randomness comes from the generator handed in.
+255. All randomness comes from the generator in the arguments.
 
-torchvision's v2 functionals are used where they do not cost. For geometry they do: to turn a 256 x 256 image takes them
-0.5 ms, Pillow 0.16 ms; they mirror one axis a pass; and a spawned worker imports them for two seconds. To mirror an
-image takes torch 0.02 ms, NumPy 0.25 ms.
+torchvision's v2 functionals serve for colours only. To rotate a 256 x 256 image they take 0.5 ms, Pillow 0.16 ms. They
+flip one axis per pass, and a spawned worker takes two seconds to import them.
 """
 
 import math
@@ -18,11 +17,11 @@ from PIL import Image
 from torch import Tensor
 
 from datasets.reading import IGNORE
-from utils.console import UserError
+from utils.console import choose
 
 Sample = tuple[Tensor, Tensor, Tensor]
-CORNERS = {"unchanged": 0, "ignored": IGNORE}  # what the mask has where a rotation uncovers a corner
-BALANCED, TRIES = 0.75, 10  # Open-CD's random crop: the largest share of one class, and how often it is drawn
+CORNERS = {"unchanged": 0, "ignored": IGNORE}  # value of the mask in corners that a rotation uncovers
+BALANCED, TRIES = 0.75, 10  # Open-CD's random crop: the largest share of one class, and the number of tries
 
 
 def _each(function: Callable[[Tensor], Tensor], sample: Sample) -> Sample:
@@ -30,93 +29,83 @@ def _each(function: Callable[[Tensor], Tensor], sample: Sample) -> Sample:
     return function(before), function(after), function(mask)
 
 
-def unmoved(sample: Sample, rng: np.random.Generator, corners: int) -> Sample:
-    """The sample as it is."""
-    return sample
-
-
 def amfnet_geometry(sample: Sample, rng: np.random.Generator, corners: int) -> Sample:
-    """Flips with probability 0.3 each, then always a rotation by [-180, 180] degrees (AMFNet's released code)."""
+    """Flip with probability 0.3 per axis, then always rotate by [-180, 180] degrees (AMFNet's released code)."""
     columns, rows = rng.random() < 0.3, rng.random() < 0.3
     return rotate(flip(sample, columns, rows), rng.uniform(-180, 180), corners)
 
 
 def hanet_geometry(sample: Sample, rng: np.random.Generator, corners: int) -> Sample:
-    """Quarter turns, then flips with probability 0.5 each (HANet's released code); no corners are uncovered.
+    """Rotate by quarter turns, then flip with probability 0.5 per axis (HANet's released code).
 
-    Tiles that are not square take half turns only, so that a batch keeps one size.
+    Tiles that are not square are rotated by half turns only, so that a batch keeps one size.
     """
     height, width = sample[2].shape
     turns = int(rng.integers(4)) if height == width else 2 * int(rng.integers(2))
     rows, columns = rng.random() < 0.5, rng.random() < 0.5
-    if turns % 2:  # a quarter turn is a mirrored transpose, so that one pass over the pixels makes any of the eight
+    if turns % 2:  # a quarter turn is a flipped transpose, so one pass over the pixels makes any of the eight
         sample = _each(lambda x: x.transpose(-2, -1), sample)
     return flip(sample, columns != (turns in (2, 3)), rows != (turns in (1, 2)))
 
 
 def open_cd_geometry(sample: Sample, rng: np.random.Generator, corners: int) -> Sample:
-    """A rotation by [-180, 180] degrees with probability 0.5, then flips with 0.5 each (Open-CD, LEVIR-CD)."""
+    """Rotate by [-180, 180] degrees with probability 0.5, then flip with 0.5 per axis (Open-CD, LEVIR-CD)."""
     if rng.random() < 0.5:
         sample = rotate(sample, rng.uniform(-180, 180), corners)
     return flip(sample, rng.random() < 0.5, rng.random() < 0.5)
 
 
 def our_geometry(sample: Sample, rng: np.random.Generator, corners: int) -> Sample:
-    """One of the eight flips and quarter turns, then one affine step: any angle in 3 of 10, zoom 0.85 to 1.4.
-
-    Images are interpolated. What comes from outside the tile is 0 in the images and `corners` in the mask.
-    """
+    """Flip and rotate as HANet, then by one affine step with zoom 0.85 to 1.4, and any angle in 3 of 10."""
     sample = hanet_geometry(sample, rng, corners)
     angle = rng.uniform(-180, 180) if rng.random() < 0.3 else 0.0
     return zoom(sample, angle, math.exp(rng.uniform(math.log(0.85), math.log(1.4))), corners)
 
 
 def zoom(sample: Sample, angle: float, factor: float, corners: int) -> Sample:
-    """Turn all three counter-clockwise by `angle` degrees and enlarge them, about the middle of the tile."""
+    """Rotate all three counter-clockwise by `angle` degrees and enlarge them, about the middle of the tile.
+
+    Images are interpolated. Pixels from outside the tile are 0 in the images and `corners` in the mask.
+    """
     height, width = sample[2].shape
     cos, sin = (f(math.radians(angle)) / factor for f in (math.cos, math.sin))
     x, y = width / 2, height / 2
-    matrix = (cos, -sin, x - cos * x + sin * y, sin, cos, y - sin * x - cos * y)  # of a new pixel to the old one
+    matrix = (cos, -sin, x - cos * x + sin * y, sin, cos, y - sin * x - cos * y)  # new to old pixel
 
-    def seen(pixels: np.ndarray, mode: Image.Resampling, fill: int) -> Tensor:
+    def warped(pixels: np.ndarray, mode: Image.Resampling, fill: int) -> Tensor:
         image = Image.fromarray(pixels)
-        moved = image.transform((width, height), Image.Transform.AFFINE, matrix, mode, fillcolor=fill or None)
-        return torch.from_numpy(np.array(moved))
+        image = image.transform((width, height), Image.Transform.AFFINE, matrix, mode, fillcolor=fill or None)
+        return torch.from_numpy(np.array(image))
 
-    before, after = (_by_bands(image, lambda x: seen(x, Image.Resampling.BILINEAR, 0)) for image in sample[:2])
-    return before, after, seen(sample[2].numpy(), Image.Resampling.NEAREST, corners)
+    before, after = (_by_bands(image, lambda x: warped(x, Image.Resampling.BILINEAR, 0)) for image in sample[:2])
+    return before, after, warped(sample[2].numpy(), Image.Resampling.NEAREST, corners)
 
 
 def flip(sample: Sample, columns: bool, rows: bool) -> Sample:
-    """Mirror all three left to right (columns), top to bottom (rows), or both at once."""
+    """Flip all three left to right (columns), top to bottom (rows), or both."""
     axes = [-1] * columns + [-2] * rows
     return _each(lambda x: x.flip(axes), sample) if axes else sample
 
 
 def rotate(sample: Sample, angle: float, corners: int) -> Sample:
-    """Turn all three counter-clockwise by `angle` degrees, nearest neighbour.
+    """Rotate all three counter-clockwise by `angle` degrees, nearest neighbour, with Pillow as AMFNet's code.
 
-    Corners that nothing turns into are 0 in the images and `corners` in the mask.
+    Uncovered corners are 0 in the images and `corners` in the mask.
     """
-    before, after, mask = sample
-    before, after = (_by_bands(image, lambda x: _turned(x, angle)) for image in (before, after))
-    return before, after, _turned(mask.numpy(), angle, corners)
+
+    def rotated(pixels: np.ndarray, fill: int = 0) -> Tensor:
+        image = Image.fromarray(pixels).rotate(angle, Image.Resampling.NEAREST, fillcolor=fill or None)
+        return torch.from_numpy(np.array(image))
+
+    before, after = (_by_bands(image, rotated) for image in sample[:2])
+    return before, after, rotated(sample[2].numpy(), corners)
 
 
 def _by_bands(image: Tensor, function: Callable[[np.ndarray], Tensor]) -> Tensor:
-    """Apply what takes (H, W, 3) or (H, W) to an image (C, H, W)."""
+    """Apply a function of (H, W, 3) or (H, W) to an image (C, H, W)."""
     if len(image) == 3:
         return function(image.permute(1, 2, 0).numpy()).permute(2, 0, 1)
     return torch.stack([function(band.numpy()) for band in image])
-
-
-def _turned(pixels: np.ndarray, angle: float, fill: int = 0) -> Tensor:
-    """Pillow's rotation of (H, W, 3) or (H, W): AMFNet's code uses it.
-
-    It takes 0.7 ms for the three of a 256 x 256 pair, and v2's 1.0 ms even with all three in one tensor.
-    """
-    turned = Image.fromarray(pixels).rotate(angle, Image.Resampling.NEAREST, fillcolor=fill or None)
-    return torch.from_numpy(np.array(turned))
 
 
 def crop_balanced(sample: Sample, size: int, rng: np.random.Generator) -> Sample:
@@ -134,10 +123,10 @@ def crop_balanced(sample: Sample, size: int, rng: np.random.Generator) -> Sample
 def distort_colours(image: Tensor, rng: np.random.Generator) -> Tensor:
     """Open-CD's photometric distortion of one date, (C, H, W); each step with probability 0.5.
 
-    Brightness +-10 of 255; contrast 0.8 to 1.2, before or after the next two; saturation 0.8 to 1.2, towards grey as
-    torchvision has it (Open-CD: in HSV); hue +-10 of 180 degrees. Without three bands there is neither of these two.
+    Brightness +-10 of 255; contrast 0.8 to 1.2, before or after the next two; saturation 0.8 to 1.2, as torchvision
+    computes it (Open-CD: in HSV); hue +-10 of 180 degrees. Saturation and hue need three bands.
     """
-    from torchvision.transforms.v2 import functional as F  # only where it is needed, see above
+    from torchvision.transforms.v2 import functional as F  # slow to import, see above
 
     image = image.contiguous()  # v2's hue takes 3.0 ms on it, and 4.1 ms on bands that lie interleaved
     shift, contrast = rng.uniform(-10, 10), rng.uniform(0.8, 1.2)
@@ -157,10 +146,10 @@ def distort_colours(image: Tensor, rng: np.random.Generator) -> Tensor:
 
 
 def our_colours(image: Tensor, rng: np.random.Generator) -> Tensor:
-    """Another light, season and sensor for one date, (C, H, W).
+    """Change light, season and sensor of one date, (C, H, W).
 
-    Of RGB the saturation, 0.6 to 1.2; then each band's gain, 0.94 to 1.06, and gamma, 0.95 to 1.05, on top of a gamma
-    of 0.86 to 1.16 for all; contrast 0.8 to 1.25 about the mean and brightness +-15 of 255.
+    Saturation of RGB 0.6 to 1.2; per band a gain of 0.94 to 1.06 and a gamma of 0.95 to 1.05, times a gamma of 0.86 to
+    1.16 for all; contrast 0.8 to 1.25 about the mean; brightness +-15 of 255.
     """
     contrast, shift, saturation = rng.uniform(0.8, 1.25), rng.uniform(-15, 15), rng.uniform(0.6, 1.2)
     gammas = np.exp(rng.uniform(-0.15, 0.15) + rng.uniform(-0.05, 0.05, (len(image), 1)))
@@ -176,7 +165,7 @@ def our_colours(image: Tensor, rng: np.random.Generator) -> Tensor:
 
 
 def _linear(image: Tensor, factor: float, shift: float) -> Tensor:
-    """As Open-CD; v2 adds no constant, scales one or three bands only, and is no faster."""
+    """Scale and shift as Open-CD does; torchvision adds no constant and takes one or three bands only."""
     return image.float().mul_(factor).add_(shift).clamp_(0, 255).to(torch.uint8)
 
 
@@ -185,15 +174,15 @@ class Augmentation:
     """(sample, rng) -> sample; plain values, so that it can be sent to a worker.
 
     Attributes:
-        geometry: moves all three; (sample, rng, corners) -> sample of the same size.
-        corners: what a rotation's corners become in the mask, 0 or 255; in the images they are black.
-        colours: distorts the colours of one date; None to leave them.
-        crop_size: side of the square that is then cropped by `crop_balanced`, pixels; 0 for none.
-        time_swap: whether the dates are exchanged with probability 0.5.
+        geometry: transforms all three; (sample, rng, corners) -> sample of the same size; None: unchanged.
+        corners: value of uncovered corners in the mask, 0 or 255; in the images they are black.
+        colours: distorts the colours of one date; None: unchanged.
+        crop_size: side of the square that `crop_balanced` then crops, pixels; 0: none.
+        time_swap: True to exchange the dates with probability 0.5.
         drawn_share: probability that a drawn scene takes a pair's place.
     """
 
-    geometry: Callable[[Sample, np.random.Generator, int], Sample] = unmoved
+    geometry: Callable[[Sample, np.random.Generator, int], Sample] | None = None
     corners: int = 0
     colours: Callable[[Tensor, np.random.Generator], Tensor] | None = None
     crop_size: int = 0
@@ -201,8 +190,9 @@ class Augmentation:
     drawn_share: float = 0.0
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
-        """Move, crop, recolour and exchange; the draws of each step follow those of the steps before."""
-        sample = self.geometry(sample, rng, self.corners)
+        """Apply geometry, crop, colours and exchange of dates, in this order of draws."""
+        if self.geometry:
+            sample = self.geometry(sample, rng, self.corners)
         if self.crop_size:
             sample = crop_balanced(sample, self.crop_size, rng)
         before, after, mask = sample
@@ -224,30 +214,13 @@ AUGMENTATIONS = {
 
 
 def build_augmentation(
-    name: str,
-    crop_size: int = 0,
-    time_swap: bool = False,
-    corners: str | None = None,
-    drawn_share: float = 0.0,
+    name: str, crop_size: int = 0, time_swap: bool = False, corners: str | None = None, drawn_share: float = 0.0
 ) -> Augmentation:
-    """An augmentation of AUGMENTATIONS, and what goes with any of them.
-
-    Args:
-        name: a key of AUGMENTATIONS.
-        crop_size: side of the crop, pixels; 0 for whole tiles.
-        time_swap: whether to exchange the dates with probability 0.5.
-        corners: a key of CORNERS, or None for what the augmentation's authors do.
-        drawn_share: probability that a drawn scene takes a pair's place.
+    """Return an augmentation of AUGMENTATIONS with further settings; see `Augmentation`.
 
     Raises:
         UserError: there is no such augmentation.
     """
-    if name not in AUGMENTATIONS:
-        raise UserError(f"--augmentation {name}: not known; choose one of {', '.join(AUGMENTATIONS)}")
-    augmentation = replace(
-        AUGMENTATIONS[name],
-        crop_size=crop_size,
-        time_swap=time_swap,
-        drawn_share=drawn_share,
-    )
-    return replace(augmentation, corners=CORNERS[corners]) if corners else augmentation
+    usual = choose(AUGMENTATIONS, name, "--augmentation")
+    fill = CORNERS[corners] if corners else usual.corners
+    return replace(usual, crop_size=crop_size, time_swap=time_swap, corners=fill, drawn_share=drawn_share)

@@ -1,14 +1,17 @@
-"""Windows of an image, how they cover it, and where on earth an image lies."""
+"""Windows of an image, how they cover it, and its grid on earth."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+import numpy as np
+
 from utils.console import UserError
 
-SCAN = 2048  # side of a window where a scene is looked through
+SCAN = 2048  # side of the windows in which a whole scene is read
 Edge = Literal["shift", "pad", "drop"]
 EDGES: tuple[Edge, ...] = get_args(Edge)
+Content = tuple[np.ndarray, np.ndarray | None]  # values (h, w, ...), and where they are data, bool (h, w); None: all
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,7 @@ class Window:
         return slice(self.top, self.top + self.height), slice(self.left, self.left + self.width)
 
     def seen_from(self, outer: "Window") -> "Window":
-        """The same window, counted from the top left corner of another."""
+        """Return the same window, counted from the top left corner of another."""
         return Window(self.top - outer.top, self.left - outer.left, self.height, self.width)
 
 
@@ -36,7 +39,7 @@ class Grid:
 
     Attributes:
         size: (height, width) in pixels.
-        crs: coordinate reference system, as WKT; "" where only the transform is known.
+        crs: coordinate reference system, as WKT; "" if only the transform is known.
         transform: (a, b, c, d, e, f), so that x = a * column + b * row + c and y = d * column + e * row + f are the
             coordinates of a pixel's top left corner.
     """
@@ -46,12 +49,12 @@ class Grid:
     transform: tuple[float, ...]
 
     def place(self, column: Any, row: Any) -> tuple[Any, Any]:
-        """Coordinates (x, y) of points in pixels, numbers or arrays."""
+        """Return the coordinates (x, y) of positions in pixels, numbers or arrays."""
         a, b, c, d, e, f = self.transform
         return a * column + b * row + c, d * column + e * row + f
 
     def part(self, window: Window) -> "Grid":
-        """The grid of a window."""
+        """Return the grid of a window."""
         a, b, _, d, e, _ = self.transform
         x, y = self.place(window.left, window.top)
         return Grid((window.height, window.width), self.crs, (a, b, x, d, e, y))
@@ -65,15 +68,12 @@ def plan_windows(height: int, width: int, tile: int, overlap: int = 0, edge: Edg
         width: of the image, in pixels.
         tile: side of a window.
         overlap: pixels that neighbours share.
-        edge: what happens where the last window of a row or column would reach over the image. "shift" moves it back
-            until it is full; "pad" ends it at the border, to be filled up later; "drop" leaves it out.
-
-    Returns:
-        Windows within the image, full ones but for "pad"; "drop" may give none.
+        edge: what happens if the last window of a row or column would exceed the image: "shift" moves it back until it
+            is full, "pad" ends it at the border, "drop" leaves it out.
 
     Raises:
-        UserError: an empty image, an overlap that is not in [0, tile), an unknown edge, or, for "shift", an image
-            smaller than one tile.
+        UserError: the image is empty, the overlap is not in [0, tile), the edge is unknown, or, for "shift", the image
+            is smaller than one tile.
     """
     if height < 1 or width < 1 or tile < 1:
         raise UserError(f"an image of {height} x {width} pixels cannot be cut to tiles of {tile}")
@@ -88,12 +88,12 @@ def plan_windows(height: int, width: int, tile: int, overlap: int = 0, edge: Edg
 
 
 def scan(size: tuple[int, int]) -> list[Window]:
-    """Windows in which a whole image, (height, width), is looked through with bounded memory."""
-    return plan_windows(size[0], size[1], SCAN, edge="pad")
+    """Cover an image of (height, width) with windows, for reading all of it with bounded memory."""
+    return plan_windows(*size, SCAN, edge="pad")
 
 
 def starts(length: int, tile: int, stride: int, edge: Edge) -> list[int]:
-    """Where the windows begin along one side."""
+    """Return where the windows begin along one side."""
     found = list(range(0, length - tile + 1, stride))  # the full ones
     reached = found[-1] + tile if found else 0
     if reached < length and edge != "drop":
@@ -101,19 +101,26 @@ def starts(length: int, tile: int, stride: int, edge: Edge) -> list[int]:
     return found
 
 
+def nine_places(size: tuple[int, int], side: int = 64) -> list[Window]:
+    """Return windows at the corners, the edges and in the middle of an image; the whole of a small one."""
+    rows, columns = (
+        [(0, length)] if length <= 3 * side else [(round(at * (length - side)), side) for at in (0, 0.5, 1)]
+        for length in size
+    )
+    return [Window(top, left, h, w) for top, h in rows for left, w in columns]
+
+
 def bounding(windows: Sequence[Window]) -> Window:
-    """The smallest window around all of these."""
+    """Return the smallest window around all of these."""
     top, left = min(w.top for w in windows), min(w.left for w in windows)
     bottom, right = max(w.top + w.height for w in windows), max(w.left + w.width for w in windows)
     return Window(top, left, bottom - top, right - left)
 
 
 def group_windows(windows: Iterable[Window], pixels: int) -> list[list[Window]]:
-    """Group neighbours of one row that are worth reading at once, in order.
+    """Group neighbours of one row, in order, so that a group's bounding window has at most so many pixels.
 
-    Args:
-        windows: as `plan_windows` gives them.
-        pixels: the most that the bounding window of a group may hold; a larger window is a group of its own.
+    A larger window is a group of its own.
     """
     groups: list[list[Window]] = []
     for window in windows:

@@ -11,7 +11,7 @@ import predict_batch
 from datasets.measurements import choose_reading, measure_limits, measure_statistics
 from datasets.open_pair import OpenPair, read_pair
 from datasets.pairs import Pair
-from datasets.reading import MASKS, Reading
+from datasets.reading import MASKS, PixelFormat
 from datasets.windows import Window, plan_windows
 from tests.conftest import write_image, write_tiff
 from tests.pixelwise import pixelwise_network
@@ -130,7 +130,7 @@ def make(folder, case):
 
 
 def reading_of(kind):
-    return MASKS if kind == "uint8" else Reading((1, 2, 3), ((0, 255),) * 3, 255)
+    return MASKS if kind == "uint8" else PixelFormat((1, 2, 3), ((0, 255),) * 3, 255)
 
 
 @settings(max_examples=60, derandomize=True)
@@ -175,12 +175,12 @@ def test_limits_and_statistics_are_of_pixels_that_count(case, tmp_path_factory):
     pair, _, known, _ = make(tmp_path_factory.mktemp("pair"), case)
     if not known.any():
         return
-    with OpenPair(pair, Reading((1,), (), 255)) as opened:
+    with OpenPair(pair, PixelFormat((1,), (), 255)) as opened:
         window = Window(0, 0, HEIGHT, WIDTH)
         dates = opened.read(window)
         assert opened.counted(window) is None or np.array_equal(opened.counted(window), known)
     values = np.concatenate([date[..., 0][known] for date in dates])
-    (limits,) = measure_limits([pair], Reading((1,), (), 255))
+    (limits,) = measure_limits([pair], PixelFormat((1,), (), 255))
     low, high = np.quantile(values, [0.02, 0.98], method="inverted_cdf")
     assert limits == (low, max(high, low + 1))
     if case["kind"] == "uint8":

@@ -287,7 +287,7 @@ def test_a_file_that_vanishes_loses_no_step(victim, lost_in, data, run, tmp_path
 
 
 def fails_to_load(patch, number, error, before=lambda: None):
-    """Reading the training batch of this number, and any later one, raises an error."""
+    """PixelFormat the training batch of this number, and any later one, raises an error."""
     get, read = ChangePairs.__getitem__, []
 
     def counted(self, key):

@@ -168,8 +168,7 @@ def test_the_public_set_is_named_and_its_counts_are_held_against_the_known_ones(
     caplog.set_level("INFO")
     open_data(data)
     assert (
-        "data set: generic; the folder is not named after a public set (--data-name says which it is)"
-        in caplog.messages
+        "data set: generic; the folder is not named after a public set (name one with --data-name)" in caplog.messages
     )
     named = data.rename(data.parent / "WHU-CD-256")
     open_data(named)
@@ -189,7 +188,7 @@ def test_the_public_set_is_named_and_its_counts_are_held_against_the_known_ones(
 def test_statistics_of_the_public_set(data):
     assert open_data(data, "--statistics", "set", "--data-name", "whu").statistics == STATISTICS["whu"]
     assert open_data(data, "--statistics", "levir", "--data-name", "whu").statistics == STATISTICS["levir"]
-    with pytest.raises(ValueError, match="--statistics set: no public set was recognised; --statistics train measures"):
+    with pytest.raises(ValueError, match="--statistics set: no public set was recognised; measure them"):
         open_data(data, "--statistics", "set")
     with pytest.raises(ValueError, match="--statistics set: none are known of CLCD"):
         open_data(data, "--statistics", "set", "--data-name", "clcd")

@@ -1,6 +1,4 @@
-"""The data set: samples on one grid, draws that repeat, sizes and labels checked before a run starts."""
-
-import pickle
+"""Samples and batches hold the pixels of the files, draws repeat, and sizes and labels are checked before a run."""
 
 import numpy as np
 import pytest
@@ -9,10 +7,10 @@ from PIL import Image
 from torch.utils.data import BatchSampler, DataLoader
 
 from datasets.change_pairs import ChangePairs, check_sizes, same_size_batches
-from datasets.label_counts import LabelCounts, collect, count_changed, decide
-from datasets.measurements import measure_statistics
+from datasets.label_codes import count_changed, decide
+from datasets.label_counts import LabelCounts, collect
 from datasets.pfbs import PFBSSampler
-from datasets.reading import MASKS, Reading
+from datasets.reading import MASKS, PixelFormat
 from datasets.transforms import AUGMENTATIONS, build_augmentation
 from tests.conftest import write_image, write_pairs
 
@@ -22,7 +20,7 @@ def make(root, names="012", size=(32, 32), codes=(0, 255)):
 
 
 def decided(pairs):
-    return decide(collect(pairs, LabelCounts()), Reading())
+    return decide(collect(pairs, LabelCounts()), PixelFormat())
 
 
 def test_sample_is_the_file(tmp_path):
@@ -48,11 +46,8 @@ def test_drawn_scenes_take_the_place_of_pairs(tmp_path):
     assert torch.equal(data[1, (again,)]["after"], drawn[0]["after"])
     cropped = ChangePairs(pairs, build_augmentation("none", crop_size=24, drawn_share=1.0), MASKS)
     assert cropped[0, (0,)]["before"].shape == (3, 24, 24)
-
-
-def test_scenes_are_drawn_in_rgb_only(tmp_path):
     with pytest.raises(ValueError, match="--drawn: scenes are drawn in RGB, and these images have 4 bands"):
-        ChangePairs(make(tmp_path), build_augmentation("none", drawn_share=0.3), Reading(bands=(1, 2, 3, 4)))
+        ChangePairs(pairs, build_augmentation("none", drawn_share=0.3), PixelFormat(bands=(1, 2, 3, 4)))
 
 
 def test_without_label_every_pixel_is_ignored(tmp_path):
@@ -78,11 +73,6 @@ def test_draws_do_not_depend_on_who_loads_them(workers, tmp_path):
     alone = ChangePairs(pairs, AUGMENTATIONS["amfnet"], MASKS)
     sampler.set_epoch(1)
     assert torch.equal(epochs[1], torch.stack([alone[draw]["before"] for draw in sampler]))
-
-
-def test_can_be_sent_to_a_spawned_worker(tmp_path):
-    pairs = ChangePairs(make(tmp_path), AUGMENTATIONS["amfnet"])
-    assert pickle.loads(pickle.dumps(pairs)).pairs == pairs.pairs
 
 
 def test_sizes_of_one_pair_must_agree(tmp_path):
@@ -118,7 +108,7 @@ def test_with_a_crop_sizes_may_differ_but_each_holds_it(tmp_path):
 @pytest.mark.parametrize("workers", [0, 1])
 @pytest.mark.parametrize("name", AUGMENTATIONS)
 def test_batches_are_the_samples_in_channels_last(name, workers, tmp_path):
-    """Whatever an augmentation did to the strides; from a worker, too."""
+    """Whatever an augmentation did to the strides; from a worker too, in one piece of memory."""
     pairs = ChangePairs(make(tmp_path, names="0123", size=(32, 48)), build_augmentation(name, crop_size=32), MASKS)
     sampler = PFBSSampler([1] * 4, seed=5)
     (batch,) = DataLoader(pairs, None, sampler=BatchSampler(sampler, 4, drop_last=True), num_workers=workers)
@@ -126,6 +116,8 @@ def test_batches_are_the_samples_in_channels_last(name, workers, tmp_path):
     for key in ("before", "after", "mask"):
         assert batch[key].dtype == torch.uint8
         assert torch.equal(batch[key], torch.stack([sample[key] for sample in samples]))
+        assert batch[key].untyped_storage().data_ptr() == batch["before"].untyped_storage().data_ptr()
+    assert type(batch) is dict
     assert batch["before"].is_contiguous(memory_format=torch.channels_last)
     assert batch["name"] == [sample["name"] for sample in samples]
 
@@ -156,34 +148,3 @@ def test_training_labels_without_change_are_an_error(tmp_path):
         count_changed(pairs, decided(pairs))
     with pytest.raises(ValueError, match=r"values 1: .*, 2: .*none of them is 0, which means unchanged"):
         decided(make(tmp_path / "c", codes=(1, 2)))
-
-
-def test_labels_with_a_code_for_unknown_are_not_guessed(tmp_path):
-    """0, 1 and 255: is 255 changed, or unknown? Reading it either way would be silently wrong for someone."""
-    with pytest.raises(ValueError, match="more than two; pass --change-value N"):
-        decided(make(tmp_path, codes=(0, 1, 255)))
-
-
-def test_statistics_are_those_of_all_pixels(tmp_path):
-    pairs = make(tmp_path)
-    measured = measure_statistics(pairs)
-    for date, paths in enumerate(([p.before for p in pairs], [p.after for p in pairs])):
-        pixels = np.concatenate([np.array(Image.open(path)).reshape(-1, 3) for path in paths]) / 255
-        assert measured["mean"][date] == pytest.approx(pixels.mean(0).tolist(), rel=1e-12)
-        assert measured["std"][date] == pytest.approx(pixels.std(0).tolist(), rel=1e-9)
-
-
-def test_a_batch_leaves_its_worker_whole(tmp_path):
-    """It is the batch of no worker: plain tensors, laid out for channels_last, here in one piece of memory."""
-    pairs = make(tmp_path)
-    batches = [
-        list(DataLoader(ChangePairs(pairs, reading=MASKS), None, sampler=[[0, 1], [2]], num_workers=workers))
-        for workers in (0, 1)
-    ]
-    for alone, sent in zip(*batches, strict=True):
-        assert type(sent) is dict
-        assert sent["name"] == alone["name"]
-        for role in ("before", "after", "mask"):
-            assert torch.equal(sent[role], alone[role])
-            assert sent[role].untyped_storage().data_ptr() == sent["before"].untyped_storage().data_ptr()
-        assert sent["before"].is_contiguous(memory_format=torch.channels_last)

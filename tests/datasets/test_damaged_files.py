@@ -1,10 +1,9 @@
-"""Damaged files: each is read, or named in one clear error; nothing crashes, hangs or fills the memory.
+"""Damaged files are read, or named in one clear error; nothing crashes, hangs or fills the memory.
 
-All of it happens in a process of its own, whose end and whose memory can be seen. DAMAGED_FILES sets how many files are
-damaged at random, by default a number that takes two seconds.
+They are read in another process, whose end and memory can be observed. DAMAGED_FILES sets how many files are damaged
+at random, by default a number that takes two seconds.
 """
 
-import io
 import os
 import random
 import struct
@@ -18,25 +17,25 @@ from unittest.mock import patch
 
 import numpy as np
 import pytest
-from PIL import Image, ImageFile
+from PIL import ImageFile
 
-from datasets import gdal, raster
+from datasets import file_errors, gdal, raster
 from datasets.pairs import Pair
-from datasets.raster import WindowedImage, image_size, read_image, read_label
-from datasets.reading import MASKS, Reading
+from datasets.raster import WindowedImage, read_image, read_label
+from datasets.reading import MASKS, PixelFormat
 from datasets.windows import Window
+from tests.conftest import write_image, write_tiff
 from tools.doctor.pair_facts import read_facts
 from tools.tiles.cutting import TileCutter, Tiling, plan_scenes
 
 pytestmark = pytest.mark.filterwarnings("ignore:Dataset has no geotransform")
 COUNT = int(os.environ.get("DAMAGED_FILES", "200"))
 RGB = np.kron(np.random.default_rng(0).integers(0, 256, (5, 6, 3), np.uint8), np.ones((8, 8, 1), np.uint8))
-GREY = RGB[..., 0]
-FORMATS = {"png": "PNG", "jpg": "JPEG", "bmp": "BMP", "tif": "TIFF"}
+GREY, DEEP = RGB[..., 0], RGB.astype(np.uint16) * 200
 PILLOW = {  # name: image, options of saving
     "rgb.png": (RGB, {}),
     "grey.png": (GREY, {}),
-    "deep.png": (GREY.astype(np.uint16) * 200, {}),
+    "deep.png": (DEEP[..., 0], {}),
     "rgb.jpg": (RGB, {}),
     "progressive.jpg": (RGB, {"progressive": True}),
     "grey.jpg": (GREY, {}),
@@ -46,13 +45,13 @@ PILLOW = {  # name: image, options of saving
     "lzw.tif": (RGB, {"compression": "tiff_lzw"}),
     "packed.tif": (GREY, {"compression": "packbits"}),
     "jpeg.tif": (RGB, {"compression": "jpeg"}),
-    "deep.tif": (GREY.astype(np.uint16) * 200, {}),
+    "deep.tif": (DEEP[..., 0], {}),
 }
 TILES = {"tiled": True, "blockxsize": 16, "blockysize": 16}
 GDAL = {
     "tiled.tif": (RGB, TILES),
     "deflate.tif": (RGB, {**TILES, "compress": "deflate", "predictor": 2}),
-    "deep_tiles.tif": (RGB.astype(np.uint16) * 200, {**TILES, "compress": "lzw"}),
+    "deep_tiles.tif": (DEEP, {**TILES, "compress": "lzw"}),
     "jpeg_tiles.tif": (RGB, {**TILES, "compress": "jpeg"}),
     "bands.tif": (RGB, {"interleave": "band"}),
     "big.tif": (RGB, {"BIGTIFF": "YES"}),
@@ -62,19 +61,10 @@ HUGE = [(60_000, 60_000), (13_000, 13_000), (60_000, 2_000), (65_500, 65_500), (
 
 def whole_files(folder):
     """Every kind of file, undamaged, by name: its bytes."""
-    files = {}
-    for name, (pixels, options) in PILLOW.items():
-        stream = io.BytesIO()
-        Image.fromarray(pixels).save(stream, FORMATS[name[-3:]], **options)
-        files[name] = stream.getvalue()
-    if rasterio := gdal.installed():
-        for name, (pixels, options) in GDAL.items():
-            height, width, count = pixels.shape
-            about = {"driver": "GTiff", "height": height, "width": width, "count": count, "dtype": pixels.dtype}
-            with rasterio.open(folder / "made.tif", "w", **about, **options) as dataset:
-                dataset.write(pixels.transpose(2, 0, 1))
-            files[name] = (folder / "made.tif").read_bytes()
-    return files
+    paths = [write_image(folder / "made" / name, pixels, **options) for name, (pixels, options) in PILLOW.items()]
+    for name, (pixels, options) in GDAL.items() if gdal.installed() else ():
+        paths.append(write_tiff(folder / "made" / name, pixels, crs=None, transform=None, **options))
+    return {path.name: path.read_bytes() for path in paths}
 
 
 def flip_bits(draw, data):
@@ -117,7 +107,7 @@ def empty(draw, data):
 
 
 def nothing(draw, data):
-    """With another suffix, this is a damage too."""
+    """With another suffix, this is damage too."""
 
 
 DAMAGES = [flip_bits, flip_bits, overwrite, cut, cut, take_out, repeat, zero, append, empty, nothing]
@@ -157,17 +147,15 @@ def read_windows(path, limit):
 
 
 READERS = {
-    "image_size": image_size,
     "read_image": lambda path: read_image(path).shape[:2],
     "read_label": lambda path: read_label(path, MASKS).shape,
-    "bands": lambda path: read_image(path, Reading((1,), ((0, 9000),))).shape[:2],  # through rasterio
     "windows": lambda path: read_windows(path, raster.PILLOW_LIMIT),
-    "windows through rasterio": lambda path: read_windows(path, 50),  # where it is installed
+    "windows through rasterio": lambda path: read_windows(path, 50),  # if it is installed
 }
 
 
 def faults(path):
-    """What is wrong with how this file is read, if anything."""
+    """Return what is wrong with how this file is read, if anything."""
     sizes = {}
     for name, read in READERS.items():
         try:
@@ -178,7 +166,7 @@ def faults(path):
                 yield f"{name}: {type(error).__name__}: {error}"
     if len(set(sizes.values())) > 1:
         yield f"sizes differ: {sizes}"
-    facts = read_facts("x", {"before": path, "label": path}, Reading(change_from=128))
+    facts = read_facts("x", {"before": path, "label": path}, PixelFormat(change_from=128))
     if ("read_image" in sizes) == any(f.kind == "unreadable" and f.where == str(path) for f in facts.findings):
         yield f"doctor: {facts}"
 
@@ -194,54 +182,49 @@ def cutter_faults(path, partner, output):
 
 
 def peak():
-    """The most memory this process ever held, in MiB, where the system tells (what getrusage says, it inherits)."""
+    """Return the most memory this process ever held, in MiB, if the system has it (getrusage inherits its value)."""
     status = Path("/proc/self/status")
     lines = status.read_text().splitlines() if status.is_file() else []
     return next((int(line.split()[1]) // 1024 for line in lines if line.startswith("VmHWM:")), 0)
 
 
-def read_damaged(folder, count):
-    """Damage files at random, a seed each, and read them: what went wrong, and the memory it took."""
-    warnings.simplefilter("ignore")
-    files, found, before = whole_files(folder), [], peak()
-    (folder / "partner.png").write_bytes(files["rgb.png"])
+def damaged_at_random(files, count):
+    """Yield files, each damaged by a seed of its own."""
     for seed in range(count):
         draw = random.Random(seed)
         name, damage = draw.choice(sorted(files)), draw.choice(DAMAGES)
         content = bytearray(files[name])
         damage(draw, content)
-        suffix = draw.choice(sorted(FORMATS)) if damage is nothing else name[-3:]
-        path = folder / f"damaged.{suffix}"
-        path.write_bytes(content)
-        broken = [*faults(path), *cutter_faults(path, folder / "partner.png", folder / f"tiles_{seed}")]
-        found += [f"seed {seed}, {damage.__name__} of {name}: {fault}" for fault in broken]
-    return found, peak() - before
+        suffix = draw.choice(["bmp", "jpg", "png", "tif"]) if damage is nothing else name[-3:]
+        yield f"seed {seed}, {damage.__name__} of {name}", f"damaged.{suffix}", content
 
 
-def read_huge(folder):
-    """Files that declare far more pixels than they have: what went wrong, and the memory it took."""
+def of_huge_size(files, count):
+    """Yield files that declare far more pixels than they have."""
+    for name, content in files.items():
+        for height, width in HUGE[:count]:
+            yield f"{name} of {height} x {width}", f"huge_{name}", declare(content, name[-3:], height, width)
+
+
+def read_all(folder, made, count):
+    """Read damaged files: return what went wrong, and the memory it took."""
     warnings.simplefilter("ignore")
     files, found, before = whole_files(folder), [], peak()
-    for name, content in files.items():
-        for height, width in HUGE:
-            path = folder / f"huge_{name}"
-            path.write_bytes(declare(content, name[-3:], height, width))
-            found += [f"{name} of {height} x {width}: {fault}" for fault in faults(path)]
+    (folder / "partner.png").write_bytes(files["rgb.png"])
+    for number, (what, name, content) in enumerate(made(files, count)):
+        path = folder / name
+        path.write_bytes(content)
+        found += [f"{what}: {fault}" for fault in faults(path)]
+        if made is damaged_at_random:
+            tiled = cutter_faults(path, folder / "partner.png", folder / f"tiles_{number}")
+            found += [f"{what}: {fault}" for fault in tiled]
     return found, peak() - before
-
-
-@pytest.fixture(scope="module")
-def elsewhere():
-    """A call in a fresh process; one that dies or never ends is an error here."""
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        yield lambda function, *args: pool.submit(function, *args).result(timeout=100 + COUNT)
 
 
 def test_whole_files_are_read_or_refused(tmp_path):
-    """What is damaged below is sound to begin with."""
-    for name, content in whole_files(tmp_path).items():
-        path = tmp_path / name
-        path.write_bytes(content)
+    """The files that are damaged below are sound."""
+    for name in whole_files(tmp_path):
+        path = tmp_path / "made" / name
         if name.startswith("deep"):
             with pytest.raises(ValueError, match=rf"{name}: .*8-bit"):
                 read_image(path)
@@ -250,16 +233,16 @@ def test_whole_files_are_read_or_refused(tmp_path):
             assert list(faults(path)) == []
 
 
-def test_huge_declared_sizes_cost_no_memory(tmp_path, elsewhere):
-    found, memory = elsewhere(read_huge, tmp_path)
+@pytest.mark.parametrize(
+    ("made", "count", "most"),
+    [(damaged_at_random, COUNT, 2000), (of_huge_size, len(HUGE), 700)],  # MiB: libjpeg's, of a progressive JPEG
+)
+def test_damaged_files_are_read_or_named(made, count, most, tmp_path):
+    """A process that dies or never ends is an error here."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        found, memory = pool.submit(read_all, tmp_path, made, count).result(timeout=100 + COUNT)
     assert found == []
-    assert memory < 700  # what libjpeg may hold of a progressive JPEG
-
-
-def test_damaged_files_are_read_or_named(tmp_path, elsewhere):
-    found, memory = elsewhere(read_damaged, tmp_path, COUNT)
-    assert found == []
-    assert memory < 2000
+    assert memory < most
 
 
 @pytest.mark.parametrize(
@@ -269,8 +252,7 @@ def test_whatever_a_parser_raises_names_the_file(error, tmp_path, monkeypatch):
     def fail(*args):
         raise error
 
-    path = tmp_path / "odd.png"
-    Image.fromarray(RGB).save(path)
+    path = write_image(tmp_path / "odd.png", RGB)
     monkeypatch.setattr(ImageFile.ImageFile, "load", fail)
     for read in (read_image, partial(read_label, reading=MASKS)):
         with pytest.raises(ValueError, match=r"odd\.png: .*(replace the file|cut the image into tiles)"):
@@ -278,12 +260,11 @@ def test_whatever_a_parser_raises_names_the_file(error, tmp_path, monkeypatch):
 
 
 def test_missing_data_of_a_large_jpeg_is_no_grey(tmp_path, monkeypatch):
-    """GDAL would go on with grey pixels and a warning that nobody sees."""
+    """GDAL would continue with grey pixels and a warning that nobody sees."""
     pytest.importorskip("rasterio")
-    path = tmp_path / "short.jpg"
-    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8)).save(path)
+    path = write_image(tmp_path / "short.jpg", np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8))
     path.write_bytes(declare(path.read_bytes(), "jpg", 640, 64))
-    monkeypatch.setattr(raster, "PILLOW_LIMIT", 100)
-    monkeypatch.setattr(gdal, "PILLOW_LIMIT", 100)
+    for module in (raster, file_errors):
+        monkeypatch.setattr(module, "PILLOW_LIMIT", 100)
     with WindowedImage(path) as image, pytest.raises(ValueError, match=r"short\.jpg: damaged"):
         image.read(Window(576, 0, 64, 64))

@@ -1,29 +1,29 @@
-"""Arrangements beyond split folders: lists of paths, single pairs, folders of any name; and hints on failure."""
+"""Layouts beyond split folders: lists, single pairs, folders of any name; and hints if none fits."""
 
 import re
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from datasets.layouts import list_images
 from datasets.pairs import find_pairs
 
 
-def fill(folder, *names):
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in names:
-        Image.fromarray(np.zeros((8, 8), np.uint8)).save(folder / name)
+def fill(root, folders, *names):
+    """Make empty files in some folders, since no image is opened to find pairs."""
+    for folder in folders.split():
+        (root / folder).mkdir(parents=True, exist_ok=True)
+        for name in names:
+            (root / folder / name).touch()
 
 
 def parts(pair, root):
-    return [path and path.relative_to(root).as_posix() for path in (pair.before, pair.after, pair.label)]
+    return [path.relative_to(root).as_posix() for path in pair.files]
 
 
 @pytest.mark.parametrize("place", ["list/{}.txt", "{}.txt", "lists/{}.txt"])
 def test_text_files_of_paths(place, tmp_path):
-    fill(tmp_path / "images", "1_2016.png", "1_2020.png", "2_2016.png", "2_2020.png")
-    fill(tmp_path / "truth", "1.png", "2.png")
+    fill(tmp_path, "images", "1_2016.png", "1_2020.png", "2_2016.png", "2_2020.png")
+    fill(tmp_path, "truth", "1.png", "2.png")
     for split, number in (("train", 1), ("test", 2)):
         path = tmp_path / place.format(split)
         path.parent.mkdir(exist_ok=True)
@@ -36,9 +36,8 @@ def test_text_files_of_paths(place, tmp_path):
 
 
 def test_a_text_file_as_the_data_set(tmp_path):
-    fill(tmp_path / "a", "x y.png")
-    fill(tmp_path / "b", "x y.png", "z.png")
-    fill(tmp_path / "c", "x y.png")
+    fill(tmp_path, "a b c", "x y.png")
+    fill(tmp_path, "b", "z.png")
     pairs = tmp_path / "pairs.txt"
     pairs.write_text("a/x y.png\tb/x y.png\tc/x y.png\nb/x y.png\tb/z.png\tc/x y.png\n" * 2)
     assert [p.name for p in find_pairs(pairs, "train")] == ["a_x y", "b_x y"]  # one stem, two folders
@@ -56,23 +55,20 @@ def test_a_text_file_as_the_data_set(tmp_path):
 
 @pytest.mark.parametrize("name", ["../secret.png", "A/../../x.png", "..\\secret.png"])
 def test_listed_names_stay_in_the_root(name, tmp_path):
-    for folder in ("A", "B", "label"):
-        fill(tmp_path / "set" / folder, "1.png")
-    fill(tmp_path, "secret.png", "x.png")
+    fill(tmp_path, "set/A set/B set/label", "1.png")
+    fill(tmp_path, ".", "secret.png", "x.png")
     listed = tmp_path / "set" / "train.txt"
-    listed.write_text(f"1.png\n{name}\n")
-    with pytest.raises(ValueError, match=r"train\.txt, line 2: .* leaves the data set's folder"):
-        find_pairs(tmp_path / "set", "train")
-    listed.write_text(f"A/1.png B/1.png label/1.png\nA/1.png {name} label/1.png\n")
-    with pytest.raises(ValueError, match=r"train\.txt, line 2: .* leaves the data set's folder"):
-        find_pairs(tmp_path / "set", "train")
+    for lines in (f"1.png\n{name}\n", f"A/1.png B/1.png label/1.png\nA/1.png {name} label/1.png\n"):
+        listed.write_text(lines)
+        with pytest.raises(ValueError, match=r"train\.txt, line 2: .* leaves the data set's folder"):
+            find_pairs(tmp_path / "set", "train")
 
 
 def test_absolute_paths_must_exist(tmp_path):
-    for folder in ("A", "B", "label", "elsewhere"):
-        fill(tmp_path / "set" / folder, "1.png")
-    fill(tmp_path, "other.png")
-    listed, root = tmp_path / "set" / "train.txt", tmp_path / "set"
+    root = tmp_path / "set"
+    fill(root, "A B label elsewhere", "1.png")
+    fill(tmp_path, ".", "other.png")
+    listed = root / "train.txt"
     for name in (root / "A" / "1.png", root / "label" / "1.png"):
         listed.write_text(f"{name}\n")
         assert [pair.name for pair in find_pairs(root, "train")] == ["1"]
@@ -91,15 +87,15 @@ def test_absolute_paths_must_exist(tmp_path):
 @pytest.fixture
 def listed(tmp_path):
     """A data set, and what a list in it names."""
-    for folder in ("A", "B", "label"):
-        fill(tmp_path / folder, "img 1.png", "img 2.png", "img.png", "#1.png", "p1.png", "a,b.png", "Zu\u0308rich.png")
+    names = "img 1.png", "img 2.png", "img.png", "#1.png", "p1.png", "a,b.png", "Zu\u0308rich.png"
+    fill(tmp_path, "A B label", *names)
 
-    def names(*lines, path="list/train.txt"):
+    def names_of(*lines, path="list/train.txt", labels=True):
         (tmp_path / "list").mkdir(exist_ok=True)
         (tmp_path / path).write_bytes("\n".join(lines).encode())
-        return [pair.name for pair in find_pairs(tmp_path, "train")]
+        return [pair.name for pair in find_pairs(tmp_path, "train", labels)]
 
-    return names
+    return names_of
 
 
 @pytest.mark.parametrize(
@@ -113,25 +109,21 @@ def listed(tmp_path):
      ("A\\img 1.png\tB\\p1.png\tlabel\\p1.png", "img 1"),
      ("A/Z\u00fcrich.png B/Z\u00fcrich.png label/Zu\u0308rich.png", "Zu\u0308rich")],
 )  # fmt: skip
-def test_the_whole_line_is_a_name_before_its_columns_are(line, name, listed, tmp_path):
-    if line.count("/") + line.count("\\") == 2:  # no labels
-        (tmp_path / "list").mkdir()
-        (tmp_path / "list" / "train.txt").write_text(line)
-        assert [pair.name for pair in find_pairs(tmp_path, "train", labels=False)] == [name]
-    else:
-        assert listed("# a comment of many words", line, "", line) == [name]
+def test_the_whole_line_is_a_name_before_its_columns_are(line, name, listed):
+    without_label = line.count("/") == 2
+    assert listed("# a comment of many words", line, "", line, labels=not without_label) == [name]
 
 
 def test_a_list_of_paths_without_any_file_is_one_of_paths(tmp_path):
-    fill(tmp_path / "images", "1.png")
+    fill(tmp_path, "images", "1.png")
     (tmp_path / "train.txt").write_text("imagery/1.png imagery/2.png truth/1.png\n")
     with pytest.raises(ValueError, match=r"train\.txt, line 1: .*1\.png does not exist"):
         find_pairs(tmp_path, "train")
 
 
 def test_names_that_only_some_file_systems_tell_apart(tmp_path):
-    for folder in ("a", "b", "c"):
-        fill(tmp_path / folder, "Tile.png" if folder == "a" else "tile.png")
+    fill(tmp_path, "a", "Tile.png")
+    fill(tmp_path, "b c", "tile.png")
     (tmp_path / "pairs.txt").write_text("a/Tile.png c/tile.png\nb/tile.png c/tile.png\n")
     assert [pair.name for pair in find_pairs(tmp_path / "pairs.txt", "test", labels=False)] == ["a_Tile", "b_tile"]
 
@@ -165,20 +157,20 @@ def test_lines_that_name_no_pair_are_named(lines, says, listed, tmp_path):
 
 
 def test_a_folder_of_one_pair(tmp_path):
-    fill(tmp_path / "beirut", "Before.tif", "after.tif", "label.png", "notes.png")
-    (pair,) = find_pairs(tmp_path / "beirut", "test")
+    root = tmp_path / "beirut"
+    fill(root, ".", "Before.tif", "after.tif", "label.png", "notes.png")
+    (pair,) = find_pairs(root, "test")
     assert pair.name == "beirut"
-    assert parts(pair, tmp_path / "beirut") == ["Before.tif", "after.tif", "label.png"]
-    (tmp_path / "beirut" / "label.png").unlink()
-    assert find_pairs(tmp_path / "beirut", "test", labels=False)[0].label is None
+    assert parts(pair, root) == ["Before.tif", "after.tif", "label.png"]
+    (root / "label.png").unlink()
+    assert find_pairs(root, "test", labels=False)[0].label is None
     with pytest.raises(FileNotFoundError, match="no folder for"):
-        find_pairs(tmp_path / "beirut", "test")
+        find_pairs(root, "test")
 
 
 def test_folders_of_any_name(tmp_path):
     for split in ("train", "test"):
-        for folder in ("images/2016", "images/2020", "truth"):
-            fill(tmp_path / split / folder, f"{split}.png")
+        fill(tmp_path / split, "images/2016 images/2020 truth", f"{split}.png")
     names = {"before": "images/2016", "after": "images/2020", "label": "truth"}
     (pair,) = find_pairs(tmp_path, "test", folders=names)
     assert parts(pair, tmp_path) == ["test/images/2016/test.png", "test/images/2020/test.png", "test/truth/test.png"]
@@ -198,9 +190,8 @@ def test_a_folder_that_is_not_there_names_the_nearest(given, meant, tmp_path):
 
 
 def test_what_may_have_been_meant_is_named(tmp_path):
-    for folder in ("A", "B", "lable"):
-        fill(tmp_path / "LEVIR-CD" / "train" / folder, "train_1.png", "train_2.png")
     root = tmp_path / "LEVIR-CD"
+    fill(root / "train", "A B lable", "train_1.png", "train_2.png")
     with pytest.raises(
         FileNotFoundError, match="no folder for label .* there is A, B, lable; perhaps --label-dir lable"
     ):
@@ -218,30 +209,28 @@ def test_what_may_have_been_meant_is_named(tmp_path):
 
 
 def test_names_that_differ_by_a_date_get_the_line_of_a_list(tmp_path):
-    fill(tmp_path / "set" / "A", "city_2018.png", "port_2018.png")
-    fill(tmp_path / "set" / "B", "city_2024.png", "port_2024.png")
-    fill(tmp_path / "set" / "label", "city.png", "port.png")
+    fill(tmp_path, "set/A", "city_2018.png", "port_2018.png")
+    fill(tmp_path, "set/B", "city_2024.png", "port_2024.png")
+    fill(tmp_path, "set/label", "city.png", "port.png")
     with pytest.raises(ValueError, match="names differ by a date or a word") as raised:
         find_pairs(tmp_path / "set", "train")
     line = "A/city_2018.png B/city_2024.png label/city.png"
     assert repr(line) in str(raised.value)
     (tmp_path / "set" / "pairs.txt").write_text(line)
     assert [pair.name for pair in find_pairs(tmp_path / "set" / "pairs.txt", "train")] == ["city_2018"]
-    flat = ("old town-2024-07-01.tif", "old town-2018-06.tif", "old town.tif")
-    fill(tmp_path / "flat", *(name.replace("tif", "png") for name in flat))
+    fill(tmp_path, "flat", "old town-2024-07-01.png", "old town-2018-06.png", "old town.png")
     with pytest.raises(FileNotFoundError, match=re.escape("'old town-2018-06.png, old town-2024-07-01.png, old town.")):
         find_pairs(tmp_path / "flat", "train")
-    fill(tmp_path / "words", "7_pre.png", "7_post.png", "8_pre.png")
+    fill(tmp_path, "words", "7_pre.png", "7_post.png", "8_pre.png")
     with pytest.raises(FileNotFoundError, match="'7_pre.png 7_post.png'"):
         find_pairs(tmp_path / "words", "test", labels=False)
-    for folder in ("x_2024", "x_2018", "label"):
-        fill(tmp_path / "folders" / folder, "1.png")
+    fill(tmp_path / "folders", "x_2024 x_2018 label", "1.png")
     with pytest.raises(FileNotFoundError, match="perhaps --before-dir x_2018 --after-dir x_2024"):
         find_pairs(tmp_path / "folders", "test")
 
 
 def test_names_that_are_only_missing_get_no_line_of_a_list(tmp_path):
-    fill(tmp_path / "A", "x_2018_0000.png", "x_2018_0256.png")
-    fill(tmp_path / "B", "x_2018_0000.png")
+    fill(tmp_path, "A B", "x_2018_0000.png")
+    fill(tmp_path, "A", "x_2018_0256.png")
     with pytest.raises(ValueError, match="first 'x_2018_0256'; add the files or remove their partners"):
         find_pairs(tmp_path, "test", labels=False)

@@ -1,9 +1,9 @@
-"""Cached samples are the files' samples, whoever reads them; a cache that no longer fits is made anew."""
+"""Cached samples are the samples of the files; a cache that no longer fits is made anew."""
 
 import os
 import pickle
-import shutil
-from collections import namedtuple
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ from datasets.change_pairs import ChangePairs
 from datasets.open_pair import read_pair
 from datasets.pairs import find_pairs
 from datasets.pfbs import PFBSSampler
-from datasets.reading import MASKS, Reading
+from datasets.reading import MASKS, PixelFormat
 from datasets.tile_cache import HEADER, open_cache
 from datasets.transforms import build_augmentation
 from tests.scripts import files_end_at
@@ -30,15 +30,22 @@ def same(cache, pairs, reading=MASKS):
     )
 
 
-@pytest.mark.parametrize("reading", [MASKS, Reading((3, 1), ((20, 200), (0, 255)), 255), Reading((2,), (), 255)])
-def test_gives_what_the_files_give(reading, data, tmp_path):
+@pytest.mark.parametrize(
+    "reading", [MASKS, PixelFormat((3, 1), ((20, 200), (0, 255)), 255), PixelFormat((2,), (), 255)]
+)
+def test_gives_what_the_files_give(reading, data, tmp_path, monkeypatch):
+    """With a label and without; a second time without decoding."""
     if reading.bands:
         pytest.importorskip("rasterio")
-    pairs = find_pairs(data, "train")
-    cache = open_cache(tmp_path / "cache" / "train.tiles", pairs, reading)
+    first, *rest = find_pairs(data, "train")
+    pairs, path = [replace(first, label=None), *rest], tmp_path / "cache" / "train.tiles"
+    cache = open_cache(path, pairs, reading)
     assert same(cache, pairs, reading)
     assert same(pickle.loads(pickle.dumps(cache)), pairs[::-1], reading)
-    assert [path.name for path in (tmp_path / "cache").iterdir()] == ["train.tiles"]
+    assert (cache(pairs[0])[2] == 255).all()
+    assert list(path.parent.iterdir()) == [path]
+    monkeypatch.setattr(tile_cache, "read_pair", None)
+    assert same(open_cache(path, pairs, reading), pairs, reading)
 
 
 @pytest.mark.parametrize("start", [None, pytest.param("spawn", marks=pytest.mark.slow)])
@@ -58,24 +65,8 @@ def test_a_cached_loader_gives_the_same_batches(start, data, tmp_path):
         assert ours["name"] == theirs["name"]
 
 
-def test_a_pair_without_label_is_ignored(data, tmp_path):
-    shutil.rmtree(data / "test" / "label")
-    pairs = find_pairs(data, "test", labels=False)
-    assert np.unique(open_cache(tmp_path / "test.tiles", pairs, MASKS)(pairs[1])[2]).tolist() == [255]
-
-
-def test_is_filled_once(data, tmp_path, monkeypatch):
-    pairs, path = find_pairs(data, "train"), tmp_path / "train.tiles"
-    open_cache(path, pairs, MASKS)
-    monkeypatch.setattr(tile_cache, "read_pair", None)
-    written = path.stat().st_mtime_ns
-    assert same(open_cache(path, pairs, MASKS), pairs)
-    assert path.stat().st_mtime_ns == written
-
-
 def touch(data):
-    path = data / "train" / "B" / "scene_0003.png"
-    os.utime(path, ns=(1, 1))
+    os.utime(data / "train" / "B" / "scene_0003.png", ns=(1, 1))
 
 
 def replace_image(data):
@@ -87,31 +78,24 @@ def replace_image(data):
 
 
 def remove_a_pair(data):
-    for folder in ("A", "B", "label"):
-        (data / "train" / folder / "scene_0003.png").unlink()
+    for path in (data / "train").rglob("scene_0003.png"):
+        path.unlink()
 
 
 def rename_a_pair(data):
-    for folder in ("A", "B", "label"):
-        (data / "train" / folder / "scene_0003.png").rename(data / "train" / folder / "scene_0099.png")
+    for path in list((data / "train").rglob("scene_0003.png")):
+        path.rename(path.with_name("scene_0099.png"))
 
 
-@pytest.mark.parametrize("change", [touch, replace_image, remove_a_pair, rename_a_pair])
+@pytest.mark.parametrize("change", [touch, replace_image, remove_a_pair, rename_a_pair, PixelFormat(change_value=0)])
 def test_changed_images_are_read_anew(change, data, tmp_path, caplog):
-    path = tmp_path / "train.tiles"
+    path, reading = tmp_path / "train.tiles", change if isinstance(change, PixelFormat) else MASKS
     open_cache(path, find_pairs(data, "train"), MASKS)
-    change(data)
+    if reading is MASKS:
+        change(data)
     pairs = find_pairs(data, "train")
-    assert same(open_cache(path, pairs, MASKS), pairs)
-    assert "train.tiles: its images, or how they are read, have changed; made anew" in caplog.text
-
-
-def test_another_reading_is_another_cache(data, tmp_path, caplog):
-    pairs, path = find_pairs(data, "train"), tmp_path / "train.tiles"
-    open_cache(path, pairs, MASKS)
-    reading = Reading(change_value=0)
     assert same(open_cache(path, pairs, reading), pairs, reading)
-    assert "how they are read, have changed" in caplog.text
+    assert "train.tiles: its images, or how they are read, have changed; made anew" in caplog.text
 
 
 @pytest.mark.parametrize("torn", [lambda b: b[:-1], lambda b: b[:100], lambda b: b"", lambda b: bytes(len(b))])
@@ -139,9 +123,7 @@ def test_what_a_killed_fill_left_is_removed_and_one_that_goes_on_is_not(data, tm
     for file in (left, of_another):
         os.utime(file, (1, 1))
     open_cache(path, pairs, MASKS)
-    assert sorted(p.name for p in tmp_path.iterdir() if p.is_file()) == sorted(
-        [of_another.name, going_on.name, "train.tiles"]
-    )
+    assert {path for path in tmp_path.iterdir() if path.is_file()} == {of_another, going_on, path}
 
 
 def test_two_processes_may_fill_at_once(data, tmp_path, monkeypatch):
@@ -171,8 +153,7 @@ def test_a_full_disk_names_the_cache(data, tmp_path):
 
 
 def test_one_size_only(data, tmp_path):
-    for role in ("A", "B", "label"):
-        path = data / "train" / role / "scene_0004.png"
+    for path in (data / "train").rglob("scene_0004.png"):
         Image.open(path).resize((32, 64)).save(path)
     with pytest.raises(ValueError, match=r"scene_0004\.png: 64 x 32 pixels among tiles of 64 x 64; .*leave it out"):
         open_cache(tmp_path / "cache" / "train.tiles", find_pairs(data, "train"), MASKS)
@@ -182,11 +163,10 @@ def test_one_size_only(data, tmp_path):
 def test_says_how_much_space_it_needs(data, tmp_path, monkeypatch):
     pairs = find_pairs(data, "train")
     bytes_ = HEADER + 12 * 64 * 64 * 7
-    usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(tile_cache.shutil, "disk_usage", lambda path: usage(0, 0, bytes_ - 1))
+    monkeypatch.setattr(tile_cache.shutil, "disk_usage", lambda path: SimpleNamespace(free=bytes_ - 1))
     with pytest.raises(ValueError, match=r"train\.tiles: decoded, these tiles take 0\.0 GB, and 0\.0 GB are free"):
         open_cache(tmp_path / "train.tiles", pairs, MASKS)
-    monkeypatch.setattr(tile_cache.shutil, "disk_usage", lambda path: usage(0, 0, bytes_))
+    monkeypatch.setattr(tile_cache.shutil, "disk_usage", lambda path: SimpleNamespace(free=bytes_))
     assert open_cache(tmp_path / "train.tiles", pairs, MASKS).path.stat().st_size == bytes_
 
 

@@ -1,4 +1,4 @@
-"""Before, after and label stay on one grid under every augmentation, and labels gain no value."""
+"""Before, after and label stay on one grid under every augmentation; colours and crops are drawn as published."""
 
 import pickle
 from dataclasses import replace
@@ -36,9 +36,9 @@ def grid(height, width, bands=3):
 
 
 def label_of(image):
-    """A label that a grid implies: any row, column or diagonal that moves changes it. Corners give 0."""
+    """A label that follows from a grid: any row, column or diagonal that moves changes it. Corners give 0."""
     ys, xs = image[0].int(), image[1].int()
-    return ((ys * 7 + xs * 13) % 5 > 2).to(torch.uint8) * (ys > 0)
+    return torch.tensor([0, 1, IGNORE, 1, 0], dtype=torch.uint8)[(ys * 7 + xs * 13) % 5] * (ys > 0)
 
 
 def draw(augmentation, sample, seed):
@@ -71,18 +71,6 @@ def test_all_three_move_together(name, height, width, seed, bands, crop, swap, c
 
 
 @every_augmentation
-@settings(max_examples=30)
-@given(seed=seeds, values=st.sets(st.sampled_from([0, 1, 255]), min_size=1), crop=st.sampled_from([0, 24]))
-def test_labels_gain_no_value(name, seed, values, crop):
-    mask = torch.from_numpy(np.random.default_rng(seed).choice(sorted(values), (48, 48)).astype(np.uint8))
-    image = torch.zeros(3, 48, 48, dtype=torch.uint8)
-    augmentation = build_augmentation(name, crop)
-    augmented = draw(augmentation, (image, image, mask), seed)[2]
-    uncovered = {augmentation.corners} if name in ("amfnet", "open-cd", "ours") else set()
-    assert set(augmented.unique().tolist()) <= values | uncovered
-
-
-@every_augmentation
 def test_drawn_from_the_generator_alone(name):
     image = grid(64, 64)
     augmentation = build_augmentation(name, crop_size=32 if name != "none" else 0, time_swap=name != "none")
@@ -107,16 +95,9 @@ def test_corners_are_unchanged_as_published_or_ignored():
             assert torch.equal(before.any(0), mask == 1)
 
 
-def test_hanet_draws_all_eight_symmetries_of_the_square():
-    image = grid(32, 32)
-    augmentation = AUGMENTATIONS["hanet"]
-    draws = [draw(augmentation, (image, image, image[0]), seed)[0] for seed in range(200)]
-    assert len({x.contiguous().numpy().tobytes() for x in draws}) == 8
-
-
 @pytest.mark.parametrize("width", [32, 48])
 def test_hanet_makes_quarter_turns_then_flips(width):
-    """NumPy as the oracle of what is done in one pass here; half turns only where a tile is not square."""
+    """As NumPy does in several passes; half turns only if a tile is not square."""
     image = grid(32, width)
     for seed in range(64):
         rng = np.random.default_rng(seed)
@@ -155,26 +136,17 @@ def test_zoom_moves_all_three_as_the_rotation_matrix_says(angle, factor, bands):
     assert (moved.numpy()[outside] == IGNORE).all() and not rows[0].numpy()[outside].any()
 
 
-@settings(max_examples=40)
-@given(seed=seeds, height=heights, width=widths)
-def test_time_swap_exchanges_the_dates_and_nothing_else(seed, height, width):
-    image = grid(height, width)
-    sample = image, 255 - image, label_of(image)
-    plain = draw(build_augmentation("open-cd", 32), sample, seed)
-    swapped = draw(build_augmentation("open-cd", 32, time_swap=True), sample, seed)
-    assert torch.equal(plain[2], swapped[2])
-    straight = torch.equal(plain[0], swapped[0]) and torch.equal(plain[1], swapped[1])
-    crossed = torch.equal(plain[0], swapped[1]) and torch.equal(plain[1], swapped[0])
-    assert straight != crossed
-
-
-def test_time_swap_has_even_odds():
-    image = torch.zeros(3, 2, 2, dtype=torch.uint8)
-    swaps = [
-        int(draw(build_augmentation("none", time_swap=True), (image, image + 1, image[0]), s)[0][0, 0, 0])
-        for s in range(400)
-    ]
-    assert 0.42 < np.mean(swaps) < 0.58
+def test_time_swap_exchanges_the_dates_of_every_second_sample():
+    image, swaps = grid(40, 50), []
+    for seed in range(200):
+        sample = image, 255 - image, label_of(image)
+        plain = draw(build_augmentation("open-cd", 32), sample, seed)
+        swapped = draw(build_augmentation("open-cd", 32, time_swap=True), sample, seed)
+        assert torch.equal(plain[2], swapped[2])
+        straight = torch.equal(plain[0], swapped[0]) and torch.equal(plain[1], swapped[1])
+        swaps.append(torch.equal(plain[0], swapped[1]) and torch.equal(plain[1], swapped[0]))
+        assert straight != swaps[-1]
+    assert 0.4 < np.mean(swaps) < 0.6
 
 
 def crops(mask, size, seeds=range(300)):
@@ -193,9 +165,8 @@ def test_crops_avoid_windows_that_one_class_fills():
     mask[:, 128:] = 1
     by_chance = np.mean([is_balanced(mask[:, left : left + 64]) for left in range(193)])
     assert by_chance < 0.2
-    assert np.mean([is_balanced(window) for window in crops(mask, 64)]) == pytest.approx(
-        1 - (1 - by_chance) ** 10, abs=0.07
-    )
+    share = np.mean([is_balanced(window) for window in crops(mask, 64)])
+    assert share == pytest.approx(1 - (1 - by_chance) ** 10, abs=0.07)
 
 
 def test_ignored_pixels_do_not_count_as_a_class():
@@ -216,12 +187,7 @@ def test_a_crop_of_ignored_pixels_alone_is_drawn_again():
     mask = torch.full((40, 40), IGNORE, dtype=torch.uint8)
     mask[:20:2], mask[1:20:2] = 0, 1
     assert np.mean([is_balanced(window) for window in crops(mask, 16)]) > 0.98
-
-
-def test_crop_of_a_whole_tile_is_the_tile():
-    image = grid(48, 48)
-    cropped = crop_balanced((image, image, image[0]), 48, np.random.default_rng(0))
-    assert torch.equal(cropped[0], image)
+    assert torch.equal(crops(mask, 40, [0])[0], mask)
 
 
 @settings(max_examples=60)

@@ -87,7 +87,9 @@ def test_counts_of_a_public_set(data, tmp_path, capsys, monkeypatch):
     assert json.loads((tmp_path / "found.json").read_text())["data_name"] == "levir"
     assert "0 warnings" in run(capsys, "--data-root", named, "--data-name", "generic")[1].out
     code, said = run(capsys, "--data-root", named, "--data-name", "lever")
-    assert (code, said.err) == (2, f"error: --data-name lever: not known; choose one of auto, {', '.join(CATALOG)}\n")
+    names = ", ".join(CATALOG)
+    assert code == 2
+    assert said.err == f"error: --data-name lever: not known; choose one of auto, {names} (nearest: 'levir')\n"
 
 
 def test_pictures_are_of_both_sets(drawn_set, tmp_path, capsys, monkeypatch):

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from datasets.label_counts import LabelFacts, changed_pixels, decide_split, known_codes, shares
+from datasets.label_codes import decide, shares
+from datasets.label_counts import LabelFacts, changed_pixels, known_codes
 from datasets.layouts import SPLITS, Names, has_split, list_split
 from datasets.measurements import histogram_statistics
-from datasets.raster import PLAIN
-from datasets.reading import Reading, code_name
+from datasets.reading import PLAIN, PixelFormat, code_name
 from datasets.recognition import count_remark
 from datasets.threads import threaded
 from tools.doctor.findings import Finding
@@ -44,7 +44,7 @@ class Examination:
 
     split: Split
     findings: list[Finding]
-    reading: Reading  # how its files are read
+    reading: PixelFormat  # how its files are read
     images: dict[Path, ImageFacts] = field(default_factory=dict)  # readable dates; `levels` has their counts of levels
     shares: dict[str, float] = field(default_factory=dict)  # changed share of each label, by name of the pair
     changed: int = 0  # pixels of all labels
@@ -78,7 +78,7 @@ class Examination:
     def _judge_labels(self) -> None:
         paths = {name: self.split.files[name]["label"] for name in self.labels}
         try:
-            self.reading = decide_split({paths[name]: facts for name, facts in self.labels.items()}, self.reading)
+            self.reading = decide({paths[name]: facts for name, facts in self.labels.items()}, self.reading)
         except ValueError as error:
             self.findings.append(Finding("label codes", self.split.name, str(error)))
             return
@@ -150,7 +150,7 @@ def _list_split(root: Path, name: str, folders: Names | None) -> Split:
 
 
 def examine(
-    split: Split, workers: int, tick: Callable[[int], object] = lambda done: None, reading: Reading = PLAIN
+    split: Split, workers: int, tick: Callable[[int], object] = lambda done: None, reading: PixelFormat = PLAIN
 ) -> Examination:
     """Decode every file of a split once, in threads, and judge it.
 

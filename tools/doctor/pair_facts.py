@@ -7,12 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
+from datasets.file_errors import refuse_huge
 from datasets.label_counts import LabelFacts, facts_alone, label_facts
 from datasets.measurements import level_counts
 from datasets.open_pair import OpenPair
 from datasets.pairs import Pair
-from datasets.raster import PLAIN, WindowedImage, refuse_huge
-from datasets.reading import Reading
+from datasets.raster import WindowedImage
+from datasets.reading import PLAIN, PixelFormat
 from datasets.windows import Window
 from tools.doctor.findings import Finding
 
@@ -45,7 +46,7 @@ class PairFacts:
     findings: list[Finding] = field(default_factory=list)
 
 
-def read_facts(name: str, files: Mapping[str, Path], reading: Reading = PLAIN) -> PairFacts:
+def read_facts(name: str, files: Mapping[str, Path], reading: PixelFormat = PLAIN) -> PairFacts:
     """Decode the files of one name, by role. A file that cannot be decoded becomes a finding, not an error."""
     problem, facts = "", PairFacts()
     if files.keys() >= set(DATES):
@@ -71,7 +72,7 @@ def read_facts(name: str, files: Mapping[str, Path], reading: Reading = PLAIN) -
     return _judged(facts)
 
 
-def _pair_facts(opened: OpenPair, reading: Reading) -> PairFacts:
+def _pair_facts(opened: OpenPair, reading: PixelFormat) -> PairFacts:
     refuse_huge(opened.before.path, *opened.size)
     whole, facts = Window(0, 0, *opened.size), PairFacts()
     dates, counted = opened.read(whole), opened.counted(whole)

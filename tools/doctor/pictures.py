@@ -8,7 +8,7 @@ from PIL import Image
 
 from datasets.pairs import Pair
 from datasets.raster import read_image, read_label
-from datasets.reading import Reading, as_rgb
+from datasets.reading import PixelFormat, as_rgb
 from tools.doctor.examination import Examination
 from tools.doctor.pair_facts import DATES
 from tools.figures.grids import draw_grid
@@ -38,13 +38,13 @@ def draw_pictures(results: Mapping[str, Examination], folder: Path) -> list[Path
     return drawn
 
 
-def samples(results: Mapping[str, Examination]) -> list[tuple[str, Pair, Reading]]:
+def samples(results: Mapping[str, Examination]) -> list[tuple[str, Pair, PixelFormat]]:
     """Up to SAMPLES pairs with change, equally many of each data set, from the smallest changed share to the largest.
 
     Args:
         results: by SPLIT, or NAME:SPLIT of a second data set.
     """
-    found: dict[str, list[tuple[float, tuple[str, Pair, Reading]]]] = {}
+    found: dict[str, list[tuple[float, tuple[str, Pair, PixelFormat]]]] = {}
     for label, result in results.items():
         of_set = found.setdefault(label.rpartition(":")[0], [])
         for name, share in result.shares.items():

@@ -12,13 +12,13 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 import torch
 
-from datasets.label_counts import decide_to_predict, mask_reading
+from datasets.label_codes import decide_to_predict, mask_reading
 from datasets.layouts import list_images
 from datasets.measurements import choose_reading
 from datasets.open_pair import read_pair
 from datasets.pairs import Pair, find_pairs
 from datasets.raster import read_label
-from datasets.reading import Reading, as_rgb, labels_of
+from datasets.reading import PixelFormat, as_rgb, labels_of
 from datasets.threads import threaded
 from datasets.windows import Window
 from tools.figures.grids import ROMAN, Captions, ComparedPair, amfnet_grid, hanet_grid
@@ -75,7 +75,7 @@ class Masks:
     """Masks of the methods."""
 
     paths: Mapping[str, Mapping[str, Path]]  # by method and by name of the pair
-    reading: Mapping[str, Reading]  # how the masks of each method are read
+    reading: Mapping[str, PixelFormat]  # how the masks of each method are read
 
     def read(self, name: str, truth: np.ndarray) -> dict[str, np.ndarray]:
         """Masks of a pair by method, bool (H, W); UserError if one is damaged or differs in size from the label."""
@@ -151,7 +151,7 @@ def masks_of(path: Path, pairs: Sequence[Pair], config: ComparisonConfig, scratc
     return found
 
 
-def judge(masks: Masks, reading: Reading, pair: Pair) -> Judged:
+def judge(masks: Masks, reading: PixelFormat, pair: Pair) -> Judged:
     """Count the pixels of a pair for every method, and measure how much the methods disagree."""
     truth = read_pair(pair, reading)[2]
     found = masks.read(pair.name, truth)
@@ -183,7 +183,7 @@ def choose_pairs(config: ComparisonConfig, pairs: Sequence[Pair], judged: Mappin
     return by_name(pairs, sorted(order, key=lambda name: (order[name], name))[:count])
 
 
-def pictures_of(pair: Pair, masks: Masks, reading: Reading, config: ComparisonConfig) -> ComparedPair:
+def pictures_of(pair: Pair, masks: Masks, reading: PixelFormat, config: ComparisonConfig) -> ComparedPair:
     """The pictures of a pair, with the box that is enlarged."""
     before, after, truth = read_pair(pair, reading)
     found, palette = masks.read(pair.name, truth), PALETTES[config.palette or config.style]

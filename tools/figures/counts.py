@@ -9,7 +9,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from datasets.label_counts import count_changed, decide_to_predict
+from datasets.label_codes import count_changed, decide_to_predict
 from datasets.pairs import find_pairs
 from datasets.pfbs import PFBSSampler
 from datasets.raster import all_bands

@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from datasets.label_counts import decide_alone
+from datasets.label_codes import decide_alone
 from datasets.open_pair import OpenPair
 from datasets.pairs import Pair, find_pairs
 from datasets.raster import read_label

@@ -12,13 +12,12 @@ import numpy as np
 from PIL import Image
 
 from datasets.gdal import encode_tiff
-from datasets.georeference import Content
 from datasets.open_pair import OpenPair
 from datasets.pairs import Pair
 from datasets.raster import WindowedImage, all_bands
-from datasets.reading import Reading, label_pixels
+from datasets.reading import PixelFormat, label_pixels
 from datasets.threads import threaded
-from datasets.windows import Edge, Grid, Window, bounding, group_windows, plan_windows
+from datasets.windows import Content, Edge, Grid, Window, bounding, group_windows, plan_windows
 from utils.console import UserError
 from utils.files import write_whole
 
@@ -46,7 +45,7 @@ class PlannedPair:
     size: tuple[int, int]  # (height, width) of the earlier image; all tiles lie on its grid
     windows: list[Window]  # of the tiles
     random_access: bool  # several threads may read it by windows
-    reading: Reading  # more than 8-bit RGB keeps all bands and values
+    reading: PixelFormat  # more than 8-bit RGB keeps all bands and values
     kinds: dict[str, tuple[str, float | None]]  # by role, the suffix of a tile and the nodata value, if it has one
     deep_label: bool  # the label has other values than colours and 8-bit grey
 

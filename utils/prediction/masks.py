@@ -8,11 +8,11 @@ from typing import NamedTuple
 
 import torch
 
-from datasets.label_counts import decide_alone, mask_reading
+from datasets.label_codes import decide_alone, mask_reading
 from datasets.layouts import list_images
 from datasets.lists import nfc
 from datasets.raster import read_label
-from datasets.reading import IGNORE, Reading, labels_of
+from datasets.reading import IGNORE, PixelFormat, labels_of
 from datasets.threads import threaded
 from utils.console import UserError
 from utils.files import write_csv
@@ -50,7 +50,9 @@ class ScoredMasks(NamedTuple):
     labels: int
 
 
-def mask_scores(label: Path, folders: Mapping[str, Path], reading: Reading, workers: int = 1) -> dict[str, ScoredMasks]:
+def mask_scores(
+    label: Path, folders: Mapping[str, Path], reading: PixelFormat, workers: int = 1
+) -> dict[str, ScoredMasks]:
     """Score folders of masks against the labels of the same names.
 
     Raises:
@@ -59,7 +61,7 @@ def mask_scores(label: Path, folders: Mapping[str, Path], reading: Reading, work
     labels = {nfc(path.stem): path for path in list_images(label)}
     reading = decide_alone(list(labels.values()), reading)
 
-    def counts_of(paths: tuple[Path, Path], how: Reading) -> torch.Tensor:
+    def counts_of(paths: tuple[Path, Path], how: PixelFormat) -> torch.Tensor:
         mask, truth = read_label(paths[0], how), read_label(paths[1], reading)
         if mask.shape != truth.shape:
             sizes = " and ".join("{} x {}".format(*each.shape) for each in (mask, truth))

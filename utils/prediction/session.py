@@ -14,7 +14,7 @@ import numpy as np
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from datasets.label_counts import decide_to_predict
+from datasets.label_codes import decide_to_predict
 from datasets.layouts import FOLDERS, has_split
 from datasets.measurements import overruled
 from datasets.open_pair import OpenPair
@@ -29,7 +29,7 @@ from datasets.pairs import (
 )
 from datasets.pixel_size import LARGEST, metres_a_pixel, zoom_for
 from datasets.raster import WindowedImage
-from datasets.reading import MASKS, Reading, as_rgb, reading_from, with_codes
+from datasets.reading import MASKS, PixelFormat, as_rgb, labels_of, reading_from
 from datasets.scenes import is_drawn
 from utils.change_map import OVERLAY, PALETTES, draw_legend
 from utils.console import UserError
@@ -94,7 +94,7 @@ def predict(config: PredictConfig, share: Share) -> int:
     return finish(config, pairs, reading, settings, protocol | predictor.turned_out()) if first else 0
 
 
-def log_network(config: PredictConfig, predictor: ChangePredictor, reading: Reading, pair: Pair) -> None:
+def log_network(config: PredictConfig, predictor: ChangePredictor, reading: PixelFormat, pair: Pair) -> None:
     """Log which network predicts, what pixel size it expects, and what the first pair has."""
     name = "detector, the network of this repository" if config.checkpoint == DETECTOR else str(config.checkpoint)
     if (expected := predictor.about.get("pixel_size")) is None:
@@ -115,7 +115,7 @@ def log_network(config: PredictConfig, predictor: ChangePredictor, reading: Read
 
 
 def finish(
-    config: PredictConfig, pairs: Sequence[Pair], reading: Reading, settings: MapSettings, protocol: dict[str, Any]
+    config: PredictConfig, pairs: Sequence[Pair], reading: PixelFormat, settings: MapSettings, protocol: dict[str, Any]
 ) -> int:
     """Summarise the records of all processes; return the number of pairs that failed."""
     records = Records(settings.output)
@@ -185,21 +185,25 @@ def images_of(config: PredictConfig, pairs: Sequence[Pair]) -> str:
     return config.split if has_split(config.data_root, config.split) else "all"
 
 
-def how_to_read(config: BandConfig, predictor: ChangePredictor, pairs: Sequence[Pair]) -> Reading:
+def how_to_read(config: BandConfig, predictor: ChangePredictor, pairs: Sequence[Pair]) -> PixelFormat:
     """Return the checkpoint's reading; --bands, --scale and the label codes override theirs.
 
     Raises:
         UserError: the number of bands is not the network's, or labels have other codes.
     """
     reading = overruled(reading_from(predictor.about.get("reading")), pairs, config.bands, config.scale)
-    reading = with_codes(reading, config.change_value, config.ignore_value, config.change_from)
+    reading = labels_of(config, reading)
     if reading.channels != predictor.channels:
         raise UserError(f"{reading.channels} bands, but this network takes {predictor.channels}; say which: --bands")
     return decide_to_predict(pairs, reading)
 
 
 def protocol_of(
-    config: PredictConfig, predictor: ChangePredictor, reading: Reading, settings: MapSettings, pairs: Sequence[Pair]
+    config: PredictConfig,
+    predictor: ChangePredictor,
+    reading: PixelFormat,
+    settings: MapSettings,
+    pairs: Sequence[Pair],
 ) -> dict[str, Any]:
     """Return everything that the maps depend on, as plain values."""
     about = predictor.about
@@ -225,7 +229,7 @@ def protocol_of(
     }
 
 
-def job_of(pairs: Sequence[Pair], reading: Reading, settings: MapSettings, resume: bool, number: int) -> MapJob:
+def job_of(pairs: Sequence[Pair], reading: PixelFormat, settings: MapSettings, resume: bool, number: int) -> MapJob:
     """Return the job of a pair; in a resumed run, it is done if its record says so."""
     pair = pairs[number]
 
@@ -244,7 +248,7 @@ def write_legend(settings: MapSettings) -> None:
             draw_legend({**PALETTES[settings.palette].legend(), "changed": OVERLAY}).save(path, format="PNG")
 
 
-def thumbnails(pair: Pair, reading: Reading, output: Path, files: Collection[str]) -> dict[str, np.ndarray]:
+def thumbnails(pair: Pair, reading: PixelFormat, output: Path, files: Collection[str]) -> dict[str, np.ndarray]:
     """Return small pictures of a pair for its report: both dates, the map, and the error map if there is one."""
     with OpenPair(pair, reading) as scene:
         images = {"before": shrunk(lambda window: as_rgb(scene.read(window)[0]), scene.size, SIDE)}

@@ -12,14 +12,15 @@ from torch.utils.data import BatchSampler, DataLoader
 from datasets.catalog import CATALOG, STATISTICS, Statistics
 from datasets.change_pairs import ChangePairs, check_sizes, same_size_batches
 from datasets.held_out import hold_out, warn_of_overlap
-from datasets.label_counts import LabelCounts, collect, count_changed, decide
+from datasets.label_codes import count_changed, decide
+from datasets.label_counts import LabelCounts, collect
 from datasets.layouts import has_split
 from datasets.measurements import choose_reading, measure_statistics
 from datasets.open_pair import OpenPair
 from datasets.pairs import Pair, find_pairs, fingerprint, image_fingerprint, refuse_inside
 from datasets.pfbs import PFBSSampler
 from datasets.pixel_size import metres_a_pixel
-from datasets.reading import Reading, labels_of, reading_from
+from datasets.reading import PixelFormat, labels_of, reading_from
 from datasets.recognition import introduce, recognise, set_statistics
 from datasets.tile_cache import TileCache, open_cache
 from datasets.transforms import build_augmentation
@@ -45,7 +46,7 @@ class Data:
     selected_on: str
     changed: list[int]  # changed pixels of each training pair
     statistics: Statistics
-    reading: Reading
+    reading: PixelFormat
     pixel_size: float | None  # metres; None: unknown
     label_counts: LabelCounts
     caches: dict[str, TileCache]  # by split; a held-out val is in train's
@@ -101,7 +102,7 @@ def open_data(config: TrainConfig, divisor: int, last: Checkpoint | None, folder
     )
 
 
-def pixel_size_of(config: TrainConfig, pair: Pair, reading: Reading, name: str) -> float | None:
+def pixel_size_of(config: TrainConfig, pair: Pair, reading: PixelFormat, name: str) -> float | None:
     """Metres a pixel of the training data: from --pixel-size, a pair's georeference, or the catalog."""
     with OpenPair(pair, reading) as scene:
         found = config.pixel_size or metres_a_pixel(scene.grid)
@@ -111,7 +112,7 @@ def pixel_size_of(config: TrainConfig, pair: Pair, reading: Reading, name: str) 
         return None
 
 
-def open_caches(config: TrainConfig, train: list[Pair], val: list[Pair], reading: Reading) -> dict[str, TileCache]:
+def open_caches(config: TrainConfig, train: list[Pair], val: list[Pair], reading: PixelFormat) -> dict[str, TileCache]:
     """The decoded tiles of --cache, one file for each split that has pairs; none without --cache."""
     if (folder := config.cache) is None:
         return {}
@@ -122,7 +123,7 @@ def open_caches(config: TrainConfig, train: list[Pair], val: list[Pair], reading
     )
 
 
-def statistics_of(config: TrainConfig, pairs: Sequence[Pair], reading: Reading, name: str) -> Statistics:
+def statistics_of(config: TrainConfig, pairs: Sequence[Pair], reading: PixelFormat, name: str) -> Statistics:
     """Mean and standard deviation by date and channel, as --statistics asks; `name` is the public set this is."""
     if config.statistics == "train":
         return measure_statistics(pairs, reading)

@@ -8,11 +8,11 @@ import pytest
 from PIL import Image
 
 from datasets.catalog import CATALOG, KnownCounts
-from datasets.label_counts import decide_alone
+from datasets.label_codes import decide_alone
 from datasets.measurements import choose_reading, measure_statistics
 from datasets.pairs import Pair, find_pairs
 from datasets.raster import read_label
-from datasets.reading import MASKS, Reading
+from datasets.reading import MASKS, PixelFormat
 from tests.conftest import write_image, write_pairs
 from tools.doctor.examination import count_findings, examine, leak_findings, survey
 from tools.doctor.findings import ERROR, KINDS, WARNING
@@ -79,7 +79,7 @@ def test_changed_is_what_the_label_reader_says(codes, tmp_path):
     values[3:9] = codes[-1]
     (pair,) = write_pairs(tmp_path, {"0": (noise(0), noise(1), values)})
     ((result,), _) = check(tmp_path)
-    assert result.changed == (values == codes[-1]).sum() == decide_alone([pair.label], Reading()).mask(values).sum()
+    assert result.changed == (values == codes[-1]).sum() == decide_alone([pair.label], PixelFormat()).mask(values).sum()
 
 
 def test_an_orphan_is_decoded(root):
@@ -165,7 +165,7 @@ def test_grey_levels_need_a_flag(root):
     relabel(root, "val", square(), "12")
     relabel(root, "val", label, "0")
     assert "90: 0.35 %" in only(root, "label codes", ERROR).what
-    result = examine(survey(root)[1], 1, reading=Reading(change_from=128))
+    result = examine(survey(root)[1], 1, reading=PixelFormat(change_from=128))
     assert result.findings == []
     assert result.changed == 3 * 36 - 6
 
@@ -310,7 +310,7 @@ def test_real_sets(real_data):
     (result,), findings = check(real_data / "sztaki")
     assert [f.kind for f in findings] == ["label codes"]
     assert "more than two; pass" in findings[0].what
-    assert examine(result.split, 1, reading=Reading(change_from=128)).findings == []
+    assert examine(result.split, 1, reading=PixelFormat(change_from=128)).findings == []
 
 
 def test_real_odd_codes(real_data):
@@ -320,7 +320,7 @@ def test_real_odd_codes(real_data):
     pair = Pair("oscd_beirut", files["before"], files["after"])
     findings = examine(split, 1, reading=choose_reading([pair])).findings
     assert [f.kind for f in findings] == ["label codes"]
-    result = examine(split, 1, reading=choose_reading([pair], labels=Reading(change_value=2, named=True)))
+    result = examine(split, 1, reading=choose_reading([pair], labels=PixelFormat(change_value=2, named=True)))
     assert result.findings == []
     assert result.changed == (np.array(Image.open(files["label"])) == 2).sum()
     assert list(result.summary()["modes"]) == ["3 x uint16"]
@@ -333,5 +333,5 @@ def test_unknown_pixels_are_not_counted(tmp_path):
     write_pairs(tmp_path, {str(n): (noise(n, label.shape), noise(9 + n, label.shape), label) for n in range(2)})
     (split,) = survey(tmp_path)
     assert [f.kind for f in examine(split, 1).findings] == ["label codes"]
-    result = examine(split, 1, reading=Reading(ignore_value=255))
+    result = examine(split, 1, reading=PixelFormat(ignore_value=255))
     assert (result.findings, result.summary()["changed_share"]) == ([], 4 / 12)

@@ -15,7 +15,7 @@ from datasets.gdal import encode_tiff
 from datasets.open_pair import OpenPair
 from datasets.pairs import Pair, find_pairs
 from datasets.raster import all_bands, read_image, read_label
-from datasets.reading import MASKS, Reading
+from datasets.reading import MASKS, PixelFormat
 from datasets.windows import EDGES, Window, plan_windows
 from tests.conftest import write_image, write_pairs, write_tiff
 from tests.scripts import contents
@@ -336,7 +336,7 @@ def test_tiles_are_read_as_the_whole_is(kind, aside, tmp_path):
     pixels, profile, bands, known = GAPPY[kind]
     before = write_tiff(tmp_path / "before.tif", pixels, metres=1, **profile)
     source = Pair("x", before, write_tiff(tmp_path / "after.tif", pixels, left=aside, metres=1, **profile))
-    reading = Reading(bands, ((0, 255),) * len(bands), 255)
+    reading = PixelFormat(bands, ((0, 255),) * len(bands), 255)
     with OpenPair(source, reading) as pair:
         whole = Window(0, 0, *pair.size)
         seen = pair.known(whole)
@@ -363,7 +363,7 @@ def test_a_tile_without_colours_among_tiles_of_a_coloured_label(tmp_path):
     label[40:60, 40:60] = 255, 0, 0
     pair = make_pair(tmp_path / "in", "a", label=label)
     cut({"train": [pair]}, tmp_path / "out", tmp_path / "in", Tiling(32))
-    red = Reading(change_value="#ff0000", named=True)
+    red = PixelFormat(change_value="#ff0000", named=True)
     for window in plan_windows(64, 64, 32):
         path = tmp_path / "out" / "train" / "label" / f"a_{window.top:04d}_{window.left:04d}.png"
         assert np.array_equal(read_label(path, red), label[window.slices][..., 0] // 255)
@@ -379,4 +379,4 @@ def test_a_label_of_which_0_is_white_keeps_its_nodata(tmp_path):
     for window in plan_windows(64, 64, 32):
         path = tmp_path / "out" / "train" / "label" / f"a_{window.top:04d}_{window.left:04d}.tif"
         expected = np.select([codes == 0, codes == 255], [255, 1], 0)
-        assert np.array_equal(read_label(path, Reading(change_value=0, named=True)), expected[window.slices])
+        assert np.array_equal(read_label(path, PixelFormat(change_value=0, named=True)), expected[window.slices])

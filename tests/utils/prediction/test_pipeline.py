@@ -139,7 +139,7 @@ def test_progress_is_told_in_shares(predictor):
 
 
 def test_little_is_read_before_it_is_needed(predictor, monkeypatch):
-    """Reading ahead is bounded: the network never is more than a few batches behind."""
+    """PixelFormat ahead is bounded: the network never is more than a few batches behind."""
     jobs, predicted, ahead = [ArrayJob(4) for _ in range(12)], [0], []
     genuine = predictor.probability
 
