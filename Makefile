@@ -35,7 +35,7 @@ bench: .venv/dev
 	$(INSTALL) -r requirements.txt
 	touch $@
 
-.venv/dev: requirements.txt requirements-geo.txt requirements-export.txt requirements-dev.txt
+.venv/dev: $(wildcard requirements*.txt)
 	$(PYTHON) -m venv .venv
 	$(INSTALL) -r requirements-dev.txt
 	touch .venv/runtime $@

@@ -6,17 +6,13 @@ features, and three side outputs are supervised, not two.
 """
 
 import math
-import pickle
-from pathlib import Path
-from textwrap import shorten
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models.encoders import build_encoder
 from models.siamese import both_dates, check_pair
-
-BACKBONES = ("resnet18", "resnet34", "resnet50")
 
 
 def conv_bn_relu(inputs: int, outputs: int, kernel: int = 1, groups: int = 1, bias: bool = False) -> list[nn.Module]:
@@ -77,21 +73,28 @@ class BFAM(nn.Module):
 class BFM(nn.Module):
     """Bilateral fusion module (AMFNet Fig. 3): concatenated features, gated, plus their attended difference."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, norms: str = "shared") -> None:
         super().__init__()
         self.reduce = nn.Sequential(*conv_bn_relu(2 * channels, channels))
         self.shared = nn.Sequential(*conv_bn_relu(channels, channels))  # one module, used three times
         self.dwconv = depthwise_separable(channels)
+        self.own = nn.ModuleList()
+        if norms == "separate":  # the same convolution, another normalisation for the gate and for the difference
+            conv, _, relu = self.shared
+            self.own.extend(nn.Sequential(conv, nn.BatchNorm2d(channels), relu) for _ in range(2))
+        elif norms != "shared":
+            raise ValueError(f"bfm_norms is {norms!r}; choose shared or separate")
 
     def forward(self, concatenated: Tensor, difference: Tensor) -> Tensor:
-        if self.shared[1].training and len(concatenated) < 2:
+        if self.training and len(concatenated) < 2:
             raise ValueError(
                 "BFM normalises a 1 x 1 map over the batch: AMFNet needs at least two pairs in a training batch; "
                 "use --batch-size 2 or more"
             )
         u = self.reduce(concatenated)  # (B, C, h, w)
-        gate = self.shared(u.mean((2, 3), keepdim=True))  # (B, C, 1, 1)
-        v = self.dwconv(self.shared(difference))  # (B, C, h, w)
+        gate_conv, difference_conv = self.own or (self.shared, self.shared)
+        gate = gate_conv(u.mean((2, 3), keepdim=True))  # (B, C, 1, 1)
+        v = self.dwconv(difference_conv(difference))  # (B, C, h, w)
         return self.shared(u * gate + v)  # (B, C, h, w)
 
 
@@ -100,8 +103,8 @@ class CAM(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.fc1 = nn.Conv2d(channels, channels // 16, 1, bias=False)
-        self.fc2 = nn.Conv2d(channels // 16, channels, 1, bias=False)
+        self.fc1 = nn.Conv2d(channels, max(channels // 16, 1), 1, bias=False)
+        self.fc2 = nn.Conv2d(max(channels // 16, 1), channels, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         mean, peak = mean_and_max(x, (2, 3))  # 2 x (B, C, 1, 1)
@@ -152,7 +155,8 @@ class AMFNet(nn.Module):
     """AMFNet (Fig. 1) with its ablations, as the authors released them, as switches.
 
     Args:
-        backbone: resnet18, resnet34 (published) or resnet50; decoder widths follow the encoder's.
+        backbone: resnet18, resnet34 (published), resnet50, efficientnet_lite0 or timm:NAME; decoder widths follow the
+            encoder's.
         bfam: weigh each date against the other before the difference is taken.
         bfm: fuse difference and concatenation; as in the authors' code this also adds the last upsampling block.
         iam: attention on every fused stage.
@@ -160,6 +164,8 @@ class AMFNet(nn.Module):
         deep_supervision: build the three auxiliary heads.
         dropout: probability in the auxiliary heads (and in the head without bfm).
         in_channels: bands of an image.
+        bfm_norms: "shared" (published) or "separate": whether BFM normalises its three maps by one batch normalisation
+            or by one each. Running statistics of one fit none of the three.
     """
 
     size_divisor = 32
@@ -174,25 +180,18 @@ class AMFNet(nn.Module):
         deep_supervision: bool = True,
         dropout: float = 0.2,
         in_channels: int = 3,
+        bfm_norms: str = "shared",
     ) -> None:
-        from torchvision.models import get_model  # takes as long to import as PyTorch, and HANet does without
-
         super().__init__()
-        if backbone not in BACKBONES:
-            raise ValueError(f"no backbone is called {backbone!r}; choose one of {', '.join(BACKBONES)}")
-        self.backbone_name = backbone
-        self.backbone = get_model(backbone, weights=None)
-        widths = [width * self.backbone.fc.in_features // 512 for width in (64, 128, 256, 512)]
-        del self.backbone.avgpool, self.backbone.fc
-        if in_channels != 3:
-            self.backbone.conv1 = nn.Conv2d(in_channels, 64, 7, stride=2, padding=3, bias=False)
-            nn.init.kaiming_normal_(self.backbone.conv1.weight, mode="fan_out", nonlinearity="relu")  # as torchvision
-        c1, c2, c3, _ = widths
+        self.in_channels = in_channels
+        self.backbone = build_encoder(backbone, in_channels)
+        widths = self.backbone.widths
+        c1, c2, c3, c4 = widths
         self.channel_exchange = channel_exchange
         self.bfams = nn.ModuleList(BFAM(c) for c in widths if bfam)
-        self.bfms = nn.ModuleList(BFM(c) for c in widths if bfm)
+        self.bfms = nn.ModuleList(BFM(c, bfm_norms) for c in widths if bfm)
         self.iams = nn.ModuleList(IAM(c) for c in widths if iam)
-        self.ups = nn.ModuleList(upsample_block(2 * c, c) for c in (c1, c2, c3))
+        self.ups = nn.ModuleList(upsample_block(*c) for c in ((c2, c1), (c3, c2), (c4, c3)))
         half, quarter = c1 // 2, c1 // 4
         if bfm:
             self.up1 = upsample_block(c1, half)
@@ -205,22 +204,6 @@ class AMFNet(nn.Module):
             for c in (c1, c2, c3)
             if deep_supervision
         )
-
-    def encode(self, before: Tensor, after: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """Features of both dates at strides 4, 8, 16, 32, each pair 2 x (B, C_m, h_m, w_m)."""
-        net, features = self.backbone, []
-        # one date at a time, also in evaluation: nothing else takes as much memory as the stem
-        dates = self._stem(before), self._stem(after)
-        for stage in (net.layer1, net.layer2, net.layer3, net.layer4):
-            if stage is net.layer4 and self.channel_exchange:
-                dates = exchange_channels(*dates)
-            dates = both_dates(stage, *dates, self.training)
-            features.append(dates)
-        return features
-
-    def _stem(self, x: Tensor) -> Tensor:
-        net = self.backbone
-        return net.maxpool(net.relu(net.bn1(net.conv1(x))))  # (B, 64, H/4, W/4)
 
     def fuse(self, stage: int, before: Tensor, after: Tensor) -> Tensor:
         """One stage of Fig. 1: BFAM, BFM and IAM as far as they are switched on; 2 x (B, C, h, w) -> (B, C, h, w)."""
@@ -243,13 +226,14 @@ class AMFNet(nn.Module):
         Raises:
             ValueError: wrong or different sizes, or a training batch of one pair.
         """
-        check_pair(before, after, self.size_divisor, self.backbone.conv1.in_channels)
+        check_pair(before, after, self.size_divisor, self.in_channels)
         auxiliary = self.training if auxiliary is None else auxiliary
-        skips = [self.fuse(stage, *dates) for stage, dates in enumerate(self.encode(before, after))]
+        features = self.backbone.encode_both(before, after, exchange_channels if self.channel_exchange else None)
+        skips = [self.fuse(stage, *dates) for stage, dates in enumerate(features)]
         decoded: list[Tensor] = []
-        x = skips[3]  # (B, 8c, H/32, W/32)
+        x = skips[3]  # (B, c4, H/32, W/32)
         for stage in (2, 1, 0):
-            x = skips[stage] + self.ups[stage](x)  # (B, c * 2^stage, H/2^(stage+2), W/2^(stage+2))
+            x = skips[stage] + self.ups[stage](x)  # (B, c, H/2^(stage+2), W/2^(stage+2))
             decoded.insert(0, x)
         logits = [self.head(self.up1(x))]  # (B, 2, H/2, W/2)
         if auxiliary:
@@ -257,45 +241,5 @@ class AMFNet(nn.Module):
         return [F.interpolate(y, before.shape[-2:], mode="bilinear", align_corners=True) for y in logits]
 
     def load_backbone(self, source: str) -> None:
-        """Start the encoder from ImageNet ("imagenet", fetched once by torchvision) or from a torchvision ResNet file.
-
-        For other than three bands the first convolution gets the mean of its RGB filters for every band, times 3 over
-        the number of bands, so that images with equal bands give the same features.
-
-        Raises:
-            FileNotFoundError: there is no such file.
-            ValueError: nothing could be fetched, or keys or shapes are not those of this backbone.
-        """
-        if source == "imagenet":
-            from torchvision.models import get_model_weights
-
-            weights = get_model_weights(self.backbone_name)["IMAGENET1K_V1"]
-            try:
-                state = weights.get_state_dict(progress=True, check_hash=True)
-            except (OSError, RuntimeError) as error:
-                raise ValueError(
-                    f"ImageNet weights of {self.backbone_name} cannot be fetched ({error}); get {weights.url} "
-                    f"elsewhere and pass --backbone-weights FILE, or train from scratch with --backbone-weights none"
-                ) from error
-        elif not Path(source).is_file():
-            raise FileNotFoundError(f"--backbone-weights {source}: no such file (or use imagenet or none)")
-        try:
-            if source != "imagenet":
-                state = torch.load(source, map_location="cpu", weights_only=True)
-            if {"model", "weights", "statistics"} <= state.keys():
-                raise ValueError(
-                    f"--backbone-weights {source}: a checkpoint of this project and no encoder; pass imagenet, none or "
-                    f"a torchvision {self.backbone_name} file. --resume continues a run"
-                )
-            state = {key: value for key, value in state.items() if not key.startswith("fc.")}
-            bands = self.backbone.conv1.in_channels
-            if bands != 3:
-                mean = state["conv1.weight"].mean(1, keepdim=True)  # (64, 1, 7, 7)
-                state["conv1.weight"] = mean.repeat(1, bands, 1, 1) * (3 / bands)
-            self.backbone.load_state_dict(state)
-        except (RuntimeError, AttributeError, EOFError, LookupError, pickle.UnpicklingError) as error:
-            pickled = isinstance(error, pickle.UnpicklingError)  # a message of PyTorch's about its own flags
-            problem = "a pickled network, or damaged" if pickled else shorten(str(error), 200, placeholder=" ...")
-            raise ValueError(
-                f"--backbone-weights {source}: not a {self.backbone_name} state dict: {problem}"
-            ) from error
+        """Start the encoder from ImageNet ("imagenet") or from a file; see `Encoder.load` for what it raises."""
+        self.backbone.load(source)

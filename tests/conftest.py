@@ -1,12 +1,17 @@
-"""What several tests share: a drawn data set, a short run of each network, and real pairs where a checkout has them."""
+"""What several tests share: writers of images and of small data sets, a short run of each network, real pairs."""
 
 import shutil
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import settings
+from PIL import Image
 
+from datasets.pairs import Pair
 from datasets.scenes import write_scenes
 from models import build_model
 from tests.scripts import RECIPES, train
@@ -16,6 +21,80 @@ settings.register_profile("any machine", deadline=None)  # how fast a test is, i
 settings.load_profile("any machine")
 torch.set_num_threads(1)  # the networks of these tests are small, and threads that wait for each other cost more
 REAL_DATA = Path(__file__).parents[2] / "shared" / "data"
+ROLES = ("A", "B", "label")
+
+
+def write_image(path: Path, pixels: np.ndarray, **options: Any) -> Path:
+    """Write (H, W) or (H, W, 3) with Pillow, and its folder; `options` go to Image.save."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path, **options)
+    return path
+
+
+def write_tiff(
+    path: Path,
+    pixels: np.ndarray,
+    left: float = 0,
+    top: float = 0,
+    metres: float = 2,
+    mask: np.ndarray | None = None,
+    **profile: Any,
+) -> Path:
+    """Write (H, W) or (H, W, bands) as a GeoTIFF, and its folder.
+
+    Args:
+        path: the file.
+        pixels: of any type.
+        left: metres from the origin of all files to the west edge, eastwards.
+        top: metres from the origin to the north edge, southwards.
+        metres: side of a pixel.
+        mask: where pixels are data, bool (H, W), stored in the file.
+        **profile: of rasterio.open; `transform` and `crs` replace the above, None for neither.
+    """
+    rasterio = pytest.importorskip("rasterio")
+    bands = pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+    count, height, width = bands.shape
+    place = {"crs": "EPSG:32636", "transform": rasterio.Affine(metres, 0, 500000 + left, 0, -metres, 4000000 - top)}
+    shape = {"driver": "GTiff", "count": count, "height": height, "width": width, "dtype": bands.dtype}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(path, "w", **shape, **{**place, **profile}) as file:
+        file.write(bands)
+        if mask is not None:
+            file.write_mask(mask)
+    return path
+
+
+def write_pairs(
+    root: Path,
+    names: Collection[str] | Mapping[str, Sequence[np.ndarray]] = ("a", "b"),
+    size: tuple[int, int] = (8, 8),
+    folders: Sequence[str] = ROLES,
+    suffix: str = ".png",
+    codes: Sequence[int] = (0, 255),
+    seed: int = 0,
+) -> list[Pair]:
+    """Write pairs as ROOT/FOLDER/NAME.SUFFIX: dates of random RGB, labels of which 3 in 10 pixels have a later code.
+
+    Args:
+        root: folder of the data set, or of one of its splits.
+        names: of the pairs; a mapping gives the pixels of a pair, an array a folder.
+        size: (height, width) of drawn pairs.
+        folders: of before, after and label; two for pairs without a label.
+        suffix: of all files.
+        codes: of drawn labels, unchanged first.
+        seed: of the draws.
+    """
+    rng = np.random.default_rng(seed)
+    shares = [0.7] + [0.3 / (len(codes) - 1)] * (len(codes) - 1) if len(codes) > 1 else [1]
+    pairs = []
+    for name in names:
+        dates = rng.integers(0, 256, (2, *size, 3), np.uint8)
+        arrays = names[name] if isinstance(names, Mapping) else [*dates, rng.choice(np.uint8(codes), size, p=shares)]
+        files = [root / folder / f"{name}{suffix}" for folder in folders]
+        for path, pixels in zip(files, arrays, strict=False):
+            write_image(path, pixels)
+        pairs.append(Pair(name, *files))
+    return pairs
 
 
 @pytest.fixture(scope="session")

@@ -11,22 +11,14 @@ from torch.utils.data import BatchSampler, DataLoader
 from datasets.change_pairs import ChangePairs, check_sizes, same_size_batches
 from datasets.label_counts import LabelCounts, collect, count_changed, decide
 from datasets.measurements import measure_statistics
-from datasets.pairs import find_pairs
 from datasets.pfbs import PFBSSampler
 from datasets.reading import MASKS, Reading
 from datasets.transforms import AUGMENTATIONS, build_augmentation
+from tests.conftest import write_image, write_pairs
 
 
-def make(root, count=3, size=(32, 32), label_values=(0, 255)):
-    rng = np.random.default_rng(0)
-    for folder in ("A", "B", "label"):
-        (root / folder).mkdir(parents=True)
-    for n in range(count):
-        for folder in ("A", "B"):
-            Image.fromarray(rng.integers(0, 256, (*size, 3), np.uint8)).save(root / folder / f"{n}.png")
-        shares = [0.7, *[0.3 / (len(label_values) - 1)] * (len(label_values) - 1)] if len(label_values) > 1 else [1]
-        Image.fromarray(rng.choice(label_values, size, p=shares).astype(np.uint8)).save(root / "label" / f"{n}.png")
-    return find_pairs(root, "train")
+def make(root, names="012", size=(32, 32), codes=(0, 255)):
+    return write_pairs(root, names, size, codes=codes)
 
 
 def decided(pairs):
@@ -43,7 +35,7 @@ def test_sample_is_the_file(tmp_path):
 
 def test_drawn_scenes_take_the_place_of_pairs(tmp_path):
     """As often as asked for, in the size of the tiles or crops, other ones each time, with the changes they have."""
-    pairs = make(tmp_path, size=(32, 48), label_values=(0,))
+    pairs = make(tmp_path, size=(32, 48), codes=(0,))
     data = ChangePairs(pairs, build_augmentation("none", drawn_share=0.3), MASKS)
     samples = [data[1, (seed,)] for seed in range(60)]
     drawn = [sample for sample in samples if sample["name"] == "drawn in place of 1"]
@@ -64,17 +56,14 @@ def test_scenes_are_drawn_in_rgb_only(tmp_path):
 
 
 def test_without_label_every_pixel_is_ignored(tmp_path):
-    make(tmp_path)
-    for path in (tmp_path / "label").iterdir():
-        path.unlink()
-    (tmp_path / "label").rmdir()
-    assert ChangePairs(find_pairs(tmp_path, "test", labels=False))[0]["mask"].unique().tolist() == [255]
+    pairs = write_pairs(tmp_path, folders=("A", "B"))
+    assert ChangePairs(pairs)[0]["mask"].unique().tolist() == [255]
 
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_draws_do_not_depend_on_who_loads_them(workers, tmp_path):
     """Epochs differ from each other, and repeat exactly, also with workers that outlive an epoch."""
-    pairs = make(tmp_path, count=4)
+    pairs = make(tmp_path, names="0123")
     sampler = PFBSSampler([1] * 4, seed=5)
     options = {"persistent_workers": True, "multiprocessing_context": "spawn"} if workers else {}
     loader = DataLoader(
@@ -98,7 +87,7 @@ def test_can_be_sent_to_a_spawned_worker(tmp_path):
 
 def test_sizes_of_one_pair_must_agree(tmp_path):
     pairs = make(tmp_path)
-    Image.fromarray(np.zeros((32, 40), np.uint8)).save(pairs[2].label)
+    write_image(pairs[2].label, np.zeros((32, 40), np.uint8))
     with pytest.raises(ValueError, match=r"2\.png: 32 x 40 pixels, but .*2\.png has 32 x 32: a pair differs in size"):
         check_sizes(pairs, 32, alike=False)
     with pytest.raises(ValueError, match="differs in size"):
@@ -106,7 +95,7 @@ def test_sizes_of_one_pair_must_agree(tmp_path):
 
 
 def test_sizes_fit_the_network_and_each_other(tmp_path):
-    pairs = make(tmp_path / "a", size=(250, 250), count=1)
+    pairs = make(tmp_path / "a", size=(250, 250), names="0")
     with pytest.raises(
         ValueError, match=r"0\.png: 250 x 250 pixels.* multiples of 32; .*python -m tools\.prepare_tiles \(never resize"
     ):
@@ -130,7 +119,7 @@ def test_with_a_crop_sizes_may_differ_but_each_holds_it(tmp_path):
 @pytest.mark.parametrize("name", AUGMENTATIONS)
 def test_batches_are_the_samples_in_channels_last(name, workers, tmp_path):
     """Whatever an augmentation did to the strides; from a worker, too."""
-    pairs = ChangePairs(make(tmp_path, count=4, size=(32, 48)), build_augmentation(name, crop_size=32), MASKS)
+    pairs = ChangePairs(make(tmp_path, names="0123", size=(32, 48)), build_augmentation(name, crop_size=32), MASKS)
     sampler = PFBSSampler([1] * 4, seed=5)
     (batch,) = DataLoader(pairs, None, sampler=BatchSampler(sampler, 4, drop_last=True), num_workers=workers)
     samples = [pairs[draw] for draw in sampler]
@@ -151,7 +140,7 @@ def test_batches_hold_one_size_and_every_pair_once():
 @pytest.mark.parametrize("values", [(0, 1), (0, 255)])
 def test_changed_pixels_whatever_the_coding(values, tmp_path, caplog):
     caplog.set_level("INFO")
-    pairs = make(tmp_path, label_values=values)
+    pairs = make(tmp_path, codes=values)
     expected = [int((np.array(Image.open(p.label)) > 0).sum()) for p in pairs]
     assert count_changed(pairs, decided(pairs)) == expected
     assert f"{values[1]} means changed: {100 * sum(expected) / (3 * 1024):.2f} % of pixels, in 3 pairs" in caplog.text
@@ -159,20 +148,20 @@ def test_changed_pixels_whatever_the_coding(values, tmp_path, caplog):
 
 def test_training_labels_without_change_are_an_error(tmp_path):
     """And so are labels of which all is changed, or of two values that are both other than 0."""
-    pairs = make(tmp_path / "a", label_values=(0,))
+    pairs = make(tmp_path / "a", codes=(0,))
     with pytest.raises(ValueError, match=r"3 labels of values 0: 100\.00 %: no pixel is changed where both"):
         count_changed(pairs, decided(pairs))
-    pairs = make(tmp_path / "b", label_values=(1,))
+    pairs = make(tmp_path / "b", codes=(1,))
     with pytest.raises(ValueError, match="every known pixel is changed"):
         count_changed(pairs, decided(pairs))
     with pytest.raises(ValueError, match=r"values 1: .*, 2: .*none of them is 0, which means unchanged"):
-        decided(make(tmp_path / "c", label_values=(1, 2)))
+        decided(make(tmp_path / "c", codes=(1, 2)))
 
 
 def test_labels_with_a_code_for_unknown_are_not_guessed(tmp_path):
     """0, 1 and 255: is 255 changed, or unknown? Reading it either way would be silently wrong for someone."""
     with pytest.raises(ValueError, match="more than two; pass --change-value N"):
-        decided(make(tmp_path, label_values=(0, 1, 255)))
+        decided(make(tmp_path, codes=(0, 1, 255)))
 
 
 def test_statistics_are_those_of_all_pixels(tmp_path):

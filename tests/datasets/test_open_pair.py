@@ -9,8 +9,7 @@ from datasets.open_pair import OpenPair, read_pair
 from datasets.pairs import Pair, find_pairs
 from datasets.reading import MASKS, Reading
 from datasets.windows import Window, plan_windows
-
-UTM = "EPSG:32636"
+from tests.conftest import write_image, write_tiff
 
 
 @pytest.fixture(scope="module")
@@ -24,22 +23,6 @@ def scene():
     rows, columns = np.mgrid[0:160, 0:200]
     waves = [np.sin(rows / a) + np.cos(columns / b) for a, b in ((9, 13), (17, 7), (11, 23))]
     return (np.stack(waves, -1) * 50 + 127).astype(np.uint8)
-
-
-def tiff(path, pixels, left, top, metres=2.0, crs=UTM, **profile):
-    """Write (H, W) or (H, W, bands) as a GeoTIFF whose top left corner is so many metres east and south."""
-    import rasterio
-    from rasterio.transform import from_origin
-
-    bands = pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
-    place = from_origin(500000 + left, 4000000 - top, metres, metres) if crs == UTM else profile.pop("transform")
-    count, height, width = bands.shape
-    with rasterio.open(
-        path, "w", driver="GTiff", count=count, height=height, width=width, dtype=bands.dtype, crs=crs, transform=place,
-        **profile,
-    ) as dataset:  # fmt: skip
-        dataset.write(bands)
-    return path
 
 
 def whole(pair):
@@ -66,11 +49,11 @@ def test_windows_hold_the_pixels_of_the_files(name, drawn_set, tmp_path):
 
 def test_dates_that_are_offset_are_read_on_the_grid_of_the_earlier(rasterio, scene, tmp_path):
     """By whole pixels: the same values; the label, on a third grid, keeps its codes."""
-    before = tiff(tmp_path / "before.tif", scene[20:120, 30:150], 60, 40)
-    after = tiff(tmp_path / "after.tif", scene, 0, 0)
+    before = write_tiff(tmp_path / "before.tif", scene[20:120, 30:150], 60, 40)
+    after = write_tiff(tmp_path / "after.tif", scene)
     codes = np.zeros((160, 200), np.uint8)
     codes[50:90, 60:100] = 255
-    label = tiff(tmp_path / "label.tif", codes[10:130, 25:160], 50, 20)
+    label = write_tiff(tmp_path / "label.tif", codes[10:130, 25:160], 50, 20)
     with OpenPair(Pair("scene", before, after, label), MASKS) as pair:
         assert (pair.size, pair.aligned) == ((100, 120), True)
         for window in plan_windows(100, 120, 48, 8):
@@ -87,8 +70,8 @@ def test_another_resolution_is_interpolated(rasterio, scene, tmp_path, size_of_a
     height, width = scene.shape[:2]
     factor = size_of_a_pixel / 2
     resized = Image.fromarray(scene).resize((round(width / factor), round(height / factor)), Image.Resampling.BOX)
-    before = tiff(tmp_path / "before.tif", scene, 0, 0)
-    after = tiff(tmp_path / "after.tif", np.array(resized), 0, 0, size_of_a_pixel)
+    before = write_tiff(tmp_path / "before.tif", scene)
+    after = write_tiff(tmp_path / "after.tif", np.array(resized), 0, 0, size_of_a_pixel)
     with OpenPair(Pair("scene", before, after), MASKS) as pair:
         first, second = (date.astype(int) for date in pair.read(whole(pair)))
     middle = (slice(4, -4), slice(4, -4))
@@ -100,7 +83,7 @@ def test_another_resolution_is_interpolated(rasterio, scene, tmp_path, size_of_a
 def test_another_reference_system_is_brought_over(rasterio, scene, tmp_path):
     from rasterio.warp import Resampling, calculate_default_transform, reproject
 
-    before = tiff(tmp_path / "before.tif", scene, 0, 0)
+    before = write_tiff(tmp_path / "before.tif", scene)
     with rasterio.open(before) as source:
         place, width, height = calculate_default_transform(source.crs, "EPSG:4326", *scene.shape[1::-1], *source.bounds)
         warped = np.zeros((3, height, width), np.uint8)
@@ -108,7 +91,7 @@ def test_another_reference_system_is_brought_over(rasterio, scene, tmp_path):
             source.read(), warped, src_transform=source.transform, src_crs=source.crs, dst_transform=place,
             dst_crs="EPSG:4326", resampling=Resampling.bilinear,
         )  # fmt: skip
-    after = tiff(tmp_path / "after.tif", warped.transpose(1, 2, 0), 0, 0, crs="EPSG:4326", transform=place)
+    after = write_tiff(tmp_path / "after.tif", warped.transpose(1, 2, 0), crs="EPSG:4326", transform=place)
     with OpenPair(Pair("scene", before, after), MASKS) as pair:
         first, second = (date.astype(int) for date in pair.read(whole(pair)))
         assert pair.grid.size == (160, 200)
@@ -116,9 +99,9 @@ def test_another_reference_system_is_brought_over(rasterio, scene, tmp_path):
 
 
 def test_what_one_date_does_not_cover_is_unknown(rasterio, scene, tmp_path):
-    before = tiff(tmp_path / "before.tif", scene, 0, 0)
-    after = tiff(tmp_path / "after.tif", scene[30:, 50:], 100, 60)
-    label = tiff(tmp_path / "label.tif", np.full((160, 200), 255, np.uint8), 0, 0)
+    before = write_tiff(tmp_path / "before.tif", scene)
+    after = write_tiff(tmp_path / "after.tif", scene[30:, 50:], 100, 60)
+    label = write_tiff(tmp_path / "label.tif", np.full((160, 200), 255, np.uint8))
     with OpenPair(Pair("scene", before, after, label), MASKS) as pair:
         known, mask = pair.known(whole(pair)), pair.mask(whole(pair))
     expected = np.zeros((160, 200), bool)
@@ -134,8 +117,8 @@ def test_no_data_is_unknown(rasterio, scene, tmp_path, shape):
     first[:40, :30] = 0
     second[100:, 150:] = 0
     second[0:20, 100:, 1] = 0
-    before = tiff(tmp_path / "before.tif", first, 0, 0, nodata=0)
-    after = tiff(tmp_path / "after.tif", second, 0, 0, nodata=0)
+    before = write_tiff(tmp_path / "before.tif", first, nodata=0)
+    after = write_tiff(tmp_path / "after.tif", second, nodata=0)
     reading = Reading((1, 2, 3), ((0.0, 255.0),) * 3) if shape == "16 bits" else Reading()
     with OpenPair(Pair("scene", before, after), reading) as pair:
         assert not pair.aligned
@@ -155,7 +138,7 @@ def test_a_fourth_band_that_is_read_is_no_transparency(rasterio, scene, tmp_path
         (clear, MASKS, True),
         (clear, Reading((4,)), False),
     ):
-        path = tiff(tmp_path / "four.tif", bands, 0, 0, photometric="RGB", alpha="YES")
+        path = write_tiff(tmp_path / "four.tif", bands, photometric="RGB", alpha="YES")
         with OpenPair(Pair("scene", path, path), reading) as pair:
             known = pair.known(whole(pair))
             assert np.array_equal(known, clear[..., 3] > 0) if gaps else known is None
@@ -164,19 +147,19 @@ def test_a_fourth_band_that_is_read_is_no_transparency(rasterio, scene, tmp_path
 def test_places_apart_and_sizes_apart_are_errors(rasterio, scene, tmp_path):
     from rasterio.transform import Affine
 
-    before = tiff(tmp_path / "before.tif", scene, 0, 0)
-    far = tiff(tmp_path / "far.tif", scene, 9000, 0)
+    before = write_tiff(tmp_path / "before.tif", scene)
+    far = write_tiff(tmp_path / "far.tif", scene, 9000, 0)
     with pytest.raises(ValueError, match=r"far.tif: lies elsewhere"):
         OpenPair(Pair("scene", before, far), MASKS)
-    site = tiff(tmp_path / "site.tif", scene, 0, 0, crs='LOCAL_CS["site", UNIT["metre", 1]]', transform=Affine.scale(2))
+    site = write_tiff(tmp_path / "site.tif", scene, crs='LOCAL_CS["site", UNIT["metre", 1]]', transform=Affine.scale(2))
     with pytest.raises(
         ValueError, match=r"site.tif: its coordinate reference system and that of .* cannot be converted"
     ):
         OpenPair(Pair("scene", before, site), MASKS)
-    Image.fromarray(scene[:, :100]).save(tmp_path / "half.png")
+    write_image(tmp_path / "half.png", scene[:, :100])
     with pytest.raises(ValueError, match=r"half.png: 160 x 100 pixels, but .*before.tif has 160 x 200"):
         OpenPair(Pair("scene", before, tmp_path / "half.png"), MASKS)
-    Image.fromarray(scene).save(tmp_path / "placeless.png")
+    write_image(tmp_path / "placeless.png", scene)
     with OpenPair(Pair("scene", before, tmp_path / "placeless.png"), MASKS) as pair:
         assert not pair.aligned
     with pytest.raises(FileNotFoundError):
@@ -184,8 +167,8 @@ def test_places_apart_and_sizes_apart_are_errors(rasterio, scene, tmp_path):
 
 
 def test_a_geotiff_without_rasterio_names_what_to_install(rasterio, scene, tmp_path, monkeypatch):
-    path = tiff(tmp_path / "before.tif", scene, 0, 0)
-    Image.fromarray(scene).save(tmp_path / "plain.tif")
+    path = write_tiff(tmp_path / "before.tif", scene)
+    write_image(tmp_path / "plain.tif", scene)
     monkeypatch.setattr(gdal, "installed", lambda: None)
     with pytest.raises(
         ValueError, match=r"before.tif: needs rasterio, which reads where it lies on earth: .*requirements-geo.txt"
@@ -208,8 +191,8 @@ def test_beirut(rasterio, real_data):
 
 
 def test_a_first_row_without_gaps_does_not_hide_that_there_are_some(rasterio, scene, tmp_path):
-    before = tiff(tmp_path / "before.tif", scene, 0, 0)
-    after = tiff(tmp_path / "after.tif", scene[:100], 0, 0)
+    before = write_tiff(tmp_path / "before.tif", scene)
+    after = write_tiff(tmp_path / "after.tif", scene[:100])
     with OpenPair(Pair("scene", before, after), MASKS) as pair:
         assert pair.known(Window(0, 0, 1, 200)).all()
         assert np.array_equal(pair.known(whole(pair))[:, 0], np.arange(160) < 100)
@@ -218,14 +201,14 @@ def test_a_first_row_without_gaps_does_not_hide_that_there_are_some(rasterio, sc
 @pytest.mark.parametrize("name", ["b.wld", "b.WLD", "b.webpw"])
 def test_a_world_file_that_gdal_does_not_read_is_named(name, rasterio, scene, tmp_path):
     for stem in "ab":
-        Image.fromarray(scene).save(tmp_path / f"{stem}.webp", lossless=True)
+        write_image(tmp_path / f"{stem}.webp", scene, lossless=True)
     (tmp_path / name).write_text("2\n0\n0\n-2\n500009\n3999999\n")
     with pytest.raises(ValueError, match=rf"b\.webp: {name} lies beside it, which cannot be read as its world file"):
         OpenPair(Pair("scene", tmp_path / "a.webp", tmp_path / "b.webp"), MASKS)
 
 
 def test_a_file_that_only_bears_the_name_of_a_world_file_is_none(rasterio, scene, tmp_path):
-    Image.fromarray(scene).save(tmp_path / "a.png")
+    write_image(tmp_path / "a.png", scene)
     (tmp_path / "a.pgw").write_bytes(b"\0\x05\x16\x07junk")
     with OpenPair(Pair("scene", tmp_path / "a.png", tmp_path / "a.png"), MASKS) as pair:
         assert pair.grid is None

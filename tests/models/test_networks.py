@@ -228,7 +228,9 @@ def test_a_whole_network_is_no_encoder(tmp_path):
     network = build("amfnet full")
     about = {"model": "amfnet", "options": {}, "statistics": {}}
     torch.save({**about, "weights": network.state_dict()}, tmp_path / "best.pt")
-    with pytest.raises(ValueError, match=r"best\.pt: a checkpoint of this project and no encoder; pass imagenet, none"):
+    with pytest.raises(
+        ValueError, match=r"best\.pt: this is a checkpoint, not an encoder.s weights\. Pass --init-from"
+    ):
         network.load_backbone(str(tmp_path / "best.pt"))
     torch.save(network.state_dict(), tmp_path / "state.pth")
     with pytest.raises(ValueError, match="not a resnet18 state dict: .*Missing key") as caught:

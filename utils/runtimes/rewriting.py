@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from models.amfnet import AMFNet
+from models.encoders import Encoder, InvertedResidual
 from models.hanet import AxialAttention, ConvBlock, HANet, sum_of_taps
 
 log = logging.getLogger(__name__)
@@ -99,6 +100,8 @@ def _normalised(module: nn.Module) -> list[tuple[str, str]]:
         return list(zip(names, names[1:], strict=False))
     if type(module) is ConvBlock:
         return [("conv2", "bn2")]  # its shortcut leaves between conv1 and bn1
+    if isinstance(module, Encoder | InvertedResidual):
+        return list(module.normalised)
     if type(module).__module__ == RESNET:
         return [(f"conv{n}", f"bn{n}") for n in (1, 2, 3)]
     return []

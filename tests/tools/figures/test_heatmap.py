@@ -69,7 +69,7 @@ def test_amfnets_modules_are_seen_and_left_alone():
     with torch.no_grad():
         with watched(network) as found:
             network(before, after)
-        features = network.encode(before, after)
+        features = network.backbone.encode_both(before, after)
         dates = [bfam(*pair) for bfam, pair in zip(network.bfams, features, strict=True)]
         fused = [network.fuse(stage, *pair) for stage, pair in enumerate(features)]
     assert list(found) == ["BFAM T1", "BFAM T2", "BFM", "IAM"], "and not the CAM within IAM"
