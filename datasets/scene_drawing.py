@@ -5,14 +5,14 @@ and one sun. Geometry is drawn SCALE times finer than the image and averaged dow
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from PIL import Image, ImageDraw
 
-from datasets.scene_plan import (
-    FIELD, FLATS, HALLS, HOUSES, PARKING, POND, SCALE, SITE, Building, Plan, Wing, around, noise,
-)  # fmt: skip
+from datasets import scene_plan as kinds
+from datasets.scene_plan import SCALE, Building, Plan, Wing, around, noise
 
 CAR = 4.3, 1.9  # half sides
 CARS = ((206, 206, 204), (230, 230, 230), (176, 178, 181), (62, 64, 67), (42, 43, 47), (146, 44, 38), (56, 76, 116))
@@ -85,7 +85,7 @@ def _ground(plan: Plan, date: int, rng: np.random.Generator) -> np.ndarray:
     u, v, m = plan.u, plan.v, plan.size
     _, inside, kind, block = plan.land[date]
     lots = rng.normal(0, 0.13, (16, 16)).astype(np.float32)
-    lots = lots[np.int32(u / 42 + 64) & 15, np.int32(2 * v / plan.streets.spacing + 64) & 15] * (kind < PARKING)
+    lots = lots[np.int32(u / 42 + 64) & 15, np.int32(2 * v / plan.streets.spacing + 64) & 15] * (kind < kinds.PARKING)
     patches, speckle = noise(rng, m, (60, 40, 20)), noise(rng, m, (2.2, 1.2))
     vigour = 0.45 + 0.4 * plan.seasons[date] + LUSH[kind] + lots + 0.16 * plan.coarse + 0.12 * plan.fine
     vigour += 0.12 * patches
@@ -99,8 +99,8 @@ def _ground(plan: Plan, date: int, rng: np.random.Generator) -> np.ndarray:
             edge = 4 - 4 * reach + 0.5 * plan.fine[window] + 0.3 * plan.coarse[window]
             bare[window] = np.maximum(bare[window], edge)
     shore = inside - 28 + 6 * plan.coarse + rng.uniform(-3, 3)
-    shore[kind != POND] = -9
-    tint = np.float32(rng.uniform(0.94, 1.06, (3, 3)) * rng.uniform(0.8, 1.2, (3, 1)))
+    shore[kind != kinds.POND] = -9
+    tint = (rng.uniform(0.94, 1.06, (3, 3)) * rng.uniform(0.8, 1.2, (3, 1))).astype(np.float32)
     ground = _mix(STRAW * tint[0], GREEN * tint[1], vigour)
     soil = SOILS[rng.integers(len(SOILS))] * tint[2].mean() * (1 + 0.1 * plan.fine + 0.12 * patches)[..., None]
     ground = _mix(ground, soil, np.maximum(2.5 * bare, 1 - abs(shore) / 5))
@@ -108,7 +108,7 @@ def _ground(plan: Plan, date: int, rng: np.random.Generator) -> np.ndarray:
     period = rng.uniform(0.5, 2, 64).astype(np.float32)
     lines = np.sin((u * np.cos(turns)[block] + v * np.sin(turns)[block]) * period[block])
     field = crops[block] * (1 + 0.08 * patches + (0.05 + 0.1 * abs(np.sin(7 * turns))[block]) * lines)[..., None]
-    ground = np.where((kind == FIELD)[..., None], field, ground)
+    ground = np.where((kind == kinds.FIELD)[..., None], field, ground)
     rough = ROUGH[kind] * rng.uniform(0.5, 2.5)
     ground *= (
         1 + rng.uniform(0.02, 0.08) * plan.fine + 0.05 * plan.coarse.T + rough * (0.8 * plan.grain + 0.6 * speckle)
@@ -122,6 +122,11 @@ def _mix(low: np.ndarray, high: np.ndarray, share: np.ndarray) -> np.ndarray:
     return low + share * (high - low)
 
 
+def paint(colour: Sequence[float] | np.ndarray, light: float = 1) -> tuple[int, ...]:
+    """A colour as Pillow takes it."""
+    return tuple(min(255, int(channel * light)) for channel in colour)
+
+
 def _pave(plan: Plan, date: int, ground: np.ndarray, rng: np.random.Generator) -> Canvas:
     """Draw tracks, streets, slabs, drives, parking and cars on the ground."""
     scale, shape = SCALE * plan.zoom, plan.lumps.shape
@@ -131,9 +136,9 @@ def _pave(plan: Plan, date: int, ground: np.ndarray, rng: np.random.Generator) -
     for points, width in plan.tracks:
         if rng.random() < 0.9:
             line = [(scale * x, scale * y) for x, y in points]
-            draw.line(line, tuple(np.int64(soil * rng.uniform(0.85, 1.1))), round(scale * width), "curve")
+            draw.line(line, paint(soil, rng.uniform(0.85, 1.1)), round(scale * width), "curve")
             if rng.random() < 0.4 and width > 4:
-                draw.line(line, tuple(np.int64(ground.mean((0, 1)))), round(scale * width / 4), "curve")
+                draw.line(line, paint(ground.mean((0, 1))), round(scale * width / 4), "curve")
     paths = (
         np.asarray(Image.fromarray(np.float32(a)).resize(shape, Image.Resampling.BILINEAR)) for a in plan.land[date][:2]
     )
@@ -142,7 +147,7 @@ def _pave(plan: Plan, date: int, ground: np.ndarray, rng: np.random.Generator) -
     if walks[0]:
         large.paste(CONCRETE, mask=Image.fromarray((kerb < 0.8) | ((kerb > 2.5) & (kerb < 4.5) & bool(walks[1]))))
     tar = ASPHALT * rng.uniform(0.6, 1.75) * rng.uniform(0.96, 1.04, 3)
-    if rng.random() < 0.12 or (plan.land[date][2] == SITE).mean() > 0.3:
+    if rng.random() < 0.12 or (plan.land[date][2] == kinds.SITE).mean() > 0.3:
         tar = soil  # not yet paved
     fine, street = np.array(large), kerb < 0
     shade = 1 + 0.04 * plan.lumps[street, None] + rng.uniform(0, 0.05) * np.cos(0.8 * middle[street, None])
@@ -153,13 +158,12 @@ def _pave(plan: Plan, date: int, ground: np.ndarray, rng: np.random.Generator) -
     tops = Image.new("F", large.size)
     site = _Site(ImageDraw.Draw(large := Image.fromarray(fine)), ImageDraw.Draw(tops), scale, rng)
     for pad in plan.pads:
-        if (paint := pad.colours[date]) is not None:
-            site.box(pad.place, tuple(np.int64(np.array(paint) * rng.uniform(0.85, 1.15))))
+        if (colour := pad.colours[date]) is not None:
+            site.box(pad.place, paint(colour, rng.uniform(0.85, 1.15)))
             if pad.lined:
                 site.frame(pad.place, PAINT)
-    _furnish(plan, date, site, tuple(np.int64(ASPHALT * rng.uniform(0.6, 1.4))))
-    colour = np.asarray(large).astype(np.float32)
-    return Canvas(colour, np.array(tops), np.ones_like(plan.lumps), np.zeros(shape, bool))
+    _furnish(plan, date, site, paint(ASPHALT, rng.uniform(0.6, 1.4)))
+    return Canvas(np.asarray(large).astype(np.float32), np.array(tops), np.ones_like(plan.lumps), np.zeros(shape, bool))
 
 
 @dataclass(frozen=True)
@@ -185,13 +189,13 @@ class _Site:
 
     def car(self, wing: Wing) -> None:
         """A car, or now and then a lorry or a container."""
-        paint = CARS[self.rng.integers(len(CARS))]
+        body = CARS[self.rng.integers(len(CARS))]
         if self.rng.random() < 0.06:
-            self.box(replace(wing, half_length=self.rng.uniform(6, 12), half_width=2.5), paint, 5)
+            self.box(replace(wing, half_length=self.rng.uniform(6, 12), half_width=2.5), body, 5)
             return
-        self.box(wing, paint, 2.5)
+        self.box(wing, body, 2.5)
         self.box(wing.box(-0.4, 0, 2.3, 1.7), GLASS)
-        self.box(wing.box(-0.6, 0, 1.2, 1.5), paint)
+        self.box(wing.box(-0.6, 0, 1.2, 1.5), body)
 
     def parking(self, place: Wing, along: float, across: float, ahead: float, full: float) -> None:
         """A row of stalls from -along to along at `across`, entered from the side of `ahead`."""
@@ -205,11 +209,11 @@ class _Site:
 def _furnish(plan: Plan, date: int, site: _Site, tar: tuple[int, ...]) -> None:
     """Draw what lies about streets and buildings: drives, pools, sheds, fences, parking and cars."""
     rng, streets, n = site.rng, plan.streets, plan.size / plan.zoom
-    kinds, full, fenced = streets.kinds[date], rng.uniform(0, 0.8), rng.random() < 0.5
+    land, full, fenced = streets.kinds[date], rng.uniform(0, 0.8), rng.random() < 0.5
     rows, columns = math.ceil(0.75 * n / streets.spacing) + 1, math.ceil(0.75 * n / streets.block) + 1
     for row in range(-rows, rows):
         for column in range(-columns, columns):
-            if kinds[row & 7, column & 7] == PARKING:
+            if land[row & 7, column & 7] == kinds.PARKING:
                 half = 0.5 * streets.block - streets.width / 2 - 5
                 u, depth = (column + 0.5 - 0.5 * (row & 1)) * streets.block, (streets.spacing - streets.width) / 2 - 3
                 place = streets.place(u, (row + 0.5) * streets.spacing, half, depth)
@@ -218,44 +222,42 @@ def _furnish(plan: Plan, date: int, site: _Site, tar: tuple[int, ...]) -> None:
                     site.parking(place, half - 4, across, 1 - 2 * (number % 2), full)
     for building in plan.buildings:
         if building.dates[date]:
-            _around_building(building, streets, site, tar, full, fenced)
+            _around_building(building, site, tar, full, fenced)
         elif rng.random() < 0.06:  # a slab that waits for its house, or is left of it
             site.box(building.wings[0], CONCRETE)
     for _ in range(rng.integers(1, 3 + int(n) // 18)):
-        u, row, lane = rng.uniform(-0.7, 0.7) * n, rng.integers(-rows, rows), rng.choice([-0.27, 0.27])
+        u, row, lane = rng.uniform(-0.7, 0.7) * n, int(rng.integers(-rows, rows)), rng.choice([-0.27, 0.27])
         car = streets.place(u, row * streets.spacing + lane * streets.width, *CAR)
         at = int(car.y * plan.zoom), int(car.x * plan.zoom)
         if min(at) >= 0 and max(at) < plan.size and plan.land[date][0][at] < 0:
             site.car(car)
 
 
-def _around_building(
-    building: Building, streets: "object", site: _Site, tar: tuple[int, ...], full: float, fenced: bool
-) -> None:
+def _around_building(building: Building, site: _Site, tar: tuple[int, ...], full: float, fenced: bool) -> None:
     """Draw a house's drive, pool, shed and fence or a hall's parking."""
     main, rng = building.wings[0], site.rng
     side, half = math.copysign(1, building.kerb), building.kerb / 2
-    if building.kind in (HALLS, FLATS):
+    if building.kind in (kinds.HALLS, kinds.FLATS):
         reach = max(abs(building.kerb) - 4, main.half_width + 2)
         site.box(main.box(0, 0, main.half_length + 8, reach), tar)
         for front in (-1, 1):
             if reach - main.half_width > 11:
                 site.parking(main, main.half_length, front * (reach - 5), front, full)
         return
-    paving = tuple(np.int64(np.array(CONCRETE) * rng.uniform(0.6, 1.25)).clip(0, 255))
+    paving = paint(CONCRETE, rng.uniform(0.6, 1.25))
     if abs(building.kerb) > main.half_width:
         site.box(main.box(0.55 * main.half_length, half, rng.uniform(1.5, 4.5), abs(half)), paving)
     back = -side * main.half_width
     if rng.random() < 0.3:
         site.box(main.box(rng.uniform(-6, 6), back - 4 * side, rng.uniform(3, 7), rng.uniform(2, 5)), paving)
     if building.pool and rng.random() < 0.85:
-        place, water = main.box(-2, back - 9 * side, 5, 2.8), POOLS[min(3, int(rng.integers(6)) // 2 + rng.integers(2))]
+        place, water = main.box(-2, back - 9 * side, 5, 2.8), POOLS[rng.choice(4, p=(0.4, 0.3, 0.2, 0.1))]
         site.box(place.box(0, 0, 6.2, 4), paving)
         site.box(place, water)
     if rng.random() < 0.15:
         x, y = main.at(rng.uniform(-8, 8), back - 13 * side)
         site.box(Wing(x, y, rng.uniform(1.5, 3), rng.uniform(1.5, 2.5), main.angle), CARS[rng.integers(3)], 3.5)
-    if fenced and building.kind == HOUSES:
+    if fenced and building.kind == kinds.HOUSES:
         site.frame(main.box(0, back - 8 * side, main.half_length + 4, 12), FENCE, 2.5)
     if rng.random() < 0.3 and abs(building.kerb) > main.half_width + 10:
         x, y = main.at(0.55 * main.half_length, side * (main.half_width + 6))

@@ -82,15 +82,15 @@ class Streets:
         u = c * (x - self.x) + s * (y - self.y)
         return u, c * (y - self.y) - s * (x - self.x) - self.bend * np.sin(u / 90)
 
-    def land(self, u: np.ndarray, v: np.ndarray, date: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    def land(self, u: np.ndarray, v: np.ndarray, date: int) -> tuple[np.ndarray, ...]:
         """At (u, v) and a date: distance beyond the kerb, distance to a street's middle, kind of land, block."""
-        row = np.int32(np.floor(v / self.spacing))
+        row = np.floor(v / self.spacing).astype(np.int32)
         beside = row + np.where(v / self.spacing - row < 0.5, -1, 1)  # the row beyond the nearest street
         along = u / self.block + (row & 1) / 2  # staggered: cross streets end in Ts
-        block = np.int32(np.floor(along))
+        block = np.floor(along).astype(np.int32)
         kinds = self.kinds[date]
         kind = kinds[row & 7, block & 7]
-        over = kinds[beside & 7, np.int32(np.floor(u / self.block + (beside & 1) / 2)) & 7]
+        over = kinds[beside & 7, np.floor(u / self.block + (beside & 1) / 2).astype(np.int32) & 7]
         after = kinds[row & 7, (block + np.where(along - block < 0.5, -1, 1)) & 7]
         to_v = abs(v - self.spacing * np.rint(v / self.spacing))
         to_u = self.block * abs(along - np.rint(along))
@@ -337,7 +337,7 @@ def _building(lot: Wing, kerb: float, kind: int, dates: tuple[bool, bool], rng: 
         wings.append(Wing(*main.at(a, b), side, side, main.angle, top))
     palette = ROOFS[rng.choice(4, p=custom.roofs)]
     colour, renewed = (
-        np.float32(palette[i]) * rng.uniform(0.85, 1.15) + rng.normal(0, 5, 3)
+        np.array(palette[i], np.float32) * rng.uniform(0.85, 1.15) + rng.normal(0, 5, 3)
         for i in rng.integers(len(palette), size=2)
     )
     colours = colour, renewed if rng.random() < 0.1 else colour * rng.uniform(0.92, 1.08)
