@@ -107,7 +107,7 @@ def _ground(plan: Plan, date: int, rng: np.random.Generator) -> np.ndarray:
     crops, turns = CROPS[rng.integers(len(CROPS), size=64)], rng.uniform(0, math.tau, 64).astype(np.float32)
     period = rng.uniform(0.5, 2, 64).astype(np.float32)
     lines = np.sin((u * np.cos(turns)[block] + v * np.sin(turns)[block]) * period[block])
-    field = crops[block] * (1 + 0.08 * patches + (0.05 + 0.1 * abs(np.sin(7 * turns))[block]) * lines)[..., None]
+    field = crops[block] * (1 + 0.08 * patches + (0.04 + 0.2 * np.sin(7 * turns)[block] ** 4) * lines)[..., None]
     ground = np.where((kind == kinds.FIELD)[..., None], field, ground)
     rough = ROUGH[kind] * rng.uniform(0.5, 2.5)
     ground *= (
@@ -223,7 +223,7 @@ def _furnish(plan: Plan, date: int, site: _Site, tar: tuple[int, ...]) -> None:
     for building in plan.buildings:
         if building.dates[date]:
             _around_building(building, site, tar, full, fenced)
-        elif rng.random() < 0.06:  # a slab that waits for its house, or is left of it
+        elif rng.random() < 0.12:  # a slab that waits for its house, or is left of it
             site.box(building.wings[0], CONCRETE)
     for _ in range(rng.integers(1, 3 + int(n) // 18)):
         u, row, lane = rng.uniform(-0.7, 0.7) * n, int(rng.integers(-rows, rows)), rng.choice([-0.27, 0.27])
@@ -289,7 +289,7 @@ def _raise(building: Building, date: int, view: View, canvas: Canvas, plan: Plan
         falls = [wing.angle + math.pi * turn for turn in (-0.5, 0.5, 1, 0)]
         lit = np.array([view.on(fall, building.pitch) for fall in falls], np.float32)
         lit = lit[np.where(on_end, 2 + (u > 0), v > 0)]
-        seams = np.sin(1.9 * np.where(on_end, v, u) if building.seams else 2.4 * inward)
+        seams = np.sin((0.8 + 24 * building.rough) * np.where(on_end, v, u) if building.seams else 2.4 * inward)
         rough = plan.lumps[window][inside] + plan.lumps.T[window][inside] * np.sign(seams)
         tint = 1 + building.rough * (rough + 0.6 * seams) + 0.1 * parapet
         top = roof > canvas.height[window][inside]
@@ -308,7 +308,8 @@ def _fit(building: Building, wing: Wing, u: np.ndarray, v: np.ndarray, colour: n
     if building.fitted == 1:
         colour[(u % 11 < 2) & (abs(v) % 9 > 7)] = 225 if building.rough > 0.03 else 70
         return
-    panels = (v > 0.12 * wing.half_width) & (v < 0.8 * wing.half_width) & (abs(u) < 0.7 * wing.half_length)
+    panels = (v > (0.12 if building.hip else -0.9) * wing.half_width) & (v < 0.8 * wing.half_width)
+    panels &= abs(u) < 0.7 * wing.half_length
     colour[panels] = (42, 52, 84)
     colour[panels & ((u % 3.2 < 0.5) | (v % 2 < 0.4))] = (92, 100, 120)
 

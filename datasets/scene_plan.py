@@ -14,7 +14,7 @@ from PIL import Image
 
 SCALE, PAD = 2, 12  # fine pixels an image pixel; half metres beyond the border
 HOUSES, ROWS, HAMLET, TOWN, HALLS, FLATS, PARKING, SITE, MEADOW, SCRUB, WOOD, FIELD, POND = range(13)  # kinds of land
-MAIN_SHARE = (0.42, 0.1, 0.16, 0.12, 0.14, 0.06)  # of HOUSES to FLATS, as the kind that prevails
+MAIN_SHARE = (0.38, 0.08, 0.18, 0.1, 0.19, 0.07)  # of HOUSES to FLATS, as the kind that prevails
 TREES = np.array([0.22, 0.1, 0.3, 0.06, 0.06, 0.25, 0.08, 0.02, 0.05, 0.6, 1.5, 0.01, 0.25])  # of the sites, by kind
 SLATE, BROWN, TILE, BRIGHT = range(4)
 ROOFS = (
@@ -46,9 +46,9 @@ class Custom:
 CUSTOMS = {
     HOUSES: Custom((80, 112), (10, 21), (9, 15), (3, 14), (7, 17), (5, 7), 0.07, 0.05, 0.06, (0.4, 0.35, 0.2, 0.05)),
     ROWS: Custom((60, 90), (5, 9), (8, 11), (0, 0.6), (5, 12), (8, 12), 0.08, 0.2, 0, (0.3, 0.2, 0.4, 0.1)),
-    HAMLET: Custom((90, 170), (8, 20), (7, 14), (20, 110), (8, 34), (5, 8), 0.3, 0.1, 0.5, (0.3, 0.25, 0.2, 0.25)),
+    HAMLET: Custom((90, 170), (7, 28), (7, 15), (20, 110), (8, 34), (5, 8), 0.3, 0.1, 0.5, (0.25, 0.25, 0.2, 0.3)),
     TOWN: Custom((42, 70), (5, 13), (6, 13), (0, 1.5), (0, 2), (7, 18), 0.07, 0.5, 0.05, (0.2, 0.3, 0.25, 0.25)),
-    HALLS: Custom((110, 200), (18, 60), (12, 38), (10, 40), (14, 30), (8, 15), 0.2, 0.55, 0.02, (0.15, 0.1, 0.05, 0.7)),
+    HALLS: Custom((110, 210), (16, 70), (12, 42), (10, 40), (12, 30), (8, 15), 0.2, 0.55, 0.02, (0.15, 0.1, 0.05, 0.7)),
     FLATS: Custom((90, 150), (14, 38), (9, 14), (12, 40), (8, 20), (18, 40), 0.2, 0.75, 0.12, (0.3, 0.2, 0.2, 0.3)),
 }
 
@@ -219,7 +219,7 @@ def plan_scene(rng: np.random.Generator, size: int) -> Plan:
 def _history(main: int, rng: np.random.Generator) -> tuple[np.ndarray, float]:
     """Kinds of land at both dates, (2, 8, 8), and the share of single buildings that come or go."""
     settled = np.where(rng.random((8, 8)) < 0.8, main, rng.integers(0, SITE, (8, 8)))
-    country = rng.choice(rng.choice(5, 3, p=(0.25, 0.28, 0.24, 0.17, 0.06)), (8, 8), p=(0.6, 0.3, 0.1)) + MEADOW
+    country = rng.choice(rng.choice(5, 3, p=(0.24, 0.26, 0.22, 0.22, 0.06)), (8, 8), p=(0.6, 0.3, 0.1)) + MEADOW
     story = rng.choice(4, p=(0.3, 0.22, 0.37, 0.11))  # quiet, single buildings, quarters that grow, or are cleared
     share = rng.choice((0, 0.2, 0.6, 0.95), p=(0.25, 0.2, 0.25, 0.3)) if story == 0 else rng.choice((0.25, 0.6, 0.95))
     kinds = np.where(rng.random((8, 8)) < share, settled, country)
@@ -295,6 +295,10 @@ def _build(streets: Streets, n: float, churn: float, rng: np.random.Generator) -
                     dates = (False, True) if rng.random() < grown else (True, False)
                 if luck > custom.empty:
                     buildings.append(_building(lot, front * edge - across, kind, dates, rng))
+                    if dates[0] and dates[1] and rng.random() < 0.3 * churn:
+                        part = rng.uniform(0.2, 0.6) * half
+                        annexe = lot.box(rng.choice([-1, 1]) * (half + part), 0, part, rng.uniform(0.6, 1) * width)
+                        buildings.append(replace(_building(annexe, 0, kind, (False, True), rng), kind=TOWN))
                 elif luck < 0.5 * custom.empty:
                     pads.append(_pad(lot, rng))
     return buildings, pads
