@@ -239,6 +239,8 @@ def _around_building(building: Building, site: _Site, tar: tuple[int, ...], full
     side, half = math.copysign(1, building.kerb), building.kerb / 2
     if building.kind in (kinds.HALLS, kinds.FLATS):
         reach = max(abs(building.kerb) - 4, main.half_width + 2)
+        if rng.random() < 0.3:
+            return
         site.box(main.box(0, 0, main.half_length + 8, reach), tar)
         for front in (-1, 1):
             if reach - main.half_width > 11:
@@ -299,8 +301,7 @@ def _raise(building: Building, date: int, view: View, canvas: Canvas, plan: Plan
         inside[inside] = top
         canvas.height[window][inside], canvas.light[window][inside] = roof[top], lit[top]
         canvas.colour[window][inside] = colour[top]
-        if building.dates[0] != building.dates[1]:
-            canvas.changed[window][inside] = True
+        canvas.changed[window][inside] = building.dates[0] != building.dates[1]
 
 
 def _fit(building: Building, wing: Wing, u: np.ndarray, v: np.ndarray, colour: np.ndarray) -> None:
