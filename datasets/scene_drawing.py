@@ -109,10 +109,8 @@ def _ground(plan: Plan, date: int, rng: np.random.Generator) -> np.ndarray:
     lines = np.sin((u * np.cos(turns)[block] + v * np.sin(turns)[block]) * period[block])
     field = crops[block] * (1 + 0.08 * patches + (0.04 + 0.2 * np.sin(7 * turns)[block] ** 4) * lines)[..., None]
     ground = np.where((kind == kinds.FIELD)[..., None], field, ground)
-    rough = ROUGH[kind] * rng.uniform(0.5, 2.5)
-    ground *= (
-        1 + rng.uniform(0.02, 0.08) * plan.fine + 0.05 * plan.coarse.T + rough * (0.8 * plan.grain + 0.6 * speckle)
-    )[..., None]
+    rough = ROUGH[kind] * rng.uniform(0.5, 2.5) * (0.8 * plan.grain + 0.6 * speckle)
+    ground *= (1 + rng.uniform(0.02, 0.08) * plan.fine + 0.05 * plan.coarse.T + rough)[..., None]
     return _mix(ground, WATER * rng.uniform(0.7, 1.5) * tint[0], 0.7 * shore)
 
 
@@ -139,10 +137,8 @@ def _pave(plan: Plan, date: int, ground: np.ndarray, rng: np.random.Generator) -
             draw.line(line, paint(soil, rng.uniform(0.85, 1.1)), round(scale * width), "curve")
             if rng.random() < 0.4 and width > 4:
                 draw.line(line, paint(ground.mean((0, 1))), round(scale * width / 4), "curve")
-    paths = (
-        np.asarray(Image.fromarray(np.float32(a)).resize(shape, Image.Resampling.BILINEAR)) for a in plan.land[date][:2]
-    )
-    kerb, middle = paths
+    paths = (Image.fromarray(np.float32(a)).resize(shape, Image.Resampling.BILINEAR) for a in plan.land[date][:2])
+    kerb, middle = map(np.asarray, paths)
     walks = rng.random(2) < 0.6
     if walks[0]:
         large.paste(CONCRETE, mask=Image.fromarray((kerb < 0.8) | ((kerb > 2.5) & (kerb < 4.5) & bool(walks[1]))))

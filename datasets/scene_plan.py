@@ -24,6 +24,7 @@ ROOFS = (
     ((212, 210, 204), (190, 189, 182), (156, 157, 157), (128, 136, 144), (168, 157, 142), (236, 236, 232),
      (86, 112, 140), (62, 78, 108), (150, 70, 60)),
 )  # fmt: skip
+PADS = ((188, 182, 170), (150, 148, 146), (176, 150, 120), (96, 122, 78), (150, 90, 70), (84, 110, 130), (92, 90, 88))
 Range = tuple[float, float]
 
 
@@ -307,17 +308,8 @@ def _build(streets: Streets, n: float, churn: float, rng: np.random.Generator) -
 def _pad(place: Wing, rng: np.random.Generator) -> Pad:
     """A slab, court or bed at a place; it may come, go or change its colour between the dates."""
     long, aspect = rng.uniform(4, 30), rng.uniform(0.3, 1)
-    paints = (
-        (188, 182, 170),
-        (150, 148, 146),
-        (176, 150, 120),
-        (96, 122, 78),
-        (150, 90, 70),
-        (84, 110, 130),
-        (92, 90, 88),
-    )
-    paint = paints[rng.integers(len(paints))]
-    other = (paint, None, paints[rng.integers(len(paints))])[rng.choice(3, p=(0.5, 0.35, 0.15))]
+    paint, repainted = (PADS[i] for i in rng.integers(len(PADS), size=2))
+    other = (paint, None, repainted)[rng.choice(3, p=(0.5, 0.35, 0.15))]
     colours = (paint, other) if rng.random() < 0.5 else (other, paint)
     return Pad(replace(place, half_length=long, half_width=long * aspect), colours, rng.random() < 0.3)
 
