@@ -219,7 +219,7 @@ def _furnish(plan: Plan, date: int, site: _Site, tar: tuple[int, ...]) -> None:
     for building in plan.buildings:
         if building.dates[date]:
             _around_building(building, site, tar, full, fenced)
-        elif rng.random() < 0.12:  # a slab that waits for its house, or is left of it
+        elif rng.random() < 1.5 / building.wings[0].half_length:  # a slab that waits for its house, or is left of it
             site.box(building.wings[0], CONCRETE)
     for _ in range(rng.integers(1, 3 + int(n) // 18)):
         u, row, lane = rng.uniform(-0.7, 0.7) * n, int(rng.integers(-rows, rows)), rng.choice([-0.27, 0.27])
@@ -287,12 +287,12 @@ def _raise(building: Building, date: int, view: View, canvas: Canvas, plan: Plan
         falls = [wing.angle + math.pi * turn for turn in (-0.5, 0.5, 1, 0)]
         lit = np.array([view.on(fall, building.pitch) for fall in falls], np.float32)
         lit = lit[np.where(on_end, 2 + (u > 0), v > 0)]
-        seams = np.sin((0.8 + 24 * building.rough) * np.where(on_end, v, u) if building.seams else 2.4 * inward)
+        seams = np.sin((0.8 + 40 * building.rough) * np.where(on_end, v, u) if building.seams else 2.4 * inward)
         rough = plan.lumps[window][inside] + plan.lumps.T[window][inside] * np.sign(seams)
-        tint = 1 + building.rough * (rough + 0.6 * seams) + 0.1 * parapet
+        tint = 1 + building.rough * (rough + 0.6 * seams) + (0.05 + 6 * building.rough) * parapet
         top = roof > canvas.height[window][inside]
         colour = building.colours[date] * tint[:, None]
-        if wing is building.wings[0] and building.fitted:
+        if wing is building.wings[0]:
             _fit(building, wing, u, v, colour)
         inside[inside] = top
         canvas.height[window][inside], canvas.light[window][inside] = roof[top], lit[top]
@@ -302,8 +302,9 @@ def _raise(building: Building, date: int, view: View, canvas: Canvas, plan: Plan
 
 def _fit(building: Building, wing: Wing, u: np.ndarray, v: np.ndarray, colour: np.ndarray) -> None:
     """Put roof lights or solar panels on a roof."""
-    if building.fitted == 1:
-        colour[(u % 11 < 2) & (abs(v) % 9 > 7)] = 225 if building.rough > 0.03 else 70
+    along, across, size, brightness = building.lights
+    colour[(u % along < size) & (v % across < size)] = brightness
+    if not building.panels:
         return
     panels = (v > (0.12 if building.hip else -0.9) * wing.half_width) & (v < 0.8 * wing.half_width)
     panels &= abs(u) < 0.7 * wing.half_length

@@ -142,7 +142,8 @@ class Building:
     hip: bool
     seams: bool  # lines run down the slope, not along the eaves
     rough: float
-    fitted: int  # 1 roof lights, 2 solar panels, 0 neither
+    lights: tuple[float, ...]  # of roof lights: distance along and across, size (0: there are none), brightness
+    panels: bool
     pool: bool
     bare: bool  # soil, not lawn, while it does not stand
     dates: tuple[bool, bool]  # stands before, stands after
@@ -190,13 +191,15 @@ class Plan:
     land: tuple[tuple[np.ndarray, ...], ...]  # by date, what land says at (u, v)
 
 
-def plan_scene(rng: np.random.Generator, size: int) -> Plan:
-    """Draw what both dates share."""
-    zoom = float(np.clip(math.exp(rng.normal(0, 0.22)), 0.6, 1.6))
+def plan_scene(rng: np.random.Generator, size: int, town: bool = False) -> Plan:
+    """Draw what both dates share; `town`: streets of houses at half a metre a pixel, of which many change."""
+    zoom = 1.0 if town else float(np.clip(math.exp(rng.normal(0, 0.28)), 0.5, 1.7))
     m = size + 2 * round(PAD * zoom)
     n = m / zoom
-    main = int(rng.choice(6, p=MAIN_SHARE))
+    main = HOUSES if town else int(rng.choice(6, p=MAIN_SHARE))
     kinds, churn = _history(main, rng)
+    if town:
+        kinds, churn = np.full((2, 8, 8), main), rng.uniform(0.2, 0.6) * (rng.random() > 0.16)
     spacing, block = rng.uniform(*CUSTOMS[main].spacing), rng.uniform(150, 340)
     width = rng.uniform(6, 12) if main in (TOWN, HAMLET) else rng.uniform(11, 18)
     x, y = n / 2 + rng.uniform(-0.5, 0.5) * block, n / 2 + rng.uniform(-0.5, 0.5) * spacing
@@ -307,7 +310,7 @@ def _build(streets: Streets, n: float, churn: float, rng: np.random.Generator) -
 
 def _pad(place: Wing, rng: np.random.Generator) -> Pad:
     """A slab, court or bed at a place; it may come, go or change its colour between the dates."""
-    long, aspect = rng.uniform(4, 30), rng.uniform(0.3, 1)
+    long, aspect = rng.uniform(3, 15), rng.uniform(0.3, 1)
     paint, repainted = (PADS[i] for i in rng.integers(len(PADS), size=2))
     other = (paint, None, repainted)[rng.choice(3, p=(0.5, 0.35, 0.15))]
     colours = (paint, other) if rng.random() < 0.5 else (other, paint)
@@ -338,11 +341,14 @@ def _building(lot: Wing, kerb: float, kind: int, dates: tuple[bool, bool], rng: 
     )
     colours = colour, renewed if rng.random() < 0.1 else colour * rng.uniform(0.92, 1.08)
     hip, seams, pool, bare = rng.random(4) < ((0.1 if large else 0.6), (0.8 if large else 0.2), 0.12, 0.5)
-    fitted = rng.choice(3, p=(0.6, 0.3, 0.1) if large else (0.93, 0.02, 0.05))
-    pool = pool and kind in (HOUSES, HAMLET)
-    return Building(
-        tuple(wings), kerb, kind, colours, pitch, hip, seams, rng.uniform(0.01, 0.07), fitted, pool, bare, dates
+    lights = (
+        *rng.uniform(5, 15, 2),
+        rng.uniform(1, 2.6) * (rng.random() < (0.5 if large else 0.03)),
+        rng.choice((50, 230)),
     )
+    rough, panels = rng.uniform(0.005, 0.035 if large else 0.07), rng.random() < (0.12 if large else 0.05)
+    pool = pool and kind in (HOUSES, HAMLET)
+    return Building(tuple(wings), kerb, kind, colours, pitch, hip, seams, rough, lights, panels, pool, bare, dates)
 
 
 def _plant(

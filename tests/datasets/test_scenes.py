@@ -56,6 +56,12 @@ def test_labels_and_share_of_change(drawn):
     assert shares.max() < 0.5
 
 
+def test_towns_change_more():
+    shares = np.array([(draw_scene(seed, 128, town=True)[2] > 0).mean() for seed in range(40)])
+    assert 0.04 < shares.mean() < 0.13
+    assert (shares == 0).mean() < 0.5
+
+
 def test_a_threshold_on_the_difference_does_not_find_the_change(drawn):
     raw, matched = [], []
     for before, after, _ in drawn:
@@ -115,10 +121,10 @@ def test_existing_split_is_refused_before_drawing(tmp_path):
 
 
 def test_interrupted_split_leaves_nothing(tmp_path, monkeypatch):
-    def fail_at_third(seed, size):
+    def fail_at_third(seed, size, town):
         if seed[1] == 2:
             raise KeyboardInterrupt
-        return draw_scene(seed, size)
+        return draw_scene(seed, size, town)
 
     monkeypatch.setattr(scenes, "draw_scene", fail_at_third)
     with pytest.raises(KeyboardInterrupt):
