@@ -30,7 +30,7 @@ def draw_scene(
         seed: of everything random.
         size: side of the images in pixels.
         town: draw streets of houses at half a metre a pixel, about a tenth of which is changed. Other scenes hold any
-            land at 0.3 to 0.8 m, most of them little change or none, as real images do.
+            land at 0.3 to 1 m, most of them little change or none, as real images do.
 
     Returns:
         before, after: uint8 (size, size, 3) RGB; after is shifted by up to two pixels.
