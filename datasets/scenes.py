@@ -1,45 +1,84 @@
-"""Drawn aerial scenes at two dates, with the buildings that changed: the demo's data.
+"""Drawn aerial scenes at two dates, with the buildings that changed: what the detector learns from.
 
 A scene is planned once and drawn twice. Each date has its own sun, season, cars and camera, so most pixels that
 differ are not a changed building, and a network has to learn what a building looks like.
 """
 
+import io
 import math
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageFilter
 from PIL.PngImagePlugin import PngInfo
 
-from datasets.scene_drawing import photograph, render
-from datasets.scene_plan import PAD, SCALE, footprints, plan_scene
+from datasets.scene_drawing import render
+from datasets.scene_plan import SCALE, plan_scene
 
 MARK = "a drawn scene, no photograph"  # in the comment of every file
 
 
-def draw_scene(seed: int | Sequence[int], size: int = 256) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Draws one scene at two dates; the same seed draws the same bytes.
+def draw_scene(
+    seed: int | Sequence[int], size: int = 256, town: bool = False
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Draw one scene at two dates; the same seed draws the same bytes.
+
+    Args:
+        seed: of everything random.
+        size: side of the images in pixels.
+        town: draw streets of houses at half a metre a pixel, about a tenth of which is changed. Other scenes hold any
+            land at 0.3 to 1 m, most of them little change or none, as real images do.
 
     Returns:
         before, after: uint8 (size, size, 3) RGB; after is shifted by up to two pixels.
-        mask: uint8 (size, size), 255 on the footprints of buildings that appeared or vanished, on
-            the grid of before, else 0.
+        mask: uint8 (size, size), 255 on the roofs of buildings that appeared or vanished, as the date shows
+            them at which they stand, else 0.
     """
     rng = np.random.default_rng(seed)
-    plan = plan_scene(rng, size)
-    changed = [b for b in plan.buildings if b.dates[0] != b.dates[1]]
-    mask = np.uint8(255) * footprints(changed, plan.n)[PAD:-PAD, PAD:-PAD]
-    turn, reach = rng.uniform(0, math.tau), rng.uniform(0, 2 * SCALE)
-    shift = int(reach * math.cos(turn)), int(reach * math.sin(turn))
-    before = photograph(render(plan, 0, rng), (0, 0), size, rng)
-    after = photograph(render(plan, 1, rng), shift, size, rng)
-    return before, after, mask
+    plan = plan_scene(rng, size, town)
+    images, mask = [], np.zeros((size, size), bool)
+    for date in (0, 1):
+        turn, reach = rng.uniform(0, math.tau), rng.uniform(0, 1.5 * SCALE)
+        corner = [(SCALE * ((plan.size - size) // 2)) + int(reach * way) for way in (math.cos(turn), math.sin(turn))]
+        window = tuple(slice(c, c + size * SCALE) for c in corner)
+        colour, changed = render(plan, date, rng)
+        images.append(photograph(colour[window], size, rng))
+        mask |= changed[window].reshape(size, SCALE, size, SCALE).mean((1, 3)) >= 0.5
+    return images[0], images[1], np.uint8(255) * mask
 
 
-def write_scenes(root: Path, counts: Mapping[str, int], size: int = 256, seed: int = 0) -> None:
-    """Writes counts[SPLIT] scenes as root/SPLIT/{A,B,label}/scene_0000.png and on.
+def photograph(scene: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
+    """What one date's camera makes of the rendered scene (2 size, 2 size, 3): uint8 (size, size, 3).
+
+    Exposure, colours, contrast, haze, blur or sharpening, noise and compression differ between dates.
+    """
+    image: Any = sum(scene[i::SCALE, j::SCALE] for i in range(SCALE) for j in range(SCALE))
+    gains = np.float32(rng.uniform(0.94, 1.06, 3) * math.exp(rng.uniform(-0.4, 0.3)))
+    image = np.clip(image * (gains / (255 * SCALE**2)), 0, 1)
+    grey = image.mean(2, keepdims=True)
+    image = np.clip(grey + np.float32(rng.uniform(0.45, 1.2)) * (image - grey), 0, 1)
+    image **= np.float32(math.exp(rng.uniform(-0.3, 0.3)))
+    middle = image.mean()
+    image = middle + np.float32(rng.uniform(0.8, 1.35)) * (image - middle)
+    image += np.float32(max(0, rng.uniform(-0.1, 0.16))) * (np.array((0.72, 0.76, 0.8), np.float32) - image)
+    picture = Image.fromarray(np.uint8(np.clip(image * 255, 0, 255)))
+    picture = picture.filter(ImageFilter.GaussianBlur(rng.uniform(0.1, 0.7)))
+    if rng.random() < 0.5:
+        picture = picture.filter(ImageFilter.UnsharpMask(rng.uniform(0.8, 1.6), int(rng.integers(50, 250)), 0))
+    pixels = np.asarray(picture) + rng.standard_normal((size, size, 1), np.float32) * np.float32(rng.uniform(1, 5))
+    picture = Image.fromarray(np.uint8(np.clip(pixels, 0, 255)))
+    if rng.random() < 0.4:
+        file = io.BytesIO()
+        picture.save(file, "JPEG", quality=int(rng.integers(40, 95)))
+        picture = Image.open(file)
+    return np.asarray(picture)
+
+
+def write_scenes(root: Path, counts: Mapping[str, int], size: int = 256, seed: int = 0, town: bool = False) -> None:
+    """Write counts[SPLIT] scenes as root/SPLIT/{A,B,label}/scene_0000.png and on.
 
     Every scene has a seed of its own, which does not depend on the other splits. A split is drawn
     under a temporary name and renamed when complete.
@@ -59,7 +98,7 @@ def write_scenes(root: Path, counts: Mapping[str, int], size: int = 256, seed: i
             (partial / name).mkdir(parents=True)
         try:
             for index in range(count):
-                images = draw_scene([seed, index, *split.encode()], size)
+                images = draw_scene([seed, index, *split.encode()], size, town)
                 for name, image in zip(("A", "B", "label"), images, strict=True):
                     Image.fromarray(image).save(partial / name / f"scene_{index:04d}.png", pnginfo=about)
             partial.rename(Path(root) / split)

@@ -101,7 +101,7 @@ def write_pairs(
 def drawn_set(tmp_path_factory):
     """Drawn scenes of 64 x 64 pixels: 12 to train on, 4 to choose by, 4 to test on."""
     root = tmp_path_factory.mktemp("drawn") / "scenes"
-    write_scenes(root, {"train": 12, "val": 4, "test": 4}, size=64, seed=3)
+    write_scenes(root, {"train": 12, "val": 4, "test": 4}, size=64, seed=5, town=True)
     return root
 
 

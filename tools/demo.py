@@ -56,7 +56,7 @@ def draw_missing(folder: Path, counts: Mapping[str, int]) -> None:
     """Draw counts[SPLIT] scenes per split into a folder, except for splits that exist."""
     missing = {split: count for split, count in counts.items() if not (folder / split).exists()}
     log.info("drawing %d scenes in %s", sum(missing.values()), folder)
-    write_scenes(folder, missing, SIZE)
+    write_scenes(folder, missing, SIZE, town=True)
 
 
 def show(model: str, run: Path, pairs: Sequence[Pair]) -> None:
