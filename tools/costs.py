@@ -96,8 +96,8 @@ def in_own_process(function: Callable[..., Any], *given: object) -> Any:
 
 
 @torch.inference_mode()
-def time_and_memory(network: nn.Module, images: Sequence[Tensor], rounds: int = 1) -> tuple[float, float]:
-    """Median seconds of a prediction, after one for warm-up, and MB beyond the loaded network (nan: unknown)."""
+def time_and_memory(network: nn.Module, images: Sequence[Tensor], rounds: int = 0) -> tuple[float, float]:
+    """Median seconds of the predictions after the first, if any, and MB beyond the loaded network (nan: unknown)."""
     device, seconds = images[0].device, list[float]()
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
@@ -109,4 +109,4 @@ def time_and_memory(network: nn.Module, images: Sequence[Tensor], rounds: int = 
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         seconds.append(time.perf_counter() - started)
-    return statistics.median(seconds[1:]), peak_used(device) - loaded
+    return statistics.median(seconds[1:] or seconds), peak_used(device) - loaded
