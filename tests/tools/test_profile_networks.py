@@ -81,7 +81,7 @@ def test_time_and_memory(tmp_path):
     ("argv", "says"),
     [
         (["--sizes", "100"], "--sizes 100: amfnet takes multiples of 32"),
-        (["--models", "unet"], "no network is called 'unet'"),
+        (["--models", "segnet"], "no network is called 'segnet'"),
         (["--rounds", "0"], "--rounds 0: must be at least 1"),
         (["--output", "a.pdf"], "unknown suffix"),
     ],
