@@ -192,7 +192,7 @@ class AMFNet(nn.Module):
         self.bfms = nn.ModuleList(BFM(c, bfm_norms) for c in widths if bfm)
         self.iams = nn.ModuleList(IAM(c) for c in widths if iam)
         self.ups = nn.ModuleList(upsample_block(*c) for c in ((c2, c1), (c3, c2), (c4, c3)))
-        half, quarter = c1 // 2, c1 // 4
+        half, quarter = max(c1 // 2, 32), max(c1 // 4, 16)  # with fewer, all can end dead behind the last ReLU
         if bfm:
             self.up1 = upsample_block(c1, half)
             self.head = nn.Sequential(*conv_bn_relu(half, quarter), nn.Conv2d(quarter, 2, 1, bias=False))

@@ -73,11 +73,24 @@ OURS: Recipe = {
     "batch_size": 8,
 }
 
+# The detector: drawn scenes alone, half a metre a pixel (docs/detector.md); 40,000 steps are for a GPU and were not run
+DETECTOR: Recipe = {
+    **OURS,
+    "model": "amfnet",
+    "model_options": {"backbone": "efficientnet_lite0", "bfm_norms": "separate"},
+    "backbone_weights": "imagenet",
+    "statistics": "half",
+    "pixel_size": 0.5,
+    "crop_size": 160,  # in which no class fills three quarters, so that most hold change
+    "drawn": 0.0,
+}
+
 # From the detector, for ten to a few hundred tiles; docs/detector.md has the scores
 FINE_TUNE: Recipe = {
     **OURS,
     "init_from": Path("detector"),
     "statistics": "checkpoint",
+    "crop_size": 128,
     "drawn": 0.0,
     "lr": 3e-4,
     "amp": False,
@@ -165,5 +178,6 @@ RECIPES: dict[str, Recipe] = {
         **OURS, "model": "hanet", "backbone_weights": "none", "zero_heads": True,
         "augmentation": "colours", "time_swap": False,  # from scratch it is slow to begin under more
     },
+    "detector": DETECTOR,
     "fine-tune": FINE_TUNE,
 }  # fmt: skip

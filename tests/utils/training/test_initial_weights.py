@@ -45,7 +45,7 @@ def test_a_run_starts_from_a_checkpoint(drawn_set, runs, tmp_path, capsys):
     """The network, its options, its weights and its statistics are the checkpoint's; without steps nothing changes."""
     source = load_checkpoint(runs / "hanet" / "best.pt")
     flags = ["--data-root", drawn_set, "--output", tmp_path, "--init-from", runs / "hanet", "--epochs", 1, "--lr", 0]
-    train_aux.main([str(word) for word in (*flags, "--ema", 0, "--epoch-steps", 1, *SMALL)])
+    train_aux.main([str(word) for word in (*flags, "--ema", 0, "--epoch-steps", 1, "--crop-size", 0, *SMALL)])
     found = load_checkpoint(tmp_path / "best.pt")
     assert (found["model"], found["options"], found["recipe"]) == ("hanet", {"width": 8}, "fine-tune")
     assert found["statistics"] == source["statistics"]
