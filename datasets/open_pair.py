@@ -4,6 +4,7 @@ Training, prediction, tiling and the check of a data set all read pairs here.
 """
 
 from contextlib import ExitStack
+from functools import partial
 from threading import Lock
 
 import numpy as np
@@ -12,6 +13,7 @@ from datasets.file_errors import refuse_huge
 from datasets.pairs import Pair
 from datasets.raster import WindowedImage
 from datasets.reading import IGNORE, PLAIN, PixelFormat, as_rgb, code_of
+from datasets.registration import Shift, estimate_shift
 from datasets.windows import Content, Window, nine_places
 from utils.console import UserError
 
@@ -34,6 +36,8 @@ class OpenPair:
         labelled: True if there is a label.
         random_access: True if windows can be read in any order at the same cost.
         before, after, label: the open files; label is None without one.
+        shift: of the later image, if `measure_shift` found one that can be trusted.
+        corrected: True if the later image is read without its shift.
     """
 
     def __init__(self, pair: Pair, reading: PixelFormat = PLAIN) -> None:
@@ -44,6 +48,8 @@ class OpenPair:
             UserError: a file cannot be read in this format, sizes differ, or the dates differ in type or scale.
         """
         self._files, self._lock, self._reading, self._checked = ExitStack(), Lock(), reading, False
+        self.shift: Shift | None = None
+        self.corrected = False
         with ExitStack() as opened:
             self.before = opened.enter_context(WindowedImage(pair.before, reading))
             self.size, self.grid = self.before.size, self.before.grid
@@ -96,6 +102,28 @@ class OpenPair:
                     f"{image.path}: has {image.kind[1]} pixels of {values.min():g} to {most:g}, but {top:g} is to "
                     f"become 255; pass --scale NUMBER, the value that becomes 255, or --scale percentile"
                 )
+
+    def measure_shift(self, correct: bool) -> None:
+        """Estimate the shift of the later image; see `estimate_shift`.
+
+        Args:
+            correct: True to read the later image without it, where it is relevant. The label stays as it is, since it
+                lies on the grid of the earlier image.
+
+        Raises:
+            UserError: a file is damaged.
+        """
+
+        def content(image: WindowedImage, window: Window) -> Content:
+            return image.read(window), image.known(window)
+
+        with self._lock:
+            self.check_scale()
+            found = estimate_shift(self.size, partial(content, self.before), partial(content, self.after))
+            self.shift = found if found and found.confident else None
+            self.corrected = correct and self.shift is not None and self.shift.relevant
+            if self.shift and self.corrected:
+                self.after.remove_shift(self.shift.rows, self.shift.columns)
 
     def read(self, window: Window) -> tuple[np.ndarray, np.ndarray]:
         """Read both dates, uint8 (h, w, channels) each."""

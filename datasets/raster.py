@@ -12,6 +12,7 @@ from datasets.gdal import GdalFile
 from datasets.georeference import Resampled, Turned, seen_on, upright
 from datasets.pillow_file import PillowFile
 from datasets.reading import IGNORE, PLAIN, PixelFormat
+from datasets.registration import Unshifted
 from datasets.sidecars import what_they_hold, world_file
 from datasets.tiff_tags import directories, has_place
 from datasets.windows import Content, Grid, Window
@@ -64,6 +65,7 @@ class WindowedImage:
         self.path, self.reading, self.label = path, reading, label
         self._view: Turned | Resampled | None = None
         self._last: tuple[Window, Content] | None = None
+        self._unshifted: Unshifted | None = None
         self.random_access = self.aligned = False
         with ExitStack() as opened:
             self._file = file = _open(path, reading, label)
@@ -106,13 +108,20 @@ class WindowedImage:
         Raises:
             UserError: the file is damaged or truncated.
         """
-        if isinstance(self._file, PillowFile):
+        if self._unshifted is None and isinstance(self._file, PillowFile):
             return self._file.read(window)  # decoded already
         if self._last is None or self._last[0] != window:
             with named(self.path):
-                content = self._view.read(window, self._file.read) if self._view else self._file.read(window)
-            self._last = window, content
+                seen = self._unshifted.read(window, self._seen) if self._unshifted else self._seen(window)
+            self._last = window, seen
         return self._last[1]
+
+    def _seen(self, window: Window) -> Content:
+        return self._view.read(window, self._file.read) if self._view else self._file.read(window)
+
+    def remove_shift(self, rows: float, columns: float) -> None:
+        """From now on, read the image without its shift in pixels; what that uncovers at its border is unknown."""
+        self._unshifted, self._last, self.gaps, self.resampled = Unshifted(self.size, rows, columns), None, True, True
 
     def read(self, window: Window) -> np.ndarray:
         """Read a window: (h, w, channels), or the codes (h, w) of a label.

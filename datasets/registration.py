@@ -14,8 +14,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from datasets.georeference import Content
-from datasets.windows import Window
+from datasets.windows import Content, Window
 
 SIDES = (256, 128, 64)  # of windows, in pixels: the largest that fits twice along each axis
 MOST = 7  # windows along an axis, so that a scene of any size costs at most 49 windows
@@ -125,16 +124,17 @@ class Unshifted:
     image is cut into windows changes no pixel.
     """
 
-    def __init__(self, size: tuple[int, int], shift: Shift) -> None:
+    def __init__(self, size: tuple[int, int], rows: float, columns: float) -> None:
         """Prepare it.
 
         Args:
             size: (height, width) of the image.
-            shift: of the image.
+            rows: shift of the image, pixels downwards.
+            columns: the same, to the right.
         """
         self.size = size
-        self._whole = math.floor(shift.rows), math.floor(shift.columns)
-        self._taps = _cubic(shift.rows - self._whole[0]), _cubic(shift.columns - self._whole[1])
+        self._whole = math.floor(rows), math.floor(columns)
+        self._taps = _cubic(rows - self._whole[0]), _cubic(columns - self._whole[1])
 
     def read(self, window: Window, stored: Reader) -> Content:
         """Read a window; what is unknown is 0.

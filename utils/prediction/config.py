@@ -28,6 +28,7 @@ TIFFS: dict[str, tuple[int | None, int]] = {  # value of probability 1, value of
 }
 PLACED = {**dict.fromkeys(TIFFS, "tif"), "polygons": "geojson"}  # suffixes; only for georeferenced scenes
 KINDS = (*PNGS, *PLACED)
+REGISTER = ("off", "report", "auto")
 
 
 def _threshold(word: str) -> float | str:
@@ -95,6 +96,11 @@ class PredictConfig(BandConfig):
         BACKENDS,
     )
     resample: bool = setting(True, "resample images whose pixels are not of the size that the network was trained on")
+    register: str = setting(
+        REGISTER[0],
+        "shift of the later image: report measures it, auto also corrects it where it is reliable and over 0.5 pixel",
+        REGISTER,
+    )
     keep_memory: bool = setting(True, "keep freed memory for the next batch (Linux): faster")
     report: bool = setting(True, "write report.html, a page with every pair and its map")
     skip_existing: bool = setting(False, "resume: skip pairs whose maps exist")

@@ -75,8 +75,10 @@ class MapJob:
         self._files, self._check, self._windows = ExitStack(), DateCheck(), ""
 
     def open(self) -> tuple[int, int]:
-        """Read the headers; return (height, width)."""
+        """Read the headers, measure the shift if it is asked for; return (height, width)."""
         self.scene = self._files.enter_context(self.open_scene())
+        if self.settings.register != "off" and not self.done:
+            self.scene.measure_shift(correct=self.settings.register == "auto")
         return self.scene.size
 
     @property
@@ -112,14 +114,27 @@ class MapJob:
         remarks = self._check.remarks()
         if maps.no_polygons:
             remarks.append(f"no polygons, since {maps.no_polygons}")
+        shift = self._shift()
         content = {
-            "row": image_row(self.name, maps.changed, maps.known, maps.counts if self.scene.labelled else None),
+            "row": image_row(self.name, maps.changed, maps.known, maps.counts if self.scene.labelled else None) | shift,
             "size": self.scene.size, "windows": self._windows, "aligned": self.scene.aligned, "stamp": self.stamp,
             **({"remarks": remarks} if remarks else {}),
             **({"levels": sparse(maps.levels)} if self.scene.labelled else {}),
             "files": list(maps.files.values()),
         }  # fmt: skip
         self.records.write(self.name, content)
+
+    def _shift(self) -> dict[str, object]:
+        """Return the columns of per_image.csv about a shift of the later image; empty if it is not measured."""
+        if self.settings.register == "off":
+            return {}
+        shift, metres = self.scene.shift, self.pixel_size
+        return {
+            "shift_rows": round(shift.rows, 2) if shift else "",
+            "shift_columns": round(shift.columns, 2) if shift else "",
+            "shift_metres": round(shift.length * metres, 3) if shift and metres else "",
+            "shift_corrected": self.scene.corrected,
+        }
 
     def fail(self, error: Exception) -> None:
         """Log the error, and write it as the record."""

@@ -13,7 +13,7 @@ from utils.change_map import PALETTES, change_map, error_map, overlay
 from utils.console import UserError
 from utils.files import partial_of, written_whole
 from utils.metrics import LEVELS, count_levels, count_pixels
-from utils.prediction.config import PLACED, PNGS, TIFFS
+from utils.prediction.config import PLACED, PNGS, REGISTER, TIFFS
 from utils.prediction.geo import GeoTiff, leads_to_wgs84, write_polygons
 from utils.prediction.png_stream import PngStream
 from utils.prediction.regions import AreaFilter, RegionTable, Strip
@@ -33,6 +33,7 @@ class MapSettings:
         min_area: regions of fewer pixels become unchanged.
         palette: colours of error maps.
         pixel_size: metres a pixel; None: as the georeference has it.
+        register: what is done about a shift of the later image, of REGISTER.
     """
 
     output: Path
@@ -41,6 +42,7 @@ class MapSettings:
     min_area: int = 0
     palette: str = "amfnet"
     pixel_size: float | None = None
+    register: str = REGISTER[0]
 
 
 class PairMaps:

@@ -23,7 +23,7 @@ SUMMARY = ("per_image.csv", "metrics.json", "report.html")
 COUNTS = ("tn", "fp", "fn", "tp")
 SAME = (  # settings that a resumed run must share with the earlier one
     "checkpoint_sha256", "reading", "tile_size", "overlap", "tta", "threshold", "min_area", "save", "palette",
-    "precision", "backend",
+    "precision", "backend", "register",
 )  # fmt: skip
 
 
@@ -75,7 +75,7 @@ class Records:
 
     def _refuse_changes(self, there: Mapping[str, Any], here: Mapping[str, Any]) -> None:
         """Raise UserError if the settings of the maps differ."""
-        both = [(name, there.get(name), here[name]) for name in SAME]
+        both = [(name, there.get(name, "off" if name == "register" else None), here[name]) for name in SAME]
         if changed := [f"{name}: {old} there, {new} here" for name, old, new in both if old != new]:
             raise UserError(
                 f"{self.output}: holds maps predicted with other settings ({'; '.join(changed)}); pass "

@@ -3,7 +3,7 @@
 import hashlib
 import logging
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from itertools import combinations
@@ -74,7 +74,7 @@ def predict(config: PredictConfig, share: Share) -> int:
         predictor.pixel_size = None
     predictor.threshold = predictor.choose_threshold(config.threshold)
     settings = MapSettings(
-        output, config.save, predictor.threshold, config.min_area, config.palette, config.pixel_size
+        output, config.save, predictor.threshold, config.min_area, config.palette, config.pixel_size, config.register
     )  # fmt: skip
     if first:
         log_network(config, predictor, reading, pairs[0])
@@ -128,7 +128,7 @@ def finish(
         write_summary(settings.output, whole, failed, protocol)
         if config.report:
             shown = {pair.name: partial(thumbnails, pair, reading, settings.output) for pair in pairs}
-            write_page(settings, whole, lambda name: shown[name](whole[name]["files"]))
+            write_page(settings, whole, lambda name: shown[name](whole[name]))
     if failed:
         name, error = next(iter(failed.items()))
         log.error("error: %d of %d pairs could not be predicted, first %s: %s", len(failed), len(pairs), name, error)
@@ -225,7 +225,7 @@ def protocol_of(
         "tta": predictor.tta,
         "precision": config.precision,
         "backend": predictor.model.backend,
-        **{name: getattr(settings, name) for name in ("threshold", "min_area", "save", "palette")},
+        **{name: getattr(settings, name) for name in ("threshold", "min_area", "save", "palette", "register")},
     }
 
 
@@ -248,13 +248,16 @@ def write_legend(settings: MapSettings) -> None:
             draw_legend({**PALETTES[settings.palette].legend(), "changed": OVERLAY}).save(path, format="PNG")
 
 
-def thumbnails(pair: Pair, reading: PixelFormat, output: Path, files: Collection[str]) -> dict[str, np.ndarray]:
+def thumbnails(pair: Pair, reading: PixelFormat, output: Path, record: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Return small pictures of a pair for its report: both dates, the map, and the error map if there is one."""
+    row = record["row"]
     with OpenPair(pair, reading) as scene:
+        if row.get("shift_corrected"):
+            scene.after.remove_shift(row["shift_rows"], row["shift_columns"])
         images = {"before": shrunk(lambda window: as_rgb(scene.read(window)[0]), scene.size, SIDE)}
         images["after"] = shrunk(scene.picture, scene.size, SIDE)
     for kind, folder in (("map", "mask"), ("error", "error")):
-        if (path := f"{folder}/{pair.name}.png") in files:
+        if (path := f"{folder}/{pair.name}.png") in record["files"]:
             with WindowedImage(output / path, MASKS, label=kind == "map") as image:
                 images[kind] = shrunk(image.read, image.size, SIDE, mixed=kind == "map")
     return images

@@ -2,12 +2,14 @@
 
 import json
 import logging
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from datasets.registration import RELEVANT
 from utils.change_map import PALETTES
 from utils.files import write_csv, write_text
 from utils.metrics import LEVELS, SCORES, precision_recall, score_table, scores
@@ -63,6 +65,8 @@ def _log(
         log.warning("every pixel is %s: check that the images resemble the training data, and --threshold", word)
     if count := protocol["on_another_grid"]:
         log.info("%d pairs have dates or labels on different grids: aligned on the earlier image", count)
+    if protocol["register"] != "off":
+        _log_shifts(rows, protocol["register"] == "auto")
     if result:
         log.info("%s", score_table({"all pairs": result}, SCORES))
     log.info("maps: %s", ", ".join(str(output / kind) for kind in protocol["save"] if kind in kinds) or "none")
@@ -72,6 +76,31 @@ def _log(
     old = sorted({path.stem for path in (output / "mask").glob("*.png")} - {row["name"] for row in rows})
     if old:
         log.warning("%s also holds %d maps of an earlier prediction, first %s.png", output, len(old), old[0])
+
+
+def _log_shifts(rows: Sequence[Mapping[str, Any]], correct: bool) -> None:
+    """Log how far the later images are shifted, and what is done about it."""
+    found = {
+        row["name"]: math.hypot(row["shift_rows"], row["shift_columns"]) for row in rows if row["shift_rows"] != ""
+    }
+    far = {name: length for name, length in found.items() if length > RELEVANT}
+    log.info(
+        "shift of the later image: reliable in %d of %d pairs, over %g pixel in %d",
+        len(found),
+        len(rows),
+        RELEVANT,
+        len(far),
+    )
+    if not far:
+        return
+    largest = max(far, key=far.__getitem__)
+    metres = next((row["shift_metres"] for row in rows if row["name"] == largest), "")
+    log.warning(
+        "shift: median %.1f pixels, largest %.1f%s (%s); %s", float(np.median(list(far.values()))), far[largest],
+        f" = {metres:.3g} m" if metres != "" else "", largest,
+        "these later images are read without it; labels stay on the grid of the earlier image" if correct else
+        "not corrected; pass --register auto",
+    )  # fmt: skip
 
 
 def write_page(
