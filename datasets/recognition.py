@@ -55,6 +55,14 @@ def count_remark(name: str, split: str, pairs: int, size: Size | None) -> str | 
     return f"{pairs} pairs of {size[0]} x {size[1]}; {CATALOG[name].title} is known to have {listed}"
 
 
+def known_pixel_size(name: str) -> float | None:
+    """Return the metres a pixel of a public set; None if they are unknown, or several."""
+    try:
+        return float(CATALOG[name].metres)
+    except ValueError:
+        return None
+
+
 def introduction(name: str, pairs: Mapping[str, int], size: Size | None) -> str:
     """Return a line about a set: title, metres a pixel, if the number of pairs by split is a known one, terms."""
     if name == GENERIC:

@@ -15,8 +15,8 @@ if __name__ == "__main__":  # python path/to/tools/check_dataset.py works from a
 from datasets.measurements import choose_reading
 from datasets.pairs import Pair
 from datasets.reading import labels_of
-from datasets.recognition import introduction, recognise
-from tools.doctor.examination import Examination, count_findings, examine, leak_findings, survey
+from datasets.recognition import introduction, known_pixel_size, recognise
+from tools.doctor.examination import Examination, count_findings, examine, leak_findings, shift_text, survey
 from tools.doctor.findings import KINDS, Finding, count_errors, finding_lines
 from tools.doctor.pictures import draw_pictures
 from utils.console import errors_in_one_line, show_log
@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         config = CheckConfig(**given_flags(CheckConfig, str(__doc__), argv, required=("data_root",)))
         at_least(config, num_workers=0)
         workers, name = max(1, config.num_workers), recognise(config.data_root, config.data_name)
-        results = examine_all(config, workers)
+        results = examine_all(config, workers, config.pixel_size or known_pixel_size(name))
         findings = [finding for result in results.values() for finding in result.findings]
         findings += leak_findings(list(results.values()))
         own = [result for label, result in results.items() if ":" not in label]
@@ -61,8 +61,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise SystemExit(1)
 
 
-def examine_all(config: CheckConfig, workers: int) -> dict[str, Examination]:
-    """Examine the splits of one or two data sets; the key of a split of the second is NAME:SPLIT."""
+def examine_all(config: CheckConfig, workers: int, pixel_size: float | None) -> dict[str, Examination]:
+    """Examine the splits of one or two data sets, the first of this pixel size in metres.
+
+    The key of a split of the second is NAME:SPLIT.
+    """
     found = {"": survey(config.data_root, config.folders)}
     if config.against:
         found[f"{config.against.resolve().name}:"] = survey(config.against, config.folders)
@@ -74,7 +77,8 @@ def examine_all(config: CheckConfig, workers: int) -> dict[str, Examination]:
             pairs = [Pair("", each["before"], each["after"]) for each in files]
             reading = choose_reading(pairs, config.bands, config.scale, labels_of(config), lenient=True)
             for split in splits:
-                results[prefix + split.name] = result = examine(split, workers, progress.update, reading)
+                metres = config.pixel_size if prefix else pixel_size
+                results[prefix + split.name] = result = examine(split, workers, progress.update, reading, metres)
                 reading = result.reading  # the codes of the first split hold for the others
     return results
 
@@ -105,6 +109,10 @@ def column(result: Examination) -> dict[str, str]:
         "changed": "-" if share is None else percent(share),
         "with change": "-" if share is None else f"{about['foreground_images']} of {len(result.shares)}",
     }
+    if found := about["shift"]:
+        cells["shift"] = f"{shift_text(found, 'median')} ({found['reliable']} of {found['measured']})"
+    else:
+        cells["shift"] = "-"
     for kind in ("mean", "std"):
         for number, date in enumerate(("before", "after")):
             row = about[kind][number] if about[kind] else None

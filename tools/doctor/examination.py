@@ -1,5 +1,6 @@
 """Examines a data set on disk: decodes every file once and collects findings."""
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,11 +16,14 @@ from datasets.layouts import SPLITS, Names, has_split, list_split
 from datasets.measurements import histogram_statistics
 from datasets.reading import PLAIN, PixelFormat, code_name
 from datasets.recognition import count_remark
+from datasets.registration import Shift
 from datasets.threads import threaded
 from tools.doctor.findings import Finding
 from tools.doctor.pair_facts import DATES, ImageFacts, PairFacts, read_facts
 
 AT_A_TIME = 16  # names per job of a thread; with one name per job, decoding takes 2 % longer
+MEASURED = 50  # pairs of a split, evenly spaced, whose shift is measured
+SHIFTED = 1.0  # pixels; a longer median shift is a finding
 UNSPLIT = "all"  # name of the only split of a data set without splits
 
 
@@ -49,6 +53,9 @@ class Examination:
     shares: dict[str, float] = field(default_factory=dict)  # changed share of each label, by name of the pair
     changed: int = 0  # pixels of all labels
     known_pixels: int = 0  # of all labels, where both dates are known
+    measured: int = 0  # pairs whose shift was measured
+    shifts: dict[str, Shift] = field(default_factory=dict)  # the reliable ones, by name of the pair
+    pixel_size: float | None = None  # metres
 
     def __post_init__(self) -> None:
         self.labels: dict[str, LabelFacts] = {}  # by name of the pair
@@ -62,6 +69,9 @@ class Examination:
             self.images[image.path] = replace(image, levels=np.empty(0))
         if facts.label:
             self.labels[name] = facts.label
+        if facts.shift:
+            self.shifts[name] = facts.shift
+        self.pixel_size = self.pixel_size or facts.metres
 
     def judge(self) -> None:
         """Decide which code means changed, count changed pixels, and add the findings about the whole split."""
@@ -71,6 +81,11 @@ class Examination:
         sizes = {path: _size_text(image.size) for path, image in self.images.items()}
         self.findings += _odd_ones("sizes of tiles" if train else "sizes of images", sizes)
         self.findings += _odd_ones("modes in the split", {path: image.mode for path, image in self.images.items()})
+        if (about := self.shift_summary()) and about["median_pixels"] > SHIFTED:
+            median, largest = shift_text(about, "median"), shift_text(about, "largest")
+            count = f"{about['reliable']} of {about['measured']} pairs"
+            what = f"median {median}, largest {largest} ({about['largest']}); reliable in {count}"
+            self.findings.append(Finding("shifted dates", where, what))
         if self.shares and not self.changed:
             what = f"no changed pixel in {len(self.shares)} labels"
             self.findings.append(Finding("no change" if train else "nothing to find", where, what))
@@ -91,6 +106,19 @@ class Examination:
             self.changed += changed
             self.known_pixels += known
 
+    def shift_summary(self) -> dict[str, Any] | None:
+        """Return how far the later images are shifted, as plain values; None if no shift was reliable."""
+        if not self.shifts:
+            return None
+        lengths = {name: shift.length for name, shift in self.shifts.items()}
+        largest, median = max(lengths, key=lengths.__getitem__), float(np.median(list(lengths.values())))
+        return {
+            "measured": self.measured, "reliable": len(lengths),
+            "median_pixels": median, "largest_pixels": lengths[largest], "largest": largest,
+            "median_metres": median * self.pixel_size if self.pixel_size else None,
+            "largest_metres": lengths[largest] * self.pixel_size if self.pixel_size else None,
+        }  # fmt: skip
+
     @property
     def usual_size(self) -> tuple[int, int] | None:
         """Height and width that most images have; None without images."""
@@ -110,6 +138,7 @@ class Examination:
             "changed_pixels": self.changed,
             "known_pixels": self.known_pixels,
             "foreground_images": sum(share > 0 for share in self.shares.values()) if self.shares else None,
+            "shift": self.shift_summary(),
             **(histogram_statistics(self.levels) if known else {"mean": None, "std": None}),
         }
 
@@ -150,7 +179,11 @@ def _list_split(root: Path, name: str, folders: Names | None) -> Split:
 
 
 def examine(
-    split: Split, workers: int, tick: Callable[[int], object] = lambda done: None, reading: PixelFormat = PLAIN
+    split: Split,
+    workers: int,
+    tick: Callable[[int], object] = lambda done: None,
+    reading: PixelFormat = PLAIN,
+    pixel_size: float | None = None,
 ) -> Examination:
     """Decode every file of a split once, in threads, and judge it.
 
@@ -159,12 +192,20 @@ def examine(
         workers: threads; each holds the decoded files of one name in memory.
         tick: called with the number of names done since the last call.
         reading: how the files are read.
+        pixel_size: metres; None: as georeferences have it.
     """
-    result = Examination(split, list(split.findings), reading)
+    result = Examination(split, list(split.findings), reading, pixel_size=pixel_size)
     items = list(split.files.items())
     some = max(1, min(AT_A_TIME, len(items) // (8 * workers)))
     parts = (items[start : start + some] for start in range(0, len(items), some))
-    for part in threaded(lambda part: [(name, read_facts(name, of, reading)) for name, of in part], parts, workers):
+    names = split.complete
+    measured = set(names[:: math.ceil(len(names) / MEASURED)]) if names else set()
+    result.measured = len(measured)
+
+    def facts_of(part: list[tuple[str, dict[str, Path]]]) -> list[tuple[str, PairFacts]]:
+        return [(name, read_facts(name, of, reading, name in measured)) for name, of in part]
+
+    for part in threaded(facts_of, parts, workers):
         for name, facts in part:
             result.add(name, facts)
         tick(len(part))
@@ -177,6 +218,12 @@ def _odd_ones(kind: str, values: Mapping[Path, str]) -> Iterator[Finding]:
     for odd, count in (counts := Counter(values.values()).most_common())[1:]:
         first = next(path for path, value in values.items() if value == odd)
         yield Finding(kind, str(first), f"{odd} in {count} images; most have {counts[0][0]}")
+
+
+def shift_text(about: Mapping[str, Any], which: str) -> str:
+    """Return the "median" or the "largest" shift of a `shift_summary` in pixels, and in metres if they are known."""
+    metres = about[f"{which}_metres"]
+    return f"{about[f'{which}_pixels']:.1f} px" + (f" = {metres:.2g} m" if metres else "")
 
 
 def _size_text(size: tuple[int, int]) -> str:

@@ -27,6 +27,10 @@ KINDS: dict[str, tuple[str, str]] = {
     "all changed": (WARNING, "check the label: every pixel is changed"),
     "constant image": (WARNING, "remove the pair if this is no-data"),
     "identical dates": (WARNING, "check whether one date was copied over the other"),
+    "shifted dates": (
+        WARNING,
+        "align the dates before you label them; predict_batch.py --register auto corrects a shift",
+    ),
     "nothing to find": (WARNING, "recall and F1 of this split are 0 by definition"),
     "nothing to score": (WARNING, "nothing, if you only need predictions"),
     "pair count": (WARNING, "do not compare scores with published ones before this is explained"),

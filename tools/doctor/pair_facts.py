@@ -12,8 +12,10 @@ from datasets.label_counts import LabelFacts, facts_alone, label_facts
 from datasets.measurements import level_counts
 from datasets.open_pair import OpenPair
 from datasets.pairs import Pair
+from datasets.pixel_size import metres_a_pixel
 from datasets.raster import WindowedImage
 from datasets.reading import PLAIN, PixelFormat
+from datasets.registration import Shift
 from datasets.windows import Window
 from tools.doctor.findings import Finding
 
@@ -43,16 +45,29 @@ class PairFacts:
 
     images: dict[str, ImageFacts] = field(default_factory=dict)
     label: LabelFacts | None = None
+    shift: Shift | None = None  # of the later image, if it was measured and is reliable
+    metres: float | None = None  # a pixel, if the georeference gives it
     findings: list[Finding] = field(default_factory=list)
 
 
-def read_facts(name: str, files: Mapping[str, Path], reading: PixelFormat = PLAIN) -> PairFacts:
-    """Decode the files of one name, by role. A file that cannot be decoded becomes a finding, not an error."""
+def read_facts(name: str, files: Mapping[str, Path], reading: PixelFormat = PLAIN, measure: bool = False) -> PairFacts:
+    """Decode the files of one name, by role. A file that cannot be decoded becomes a finding, not an error.
+
+    Args:
+        name: of the pair.
+        files: by role.
+        reading: how the files are read.
+        measure: True to measure the shift of the later image, which costs more than decoding small tiles.
+    """
     problem, facts = "", PairFacts()
     if files.keys() >= set(DATES):
         try:
             with OpenPair(Pair(name, files["before"], files["after"], files.get("label")), reading) as opened:
-                return _pair_facts(opened, reading)
+                facts = _pair_facts(opened, reading)
+                if measure:
+                    opened.measure_shift(correct=False)
+                    facts.shift, facts.metres = opened.shift, metres_a_pixel(opened.grid)
+                return facts
         except Exception as error:  # damaged files can raise any exception
             problem = str(error)
     for role, path in files.items():

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch.utils.data import BatchSampler, DataLoader
 
-from datasets.catalog import CATALOG, STATISTICS, Statistics
+from datasets.catalog import STATISTICS, Statistics
 from datasets.change_pairs import ChangePairs, check_sizes, same_size_batches
 from datasets.held_out import hold_out, warn_of_overlap
 from datasets.label_codes import count_changed, decide
@@ -21,7 +21,7 @@ from datasets.pairs import Pair, find_pairs, fingerprint, image_fingerprint, ref
 from datasets.pfbs import PFBSSampler
 from datasets.pixel_size import metres_a_pixel
 from datasets.reading import PixelFormat, labels_of, reading_from
-from datasets.recognition import introduce, recognise, set_statistics
+from datasets.recognition import introduce, known_pixel_size, recognise, set_statistics
 from datasets.tile_cache import TileCache, open_cache
 from datasets.transforms import build_augmentation
 from utils.checkpoint import Checkpoint, load_checkpoint
@@ -105,11 +105,7 @@ def open_data(config: TrainConfig, divisor: int, last: Checkpoint | None, folder
 def pixel_size_of(config: TrainConfig, pair: Pair, reading: PixelFormat, name: str) -> float | None:
     """Metres a pixel of the training data: from --pixel-size, a pair's georeference, or the catalog."""
     with OpenPair(pair, reading) as scene:
-        found = config.pixel_size or metres_a_pixel(scene.grid)
-    try:
-        return found or float(CATALOG[name].metres)
-    except ValueError:  # unknown, or several
-        return None
+        return config.pixel_size or metres_a_pixel(scene.grid) or known_pixel_size(name)
 
 
 def open_caches(config: TrainConfig, train: list[Pair], val: list[Pair], reading: PixelFormat) -> dict[str, TileCache]:

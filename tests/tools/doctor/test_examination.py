@@ -13,6 +13,7 @@ from datasets.measurements import choose_reading, measure_statistics
 from datasets.pairs import Pair, find_pairs
 from datasets.raster import read_label
 from datasets.reading import MASKS, PixelFormat
+from datasets.scenes import draw_scene
 from tests.conftest import write_image, write_pairs
 from tools.doctor.examination import count_findings, examine, leak_findings, survey
 from tools.doctor.findings import ERROR, KINDS, WARNING
@@ -259,6 +260,23 @@ def test_everything_at_once(root):
     assert all(KINDS[kind][1] for kind in found)
 
 
+def test_shifted_dates(tmp_path):
+    """Two pairs of three are moved by 3 rows and 4 columns; metres come from --pixel-size or a georeference."""
+    scene, label = draw_scene(1, 140)[0], square((128, 128))
+    before, moved = scene[:128, :128], scene[3:131, 4:132]
+    write_pairs(
+        tmp_path, {"a": (before, moved, label), "b": (before, before[::-1], label), "c": (before, moved, label)}
+    )
+    finding = only(tmp_path, "shifted dates", WARNING)
+    assert (finding.where, finding.what) == ("all", "median 5.0 px, largest 5.0 px (a); reliable in 2 of 3 pairs")
+    (result,) = [examine(split, 1, pixel_size=0.5) for split in survey(tmp_path)]
+    found = result.summary()["shift"]
+    assert (found["measured"], found["reliable"]) == (3, 2)
+    assert found["median_pixels"] == pytest.approx(5, abs=0.1)
+    assert found["largest_metres"] == pytest.approx(2.5, abs=0.05)
+    assert "median 5.0 px = 2.5 m" in result.findings[0].what
+
+
 def test_missing_labels_are_told_as_in_training(root):
     for split in ("train", "val"):
         (root / split / "label").rename(root / split / "lables")
@@ -304,9 +322,9 @@ def test_pair_counts(root, monkeypatch):
 
 
 def test_real_sets(real_data):
-    """The leak between whole images and tiles cut from them, and grey values in one label of three."""
+    """The leak between whole images and tiles cut from them, shifts, and grey values in one label of three."""
     _, findings = check(real_data / "levir1024", real_data / "levir")
-    assert [f.kind for f in findings] == ["leak"] * 2 * 2 * 16
+    assert [f.kind for f in findings] == ["shifted dates"] * 3 + ["leak"] * 2 * 2 * 16
     (result,), findings = check(real_data / "sztaki")
     assert [f.kind for f in findings] == ["label codes"]
     assert "more than two; pass" in findings[0].what
