@@ -14,6 +14,7 @@ from tools.figures.comparison import ComparisonConfig, comparison
 from tools.figures.counts import BalanceConfig, PfbsConfig, balance, pfbs
 from tools.figures.heatmap import HeatmapConfig, heatmap
 from tools.figures.runs import CurvesConfig, PrecisionRecallConfig, curves, precision_recall_figure
+from tools.figures.shifts import ShiftsConfig, shifts
 from utils.console import errors_in_one_line, show_log
 from utils.flags import Parser, given_flags
 
@@ -26,6 +27,7 @@ FIGURES: dict[str, tuple[type, Callable]] = {
     "pfbs": (PfbsConfig, pfbs),
     "curves": (CurvesConfig, curves),
     "precision-recall": (PrecisionRecallConfig, precision_recall_figure),
+    "shifts": (ShiftsConfig, shifts),
 }
 
 

@@ -1,0 +1,50 @@
+"""F1 against a shift: the numbers by hand for a predictor of differences, and the figure from flags."""
+
+import numpy as np
+import pytest
+
+from datasets.scenes import draw_scene
+from tests.conftest import write_pairs
+from tests.tools.figures.test_counts import line_points
+from tools.figures.shifts import f1_by_shift
+from tools.make_figures import main
+
+
+class Differences:
+    """Calls every pixel changed whose grey value differs."""
+
+    def mask(self, before, after):
+        return np.abs(before.astype(int) - after).sum(-1) > 60
+
+
+@pytest.fixture(scope="module")
+def pair():
+    before = draw_scene(1, 192)[0]
+    after, mask = before.copy(), np.zeros((192, 192), np.uint8)
+    after[60:110, 70:130], mask[60:110, 70:130] = after[60:110, 70:130] + np.uint8(128), 1
+    return before, after, mask
+
+
+def test_a_corrected_shift_costs_little(pair):
+    scores = f1_by_shift(Differences(), iter([pair] * 4), range(4))
+    kept, corrected = scores["as it is"], scores["corrected"]
+    assert kept[0] == corrected[0] > 0.99
+    assert kept[3] < 0.7
+    assert min(corrected) > 0.9
+
+
+def test_the_figure_holds_the_numbers(checkpoint, pair, tmp_path):
+    before, after, mask = pair
+    write_pairs(tmp_path / "set" / "test", dict.fromkeys("ab", (before, after, 255 * mask)))
+    flags = ["--checkpoint", checkpoint, "--data-root", tmp_path / "set", "--largest", 2, "--device", "cpu"]
+    main(["shifts", *map(str, flags), "--output", str(tmp_path / "out.svg")])
+    svg = (tmp_path / "out.svg").read_text()
+    for name in ("as it is", "corrected"):
+        assert len(line_points(svg, name)) == 3
+    assert ">2 pairs<" in svg
+
+
+def test_too_small_for_a_shift(pair):
+    small = tuple(image[:20, :20] for image in pair)
+    with pytest.raises(ValueError, match="20 x 20 pixels are too small for these shifts"):
+        f1_by_shift(Differences(), iter([small]), range(7))
