@@ -14,8 +14,9 @@ from utils.console import UserError
 from utils.files import partial_of, written_whole
 from utils.metrics import LEVELS, count_levels, count_pixels
 from utils.prediction.config import PLACED, PNGS, REGISTER, TIFFS
-from utils.prediction.geo import GeoTiff, leads_to_wgs84, write_polygons
+from utils.prediction.geotiff import GeoTiff
 from utils.prediction.png_stream import PngStream
+from utils.prediction.polygons import leads_to_wgs84, write_polygons
 from utils.prediction.regions import AreaFilter, RegionTable, Strip
 
 if TYPE_CHECKING:

@@ -10,9 +10,10 @@ from scipy import ndimage
 
 from datasets.windows import Grid
 from tests.scripts import files_end_at
-from utils.prediction import geo
+from utils.prediction import geotiff
 from utils.prediction.config import NO_DATA
-from utils.prediction.geo import GeoTiff, leads_to_wgs84, write_polygons
+from utils.prediction.geotiff import GeoTiff
+from utils.prediction.polygons import leads_to_wgs84, write_polygons
 from utils.prediction.regions import RegionTable, Strip
 
 pytest.importorskip("rasterio")
@@ -268,7 +269,7 @@ def test_a_map_of_the_whole_earth(tmp_path):
 @pytest.mark.parametrize("size", [100_000, 460_000, 500_000, 600_000])
 def test_a_map_that_a_full_disk_cuts_is_refused(size, tmp_path, monkeypatch):
     """When it is written, closed, or given its overviews; 700 kB hold all of it."""
-    monkeypatch.setattr(geo, "LOW", 2**63)
+    monkeypatch.setattr(geotiff, "LOW", 2**63)
     path, values = tmp_path / "map.tif", np.random.default_rng(0).integers(0, 256, (700, 700), np.uint8)
     with files_end_at(700_000):
         write_map(path, grid_at("UTM", values.shape), values)
