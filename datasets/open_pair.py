@@ -24,8 +24,8 @@ DARK, BRIGHT = 0.01, 10.0
 class OpenPair:
     """A pair that may be larger than memory; threads may share it, a `with` block or `close` closes it.
 
-    An image with a georeference is seen on the grid of the earlier image; one without must have that image's size. Pixels
-    that either date does not cover, or that are no data in it, are unknown.
+    An image with a georeference is seen on the grid of the earlier image; one without must have that image's size.
+    Pixels that either date does not cover, or that are no data in it, are unknown.
 
     Attributes:
         size: (height, width), of the earlier image.
