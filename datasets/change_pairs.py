@@ -1,4 +1,4 @@
-"""The bi-temporal data set of both networks, and checks of the sizes of its images."""
+"""The bi-temporal data set of all networks, and checks of the sizes of its images."""
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -59,15 +59,15 @@ class ChangePairs(Dataset):
     def __len__(self) -> int:
         return len(self.pairs)
 
-    def __getitem__(self, key: int | Draw | list[int | Draw]) -> dict[str, Any]:
-        if isinstance(key, list):
-            return self._batch(key)
-        index, draw = key if isinstance(key, tuple) else (key, None)
+    def __getitem__(self, draw: int | Draw | list[int | Draw]) -> dict[str, Any]:
+        if isinstance(draw, list):
+            return self._batch(draw)
+        index, key = draw if isinstance(draw, tuple) else (draw, None)
         name = self.pairs[index].name
-        if draw is None:
+        if key is None:
             before, after, mask = self._read(index)
         else:
-            rng, share = np.random.default_rng(draw), self.augmentation.drawn_share
+            rng, share = np.random.default_rng(key), self.augmentation.drawn_share
             if share and rng.random() < share:
                 sample, name = self._drawn(index, rng), f"drawn in place of {name}"
             else:
@@ -85,7 +85,7 @@ class ChangePairs(Dataset):
         """Draw a scene like the demo's, of the size that is trained on."""
         size = self.augmentation.crop_size
         height, width = (size, size) if size else size_of(self.pairs[index], self.reading)
-        scene = draw_scene(int(rng.integers(2**63)), max(height, width))
+        scene = draw_scene(int(rng.integers(2**63)), max(height, width), town=True)
         before, after, mask = (torch.tensor(array[:height, :width]) for array in scene)
         return before.permute(2, 0, 1), after.permute(2, 0, 1), mask // 255
 

@@ -40,7 +40,7 @@ def metres_a_pixel(grid: Grid | None) -> float | None:
 
 
 def zoom_for(found: float | None, expected: float | None) -> float:
-    """Pixels of the network for a pixel of an image; 1 where a size is unknown, or the two are alike or too unlike."""
+    """Network pixels per image pixel; 1 where a size is unknown, or the two are alike or too unlike."""
     if not (found and expected) or max(found / expected, expected / found) <= SAME or found / expected > LARGEST:
         return 1.0
     return found / expected

@@ -46,7 +46,7 @@ class WindowedImage:
         palette: True if pixels are indices of a palette.
         random_access: True if windows can be read in any order at the same cost.
         aligned: True if it is seen on another grid than its own.
-        resampled: True if its pixels there are not its own.
+        resampled: True if its pixels were interpolated onto that grid.
     """
 
     def __init__(self, path: Path, reading: PixelFormat = PLAIN, label: bool = False, onto: Grid | None = None) -> None:

@@ -56,7 +56,7 @@ def open_cd_geometry(sample: Sample, rng: np.random.Generator, corners: int) -> 
 
 
 def our_geometry(sample: Sample, rng: np.random.Generator, corners: int) -> Sample:
-    """Flip and rotate as HANet, then by one affine step with zoom 0.85 to 1.4, and any angle in 3 of 10."""
+    """Flip and turn as HANet, then warp once: zoom 0.85 to 1.4, and in 3 of 10 any angle."""
     sample = hanet_geometry(sample, rng, corners)
     angle = rng.uniform(-180, 180) if rng.random() < 0.3 else 0.0
     return zoom(sample, angle, math.exp(rng.uniform(math.log(0.85), math.log(1.4))), corners)

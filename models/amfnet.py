@@ -36,13 +36,13 @@ def mean_and_max(x: Tensor, dims: tuple[int, ...]) -> tuple[Tensor, Tensor]:
     if not x.requires_grad:
         return x.mean(dims, keepdim=True), x.amax(dims, keepdim=True)
     batch, channels, height, width = x.shape
-    lines = x.permute(0, 2, 3, 1).flatten(1, 2)  # (B, hw, C), a view of channels_last, and so its gradient is
+    lines = x.permute(0, 2, 3, 1).flatten(1, 2)  # (B, hw, C), a view of channels_last, as its gradient will be
     dim, shape = (1, (batch, channels, 1, 1)) if dims == (2, 3) else (2, (batch, 1, height, width))
     return lines.mean(dim).view(shape), lines.max(dim).values.view(shape)
 
 
 def distance(x: Tensor, y: Tensor) -> Tensor:
-    """|x - y|; as a function of its own, it lets go of both."""
+    """|x - y|; a function, so that both arguments are freed on return."""
     return (x - y).abs()
 
 
@@ -216,7 +216,7 @@ class AMFNet(nn.Module):
         """Score every pixel as unchanged (0) or changed (1).
 
         Args:
-            before: (B, in_channels, H, W) float in [0, 1] (as published, not normalised); H, W multiples of 32.
+            before: (B, in_channels, H, W) float, published in [0, 1] without normalisation; H, W multiples of 32.
             after: the later date, same shape.
             auxiliary: also return the auxiliary heads; by default in training only.
 

@@ -9,9 +9,9 @@ from torch import Tensor
 def both_dates(run: Callable[[Tensor], Tensor], before: Tensor, after: Tensor, separate: bool) -> tuple[Tensor, Tensor]:
     """Run one module over both dates.
 
-    In training (`separate`) the dates follow each other, before first: each batch normalisation uses one date's
-    statistics and updates its running statistics twice, as in the published networks. In evaluation the dates share one
-    batch, which is faster and gives the same numbers.
+    In training (`separate`) it runs on the earlier date, then on the later one: each batch normalisation uses one
+    date's statistics and updates its running statistics twice, as in the published networks. In evaluation the dates
+    share one batch, which is faster and gives the same numbers.
     """
     if separate:
         return run(before), run(after)

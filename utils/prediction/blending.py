@@ -23,7 +23,7 @@ class Cover:
         tops, lefts: first rows of the rows of windows, and first columns of their columns.
         shape: (height, width) of every window: `tile`, or the scene's where that is smaller.
         windows: all of them, row by row; neighbours share at least `overlap` pixels.
-        zoom: pixels of the network for a pixel of the scene.
+        zoom: network pixels per scene pixel.
         seen: (height, width) of a window as the network sees it.
     """
 

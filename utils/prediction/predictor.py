@@ -31,7 +31,7 @@ from utils.settings import find_checkpoint
 
 log = logging.getLogger(__name__)
 SAMPLE = 2**20  # pixels of the first batches on which bf16 and fp32 are compared
-LARGEST = 4096  # side of a window in pixels of the image, where many of them make one of the network
+LARGEST = 4096  # side of a window in pixels of the image, where the network sees fewer
 EDGE = 0.02  # of [0, 1]: a tuned threshold there is suspicious
 Image = np.ndarray | PIL.Image.Image | Path | str
 Dates = tuple[np.ndarray, np.ndarray]  # before and after, uint8 (h, w, channels)
@@ -69,9 +69,10 @@ class ChangePredictor:
             checkpoint: best.pt of a run, the run's folder, a .onnx file of tools/export_onnx.py, or "detector", the
                 network of this repository.
             device: auto, cpu, cuda or cuda:N.
-            tile_size: side of a window; 0: every scene whole; None: scenes up to AT_ONCE pixels whole, others by TILE.
+            tile_size: side of a window; 0: every scene whole; None: scenes up to `model.at_once` pixels whole, others
+                in windows of TILE.
             overlap: pixels that windows share; None: a quarter of their side.
-            batch_size: windows in a batch; None: BATCH, fewer if they have more than AT_ONCE pixels together.
+            batch_size: windows in a batch; None: BATCH, fewer if they have more than `model.at_once` pixels together.
             tta: of TTA: the mean over views, and with "scales" the larger probability of these and of half the
                 resolution, at which large buildings are seen whole; None: as the checkpoint has it.
             precision: fp32, or bf16, which is faster on processors with bf16 and flips some pixels.
@@ -187,7 +188,7 @@ class ChangePredictor:
 
     @torch.inference_mode()
     def _mean(self, before: Tensor, after: Tensor) -> Tensor:
-        """The mean over all views; for the first SAMPLE pixels of bf16, fp32 is compared."""
+        """The mean over views, or its maximum over scales; for the first SAMPLE pixels of bf16, fp32 is compared."""
         first, second = (x.to(self.device, non_blocking=True) for x in (before, after))
         result = self._over_scales(self.model, first, second)
         flipped, compared = self.flipped

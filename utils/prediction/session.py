@@ -186,7 +186,7 @@ def images_of(config: PredictConfig, pairs: Sequence[Pair]) -> str:
 
 
 def how_to_read(config: BandConfig, predictor: ChangePredictor, pairs: Sequence[Pair]) -> PixelFormat:
-    """Return the checkpoint's reading; --bands, --scale and the label codes override theirs.
+    """Return how the checkpoint reads files, with --bands, --scale and label codes where they are given.
 
     Raises:
         UserError: the number of bands is not the network's, or labels have other codes.

@@ -22,7 +22,7 @@ class InputScaling(nn.Module):
             self.register_buffer(name, torch.tensor(statistics[name], dtype=torch.float32).view(2, -1, 1, 1))
 
     def forward(self, before: Tensor, after: Tensor) -> tuple[Tensor, Tensor]:
-        """uint8 (B, C, H, W) twice -> float32 (B, C, H, W) twice, channels_last, which is faster for both networks."""
+        """uint8 (B, C, H, W) twice -> float32 (B, C, H, W) twice, channels_last, which is faster for convolutions."""
         dates = enumerate((before, after))
         scaled = (x.float().div_(255).sub_(self.mean[date]).div_(self.std[date]) for date, x in dates)
         first, second = (x.contiguous(memory_format=torch.channels_last) for x in scaled)

@@ -76,7 +76,7 @@ class TrainConfig(ReadConfig):
     time_swap: bool = setting(False, "exchange the dates of every second training pair, at random")
     drawn: float = setting(0.0, "probability that a drawn scene, as in the demo, replaces a training pair")
     rotation_corners: str | None = setting(
-        None, "label of corners that a rotation uncovers (default: open-cd ignored, else unchanged)",
+        None, "label of corners that a rotation uncovers (default: open-cd and ours ignored, else unchanged)",
         ("unchanged", "ignored"), str,
     )  # fmt: skip
     fixed_epochs: int = setting(0, "PFBS Fixed-X: epochs that draw only images with change")

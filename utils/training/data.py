@@ -198,7 +198,7 @@ class Loader(DataLoader):
             return super().__iter__()
 
 
-def batches_from(loader: DataLoader, sampler: PFBSSampler, a_step: int, epoch: int, step: int) -> DataLoader:
-    """The loader, which then gives the batches of an epoch from a step on; a step takes `a_step` draws."""
-    sampler.set_epoch(epoch, skip=step * a_step)
+def batches_from(loader: DataLoader, sampler: PFBSSampler, draws_per_step: int, epoch: int, step: int) -> DataLoader:
+    """The loader, which then gives the batches of an epoch from a step on; a step takes `draws_per_step` draws."""
+    sampler.set_epoch(epoch, skip=step * draws_per_step)
     return loader

@@ -12,7 +12,7 @@ from utils.training.config import TrainConfig
 log = logging.getLogger("train")
 
 
-def start(network: nn.Module, config: TrainConfig) -> None:
+def load_initial_weights(network: nn.Module, config: TrainConfig) -> None:
     """Give a network the weights that the settings name.
 
     Raises:

@@ -25,7 +25,7 @@ from utils.training import distributed
 from utils.training.config import TrainConfig
 from utils.training.data import COUNTS, batches_from, open_data, training_loader, validation_loader
 from utils.training.engine import Epoch
-from utils.training.initial_weights import start
+from utils.training.initial_weights import load_initial_weights
 from utils.training.run_folder import Run, about_run, run_folder
 from utils.training.stopping import Stopping
 from utils.training.trainer import LOGGED, Trainer, build_learner
@@ -66,10 +66,10 @@ def train_on(device: torch.device, config: TrainConfig) -> dict[str, float]:
     data = open_data(config, cast(int, network.size_divisor), last, folder)
     refuse_inside(folder, [*data.train, *data.val])
     if last is None:
-        start(network, config)
+        load_initial_weights(network, config)
     loader, sampler = training_loader(data, config, device)
-    a_step = config.batch_size // distributed.ranks()
-    steps = [sampler.draws(epoch) // a_step for epoch in range(config.epochs)]
+    draws_per_step = config.batch_size // distributed.ranks()
+    steps = [sampler.draws(epoch) // draws_per_step for epoch in range(config.epochs)]
     learner = build_learner(config, network, data.statistics, device, steps)
     run = Run(folder, config, about_run(config, data), learner, texts={COUNTS: data.label_counts.as_text()})
     unfinished = run.resume(last) if last else None
@@ -78,7 +78,7 @@ def train_on(device: torch.device, config: TrainConfig) -> dict[str, float]:
         for number in range(len(run.history), config.epochs):
             epoch, unfinished = unfinished or Epoch(number, steps[number]), None
             progress.set_description(f"epoch {number + 1}/{config.epochs}")
-            trainer.train(partial(batches_from, loader, sampler, a_step, number), epoch)
+            trainer.train(partial(batches_from, loader, sampler, draws_per_step, number), epoch)
             run.end_epoch(trainer.validate(epoch, sampler.pool_size(number)))
         scores = trainer.finish()
     if distributed.rank() == 0:

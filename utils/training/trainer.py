@@ -214,8 +214,8 @@ class Trainer:
 
         Args:
             loader: of this process; others may have more batches, or fewer.
-            epoch: is trained on them. A signal then ends them between two steps, and last.pt is written there every
-                --save-minutes.
+            epoch: the epoch that is trained; None in evaluation. In training, a signal ends the batches between two
+                steps, and last.pt is written there every --save-minutes.
 
         Raises:
             Stopped: a signal asked a process to stop, and no epoch is trained, or a batch was lost.
