@@ -15,9 +15,7 @@ from utils.settings import DETECTOR
 
 ROOT = Path(__file__).parents[1]
 SHA256 = "0" * 64
-EXAMPLE = (
-    ROOT / "tests" / "golden" / "detector.npz"
-)  # two pairs; every fourth row and column of their probabilities
+EXAMPLE = ROOT / "tests" / "golden" / "detector.npz"  # two pairs; every fourth row and column of their probabilities
 
 
 def test_the_file_and_its_licence():

@@ -12,6 +12,7 @@ from PIL import Image
 
 from datasets.pairs import find_pairs
 from datasets.raster import read_image, read_label
+from datasets.reading import MASKS
 from tests.conftest import ROLES, write_image
 from tests.scripts import contents, metrics_of, pixels, predict, predict_set
 from utils.change_map import PALETTES, error_map, overlay
@@ -36,7 +37,7 @@ def test_everything_that_can_be_saved(checkpoint, drawn_set, tmp_path):
     assert folders == {"mask", "error", "overlay", "probability", "probability16", "records"}
     predictor = ChangePredictor(checkpoint, "cpu")
     for pair in find_pairs(drawn_set, "test"):
-        before, after, truth = read_image(pair.before), read_image(pair.after), read_label(pair.label)
+        before, after, truth = read_image(pair.before), read_image(pair.after), read_label(pair.label, MASKS)
         probability = predictor(before, after)
         drawn = {folder: pixels(tmp_path / folder / f"{pair.name}.png") for folder in folders - {"records"}}
         changed = drawn["mask"] == 255
@@ -241,15 +242,15 @@ def test_a_label_in_place_of_a_date_is_told(after, told, checkpoint, drawn_set, 
 
 
 @pytest.mark.parametrize(
-    ("roles", "says"),
+    ("roles", "flags", "says"),
     [
-        (("A", "A", "label"), "--after {A}: also given as --before"),
-        (("A", "B", "B"), "--label {B}: also given as --after"),
+        (("A", "A", "label"), (), "--after {A}: also given as --before"),
+        (("A", "B", "B"), ("--change-value", 1), "--label {B}: also given as --after"),
     ],
 )
-def test_one_file_in_two_roles_is_told(roles, says, checkpoint, drawn_set, tmp_path, capsys):
+def test_one_file_in_two_roles_is_told(roles, flags, says, checkpoint, drawn_set, tmp_path, capsys):
     paths = {role: drawn_set / "test" / role / "scene_0000.png" for role in ROLES}
     before, after, label = (paths[role] for role in roles)
-    files = ("--before", before, "--after", after, "--label", label, "--change-value", 1)
+    files = ("--before", before, "--after", after, "--label", label, *flags)
     predict("--checkpoint", checkpoint, *files, "--output", tmp_path / "out", "--no-report")
     assert capsys.readouterr().err.count(says.format(**paths)) == 1

@@ -15,6 +15,7 @@ from torch.nn.functional import avg_pool2d
 from datasets import raster
 from datasets.pairs import find_pairs
 from datasets.raster import read_image, read_label
+from datasets.reading import MASKS
 from tests.conftest import write_image, write_tiff
 from tests.scripts import add_network, contents, metrics_of, pixels, predict, predict_set
 from tests.utils.prediction.test_predictor import steps_at_and_off_borders
@@ -188,7 +189,9 @@ def test_labels_of_other_codes(change_value, codes, says, checkpoint, drawn_set,
     assert not out.exists()
     predict_set(coded, data, out, "--no-report", "--change-value", codes[0])
     found = metrics_of(out)["pixels"]
-    assert found["tp"] + found["fn"] == sum((read_label(p.label) == 1).sum() for p in find_pairs(drawn_set, "test"))
+    assert found["tp"] + found["fn"] == sum(
+        (read_label(p.label, MASKS) == 1).sum() for p in find_pairs(drawn_set, "test")
+    )
 
 
 def test_labels_without_any_change_are_no_other_codes(checkpoint, drawn_set, tmp_path, capsys):

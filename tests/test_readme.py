@@ -94,7 +94,7 @@ def parse(command, monkeypatch):
         return
     if script == "train_aux":
         config = parse_train_config(argv)
-        assert config.statistics in {*STATISTICS, "train", "set"}
+        assert config.statistics in {*STATISTICS, "train", "set", "checkpoint"}
         assert config.augmentation in AUGMENTATIONS
         assert config.data_name in {*CATALOG, "auto"}
     elif script == "predict_batch":

@@ -11,6 +11,7 @@ import torch
 from datasets.pairs import find_pairs
 from datasets.pfbs import PFBSSampler
 from datasets.raster import read_label
+from datasets.reading import MASKS
 from models import build_model
 from tests.scripts import fails, stop_after
 from tests.tools.tables.test_results import predicted
@@ -178,8 +179,8 @@ def test_scenes_with_as_rare_a_change_as_in_whu(tmp_path, monkeypatch):
     for _ in range(2):
         draw(ablations.SPARSE)
         for split, drawn in ablations.SPARSE_COUNTS.items():
-            labels = [read_label(path).any() for path in sorted((ablations.SPARSE / split / "label").iterdir())]
-            listed = [read_label(pair.label).any() for pair in find_pairs(ablations.SPARSE, split)]
+            labels = [read_label(path, MASKS).any() for path in sorted((ablations.SPARSE / split / "label").iterdir())]
+            listed = [read_label(pair.label, MASKS).any() for pair in find_pairs(ablations.SPARSE, split)]
             assert len(labels) == drawn
             without = drawn - sum(labels)
             assert len(listed) - sum(listed) == without

@@ -9,6 +9,7 @@ from PIL import Image
 
 from datasets.pairs import find_pairs
 from datasets.raster import read_image, read_label
+from datasets.reading import MASKS
 from models import build_model
 from tests.scripts import fails
 from tools.figures.heatmap import coloured, heat_of, watched
@@ -34,7 +35,7 @@ def picture(pixels, column, top=GAP + 1):
 
 
 def changed_pairs(root):
-    return [pair for pair in find_pairs(root, "test") if read_label(pair.label).any()]
+    return [pair for pair in find_pairs(root, "test") if read_label(pair.label, MASKS).any()]
 
 
 def logits(predictor, pair):
@@ -105,7 +106,7 @@ def test_columns_of_several_networks(drawn_set, checkpoint, predictor, tmp_path,
     assert re.findall(r"from the top: (.*)", capsys.readouterr().err) == [", ".join(pair.name for pair in pairs)]
     assert (picture(pixels, 0) == read_image(pairs[0].before)).all()
     assert (picture(pixels, 1) == read_image(pairs[0].after)).all()
-    assert (picture(pixels, 2)[..., 0] == 255 * read_label(pairs[0].label)).all()
+    assert (picture(pixels, 2)[..., 0] == 255 * read_label(pairs[0].label, MASKS)).all()
     values = logits(predictor, pairs[0])[0]
     for column in (3, 4):
         assert picture(pixels, column)[values == values.min()].tolist() == [[127, 0, 0]]
@@ -128,7 +129,7 @@ def test_stages_and_the_other_colours(drawn_set, checkpoint, predictor, tmp_path
     below = [top for top in range(GAP + SIDE, pixels.shape[0] - SIDE) if (picture(pixels, 1, top) == wanted).all()]
     assert len(below) == 1, "the network's own map stands below T2"
     assert wanted[values == values.min()].tolist() == [[253, 231, 36]]
-    assert (picture(pixels, 0, below[0])[..., 0] == 255 * read_label(pair.label)).all()
+    assert (picture(pixels, 0, below[0])[..., 0] == 255 * read_label(pair.label, MASKS)).all()
 
 
 def test_pdf_and_images_without_labels(drawn_set, checkpoint, tmp_path, capsys):
