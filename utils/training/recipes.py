@@ -95,7 +95,7 @@ FINE_TUNE: Recipe = {
     "lr": 3e-4,
     "amp": False,
     "epoch_steps": 100,
-    "epochs": 8,
+    "epochs": 4,
 }
 
 # FC-EF and FC-Siam (ICIP 2018): the networks end in a log-softmax, so their loss is cross-entropy, and they start from
