@@ -53,7 +53,7 @@ def test_labels_and_share_of_change(drawn):
     shares = (masks > 0).mean((1, 2))
     assert 0.01 < shares.mean() < 0.08
     assert 0.3 < (shares == 0).mean() < 0.8  # half of many, 3 standard deviations of fifty
-    assert shares.max() < 0.5
+    assert shares.max() < 0.95  # one hall may fill an image
 
 
 def test_towns_change_more():
