@@ -160,8 +160,8 @@ def _pave(plan: Plan, date: int, ground: np.ndarray, rng: np.random.Generator) -
             if pad.lined:
                 site.frame(pad.place, PAINT)
     _furnish(plan, date, site, paint(ASPHALT, rng.uniform(0.6, 1.4)))
-    colour = np.asarray(large) * (1 + np.float32(rng.uniform(0, 0.06)) * plan.leafy.T[..., None])
-    return Canvas(colour, np.array(tops), np.ones_like(plan.lumps), np.zeros(shape, bool))
+    surface = np.asarray(large) * (1 + np.float32(rng.uniform(0, 0.06)) * plan.leafy.T[..., None])
+    return Canvas(surface, np.array(tops), np.ones_like(plan.lumps), np.zeros(shape, bool))
 
 
 @dataclass(frozen=True)
