@@ -109,7 +109,7 @@ def _ground(plan: Plan, date: int, rng: np.random.Generator) -> np.ndarray:
     lines = np.sin((u * np.cos(turns)[block] + v * np.sin(turns)[block]) * period[block])
     field = crops[block] * (1 + 0.08 * patches + (0.04 + 0.2 * np.sin(7 * turns)[block] ** 4) * lines)[..., None]
     ground = np.where((kind == kinds.FIELD)[..., None], field, ground)
-    rough = ROUGH[kind] * rng.uniform(0.5, 2.5) * (0.8 * plan.grain + 0.6 * speckle)
+    rough = ROUGH[kind] * rng.uniform(0.2, 2.5) * (0.8 * plan.grain + 0.6 * speckle)
     ground *= (1 + rng.uniform(0.02, 0.08) * plan.fine + 0.05 * plan.coarse.T + rough)[..., None]
     return _mix(ground, WATER * rng.uniform(0.7, 1.5) * tint[0], 0.7 * shore)
 
@@ -146,7 +146,8 @@ def _pave(plan: Plan, date: int, ground: np.ndarray, rng: np.random.Generator) -
     if rng.random() < 0.12 or (plan.land[date][2] == kinds.SITE).mean() > 0.3:
         tar = soil  # not yet paved
     fine, street = np.array(large), kerb < 0
-    shade = 1 + 0.04 * plan.lumps[street, None] + rng.uniform(0, 0.05) * np.cos(0.8 * middle[street, None])
+    shade = 1 + 0.04 * plan.lumps[street, None] + rng.uniform(0, 0.08) * plan.leafy[street, None]
+    shade += rng.uniform(0, 0.05) * np.cos(0.8 * middle[street, None])
     fine[street] = (tar * shade).clip(0, 255)
     rows, cols = np.nonzero(middle < 0.4 * (rng.random() < 0.5))  # some years without markings
     dash = (plan.u + plan.v)[rows // SCALE, cols // SCALE] % 12 < 6
@@ -159,7 +160,8 @@ def _pave(plan: Plan, date: int, ground: np.ndarray, rng: np.random.Generator) -
             if pad.lined:
                 site.frame(pad.place, PAINT)
     _furnish(plan, date, site, paint(ASPHALT, rng.uniform(0.6, 1.4)))
-    return Canvas(np.asarray(large).astype(np.float32), np.array(tops), np.ones_like(plan.lumps), np.zeros(shape, bool))
+    surface = np.asarray(large) * (1 + np.float32(rng.uniform(0, 0.06)) * plan.leafy.T[..., None])
+    return Canvas(surface, np.array(tops), np.ones_like(plan.lumps), np.zeros(shape, bool))
 
 
 @dataclass(frozen=True)
@@ -290,6 +292,7 @@ def _raise(building: Building, date: int, view: View, canvas: Canvas, plan: Plan
         seams = np.sin((0.8 + 40 * building.rough) * np.where(on_end, v, u) if building.seams else 2.4 * inward)
         rough = plan.lumps[window][inside] + plan.lumps.T[window][inside] * np.sign(seams)
         tint = 1 + building.rough * (rough + 0.6 * seams) + (0.05 + 6 * building.rough) * parapet
+        tint += building.grain * plan.leafy[window][inside]
         top = roof > canvas.height[window][inside]
         colour = building.colours[date] * tint[:, None]
         if wing is building.wings[0]:

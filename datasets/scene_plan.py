@@ -142,6 +142,7 @@ class Building:
     hip: bool
     seams: bool  # lines run down the slope, not along the eaves
     rough: float
+    grain: float
     lights: tuple[float, ...]  # of roof lights: distance along and across, size (0: there are none), brightness
     panels: bool
     pool: bool
@@ -347,8 +348,11 @@ def _building(lot: Wing, kerb: float, kind: int, dates: tuple[bool, bool], rng: 
         rng.choice((50, 230)),
     )
     rough, panels = rng.uniform(0.005, 0.035 if large else 0.07), rng.random() < (0.12 if large else 0.05)
+    grain = 0.15 * rng.random() ** 2
     pool = pool and kind in (HOUSES, HAMLET)
-    return Building(tuple(wings), kerb, kind, colours, pitch, hip, seams, rough, lights, panels, pool, bare, dates)
+    return Building(
+        tuple(wings), kerb, kind, colours, pitch, hip, seams, rough, grain, lights, panels, pool, bare, dates
+    )
 
 
 def _plant(

@@ -65,7 +65,7 @@ def photograph(scene: np.ndarray, size: int, rng: np.random.Generator) -> np.nda
     image = middle + np.float32(rng.uniform(0.8, 1.35)) * (image - middle)
     image += np.float32(max(0, rng.uniform(-0.1, 0.16))) * (np.array((0.72, 0.76, 0.8), np.float32) - image)
     picture = Image.fromarray(np.uint8(np.clip(image * 255, 0, 255)))
-    picture = picture.filter(ImageFilter.GaussianBlur(rng.uniform(0.1, 0.7)))
+    picture = picture.filter(ImageFilter.GaussianBlur(rng.uniform(0.1, 0.7) + 0.7 * (rng.random() < 0.25)))
     if rng.random() < 0.5:
         picture = picture.filter(ImageFilter.UnsharpMask(rng.uniform(0.8, 1.6), int(rng.integers(50, 250)), 0))
     pixels = np.asarray(picture) + rng.standard_normal((size, size, 1), np.float32) * np.float32(rng.uniform(1, 5))

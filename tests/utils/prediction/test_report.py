@@ -63,7 +63,7 @@ def noise(height, width):
 
 
 def drawn(size):
-    before, after, mask = draw_scene([1, 2], size)
+    before, after, mask = draw_scene([1, 1], size, town=True)
     found = np.roll(mask > 0, 3, 0)
     return {"before": before, "after": after, "map": change_map(found), "error": error_map(found, mask > 0)}
 
