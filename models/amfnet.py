@@ -6,7 +6,6 @@ features, and three side outputs are supervised, not two.
 """
 
 import math
-from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -152,17 +151,6 @@ def exchange_channels(before: Tensor, after: Tensor) -> tuple[Tensor, Tensor]:
     return torch.where(even, after, before), torch.where(even, before, after)
 
 
-@torch.no_grad()
-def balance(conv: nn.Conv2d) -> None:
-    """Let every other channel speak for "changed" and the rest for "unchanged" at the start.
-
-    A narrow head without a bias otherwise learns that all channels mean "unchanged". Where they are 0 the logits are
-    equal, so no probability of change exceeds 0.5. EfficientNet-Lite0 gives a head of 6 channels, ResNet-34 16.
-    """
-    signs = 1 - 2.0 * (torch.arange(conv.in_channels) % 2)  # (C,)
-    conv.weight.copy_(torch.stack([signs, -signs])[..., None, None] * conv.weight.abs())
-
-
 class AMFNet(nn.Module):
     """AMFNet (Fig. 1) with its ablations, as the authors released them, as switches.
 
@@ -216,8 +204,6 @@ class AMFNet(nn.Module):
             for c in (c1, c2, c3)
             if deep_supervision
         )
-        if not backbone.startswith("resnet"):
-            balance(cast(nn.Conv2d, self.head[-1]))
 
     def fuse(self, stage: int, before: Tensor, after: Tensor) -> Tensor:
         """One stage of Fig. 1: BFAM, BFM and IAM as far as they are switched on; 2 x (B, C, h, w) -> (B, C, h, w)."""
