@@ -14,7 +14,7 @@ from utils.prediction.predictor import ChangePredictor
 from utils.settings import DETECTOR
 
 ROOT = Path(__file__).parents[1]
-SHA256 = "0" * 64
+SHA256 = "fb54ba829219eb4469e9842d2350e1faeb40f2a758b18de494b13eda3a1da7f8"
 EXAMPLE = ROOT / "tests" / "golden" / "detector.npz"  # two pairs; every fourth row and column of their probabilities
 
 

@@ -48,6 +48,7 @@ class Data:
     statistics: Statistics
     reading: PixelFormat
     pixel_size: float | None  # metres; None: unknown
+    tta: Sequence[str]  # test-time augmentation of the checkpoint that the run starts from
     label_counts: LabelCounts
     caches: dict[str, TileCache]  # by split; a held-out val is in train's
     fingerprint: str
@@ -95,6 +96,7 @@ def open_data(config: TrainConfig, divisor: int, last: Checkpoint | None, folder
         statistics=last["statistics"] if last else statistics_of(config, train, reading, name),
         reading=reading,
         pixel_size=pixel_size_of(config, pairs[0], reading, name),
+        tta=tta_of(config, last),
         label_counts=counts,
         caches=open_caches(config, pairs, [] if val[0] in changed else val, reading),
         fingerprint=data,
@@ -106,6 +108,13 @@ def pixel_size_of(config: TrainConfig, pair: Pair, reading: PixelFormat, name: s
     """Metres a pixel of the training data: from --pixel-size, a pair's georeference, or the catalog."""
     with OpenPair(pair, reading) as scene:
         return config.pixel_size or metres_a_pixel(scene.grid) or known_pixel_size(name)
+
+
+def tta_of(config: TrainConfig, last: Checkpoint | None) -> Sequence[str]:
+    """Test-time augmentation that the run's checkpoints name: that of the one it starts from, or none."""
+    if last is None and config.init_from:
+        last = load_checkpoint(find_checkpoint(config.init_from))
+    return list((last or {}).get("tta", []))
 
 
 def open_caches(config: TrainConfig, train: list[Pair], val: list[Pair], reading: PixelFormat) -> dict[str, TileCache]:
