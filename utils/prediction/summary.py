@@ -65,8 +65,8 @@ def _log(
         log.warning("every pixel is %s: check that the images resemble the training data, and --threshold", word)
     if count := protocol["on_another_grid"]:
         log.info("%d pairs have dates or labels on different grids: aligned on the earlier image", count)
-    if protocol["register"] != "off":
-        _log_shifts(rows, protocol["register"] == "auto")
+    if (register := protocol.get("register", "off")) != "off":
+        _log_shifts(rows, register == "auto")
     if result:
         log.info("%s", score_table({"all pairs": result}, SCORES))
     log.info("maps: %s", ", ".join(str(output / kind) for kind in protocol["save"] if kind in kinds) or "none")
