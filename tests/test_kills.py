@@ -24,7 +24,7 @@ def test_killed_at_random_moments(drawn_set, tmp_path):
     train(drawn_set, tmp_path / "whole", *FLAGS, epochs=EPOCHS)
     rng, folder = random.Random(0), tmp_path / "run"
     processes = multiprocessing.get_context("forkserver")
-    processes.set_forkserver_preload(["tests.scripts"])  # PyTorch is imported once
+    processes.set_forkserver_preload(["tests.conftest"])  # PyTorch is imported once, with one thread as here
     for kill in range(KILLS):
         resume = ["--resume"] if kill else []
         process = processes.Process(

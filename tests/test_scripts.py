@@ -16,6 +16,7 @@ from PIL import Image
 from datasets.gdal import encode_tiff
 from datasets.pairs import find_pairs
 from datasets.raster import read_label
+from datasets.reading import MASKS
 from tests.conftest import write_image
 from tests.scripts import RECIPES, metrics_of, predict, train
 
@@ -31,7 +32,7 @@ def test_prediction_with_labels(recipe, runs, drawn_set, tmp_path):
     rows = {row["name"]: row for row in csv.DictReader((out / "per_image.csv").open())}
     for pair in find_pairs(drawn_set, "test"):
         mask, error = (np.array(Image.open(out / kind / f"{pair.name}.png")) for kind in ("mask", "error"))
-        truth, found = read_label(pair.label) == 1, mask == 255
+        truth, found = read_label(pair.label, MASKS) == 1, mask == 255
         assert set(np.unique(mask)) <= {0, 255}
         assert (error[truth & found] == (255, 255, 255)).all()
         assert (error[truth & ~found] == (0, 255, 0)).all()
