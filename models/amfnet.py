@@ -239,7 +239,3 @@ class AMFNet(nn.Module):
         if auxiliary:
             logits += [head(feature) for head, feature in zip(self.aux_heads, decoded, strict=False)]
         return [F.interpolate(y, before.shape[-2:], mode="bilinear", align_corners=True) for y in logits]
-
-    def load_backbone(self, source: str) -> None:
-        """Start the encoder from ImageNet ("imagenet") or from a file; see `Encoder.load` for what it raises."""
-        self.backbone.load(source)

@@ -1,7 +1,7 @@
 """BIT, bitemporal image transformer (Chen, Qi and Shi, IEEE TGRS 60, 2022): tokens of both dates attend to each other.
 
 Written from the network as released (base_transformer_pos_s4_dd8_dedim8). As there, scores of the attention are divided
-by the root of the features' width, not of a head's.
+by the root of the features' width, not of a head's. Published inputs have mean 0.5 and deviation 0.5.
 """
 
 from typing import cast
@@ -150,25 +150,10 @@ class BIT(nn.Module):
         return self.reduce(F.interpolate(x, scale_factor=2.0))  # nearest
 
     def forward(self, before: Tensor, after: Tensor) -> list[Tensor]:
-        """Score every pixel as unchanged (0) or changed (1).
-
-        Args:
-            before: (B, in_channels, H, W) float, published with mean 0.5 and deviation 0.5; H, W multiples of 8.
-            after: the later date, same shape.
-
-        Returns:
-            One logits tensor (B, 2, H, W) in a list.
-
-        Raises:
-            ValueError: wrong or different sizes.
-        """
+        """(B, in_channels, H, W) float twice, sides multiples of 8 -> [logits (B, 2, H, W)]; see models.__init__."""
         check_pair(before, after, self.size_divisor, self.in_channels)
         dates = both_dates(self.features, before, after, self.training)  # 2 x (B, width, H/4, W/4)
         tokens = self.encoder(*(self.tokenizer(x) for x in dates))  # 2 x (B, tokens, width)
         before, after = (self.decoder(*each) for each in zip(dates, tokens, strict=True))
         difference = F.interpolate((before - after).abs(), scale_factor=4.0, mode="bilinear")
         return [self.head(difference)]  # (B, 2, H, W)
-
-    def load_backbone(self, source: str) -> None:
-        """Start the encoder from ImageNet ("imagenet") or from a file; see `Encoder.load` in models/encoders.py."""
-        self.backbone.load(source)

@@ -18,6 +18,15 @@ RESNETS = ("resnet18", "resnet34", "resnet50")
 ENCODERS = (*RESNETS, "efficientnet_lite0")
 
 
+def for_bands(weight: Tensor, bands: int) -> Tensor:
+    """A first convolution's weight (C, old, k, k) for another number of bands, (C, bands, k, k).
+
+    Every band gets the mean of the filters, times the old over the new number, so that images with equal bands give the
+    same features.
+    """
+    return weight.mean(1, keepdim=True).repeat(1, bands, 1, 1) * (weight.shape[1] / bands)
+
+
 class Encoder(nn.Module):
     """Base of all encoders: float (B, in_channels, H, W), H and W multiples of 32 -> four maps (B, widths[m], h, w).
 
@@ -83,8 +92,7 @@ class Encoder(nn.Module):
     def load(self, source: str) -> None:
         """Start from ImageNet ("imagenet") or from a file of the network's weights.
 
-        For other than three bands the first convolution gets the mean of its RGB filters for every band, times 3 over
-        the number of bands, so that images with equal bands give the same features.
+        For other than three bands the first convolution is converted by `for_bands`.
 
         Raises:
             FileNotFoundError: there is no such file.
@@ -107,9 +115,7 @@ class Encoder(nn.Module):
             first = f"{self.first}.weight"
             bands = self.state_dict()[first].shape[1]
             if bands != 3:
-                state[first] = state[first].mean(1, keepdim=True).repeat(1, bands, 1, 1) * (
-                    3 / bands
-                )  # (C, bands, k, k)
+                state[first] = for_bands(state[first], bands)
             self.load_state_dict(state)
         except (RuntimeError, AttributeError, EOFError, LookupError, pickle.UnpicklingError) as error:
             pickled = isinstance(error, pickle.UnpicklingError)  # a message of PyTorch's about its own flags

@@ -69,18 +69,7 @@ class FCSiamDiff(nn.Module):
         return skips, dates[1]
 
     def forward(self, before: Tensor, after: Tensor) -> list[Tensor]:
-        """Score every pixel as unchanged (0) or changed (1).
-
-        Args:
-            before: (B, in_channels, H, W) float; H, W multiples of 16.
-            after: the later date, same shape.
-
-        Returns:
-            One logits tensor (B, 2, H, W) in a list.
-
-        Raises:
-            ValueError: wrong or different sizes.
-        """
+        """(B, in_channels, H, W) float twice, sides multiples of 16 -> [logits (B, 2, H, W)]; see models.__init__."""
         check_pair(before, after, self.size_divisor, self.in_channels)
         skips, x = self.encode(before, after)  # x: (B, 8 * width, H/16, W/16)
         for up, stage in zip(self.ups, self.decoder, strict=True):

@@ -75,18 +75,7 @@ class SNUNet(nn.Module):
         return self.inter(x) * (x + within)
 
     def forward(self, before: Tensor, after: Tensor) -> list[Tensor]:
-        """Score every pixel as unchanged (0) or changed (1).
-
-        Args:
-            before: (B, in_channels, H, W) float; H, W multiples of 16.
-            after: the later date, same shape.
-
-        Returns:
-            One logits tensor (B, 2, H, W) in a list.
-
-        Raises:
-            ValueError: wrong or different sizes.
-        """
+        """(B, in_channels, H, W) float twice, sides multiples of 16 -> [logits (B, 2, H, W)]; see models.__init__."""
         check_pair(before, after, self.size_divisor, self.in_channels)
         dates, rows = (before, after), []  # rows: of each scale, what its next node takes from the left
         for i in range(4):

@@ -49,18 +49,7 @@ class UNet(nn.Module):
         return (before - after).abs() if self.fusion == "difference" else torch.cat([before, after], dim=1)
 
     def forward(self, before: Tensor, after: Tensor) -> list[Tensor]:
-        """Score every pixel as unchanged (0) or changed (1).
-
-        Args:
-            before: (B, in_channels, H, W) float; H, W multiples of 32.
-            after: the later date, same shape.
-
-        Returns:
-            One logits tensor (B, 2, H, W) in a list.
-
-        Raises:
-            ValueError: wrong or different sizes.
-        """
+        """(B, in_channels, H, W) float twice, sides multiples of 32 -> [logits (B, 2, H, W)]; see models.__init__."""
         check_pair(before, after, self.size_divisor, self.in_channels)
         skips = [self.fuse(*dates) for dates in self.backbone.encode_both(before, after)]
         x = skips.pop()  # (B, c4, H/32, W/32)
@@ -68,7 +57,3 @@ class UNet(nn.Module):
             x = F.interpolate(x, scale_factor=2.0)  # nearest
             x = block(torch.cat([x, skips.pop()], dim=1) if skips else x)  # (B, width, h, w)
         return [self.head(x)]  # (B, 2, H, W)
-
-    def load_backbone(self, source: str) -> None:
-        """Start the encoder from ImageNet ("imagenet") or from a file; see `Encoder.load` for what it raises."""
-        self.backbone.load(source)

@@ -39,7 +39,7 @@ def test_truncated_image(workers, data, run, capsys):
     ("recipe", "flags", "words"),
     [
         ("amfnet", ["--batch-size", 1], ("at least two pairs", "--batch-size 2")),
-        ("hanet", ["--backbone-weights", "imagenet"], ("hanet has no encoder to load", "--backbone-weights none")),
+        ("hanet", ["--backbone-weights", "imagenet"], ("hanet has no encoder", "--backbone-weights none")),
         ("hanet", ["--augmentation", "rotate"], ("--augmentation rotate: not known", "open-cd, ours, colours, none")),
         ("hanet", ["--crop-size", 20], ("--crop-size 20", "multiples of 8")),
         ("hanet", ["--crop-size", 128], ("scene_0000.png", "64 x 64 pixels do not hold a crop of 128")),

@@ -40,7 +40,7 @@ def test_the_network_sees_its_own_pixel_size(half_metre, dates):
 
 
 def test_windows_of_a_resampled_scene_meet_without_a_seam(half_metre, dates):
-    """With constant dates every window gives one value, so the blended scene is constant but for the padding."""
+    """The result is the weighted sum of its resampled windows."""
     predictor = ChangePredictor(half_metre, "cpu", tile_size=32, overlap=8)
     cover = predictor.cover(128, 128, 0.25)
     assert (cover.shape, cover.seen, cover.zoom) == ((64, 64), (32, 32), 0.5)

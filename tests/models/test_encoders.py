@@ -45,7 +45,7 @@ def test_lite0_takes_the_published_names(tmp_path):
     assert {"_conv_stem.weight", "_blocks.0._depthwise_conv.weight", "_blocks.15._bn2.running_var"} <= state.keys()
     torch.save(state, tmp_path / "lite0.pth")
     network = build_model("amfnet", **LITE)
-    network.load_backbone(str(tmp_path / "lite0.pth"))
+    network.backbone.load(str(tmp_path / "lite0.pth"))
     found = network.backbone.state_dict()
     assert all(torch.equal(found[key], value) for key, value in source.state_dict().items())
     assert sum(p.numel() for p in source.parameters()) == 4_652_008 - 1_281_000 - 320 * 1280 - 2 * 1280
@@ -101,7 +101,7 @@ def test_timm():
         assert network(*torch.rand(2, 1, 3, 64, 64))[0].shape == (1, 2, 64, 64)
     assert network.backbone.widths == (64, 128, 256, 512)
     with pytest.raises(ValueError, match="takes imagenet or none"):
-        network.load_backbone(__file__)
+        network.backbone.load(__file__)
     with pytest.raises(ValueError, match="use a resnet"):
         build_model("amfnet", backbone="timm:resnet10t", channel_exchange=True)(*torch.rand(2, 2, 3, 64, 64))
     with pytest.raises(ValueError, match="timm:nothing cannot be built"):

@@ -208,19 +208,19 @@ def test_backbone_weights_from_a_file(tmp_path):
     torch.save(resnet50().state_dict(), tmp_path / "resnet50.pth")
     network = build("amfnet full")
     head = network.head[0].weight.clone()
-    network.load_backbone(str(tmp_path / "resnet18.pth"))
+    network.backbone.load(str(tmp_path / "resnet18.pth"))
     assert torch.equal(network.backbone.layer4[1].conv2.weight, source.layer4[1].conv2.weight)
     assert torch.equal(network.head[0].weight, head)
     with pytest.raises(ValueError, match="not a resnet18 state dict"):
-        network.load_backbone(str(tmp_path / "resnet50.pth"))
+        network.backbone.load(str(tmp_path / "resnet50.pth"))
     (tmp_path / "page.pth").write_text("<html>not found</html>")
     with pytest.raises(ValueError, match=r"page\.pth: not a resnet18 state dict"):
-        network.load_backbone(str(tmp_path / "page.pth"))
+        network.backbone.load(str(tmp_path / "page.pth"))
     with pytest.raises(FileNotFoundError, match="no such file"):
-        network.load_backbone(str(tmp_path / "none.pth"))
+        network.backbone.load(str(tmp_path / "none.pth"))
     torch.save(network, tmp_path / "pickled.pth")
     with pytest.raises(ValueError, match="not a resnet18 state dict: a pickled network, or damaged"):
-        network.load_backbone(str(tmp_path / "pickled.pth"))
+        network.backbone.load(str(tmp_path / "pickled.pth"))
 
 
 def test_a_whole_network_is_no_encoder(tmp_path):
@@ -231,10 +231,10 @@ def test_a_whole_network_is_no_encoder(tmp_path):
     with pytest.raises(
         ValueError, match=r"best\.pt: this is a checkpoint, not an encoder.s weights\. Pass --init-from"
     ):
-        network.load_backbone(str(tmp_path / "best.pt"))
+        network.backbone.load(str(tmp_path / "best.pt"))
     torch.save(network.state_dict(), tmp_path / "state.pth")
     with pytest.raises(ValueError, match="not a resnet18 state dict: .*Missing key") as caught:
-        network.load_backbone(str(tmp_path / "state.pth"))
+        network.backbone.load(str(tmp_path / "state.pth"))
     assert len(str(caught.value)) < 350 + len(str(tmp_path))
 
 
@@ -245,7 +245,7 @@ def test_imagenet_stem_for_other_bands(tmp_path):
     source = resnet18()
     torch.save(source.state_dict(), tmp_path / "resnet18.pth")
     network = build("amfnet of 5 bands")
-    network.load_backbone(str(tmp_path / "resnet18.pth"))
+    network.backbone.load(str(tmp_path / "resnet18.pth"))
     grey = torch.rand(1, 1, 32, 32)
     expected = source.conv1(grey.expand(1, 3, 32, 32))
     assert torch.allclose(network.backbone.conv1(grey.expand(1, 5, 32, 32)), expected, atol=1e-5)
@@ -258,4 +258,4 @@ def test_unreachable_imagenet_weights_say_what_to_do(monkeypatch):
 
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", refuse)
     with pytest.raises(ValueError, match=r"resnet18.*--backbone-weights none"):
-        build("amfnet full").load_backbone("imagenet")
+        build("amfnet full").backbone.load("imagenet")

@@ -135,7 +135,7 @@ def test_bit_starts_from_imagenet_weights_of_a_file(tmp_path):
     source = resnet18()
     torch.save(source.state_dict(), tmp_path / "resnet18.pth")
     network = build("bit")
-    network.load_backbone(str(tmp_path / "resnet18.pth"))
+    network.backbone.load(str(tmp_path / "resnet18.pth"))
     assert torch.equal(network.backbone.layer3[1].conv2.weight, source.layer3[1].conv2.weight)
 
 

@@ -24,9 +24,8 @@ from datasets.reading import PixelFormat, labels_of, reading_from
 from datasets.recognition import introduce, known_pixel_size, recognise, set_statistics
 from datasets.tile_cache import TileCache, open_cache
 from datasets.transforms import build_augmentation
-from utils.checkpoint import Checkpoint, load_checkpoint
+from utils.checkpoint import Checkpoint
 from utils.console import UserError, choose
-from utils.settings import find_checkpoint
 from utils.training import distributed
 from utils.training.config import TrainConfig
 from utils.training.stopping import ignore_interrupt, starting_workers
@@ -55,7 +54,9 @@ class Data:
     trained_on: str  # fingerprint of the images of train, with those held out
 
 
-def open_data(config: TrainConfig, divisor: int, last: Checkpoint | None, folder: Path) -> Data:
+def open_data(
+    config: TrainConfig, divisor: int, last: Checkpoint | None, folder: Path, source: Checkpoint | None = None
+) -> Data:
     """Find, check and measure both splits; images must have H and W that `divisor` divides.
 
     A resumed run, with its last.pt in `last`, reads and normalises its files as before.
@@ -93,10 +94,10 @@ def open_data(config: TrainConfig, divisor: int, last: Checkpoint | None, folder
         val_sizes=val_sizes,
         selected_on=selected_on,
         changed=[changed[pair] for pair in train],
-        statistics=last["statistics"] if last else statistics_of(config, train, reading, name),
+        statistics=last["statistics"] if last else statistics_of(config, train, reading, name, source),
         reading=reading,
         pixel_size=pixel_size_of(config, pairs[0], reading, name),
-        tta=tta_of(config, last),
+        tta=(last or source or {}).get("tta", []),
         label_counts=counts,
         caches=open_caches(config, pairs, [] if val[0] in changed else val, reading),
         fingerprint=data,
@@ -110,13 +111,6 @@ def pixel_size_of(config: TrainConfig, pair: Pair, reading: PixelFormat, name: s
         return config.pixel_size or metres_a_pixel(scene.grid) or known_pixel_size(name)
 
 
-def tta_of(config: TrainConfig, last: Checkpoint | None) -> Sequence[str]:
-    """Test-time augmentation that the run's checkpoints name: that of the one it starts from, or none."""
-    if last is None and config.init_from:
-        last = load_checkpoint(find_checkpoint(config.init_from))
-    return list((last or {}).get("tta", []))
-
-
 def open_caches(config: TrainConfig, train: list[Pair], val: list[Pair], reading: PixelFormat) -> dict[str, TileCache]:
     """The decoded tiles of --cache, one file for each split that has pairs; none without --cache."""
     if (folder := config.cache) is None:
@@ -128,13 +122,15 @@ def open_caches(config: TrainConfig, train: list[Pair], val: list[Pair], reading
     )
 
 
-def statistics_of(config: TrainConfig, pairs: Sequence[Pair], reading: PixelFormat, name: str) -> Statistics:
-    """Mean and standard deviation by date and channel, as --statistics asks; `name` is the public set this is."""
+def statistics_of(
+    config: TrainConfig, pairs: Sequence[Pair], reading: PixelFormat, name: str, source: Checkpoint | None
+) -> Statistics:
+    """Mean and standard deviation by date and channel, by --statistics: of the public set `name`, of `source`, ..."""
     if config.statistics == "train":
         return measure_statistics(pairs, reading)
     if config.statistics == "checkpoint":
-        assert config.init_from
-        kept: Statistics = load_checkpoint(find_checkpoint(config.init_from))["statistics"]
+        assert source
+        kept: Statistics = source["statistics"]
         if len(kept["mean"][0]) != reading.channels:
             raise UserError(
                 f"--statistics checkpoint: {config.init_from} has those of {len(kept['mean'][0])} bands, "

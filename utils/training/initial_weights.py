@@ -4,36 +4,47 @@ import logging
 
 from torch import Tensor, nn
 
-from utils.checkpoint import Checkpoint, load_checkpoint
+from models.encoders import Encoder, for_bands
+from utils.checkpoint import Checkpoint
 from utils.console import UserError, mistakes_of_users
-from utils.settings import find_checkpoint
 from utils.training.config import TrainConfig
 
 log = logging.getLogger("train")
 
 
-def load_initial_weights(network: nn.Module, config: TrainConfig) -> None:
+def load_initial_weights(network: nn.Module, config: TrainConfig, source: Checkpoint | None) -> None:
     """Give a network the weights that the settings name.
+
+    Args:
+        network: takes the weights.
+        config: settings of the run.
+        source: the checkpoint of --init-from; its heads are kept, whatever --zero-heads is.
 
     Raises:
         UserError: there is no encoder to load or to freeze, or no weight fits.
     """
-    if config.freeze_encoder and not hasattr(network, "backbone"):
-        raise UserError(f"--freeze-encoder: {config.model} has no encoder")
+    if config.freeze_encoder:
+        encoder_of(network, config, "--freeze-encoder")
     if config.backbone_weights != "none":
         load_backbone(network, config)
-    if config.init_from:
-        bands = len(config.bands) or 3
-        load_fitting(network, bands, load_checkpoint(find_checkpoint(config.init_from)), str(config.init_from))
-    if config.zero_heads:
+    if source:
+        load_fitting(network, len(config.bands) or 3, source, str(config.init_from))
+    elif config.zero_heads:
         zero_heads(network)
+
+
+def encoder_of(network: nn.Module, config: TrainConfig, flag: str) -> Encoder:
+    """The encoder of a network; a UserError names the flag that needs one."""
+    encoder = getattr(network, "backbone", None)
+    if not isinstance(encoder, Encoder):
+        raise UserError(f"{flag}: {config.model} has no encoder; leave the flag out, or pass --backbone-weights none")
+    return encoder
 
 
 def load_fitting(network: nn.Module, bands: int, content: Checkpoint, name: str) -> None:
     """Take every weight of a checkpoint that fits by name and shape, and log which were left.
 
-    Where the number of bands differs, the first convolution gets the mean of its filters for every band, times the old
-    over the new number, so that images with equal bands give the same features.
+    Where the number of bands differs, the first convolution is converted by `for_bands`.
 
     Args:
         network: takes the weights.
@@ -50,7 +61,7 @@ def load_fitting(network: nn.Module, bands: int, content: Checkpoint, name: str)
         if key not in own:
             continue
         if old != bands and value.ndim == 4 and (value.shape[1], own[key].shape[1]) == (old, bands):
-            value = value.float().mean(1, keepdim=True).repeat(1, bands, 1, 1) * (old / bands)
+            value = for_bands(value.float(), bands)
         if own[key].shape == value.shape:
             taken[key] = value
     parameters = dict(network.named_parameters())
@@ -81,10 +92,9 @@ def load_backbone(network: nn.Module, config: TrainConfig) -> None:
     Raises:
         UserError: the network has no encoder to load, or the weights do not fit it.
     """
-    if not hasattr(network, "load_backbone"):
-        raise UserError(f"{config.model} has no encoder to load; use --backbone-weights none")
+    encoder = encoder_of(network, config, "--backbone-weights")
     with mistakes_of_users():
-        network.load_backbone(config.backbone_weights)  # type: ignore[operator]
+        encoder.load(config.backbone_weights)
     inflated = len(config.bands) not in (0, 3)
     how = f", the mean of its first filters for each of {len(config.bands)} bands" if inflated else ""
     log.info("encoder starts from %s%s", config.backbone_weights, how)

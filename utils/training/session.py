@@ -17,10 +17,12 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from datasets.layouts import has_split
 from datasets.pairs import refuse_inside
 from models import build_model
+from utils.checkpoint import load_checkpoint
 from utils.console import mistakes_of_users
 from utils.files import write_text
 from utils.machine import algorithms, flush_denormals, pick_device, seed_everything
 from utils.metrics import score_table
+from utils.settings import find_checkpoint
 from utils.training import distributed
 from utils.training.config import TrainConfig
 from utils.training.data import COUNTS, batches_from, open_data, training_loader, validation_loader
@@ -63,10 +65,11 @@ def train_on(device: torch.device, config: TrainConfig) -> dict[str, float]:
     seed_everything(config.seed)
     with mistakes_of_users():
         network = build_model(config.model, **config.network_options)
-    data = open_data(config, cast(int, network.size_divisor), last, folder)
+    source = load_checkpoint(find_checkpoint(config.init_from)) if config.init_from and not last else None
+    data = open_data(config, cast(int, network.size_divisor), last, folder, source)
     refuse_inside(folder, [*data.train, *data.val])
     if last is None:
-        load_initial_weights(network, config)
+        load_initial_weights(network, config, source)
     loader, sampler = training_loader(data, config, device)
     draws_per_step = config.batch_size // distributed.ranks()
     steps = [sampler.draws(epoch) // draws_per_step for epoch in range(config.epochs)]
