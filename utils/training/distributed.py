@@ -1,5 +1,6 @@
 """One process or many: ranks of torchrun, sums over them, and an end for all when one of them dies."""
 
+import atexit
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -47,6 +48,7 @@ def join(device: torch.device) -> torch.device:
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
         torch.cuda.set_device(device)
     dist.init_process_group("gloo", timeout=PATIENCE)
+    atexit.register(dist.destroy_process_group)  # threads of gloo that still run when the process exits can abort it
     _groups["agree"] = dist.new_group(timeout=TIMEOUT)  # on the CPU, so that no GPU is waited for
     gpu = device.type == "cuda"
     _groups["steps"] = dist.new_group(timeout=TIMEOUT, backend="nccl") if gpu else _groups["agree"]
