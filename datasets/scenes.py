@@ -29,8 +29,8 @@ def draw_scene(
     Args:
         seed: of everything random.
         size: side of the images in pixels.
-        town: draw streets of houses at half a metre a pixel, about a tenth of which is changed. Other scenes hold any
-            land at 0.3 to 1 m, most of them little change or none, as real images do.
+        town: draw streets of houses at 0.4 m a pixel, about a tenth of which is changed, by cameras that differ
+            little. Other scenes hold any land at 0.3 to 1 m, most of them little change or none, as real images do.
 
     Returns:
         before, after: uint8 (size, size, 3) RGB; after is shifted by up to two pixels.
@@ -45,27 +45,28 @@ def draw_scene(
         corner = [(SCALE * ((plan.size - size) // 2)) + int(reach * way) for way in (math.cos(turn), math.sin(turn))]
         window = tuple(slice(c, c + size * SCALE) for c in corner)
         colour, changed = render(plan, date, rng)
-        images.append(photograph(colour[window], size, rng))
+        images.append(photograph(colour[window], size, rng, 0.3 if town else 1.0))
         mask |= changed[window].reshape(size, SCALE, size, SCALE).mean((1, 3)) >= 0.5
     return images[0], images[1], np.uint8(255) * mask
 
 
-def photograph(scene: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
+def photograph(scene: np.ndarray, size: int, rng: np.random.Generator, spread: float = 1.0) -> np.ndarray:
     """What one date's camera makes of the rendered scene (2 size, 2 size, 3): uint8 (size, size, 3).
 
-    Exposure, colours, contrast, haze, blur or sharpening, noise and compression differ between dates.
+    Exposure, colours, contrast, haze, blur or sharpening, noise and compression differ between dates; `spread`, 0 to 1,
+    says by how much.
     """
     image: Any = sum(scene[i::SCALE, j::SCALE] for i in range(SCALE) for j in range(SCALE))
-    gains = np.float32(rng.uniform(0.94, 1.06, 3) * math.exp(rng.uniform(-0.4, 0.3)))
+    gains = np.float32(rng.uniform(0.94, 1.06, 3) * math.exp(spread * rng.uniform(-0.4, 0.3)))
     image = np.clip(image * (gains / (255 * SCALE**2)), 0, 1)
     grey = image.mean(2, keepdims=True)
-    image = np.clip(grey + np.float32(rng.uniform(0.45, 1.2)) * (image - grey), 0, 1)
-    image **= np.float32(math.exp(rng.uniform(-0.3, 0.3)))
+    image = np.clip(grey + np.float32(1 + spread * rng.uniform(-0.55, 0.2)) * (image - grey), 0, 1)
+    image **= np.float32(math.exp(spread * rng.uniform(-0.3, 0.3)))
     middle = image.mean()
-    image = middle + np.float32(rng.uniform(0.8, 1.35)) * (image - middle)
-    image += np.float32(max(0, rng.uniform(-0.1, 0.16))) * (np.array((0.72, 0.76, 0.8), np.float32) - image)
+    image = middle + np.float32(1 + spread * rng.uniform(-0.2, 0.35)) * (image - middle)
+    image += np.float32(max(0, spread * rng.uniform(-0.1, 0.16))) * (np.array((0.72, 0.76, 0.8), np.float32) - image)
     picture = Image.fromarray(np.uint8(np.clip(image * 255, 0, 255)))
-    picture = picture.filter(ImageFilter.GaussianBlur(rng.uniform(0.1, 0.7) + 0.7 * (rng.random() < 0.25)))
+    picture = picture.filter(ImageFilter.GaussianBlur(spread * (rng.uniform(0.1, 0.7) + 0.7 * (rng.random() < 0.25))))
     if rng.random() < 0.5:
         picture = picture.filter(ImageFilter.UnsharpMask(rng.uniform(0.8, 1.6), int(rng.integers(50, 250)), 0))
     pixels = np.asarray(picture) + rng.standard_normal((size, size, 1), np.float32) * np.float32(rng.uniform(1, 5))

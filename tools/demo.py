@@ -27,12 +27,12 @@ from utils.training.config import parse_train_config
 from utils.training.session import train
 
 log = logging.getLogger("demo")
-SIZE, COUNTS = 128, {"train": 480, "val": 40, "test": 60}
+SIZE, COUNTS = 192, {"train": 320, "val": 24, "test": 40}
 FLAGS = {  # short runs: the published recipes are for thousands of tiles
-    "amfnet": "--recipe fine-tune --epochs 5 --epoch-steps 80 --lr 1e-3",
-    "hanet": "--recipe hanet --linear-epochs 0 --schedule poly --lr 1e-3 --epochs 3 --batch-size 4",
+    "amfnet": "--recipe fine-tune --augmentation hanet --epochs 7 --epoch-steps 80 --lr 1e-3",
+    "hanet": "--recipe hanet --linear-epochs 0 --schedule poly --lr 1e-3 --crop-size 128 --epochs 4 --batch-size 4",
 }
-VIEWS = ("--tta", "none")  # these scenes hold houses alone; halls need the detector's --tta scales
+VIEWS = ("--tta", "flips")  # these scenes hold houses alone; halls need the detector's --tta scales
 
 
 def main(argv: Sequence[str] | None = None) -> None:
