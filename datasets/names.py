@@ -3,7 +3,7 @@
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 
@@ -27,10 +27,19 @@ def pair_names(rows: Iterable[tuple[Path, ...]]) -> dict[tuple[Path, ...], str]:
     stems = {row: "__".join(image.stem for image in images) for row, images in dates.items()}
     if len(set(map(loose, stems.values()))) == len(stems):
         return stems
-    folders = [image.absolute().parent.parts for images in dates.values() for image in images]
-    shared = max(1, len(os.path.commonprefix(folders)))  # without the drive
+    images = [image for row in dates.values() for image in row]
+    longer = dict(zip(images, _below(images), strict=True))
+    return {row: "__".join(longer[image] for image in dates[row]) for row in dates}
 
-    def below(image: Path) -> str:
-        return "_".join(image.absolute().with_suffix("").parts[shared:])
 
-    return {row: "__".join(map(below, images)) for row, images in dates.items()}
+def image_names(images: Sequence[Path]) -> list[str]:
+    """Return the stems of images; if two are equal, the paths below the folder that all share."""
+    stems = [image.stem for image in images]
+    return stems if len(set(map(loose, stems))) == len(stems) else _below(images)
+
+
+def _below(images: Iterable[Path]) -> list[str]:
+    """Return the paths of images below the folder that all share, without suffix, "_" for slashes."""
+    paths = [image.absolute() for image in images]
+    shared = max(1, len(os.path.commonprefix([path.parent.parts for path in paths])))  # without the drive
+    return ["_".join(path.with_suffix("").parts[shared:]) for path in paths]

@@ -18,17 +18,20 @@ import numpy as np
 from PIL import Image
 
 from datasets.windows import Window
-from utils.change_map import fitted
+from utils.change_map import Colour, fitted
 from utils.files import naming, written_whole
 
 SIDE = 384  # pixels of a thumbnail's longer side, at most
 PAIR_BYTES = 44_000  # of one pair's images; in base64 58,700 characters, below 60 kB
 LAYER_BYTES = 8_000  # of the map and of the error map, each; both dates share the rest
+DATE_BYTES = 20_000  # of a date of a series
 QUALITIES = (85, 75, 65, 50, 35, 20)  # of JPEG, tried in this order
 CHANGED = (255, 0, 170)  # magenta: rare in roofs and fields, and in no error map
 STRIP = 512  # rows of an image that are read at a time, about
 PAGE = Path(__file__).with_name("report_page")
-PARTS = {"/*STYLE*/": "style.css", "/*SUMMARY*/": "summary.js", "/*GALLERY*/": "gallery.js"}
+PARTS = {
+    "/*STYLE*/": "style.css", "/*SUMMARY*/": "summary.js", "/*GALLERY*/": "gallery.js", "/*SERIES*/": "series.js",
+}  # fmt: skip
 
 
 def write_report(
@@ -37,6 +40,7 @@ def write_report(
     thumbnails: Callable[[str], Mapping[str, np.ndarray]],
     about: Mapping[str, Any],
     curve: Mapping[str, np.ndarray] | None = None,
+    date_pictures: Callable[[str], Mapping[str, Sequence[np.ndarray]]] | None = None,
 ) -> None:
     """Write the page whole or not at all; the pixels of one pair are in memory at a time.
 
@@ -47,8 +51,10 @@ def write_report(
         thumbnails: returns a pair's uint8 images of one height and width, by its name: `before` and `after` (H, W, 3),
             `map` (H, W) of 0 and 255, and with a label `error` (H, W, 3).
         about: each of these is optional: `title`; `scores`, fractions of all pairs together; `protocol`, settings;
-            `legend`, colours (RGB) of the error maps by meaning.
+            `legend`, colours (RGB) of the error maps by meaning; `compared`, how the dates of series are, in words;
+            `places`, of each series `name`, `dates`, and of the later dates `meanings`, `colours` and `shares`.
         curve: `precision`, `recall` and `threshold`, each (N,), finite.
+        date_pictures: returns a place's uint8 images by its name: `dates` (H, W, 3), and later dates' `maps` (H, W).
     """
     head, middle, tail = _template()
     pairs: list[dict[str, object]] = []
@@ -57,6 +63,10 @@ def write_report(
             size, images = _encoded(thumbnails(row["name"]))
             pixels.write(f'<script type="text/plain" id="pixels-{number}">{" ".join(images)}</script>\n')
             pairs.append({**row, "size": size})
+        for number, place in enumerate(about.get("places", ())):
+            assert date_pictures
+            place["size"], images = _encoded_dates(date_pictures(place["name"]), place["colours"])
+            pixels.write(f'<script type="text/plain" id="dates-{number}">{" ".join(images)}</script>\n')
         pixels.seek(0)
         data = {**about, "pairs": pairs, "curve": _drawn_part(curve or {}), "changed": CHANGED}
         with written_whole(path) as partial, partial.open("w", encoding="utf-8", newline="\n") as page:
@@ -87,6 +97,19 @@ def _encoded(thumbnails: Mapping[str, np.ndarray]) -> tuple[tuple[int, int], lis
     return sizes[0], [base64.b64encode(data).decode() for data in dates + layers]
 
 
+def _encoded_dates(
+    pictures: Mapping[str, Sequence[np.ndarray]], colours: Sequence[Colour]
+) -> tuple[tuple[int, int], list[str]]:
+    """(width, height) of a place in the page, and its images in base64: all dates, then the maps of the later ones."""
+    dates, maps = (list(map(Image.fromarray, pictures[kind])) for kind in ("dates", "maps"))
+    full = dates[0].size
+    sizes = [fitted(full, min(max(full), SIDE) // part or 1) for part in (1, 2, 4)]
+    images = [_first_within(DATE_BYTES, _jpegs(date, sizes)) for date in dates]
+    for image, colour in zip(maps, colours, strict=True):
+        images.append(_first_within(LAYER_BYTES, (_map_png(image, size, colour) for size in sizes)))
+    return sizes[0], [base64.b64encode(data).decode() for data in images]
+
+
 def _first_within(limit: int, attempts: Iterable[bytes]) -> bytes:
     """The first attempt that is small enough, otherwise the last one."""
     data = b""
@@ -103,11 +126,11 @@ def _jpegs(image: Image.Image, sizes: Iterable[tuple[int, int]]) -> Iterator[byt
             yield _saved(small, "JPEG", quality=quality)
 
 
-def _map_png(changed: Image.Image, size: tuple[int, int]) -> bytes:
+def _map_png(changed: Image.Image, size: tuple[int, int], colour: Colour = CHANGED) -> bytes:
     """The changed pixels in one colour; opacity is their share of a thumbnail's pixel, in 16 steps rounded up."""
     share = np.asarray(changed.resize(size, Image.Resampling.BOX), np.uint16)
     image = Image.fromarray(((share + 16) // 17).astype(np.uint8))
-    image.putpalette(CHANGED * 16)
+    image.putpalette(colour * 16)
     return _saved(image, "PNG", bits=4, transparency=bytes(range(0, 256, 17)))
 
 
