@@ -40,7 +40,6 @@ def write_report(
     thumbnails: Callable[[str], Mapping[str, np.ndarray]],
     about: Mapping[str, Any],
     curve: Mapping[str, np.ndarray] | None = None,
-    date_pictures: Callable[[str], Mapping[str, Sequence[np.ndarray]]] | None = None,
 ) -> None:
     """Write the page whole or not at all; the pixels of one pair are in memory at a time.
 
@@ -52,23 +51,24 @@ def write_report(
             `map` (H, W) of 0 and 255, and with a label `error` (H, W, 3).
         about: each of these is optional: `title`; `scores`, fractions of all pairs together; `protocol`, settings;
             `legend`, colours (RGB) of the error maps by meaning; `compared`, how the dates of series are, in words;
-            `places`, of each series `name`, `dates`, and of the later dates `meanings`, `colours` and `shares`.
+            `places`, of each series `name`, `dates`, of the later dates `meanings`, `colours` and `shares`, and
+            `pictures`, which returns its uint8 images, `dates` (H, W, 3) and `maps` (H, W) of the later ones.
         curve: `precision`, `recall` and `threshold`, each (N,), finite.
-        date_pictures: returns a place's uint8 images by its name: `dates` (H, W, 3), and later dates' `maps` (H, W).
     """
     head, middle, tail = _template()
     pairs: list[dict[str, object]] = []
+    places: list[dict[str, object]] = []
     with naming(path), tempfile.TemporaryFile("w+", dir=path.parent, encoding="ascii") as pixels:
         for number, row in enumerate(rows):
             size, images = _encoded(thumbnails(row["name"]))
             pixels.write(f'<script type="text/plain" id="pixels-{number}">{" ".join(images)}</script>\n')
             pairs.append({**row, "size": size})
         for number, place in enumerate(about.get("places", ())):
-            assert date_pictures
-            place["size"], images = _encoded_dates(date_pictures(place["name"]), place["colours"])
+            size, images = _encoded_dates(**place["pictures"](), colours=place["colours"])
             pixels.write(f'<script type="text/plain" id="dates-{number}">{" ".join(images)}</script>\n')
+            places.append({**place, "size": size, "pictures": None})
         pixels.seek(0)
-        data = {**about, "pairs": pairs, "curve": _drawn_part(curve or {}), "changed": CHANGED}
+        data = {**about, "pairs": pairs, "places": places, "curve": _drawn_part(curve or {}), "changed": CHANGED}
         with written_whole(path) as partial, partial.open("w", encoding="utf-8", newline="\n") as page:
             # numbers before pictures, so that the page works before it is loaded to its end
             page.write(f'{head}<script type="application/json" id="data">{_json(data)}</script>{middle}')
@@ -87,8 +87,7 @@ def _template() -> list[str]:
 def _encoded(thumbnails: Mapping[str, np.ndarray]) -> tuple[tuple[int, int], list[str]]:
     """(width, height) of a pair in the page, and its images in base64: before, after, map and, if any, error map."""
     images = {name: Image.fromarray(np.ascontiguousarray(pixels)) for name, pixels in thumbnails.items()}
-    full = images["before"].size
-    sizes = [fitted(full, min(max(full), SIDE) // part or 1) for part in (1, 2, 4)]
+    sizes = _sizes(images["before"].size)
     layers = [_first_within(LAYER_BYTES, (_map_png(images["map"], size) for size in sizes))]
     if "error" in images:
         layers.append(_first_within(LAYER_BYTES, (_error_png(images["error"], size) for size in sizes)))
@@ -98,16 +97,19 @@ def _encoded(thumbnails: Mapping[str, np.ndarray]) -> tuple[tuple[int, int], lis
 
 
 def _encoded_dates(
-    pictures: Mapping[str, Sequence[np.ndarray]], colours: Sequence[Colour]
+    dates: Sequence[np.ndarray], maps: Sequence[np.ndarray], colours: Sequence[Colour]
 ) -> tuple[tuple[int, int], list[str]]:
     """(width, height) of a place in the page, and its images in base64: all dates, then the maps of the later ones."""
-    dates, maps = (list(map(Image.fromarray, pictures[kind])) for kind in ("dates", "maps"))
-    full = dates[0].size
-    sizes = [fitted(full, min(max(full), SIDE) // part or 1) for part in (1, 2, 4)]
-    images = [_first_within(DATE_BYTES, _jpegs(date, sizes)) for date in dates]
-    for image, colour in zip(maps, colours, strict=True):
-        images.append(_first_within(LAYER_BYTES, (_map_png(image, size, colour) for size in sizes)))
+    sizes = _sizes(Image.fromarray(dates[0]).size)
+    images = [_first_within(DATE_BYTES, _jpegs(Image.fromarray(date), sizes)) for date in dates]
+    for pixels, colour in zip(map(Image.fromarray, maps), colours, strict=True):
+        images.append(_first_within(LAYER_BYTES, (_map_png(pixels, size, colour) for size in sizes)))
     return sizes[0], [base64.b64encode(data).decode() for data in images]
+
+
+def _sizes(full: tuple[int, int]) -> list[tuple[int, int]]:
+    """(width, height) in which an image is tried."""
+    return [fitted(full, min(max(full), SIDE) // part or 1) for part in (1, 2, 4)]
 
 
 def _first_within(limit: int, attempts: Iterable[bytes]) -> bytes:

@@ -62,8 +62,9 @@ def draw_change_dates(found: Sequence[Series], whole: Whole, reading: PixelForma
         for value, date in enumerate(["never", *dates[1:]]):
             rows.append([series.place, value, date, counts[value], shares[value]])
         rows.append([series.place, UNKNOWN, "unknown", counts[UNKNOWN], ""])
-        about = {"meanings": series.meanings, "colours": date_colours(len(dates) - 1)}
-        places.append({"name": series.place, "dates": dates, **about, "shares": shares[1 : len(dates)].tolist()})
+        shown = {"meanings": series.meanings, "colours": date_colours(len(dates) - 1)}
+        shown |= {"shares": shares[1 : len(dates)], "pictures": partial(_pictures, series, whole, reading, output)}
+        places.append({"name": series.place, "dates": dates, **shown})
     if rows:
         columns = ("place", "value", "date", "pixels", "share")
         write_csv(output / "change_dates.csv", [dict(zip(columns, row, strict=True)) for row in rows])
@@ -128,21 +129,22 @@ def _open_map(
     return scene
 
 
-def date_pictures(series: Series, whole: Whole, reading: PixelFormat, output: Path) -> dict[str, list[np.ndarray]]:
-    """Return small pictures of a place: uint8 `dates` (h, w, 3), and `maps` (h, w), 255 where a later date is first."""
+def _pictures(series: Series, whole: Whole, reading: PixelFormat, output: Path) -> dict[str, list[np.ndarray]]:
+    """Small pictures of a place: uint8 `dates` (h, w, 3), and `maps` (h, w), 255 where a later date is first."""
 
     def shown(image: WindowedImage, window: Window) -> np.ndarray:
         return as_rgb(image.read(window))
 
     def by_date(image: WindowedImage, window: Window) -> np.ndarray:
-        return np.uint8(255) * (image.read(window)[..., None] == np.arange(1, len(series.images)))
+        return np.uint8(255) * (image.read(window)[..., None] == np.arange(1, len(series.images), dtype=np.uint8))
 
     dates, grid = [], None
     for number, path in enumerate(series.images):
         with WindowedImage(path, reading, onto=grid) as image:
             if number:
                 remove_recorded_shift(image, whole[series.pairs[number - 1].name]["row"])
-            grid = grid or image.grid
+            else:
+                grid = image.grid
             dates.append(shrunk(partial(shown, image), image.size, SIDE))
     with WindowedImage(output / FOLDER / f"{series.place}.png", INDICES, label=True) as image:
         maps = shrunk(partial(by_date, image), image.size, SIDE)

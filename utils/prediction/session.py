@@ -44,7 +44,7 @@ from utils.prediction.pipeline import Pipeline
 from utils.prediction.predictor import ChangePredictor
 from utils.prediction.records import Records
 from utils.prediction.report import SIDE, shrunk
-from utils.prediction.series import date_pictures, draw_change_dates
+from utils.prediction.series import draw_change_dates
 from utils.prediction.sharing import Share, predict_jobs
 from utils.prediction.summary import write_page, write_summary
 from utils.settings import DETECTOR, BandConfig
@@ -137,8 +137,7 @@ def finish(
         about = draw_change_dates(series, whole, reading, settings.output) if series else {}
         if config.report:
             shown = {pair.name: partial(thumbnails, pair, reading, settings.output) for pair in pairs}
-            places = {each.place: partial(date_pictures, each, whole, reading, settings.output) for each in series}
-            write_page(settings, whole, lambda name: shown[name](whole[name]), about, lambda place: places[place]())
+            write_page(settings, whole, lambda name: shown[name](whole[name]), about)
     if failed:
         name, error = next(iter(failed.items()))
         log.error("error: %d of %d pairs could not be predicted, first %s: %s", len(failed), len(pairs), name, error)

@@ -300,7 +300,7 @@ LATER = ((70, 110, 255), (250, 90, 120), (255, 240, 70))  # colours of the later
 GREYS = (40, 90, 140, 190)  # of the four dates
 
 
-def dates_of_bay(place):
+def pictures_of_bay():
     """Four grey dates; the first quarter of rows changes at the second date, and so on; the last one never."""
     maps = np.zeros((3, 64, 96), np.uint8)
     for number, layer in enumerate(maps):
@@ -314,9 +314,16 @@ def series(tmp_path_factory):
     dates = ["2015", "2018", LONG, "2024"]
     rows = [{"name": f"bay_{before}__{after}", "changed_share": 0.25} for before, after in pairwise(dates)]
     words = [f"{after}: changed since {before}" for before, after in pairwise(dates)]
-    bay = {"name": HOSTILE, "dates": dates, "meanings": words, "colours": LATER, "shares": [0.25] * 3}
+    bay = {
+        "name": HOSTILE,
+        "dates": dates,
+        "meanings": words,
+        "colours": LATER,
+        "shares": [0.25] * 3,
+        "pictures": pictures_of_bay,
+    }
     about = {"compared": "Each date is compared with the one before it.", "places": [bay, {**bay, "name": "bay"}]}
-    write_report(path, rows, lambda name: images(wrong=False), about, None, dates_of_bay)
+    write_report(path, rows, lambda name: images(wrong=False), about)
     return path
 
 
