@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from datasets.hints import closest, dated_pair, list_advice
-from datasets.lists import Line, SplitFiles, is_table, listed_stems, nfc, read_lines, read_table
+from datasets.lists import Line, SplitFiles, is_table, listed_stems, read_lines, read_table
+from datasets.names import nfc
 from datasets.raster import SUFFIXES
 from utils.console import UserError, nearest
 

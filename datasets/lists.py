@@ -4,12 +4,12 @@ import codecs
 import csv
 import os
 import re
-import unicodedata
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
+from datasets.names import loose, nfc, pair_names
 from datasets.raster import SUFFIXES
 from utils.console import UserError, nearest
 
@@ -87,9 +87,9 @@ class Line:
         return cells
 
     def inside(self, name: str) -> PurePosixPath:
-        """Return a listed name with slashes for backslashes, unless it has ".."."""
+        """Return a listed name with slashes for backslashes, unless it is relative and has ".."."""
         plain = PurePosixPath(name.replace("\\", "/"))
-        if ".." in plain.parts:
+        if ".." in plain.parts and not _is_absolute(plain):
             raise self.error(f"{name!r} leaves the data set's folder; write the path without '..'")
         return plain
 
@@ -199,7 +199,7 @@ def is_table(lines: Sequence[Line], root: Path, must_exist: bool = True) -> bool
 
 
 def read_table(path: Path, lines: Sequence[Line], root: Path, labels: bool) -> SplitFiles:
-    """Return the files of a list of "before after label" lines, paths from `root`; a pair has its before image's stem.
+    """Return the files of a list of "before after label" lines, paths from `root`; for names see `pair_names`.
 
     Raises:
         UserError: the list is empty, a line has other columns than the first, a path is not allowed, or two pairs have
@@ -223,12 +223,12 @@ def read_table(path: Path, lines: Sequence[Line], root: Path, labels: bool) -> S
     roles = ROLES[:columns]
     missing = [(line, file) for row, line in rows.items() for file in row if not _is_there(file)]
     gone = {file for _, file in missing}
-    names, seen = _table_names(rows, root), set[str]()
+    names, seen = pair_names(rows), set[str]()
     files: dict[str, dict[str, Path]] = {}
     for row in sorted(rows, key=lambda row: [file.as_posix() for file in row]):
-        if _loose(names[row]) in seen:
-            raise rows[row].error(f"{row[0]} is in two pairs; pairs are called by their before image, so copy it")
-        seen.add(_loose(names[row]))
+        if loose(names[row]) in seen:
+            raise rows[row].error(f"a second pair of the name {names[row]!r}; remove the line, or rename an image")
+        seen.add(loose(names[row]))
         files[names[row]] = {role: file for role, file in zip(roles, row, strict=True) if file not in gone}
     how, unknown = f"{path.name}, a list of {'/'.join(roles)}", ""
     if missing:
@@ -237,25 +237,6 @@ def read_table(path: Path, lines: Sequence[Line], root: Path, labels: bool) -> S
         near = nearest(file.name, siblings, 0.8) if siblings else f" (no folder {file.parent})"
         unknown = f"{line.place}: {file} does not exist{near}; mend or remove the line"
     return SplitFiles(dict.fromkeys(roles, path), files, how=how, unknown=unknown)
-
-
-def _table_names(rows: Iterable[tuple[Path, ...]], root: Path) -> dict[tuple[Path, ...], str]:
-    """Return the stems of the rows' first files; with their folders if one stem lies in several."""
-    stems = {row: row[0].stem for row in rows}
-    if len(set(map(_loose, stems.values()))) == len(stems):
-        return stems
-    inner = {row: row[0].relative_to(root if row[0].is_relative_to(root) else row[0].anchor) for row in stems}
-    return {row: "_".join(path.with_suffix("").parts) for row, path in inner.items()}
-
-
-def nfc(name: str) -> str:
-    """Return a name in one spelling: macOS stores é as e and an accent (NFD), others as one character (NFC)."""
-    return unicodedata.normalize("NFC", name)
-
-
-def _loose(name: str) -> str:
-    """Return a name as file systems compare it that ignore case and forms of Unicode."""
-    return nfc(name).casefold()
 
 
 def _is_image(name: str) -> bool:

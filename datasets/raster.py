@@ -137,6 +137,14 @@ class WindowedImage:
         pixels = self.reading.scaled(values) if self.reading.bands else values
         return pixels if known is None else np.where(known[..., None], pixels, np.zeros((), pixels.dtype))
 
+    def mask(self, window: Window) -> np.ndarray:
+        """Read a window of a label as `read_label` does."""
+        codes, known = self.content(window)
+        mask = self.reading.mask(codes)
+        if known is not None:
+            mask[~known] = IGNORE
+        return mask
+
     def known(self, window: Window) -> np.ndarray | None:
         """Return where a window holds data, bool (h, w); None if the image has no gaps anywhere."""
         if not self.gaps:
@@ -213,11 +221,7 @@ def read_label(path: Path, reading: PixelFormat) -> np.ndarray:
     """
     with WindowedImage(path, reading, label=True) as image:
         refuse_huge(path, *image.size)
-        codes, known = image.content(Window(0, 0, *image.size))
-    mask = reading.mask(codes)
-    if known is not None:
-        mask[~known] = IGNORE
-    return mask
+        return image.mask(Window(0, 0, *image.size))
 
 
 def pixel_kind(path: Path) -> tuple[int, str]:

@@ -27,6 +27,7 @@ OPENS_DATA = (
     "session.py",
     "masks.py",
     "predictor.py",
+    "series.py",
 )  # of training and prediction: the only ones that open data sets
 OPENERS = ("datasets.pairs.find_pairs", "datasets.open_pair", "datasets.raster", "datasets.layouts.list_images")
 

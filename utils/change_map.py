@@ -32,6 +32,15 @@ PALETTES = {
     "colour-blind": Palette((255, 255, 255), (0, 0, 0), (213, 94, 0), (86, 180, 233)),  # Okabe and Ito's orange, blue
 }
 
+EARLY_TO_LATE = ((70, 110, 255), (225, 60, 200), (255, 130, 50), (255, 240, 70))  # blue, magenta, orange, yellow
+
+
+def date_colours(count: int) -> list[Colour]:
+    """Return a colour for each of `count` later dates of a series, from blue to yellow."""
+    places = np.linspace(0, len(EARLY_TO_LATE) - 1, count)
+    bands = [np.interp(places, range(len(EARLY_TO_LATE)), band).round() for band in zip(*EARLY_TO_LATE, strict=True)]
+    return [(int(red), int(green), int(blue)) for red, green, blue in zip(*bands, strict=True)]
+
 
 def fitted(size: tuple[int, int], side: int) -> tuple[int, int]:
     """(width, height) of an image whose longer side becomes `side` pixels."""

@@ -40,9 +40,9 @@ def test_a_text_file_as_the_data_set(tmp_path):
     fill(tmp_path, "b", "z.png")
     pairs = tmp_path / "pairs.txt"
     pairs.write_text("a/x y.png\tb/x y.png\tc/x y.png\nb/x y.png\tb/z.png\tc/x y.png\n" * 2)
-    assert [p.name for p in find_pairs(pairs, "train")] == ["a_x y", "b_x y"]  # one stem, two folders
-    pairs.write_text("a/x y.png\tb/x y.png\tc/x y.png\na/x y.png\tb/z.png\tc/x y.png\n")
-    with pytest.raises(ValueError, match=r"pairs\.txt, line 2: .*a/x y\.png is in two pairs"):
+    assert [p.name for p in find_pairs(pairs, "train")] == ["x y__x y", "x y__z"]
+    pairs.write_text("a/x y.png\tb/x y.png\tb/z.png\na/x y.png\tb/x y.png\tc/x y.png\n")
+    with pytest.raises(ValueError, match=r"pairs\.txt, line 2: a second pair of the name 'a_x y__b_x y'"):
         find_pairs(pairs, "train")
     pairs.write_text("a/x y.png\tb/x y.png\n")
     assert find_pairs(pairs, "test", labels=False)[0].label is None
@@ -51,6 +51,28 @@ def test_a_text_file_as_the_data_set(tmp_path):
     pairs.write_text("a/x y.png\tb/Z.png\tc/x y.png\n")
     with pytest.raises(ValueError, match=r"pairs\.txt, line 1: .*b/Z\.png does not exist \(nearest: 'z\.png'\); mend"):
         find_pairs(pairs, "train")
+
+
+@pytest.mark.parametrize(
+    ("lines", "names"),
+    [(("a/1 a/2", "a/2 a/3"), ["1__2", "2__3"]),
+     (("a/1 a/2", "a/1 a/3"), ["1__2", "1__3"]),
+     (("a/1 a/2", "b/1 b/3"), ["a_1", "b_1"]),
+     (("a/1 a/2", "a/1 b/2", "b/1 b/3"), ["a_1__a_2", "a_1__b_2", "b_1__b_3"])],
+)  # fmt: skip
+@pytest.mark.parametrize("absolute", [False, True])
+def test_an_image_in_many_pairs(lines, names, absolute, tmp_path):
+    """The list lies two folders above the images, or elsewhere and has absolute paths."""
+    fill(tmp_path / "some" / "towns", "a b", "1.png", "2.png", "3.png")
+    listed = tmp_path / ("lists" if absolute else ".") / "pairs.txt"
+    listed.parent.mkdir(exist_ok=True)
+    start = f"{tmp_path}/lists/../some/towns" if absolute else "some/towns"
+    rows = [[f"{start}/{cell}.png" for cell in line.split()] for line in lines]
+    listed.write_text("".join("\t".join(row) + "\n" for row in rows))
+    pairs = find_pairs(listed, "test", labels=False)
+    assert [pair.name for pair in pairs] == names
+    found = [[f"{path.parent.name}/{path.stem}" for path in pair.files] for pair in pairs]
+    assert found == [line.split() for line in lines]
 
 
 @pytest.mark.parametrize("name", ["../secret.png", "A/../../x.png", "..\\secret.png"])
@@ -125,7 +147,9 @@ def test_names_that_only_some_file_systems_tell_apart(tmp_path):
     fill(tmp_path, "a", "Tile.png")
     fill(tmp_path, "b c", "tile.png")
     (tmp_path / "pairs.txt").write_text("a/Tile.png c/tile.png\nb/tile.png c/tile.png\n")
-    assert [pair.name for pair in find_pairs(tmp_path / "pairs.txt", "test", labels=False)] == ["a_Tile", "b_tile"]
+    assert [pair.name for pair in find_pairs(tmp_path / "pairs.txt", "test", labels=False)] == [
+        "a_Tile__c_tile", "b_tile__c_tile",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("path", ["list/train.TXT", "Train.txt", "list/TRAIN.txt"])

@@ -3,6 +3,7 @@
 import argparse
 import os
 from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -29,6 +30,8 @@ TIFFS: dict[str, tuple[int | None, int]] = {  # value of probability 1, value of
 PLACED = {**dict.fromkeys(TIFFS, "tif"), "polygons": "geojson"}  # suffixes; only for georeferenced scenes
 KINDS = (*PNGS, *PLACED)
 REGISTER = ("off", "report", "auto")
+PAIRS = ("consecutive", "first")  # with which date of a series each later one is compared
+DRAWN_FROM = ("mask", "geo")  # outputs that change-date maps are drawn from
 
 
 def _threshold(word: str) -> float | str:
@@ -61,6 +64,10 @@ class PredictConfig(BandConfig):
     before: Path | None = setting(None, "earlier image, or folder of them, in place of --data-root", parse=Path)
     after: Path | None = setting(None, "later image, or folder of them", parse=Path)
     label: Path | None = setting(None, "label, or folder of them, if there is any", parse=Path)
+    series: Path | None = setting(
+        None, "more than two dates: folder with a folder of images a place, or of one place; or a list", parse=Path
+    )
+    pairs: str = setting(PAIRS[0], "compare each date of a series with the one before, or with the first", PAIRS)
     output: Path | None = setting(
         None, "folder of the maps (default: predict-SPLIT beside the checkpoint, or here with the detector)", parse=Path
     )
@@ -112,6 +119,19 @@ class PredictConfig(BandConfig):
     device: str = setting("auto", "auto, cpu, cuda or cuda:N")
 
 
+def _checked_series(config: PredictConfig, given: AbstractSet[str]) -> PredictConfig:
+    """Return the settings, with the outputs that change-date maps are drawn from."""
+    if config.series is None:
+        if "pairs" in given:
+            raise UserError("--pairs says how the dates of --series are compared: give both, or neither")
+        return config
+    if given & {"before", "after", "data_root", "split"}:
+        raise UserError("--series replaces --before, --after, --data-root and --split: give one or the other")
+    if config.register == "auto" and config.pairs != "first":
+        raise UserError("--register auto moves each date onto the one it is compared with: add --pairs first")
+    return replace(config, save=tuple(kind for kind in KINDS if kind in {*config.save, *DRAWN_FROM}))
+
+
 def parse_predict_config(argv: Sequence[str] | None) -> PredictConfig:
     """Return the settings of a command line; a run folder means its best.pt.
 
@@ -125,13 +145,14 @@ def parse_predict_config(argv: Sequence[str] | None) -> PredictConfig:
     if config.skip_existing and config.overwrite:
         raise UserError("--skip-existing resumes a prediction and --overwrite replaces it: give one of them")
     if config.masks:
-        if config.label is None or given.keys() & {"before", "after", "data_root", "split", "checkpoint"}:
+        if config.label is None or given.keys() & {"before", "after", "data_root", "split", "checkpoint", "series"}:
             raise UserError("--masks needs --label, the folder of the truth, and takes neither network nor images")
         return config
     if ("before" in given) != ("after" in given) or ("label" in given and "before" not in given):
         raise UserError("give --before and --after together, and --label only with them")
     if "before" in given and given.keys() & {"data_root", "split"}:
         raise UserError("--before and --after replace --data-root and --split: give one or the other")
+    config = _checked_series(config, given.keys())
     if isinstance(config.threshold, float) and not 0 <= config.threshold <= 1:
         raise UserError(f"--threshold {config.threshold}: must lie in [0, 1]")
     return replace(config, checkpoint=find_checkpoint(config.checkpoint))

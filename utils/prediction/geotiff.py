@@ -36,11 +36,18 @@ def _writing(path: Path) -> Iterator[None]:
 class GeoTiff:
     """A georeferenced TIFF of one band that is being written: tiled, compressed, with overviews once it is closed.
 
-    The file declares the value of no data and, so that other programs show probabilities, the value that means 1.
+    The file declares the value of no data and, so that other programs show probabilities, the value that means 1. With
+    `colours`, uint8 (n, 3), it shows each value in a colour.
     """
 
     def __init__(
-        self, path: Path, grid: Grid, nodata: int | None = None, dtype: str = "uint8", full_scale: int | None = None
+        self,
+        path: Path,
+        grid: Grid,
+        nodata: int | None = None,
+        dtype: str = "uint8",
+        full_scale: int | None = None,
+        colours: np.ndarray | None = None,
     ) -> None:
         import rasterio
 
@@ -53,6 +60,8 @@ class GeoTiff:
                 transform=rasterio.Affine(*grid.transform), nodata=nodata, tiled=True, blockxsize=BLOCK,
                 blockysize=BLOCK, compress="deflate", bigtiff="if_safer",
             )  # fmt: skip
+            if colours is not None:
+                self._dataset.write_colormap(1, {value: (*rgb, 255) for value, rgb in enumerate(colours.tolist())})
             if full_scale:
                 self._dataset.scales = (1 / full_scale,)
 

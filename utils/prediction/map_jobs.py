@@ -1,9 +1,9 @@
 """Predicts one pair: opens it, reads windows, writes maps, and keeps its record."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,8 +16,15 @@ from utils.prediction.records import Records, image_row, sparse
 
 if TYPE_CHECKING:
     from datasets.open_pair import OpenPair
+    from datasets.raster import WindowedImage
 
 log = logging.getLogger(__name__)
+
+
+def remove_recorded_shift(image: "WindowedImage", row: Mapping[str, Any]) -> None:
+    """Read a later image without its shift from now on, if its pair's row says that its maps were drawn so."""
+    if row.get("shift_corrected"):
+        image.remove_shift(row["shift_rows"], row["shift_columns"])
 
 
 class DateCheck:

@@ -10,7 +10,7 @@ import torch
 
 from datasets.label_codes import decide_alone, mask_reading
 from datasets.layouts import list_images
-from datasets.lists import nfc
+from datasets.names import nfc
 from datasets.raster import read_label
 from datasets.reading import IGNORE, PixelFormat, labels_of
 from datasets.threads import threaded

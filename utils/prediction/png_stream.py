@@ -9,16 +9,25 @@ import numpy as np
 from utils.files import naming
 
 COLOUR_TYPES = {1: 0, 3: 2}  # PNG's number for grey and for RGB, by channels
+PALETTE = 3  # its number for indices of colours
 
 
 class PngStream:
-    """A PNG file of 1 or 3 channels of 8 or 16 bits that is being written; it is valid only after `close`."""
+    """A PNG file of 1 or 3 channels of 8 or 16 bits that is being written; it is valid only after `close`.
 
-    def __init__(self, path: Path, size: tuple[int, int], channels: int = 1, bits: int = 8) -> None:
+    With `colours`, uint8 (n, 3), it has one channel of indices into them.
+    """
+
+    def __init__(
+        self, path: Path, size: tuple[int, int], channels: int = 1, bits: int = 8, colours: np.ndarray | None = None
+    ) -> None:
         self._path, self._file, self._deflate = path, path.open("wb"), zlib.compressobj()
         self._step = channels * bits // 8  # bytes of a pixel
         self._file.write(b"\x89PNG\r\n\x1a\n")
-        self._chunk(b"IHDR", struct.pack(">IIBBBBB", size[1], size[0], bits, COLOUR_TYPES[channels], 0, 0, 0))
+        kind = COLOUR_TYPES[channels] if colours is None else PALETTE
+        self._chunk(b"IHDR", struct.pack(">IIBBBBB", size[1], size[0], bits, kind, 0, 0, 0))
+        if colours is not None:
+            self._chunk(b"PLTE", colours.tobytes())
 
     def write(self, pixels: np.ndarray) -> None:
         """Add the next rows, (n, width) or (n, width, 3), uint8 or uint16.

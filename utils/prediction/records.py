@@ -19,11 +19,11 @@ from utils.files import short_name, write_text
 from utils.metrics import LEVELS, scores
 
 FOLDER, PARTS = "records", ".parts"
-SUMMARY = ("per_image.csv", "metrics.json", "report.html")
+SUMMARY = ("per_image.csv", "change_dates.csv", "metrics.json", "report.html")
 COUNTS = ("tn", "fp", "fn", "tp")
 SAME = (  # settings that a resumed run must share with the earlier one
     "checkpoint_sha256", "reading", "tile_size", "overlap", "tta", "threshold", "min_area", "save", "palette",
-    "precision", "backend", "register",
+    "precision", "backend", "register", "series",
 )  # fmt: skip
 
 

@@ -18,17 +18,20 @@ import numpy as np
 from PIL import Image
 
 from datasets.windows import Window
-from utils.change_map import fitted
+from utils.change_map import Colour, fitted
 from utils.files import naming, written_whole
 
 SIDE = 384  # pixels of a thumbnail's longer side, at most
 PAIR_BYTES = 44_000  # of one pair's images; in base64 58,700 characters, below 60 kB
 LAYER_BYTES = 8_000  # of the map and of the error map, each; both dates share the rest
+DATE_BYTES = 20_000  # of a date of a series
 QUALITIES = (85, 75, 65, 50, 35, 20)  # of JPEG, tried in this order
 CHANGED = (255, 0, 170)  # magenta: rare in roofs and fields, and in no error map
 STRIP = 512  # rows of an image that are read at a time, about
 PAGE = Path(__file__).with_name("report_page")
-PARTS = {"/*STYLE*/": "style.css", "/*SUMMARY*/": "summary.js", "/*GALLERY*/": "gallery.js"}
+PARTS = {
+    "/*STYLE*/": "style.css", "/*SUMMARY*/": "summary.js", "/*GALLERY*/": "gallery.js", "/*SERIES*/": "series.js",
+}  # fmt: skip
 
 
 def write_report(
@@ -47,18 +50,25 @@ def write_report(
         thumbnails: returns a pair's uint8 images of one height and width, by its name: `before` and `after` (H, W, 3),
             `map` (H, W) of 0 and 255, and with a label `error` (H, W, 3).
         about: each of these is optional: `title`; `scores`, fractions of all pairs together; `protocol`, settings;
-            `legend`, colours (RGB) of the error maps by meaning.
+            `legend`, colours (RGB) of the error maps by meaning; `compared`, how the dates of series are, in words;
+            `places`, of each series `name`, `dates`, of the later dates `meanings`, `colours` and `shares`, and
+            `pictures`, which returns its uint8 images, `dates` (H, W, 3) and `maps` (H, W) of the later ones.
         curve: `precision`, `recall` and `threshold`, each (N,), finite.
     """
     head, middle, tail = _template()
     pairs: list[dict[str, object]] = []
+    places: list[dict[str, object]] = []
     with naming(path), tempfile.TemporaryFile("w+", dir=path.parent, encoding="ascii") as pixels:
         for number, row in enumerate(rows):
             size, images = _encoded(thumbnails(row["name"]))
             pixels.write(f'<script type="text/plain" id="pixels-{number}">{" ".join(images)}</script>\n')
             pairs.append({**row, "size": size})
+        for number, place in enumerate(about.get("places", ())):
+            size, images = _encoded_dates(**place["pictures"](), colours=place["colours"])
+            pixels.write(f'<script type="text/plain" id="dates-{number}">{" ".join(images)}</script>\n')
+            places.append({**place, "size": size, "pictures": None})
         pixels.seek(0)
-        data = {**about, "pairs": pairs, "curve": _drawn_part(curve or {}), "changed": CHANGED}
+        data = {**about, "pairs": pairs, "places": places, "curve": _drawn_part(curve or {}), "changed": CHANGED}
         with written_whole(path) as partial, partial.open("w", encoding="utf-8", newline="\n") as page:
             # numbers before pictures, so that the page works before it is loaded to its end
             page.write(f'{head}<script type="application/json" id="data">{_json(data)}</script>{middle}')
@@ -77,14 +87,29 @@ def _template() -> list[str]:
 def _encoded(thumbnails: Mapping[str, np.ndarray]) -> tuple[tuple[int, int], list[str]]:
     """(width, height) of a pair in the page, and its images in base64: before, after, map and, if any, error map."""
     images = {name: Image.fromarray(np.ascontiguousarray(pixels)) for name, pixels in thumbnails.items()}
-    full = images["before"].size
-    sizes = [fitted(full, min(max(full), SIDE) // part or 1) for part in (1, 2, 4)]
+    sizes = _sizes(images["before"].size)
     layers = [_first_within(LAYER_BYTES, (_map_png(images["map"], size) for size in sizes))]
     if "error" in images:
         layers.append(_first_within(LAYER_BYTES, (_error_png(images["error"], size) for size in sizes)))
     room = (PAIR_BYTES - sum(map(len, layers))) // 2
     dates = [_first_within(room, _jpegs(images[date], sizes)) for date in ("before", "after")]
     return sizes[0], [base64.b64encode(data).decode() for data in dates + layers]
+
+
+def _encoded_dates(
+    dates: Sequence[np.ndarray], maps: Sequence[np.ndarray], colours: Sequence[Colour]
+) -> tuple[tuple[int, int], list[str]]:
+    """(width, height) of a place in the page, and its images in base64: all dates, then the maps of the later ones."""
+    sizes = _sizes(Image.fromarray(dates[0]).size)
+    images = [_first_within(DATE_BYTES, _jpegs(Image.fromarray(date), sizes)) for date in dates]
+    for pixels, colour in zip(map(Image.fromarray, maps), colours, strict=True):
+        images.append(_first_within(LAYER_BYTES, (_map_png(pixels, size, colour) for size in sizes)))
+    return sizes[0], [base64.b64encode(data).decode() for data in images]
+
+
+def _sizes(full: tuple[int, int]) -> list[tuple[int, int]]:
+    """(width, height) in which an image is tried."""
+    return [fitted(full, min(max(full), SIDE) // part or 1) for part in (1, 2, 4)]
 
 
 def _first_within(limit: int, attempts: Iterable[bytes]) -> bytes:
@@ -103,11 +128,11 @@ def _jpegs(image: Image.Image, sizes: Iterable[tuple[int, int]]) -> Iterator[byt
             yield _saved(small, "JPEG", quality=quality)
 
 
-def _map_png(changed: Image.Image, size: tuple[int, int]) -> bytes:
+def _map_png(changed: Image.Image, size: tuple[int, int], colour: Colour = CHANGED) -> bytes:
     """The changed pixels in one colour; opacity is their share of a thumbnail's pixel, in 16 steps rounded up."""
     share = np.asarray(changed.resize(size, Image.Resampling.BOX), np.uint16)
     image = Image.fromarray(((share + 16) // 17).astype(np.uint8))
-    image.putpalette(CHANGED * 16)
+    image.putpalette(colour * 16)
     return _saved(image, "PNG", bits=4, transparency=bytes(range(0, 256, 17)))
 
 

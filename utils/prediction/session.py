@@ -31,18 +31,20 @@ from datasets.pixel_size import LARGEST, metres_a_pixel, zoom_for
 from datasets.raster import WindowedImage
 from datasets.reading import MASKS, PixelFormat, as_rgb, labels_of, reading_from
 from datasets.scenes import is_drawn
+from datasets.series import Series, find_series
 from utils.change_map import OVERLAY, PALETTES, draw_legend
 from utils.console import UserError
 from utils.files import written_whole
 from utils.machine import freed_memory_kept, peak_used, pick_device
 from utils.prediction.blending import BATCH
 from utils.prediction.config import PredictConfig
-from utils.prediction.map_jobs import MapJob
+from utils.prediction.map_jobs import MapJob, remove_recorded_shift
 from utils.prediction.maps import MapSettings
 from utils.prediction.pipeline import Pipeline
 from utils.prediction.predictor import ChangePredictor
 from utils.prediction.records import Records
 from utils.prediction.report import SIDE, shrunk
+from utils.prediction.series import draw_change_dates
 from utils.prediction.sharing import Share, predict_jobs
 from utils.prediction.summary import write_page, write_summary
 from utils.settings import DETECTOR, BandConfig
@@ -53,7 +55,8 @@ PROGRESS = "predicting {percentage:3.0f}% |{bar}| {n:.1f} of {total} pairs [{ela
 
 def predict(config: PredictConfig, share: Share) -> int:
     """Write every pair's maps, per_image.csv, metrics.json and report.html; return the number of pairs that failed."""
-    pairs = pairs_to_predict(config)
+    series = find_series(config.series, config.pairs == "first") if config.series else []
+    pairs = [pair for each in series for pair in each.pairs] or pairs_to_predict(config)
     beside = Path() if config.checkpoint == DETECTOR else config.checkpoint.parent
     output = config.output or beside / f"predict-{images_of(config, pairs)}"
     records, first = Records(output), share.rank == 0
@@ -91,7 +94,7 @@ def predict(config: PredictConfig, share: Share) -> int:
         pipeline = Pipeline(predictor, config.num_workers, lambda part: bar.update(min(part, bar.total - bar.n)))
         predict_jobs(pipeline, partial(job_of, pairs, reading, settings, config.skip_existing), count, size, share)
     log.info("peak memory: %.0f MB%s", peak_used(predictor.device), " of the GPU" * (predictor.device.type == "cuda"))
-    return finish(config, pairs, reading, settings, protocol | predictor.turned_out()) if first else 0
+    return finish(config, pairs, reading, settings, protocol | predictor.turned_out(), series) if first else 0
 
 
 def log_network(config: PredictConfig, predictor: ChangePredictor, reading: PixelFormat, pair: Pair) -> None:
@@ -115,7 +118,12 @@ def log_network(config: PredictConfig, predictor: ChangePredictor, reading: Pixe
 
 
 def finish(
-    config: PredictConfig, pairs: Sequence[Pair], reading: PixelFormat, settings: MapSettings, protocol: dict[str, Any]
+    config: PredictConfig,
+    pairs: Sequence[Pair],
+    reading: PixelFormat,
+    settings: MapSettings,
+    protocol: dict[str, Any],
+    series: Sequence[Series] = (),
 ) -> int:
     """Summarise the records of all processes; return the number of pairs that failed."""
     records = Records(settings.output)
@@ -126,9 +134,10 @@ def finish(
     log_remarks(whole)
     if whole:
         write_summary(settings.output, whole, failed, protocol)
+        about = draw_change_dates(series, whole, reading, settings.output) if series else {}
         if config.report:
             shown = {pair.name: partial(thumbnails, pair, reading, settings.output) for pair in pairs}
-            write_page(settings, whole, lambda name: shown[name](whole[name]))
+            write_page(settings, whole, lambda name: shown[name](whole[name]), about)
     if failed:
         name, error = next(iter(failed.items()))
         log.error("error: %d of %d pairs could not be predicted, first %s: %s", len(failed), len(pairs), name, error)
@@ -172,6 +181,8 @@ def pairs_to_predict(config: PredictConfig) -> list[Pair]:
 
 def refuse_among_images(output: Path, pairs: Sequence[Pair], config: PredictConfig) -> None:
     """Raise UserError if the maps would lie among images; beside single files, a folder of maps is allowed."""
+    if config.series and config.series.resolve() in (output.resolve(), *output.resolve().parents):
+        raise UserError(f"--output {output}: lies in {config.series}; name a folder outside it")
     if not config.before or config.before.is_dir():
         refuse_inside(output, pairs)
     elif any(output.resolve() in path.resolve().parents for path in vars(pairs[0]).values() if isinstance(path, Path)):
@@ -179,7 +190,9 @@ def refuse_among_images(output: Path, pairs: Sequence[Pair], config: PredictConf
 
 
 def images_of(config: PredictConfig, pairs: Sequence[Pair]) -> str:
-    """Return what the maps show: the split, "all" of a set without splits, or the folder or pair of --before."""
+    """Return what the maps show: the split, "all" of a set without splits, or the name of --before or --series."""
+    if config.series:
+        return config.series.resolve().stem if config.series.is_file() else config.series.resolve().name
     if config.before:
         return config.before.resolve().name if config.before.is_dir() else pairs[0].name
     return config.split if has_split(config.data_root, config.split) else "all"
@@ -211,10 +224,11 @@ def protocol_of(
         "checkpoint": str(config.checkpoint),
         "checkpoint_sha256": hashlib.sha256(config.checkpoint.read_bytes()).hexdigest(),
         **{name: about.get(name) for name in ("model", "recipe", "epoch", "selected_on")},
-        "images": str(config.before or config.data_root),
+        "images": str(config.series or config.before or config.data_root),
         "after": str(config.after) if config.before else None,
         "split": images_of(config, pairs),
         "pairs": len(pairs),
+        "series": config.pairs if config.series else None,
         "data": fingerprint(pairs),
         "trained_on_these": image_fingerprint(pairs) == about.get("trained_on"),
         "reading": reading.as_plain(),
@@ -250,10 +264,8 @@ def write_legend(settings: MapSettings) -> None:
 
 def thumbnails(pair: Pair, reading: PixelFormat, output: Path, record: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Return small pictures of a pair for its report: both dates, the map, and the error map if there is one."""
-    row = record["row"]
     with OpenPair(pair, reading) as scene:
-        if row.get("shift_corrected"):
-            scene.after.remove_shift(row["shift_rows"], row["shift_columns"])
+        remove_recorded_shift(scene.after, record["row"])
         images = {"before": shrunk(lambda window: as_rgb(scene.read(window)[0]), scene.size, SIDE)}
         images["after"] = shrunk(scene.picture, scene.size, SIDE)
     for kind, folder in (("map", "mask"), ("error", "error")):

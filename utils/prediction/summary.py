@@ -107,6 +107,7 @@ def write_page(
     settings: MapSettings,
     whole: Mapping[str, Mapping[str, Any]],
     thumbnails: Callable[[str], Mapping[str, np.ndarray]],
+    series: Mapping[str, Any],
 ) -> None:
     """Write report.html from records, metrics.json and maps, so that no pixels are kept for it; see `write_report`."""
     if "mask" not in settings.save or len(whole) > REPORT_PAIRS:
@@ -118,7 +119,7 @@ def write_page(
     curve = {name: points[name].numpy() for name in ("precision", "recall")}
     curve["threshold"] = np.arange(1, LEVELS) / LEVELS
     about = {**content, "title": title_of(content["protocol"]), "legend": PALETTES[settings.palette].legend()}
-    write_report(settings.output / "report.html", rows, thumbnails, about, curve)
+    write_report(settings.output / "report.html", rows, thumbnails, {**about, **series}, curve)
     log.info("report, to open in a browser: %s", settings.output / "report.html")
 
 

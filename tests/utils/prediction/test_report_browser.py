@@ -2,6 +2,7 @@
 
 import io
 import shutil
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -293,6 +294,66 @@ def test_on_a_phone(report, visit):
     page.locator("#next").tap()
     assert page.locator("#place").text_content() == "2 of 5"
     assert page.evaluate("document.querySelector('#single').scrollWidth") == 390
+
+
+LATER = ((70, 110, 255), (250, 90, 120), (255, 240, 70))  # colours of the later dates
+GREYS = (40, 90, 140, 190)  # of the four dates
+
+
+def pictures_of_bay():
+    """Four grey dates; the first quarter of rows changes at the second date, and so on; the last one never."""
+    maps = np.zeros((3, 64, 96), np.uint8)
+    for number, layer in enumerate(maps):
+        layer[16 * number : 16 * number + 16] = 255
+    return {"dates": [np.full((64, 96, 3), grey, np.uint8) for grey in GREYS], "maps": list(maps)}
+
+
+@pytest.fixture(scope="module")
+def series(tmp_path_factory):
+    path = tmp_path_factory.mktemp("series") / "report.html"
+    dates = ["2015", "2018", LONG, "2024"]
+    rows = [{"name": f"bay_{before}__{after}", "changed_share": 0.25} for before, after in pairwise(dates)]
+    words = [f"{after}: changed since {before}" for before, after in pairwise(dates)]
+    bay = {
+        "name": HOSTILE,
+        "dates": dates,
+        "meanings": words,
+        "colours": LATER,
+        "shares": [0.25] * 3,
+        "pictures": pictures_of_bay,
+    }
+    about = {"compared": "Each date is compared with the one before it.", "places": [bay, {**bay, "name": "bay"}]}
+    write_report(path, rows, lambda name: images(wrong=False), about)
+    return path
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_a_series_of_four_dates(width, series, visit):
+    """The slider of a place goes by keys; each date is shown with what has changed until then."""
+    page = visit(series, width)
+    place = page.locator("#places li", has=page.locator("b")).nth(1)
+    frame, slider = place.locator(".frame"), place.get_by_role("slider", name="Date: bay")
+    slider.scroll_into_view_if_needed()
+    until(page, "document.querySelectorAll('#places li .frame')[1].querySelector('.first-3')?.naturalWidth > 0")
+    page.locator("#tools .fade").evaluate("(i) => { i.value = 100; i.dispatchEvent(new Event('input')); }")
+    slider.focus()
+    for key, date in (("Home", 0), ("ArrowRight", 1), ("ArrowRight", 2), ("ArrowRight", 3), ("ArrowLeft", 2)):
+        page.keyboard.press(key)
+        expect(place.locator("output")).to_have_text(f"{['2015', '2018', LONG, '2024'][date]}, {date + 1} of 4")
+        assert slider.get_attribute("aria-valuetext") == ["2015", "2018", LONG, "2024"][date]
+        ground = (GREYS[date],) * 3
+        wanted = [*(LATER[number] if number < date else ground for number in range(3)), ground]
+        assert all(looks(colour_at(frame, 0.5, 0.125 + 0.25 * row), colour) for row, colour in enumerate(wanted))
+    page.locator("#tools").get_by_label("None").check(force=True)
+    assert looks(colour_at(frame, 0.5, 0.125), (GREYS[2],) * 3)
+    assert place.locator(".legend li").first.text_content() == "2018: changed since 2015 (25.00 %)"
+    assert page.locator("#compared").text_content() == "Each date is compared with the one before it."
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    assert page.evaluate(CUT, "#places b, #places output, #places .legend li") == []
+
+
+def test_a_report_of_pairs_has_no_places(report, visit):
+    assert visit(report).locator("#series").is_hidden()
 
 
 def test_pictures_are_decoded_near_the_screen(tmp_path, visit):

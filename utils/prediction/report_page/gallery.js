@@ -3,16 +3,17 @@
 const KINDS = ["before", "after", "map", "error"]; // in the order of a pair's images in the file
 const AT_ONCE = 120; // more cards than a screen has
 
-// ---- pictures of one pair
+// ---- pictures of one pair or place
 
-const waiting = new Map(); // frame to pair: their images have not been read from the file yet
+const waiting = new Map(); // frame to element: their images have not been read from the file yet
 
-function fill(frame, index) {
-  const element = $(`pixels-${index}`);
+/** Show the images of an element of the file in those of a frame, by their classes. */
+function fill(frame, id, kinds = KINDS) {
+  const element = $(id);
   const whole = element?.nextSibling || document.readyState !== "loading"; // it is in the page before it is complete
-  if (!whole) return void waiting.set(frame, index);
+  if (!whole) return void waiting.set(frame, [id, kinds]);
   (element?.textContent.split(" ") ?? []).forEach((code, i) => {
-    const image = frame.querySelector(`.${KINDS[i]}`);
+    const image = frame.querySelector(`.${kinds[i]}`);
     if (image) image.src = `data:image/${code.startsWith("iVBOR") ? "png" : "jpeg"};base64,${code}`;
   });
 }
@@ -21,7 +22,7 @@ const reading = setInterval(() => {
   if (document.readyState !== "loading") clearInterval(reading);
   const late = [...waiting];
   waiting.clear();
-  late.forEach(([frame, index]) => fill(frame, index));
+  late.forEach(([frame, [id, kinds]]) => fill(frame, id, kinds));
 }, 150);
 
 function setCut(frame, value) {
@@ -30,10 +31,13 @@ function setCut(frame, value) {
   frame.style.setProperty("--cut", `${input.value}%`);
 }
 
+function shapeOf([width, height]) {
+  return `--ratio: ${Math.min(2, Math.max(0.5, width / height))}`;
+}
+
 /** An empty frame in the shape of a pair; dragging moves the slider it will hold. */
 function newFrame(pair) {
-  const ratio = Math.min(2, Math.max(0.5, pair.size[0] / pair.size[1]));
-  const frame = make("div", { class: "frame", style: `--ratio: ${ratio}` });
+  const frame = make("div", { class: "frame", style: shapeOf(pair.size) });
   const slide = (event) => {
     const box = frame.getBoundingClientRect();
     setCut(frame, Math.round((100 * (event.clientX - box.left)) / box.width));
@@ -49,10 +53,11 @@ function newFrame(pair) {
   return frame;
 }
 
+const picture = (kind, alt) => make("img", { class: kind, alt, decoding: "async", draggable: "false" });
+
 /** Put pictures, slider and labels into a frame. */
 function dress(frame, index) {
   const pair = pairs[index];
-  const picture = (kind, alt) => make("img", { class: kind, alt, decoding: "async", draggable: "false" });
   const label = `Before and after: ${pair.name}`;
   const input = make("input", { type: "range", min: 0, max: 100, value: 50, "aria-label": label });
   input.addEventListener("input", () => setCut(frame, input.value));
@@ -67,7 +72,7 @@ function dress(frame, index) {
     input,
   );
   setCut(frame, 50);
-  fill(frame, index);
+  fill(frame, `pixels-${index}`);
 }
 
 // ---- the gallery
@@ -198,7 +203,7 @@ function show(place) {
   if ("f1" in pair) {
     errors.classList.add("plain");
     errors.append(make("img", { class: "layer error", alt: `${pair.name}, error map` }));
-    fill(errors, index);
+    fill(errors, `pixels-${index}`);
     const legend = make("ul", { class: "legend" }, ...errorColours(false));
     figures.push(make("figure", {}, errors, make("figcaption", {}, "Error map", legend)));
   }
