@@ -118,15 +118,16 @@ def test_a_local_reference_system_has_maps_but_no_polygons(checkpoint, drawn_set
 
 
 def test_where_polygons_cannot_be_placed_the_other_maps_are_kept(checkpoint, town, tmp_path, monkeypatch, capsys):
-    def nowhere(path, *args):
-        path.write_text("half")
+    def nowhere(files, *args):
+        for path in files.values():
+            path.write_text("half")
         raise UserError("they lie nowhere")
 
     monkeypatch.setattr(maps, "write_polygons", nowhere)
     out = tmp_path / "out"
-    predict("--checkpoint", checkpoint, *town, "--output", out, "--save", "mask,polygons")
+    predict("--checkpoint", checkpoint, *town, "--output", out, "--save", "mask,polygons,geopackage")
     assert "town: no polygons, since they lie nowhere" in capsys.readouterr().err
-    assert [path for path in contents(out) if path.startswith(("mask", "polygons"))] == ["mask/town.png"]
+    assert [path for path in contents(out) if path.startswith(("mask", "polygons", "geopackage"))] == ["mask/town.png"]
     assert json.loads((out / "records" / "town.json").read_text())["files"] == ["mask/town.png"]
 
 
