@@ -220,6 +220,14 @@ def test_beirut_from_end_to_end(checkpoint, real_data, tmp_path):
     metres = 110923.5 * 92509 * 9.89860463365216e-05 * 9.893810454005515e-05  # of a pixel at 33.9 degrees north
     assert areas_in(polygons) == pytest.approx(changed * metres, rel=0.01)
     assert sum(metrics_of(tmp_path / "out")["pixels"].values()) == 1180 * 1070
+    pyogrio, shapely = pytest.importorskip("pyogrio"), pytest.importorskip("shapely")
+    package = tmp_path / "out" / "geopackage" / "oscd_beirut.gpkg"
+    _, _, shapes, fields = pyogrio.raw.read(package, layer="changes")
+    shapes = shapely.from_wkb(shapes)
+    assert pyogrio.read_info(package, layer="changes")["crs"] == "EPSG:4326"
+    assert shapely.is_valid(shapes).all()
+    assert shapely.within(shapes, shapely.box(*bounds)).all()
+    assert fields[0].tolist() == [feature["properties"]["area_m2"] for feature in features_in(polygons)]
 
 
 class Stub(nn.Module):
@@ -254,7 +262,13 @@ def test_a_large_scene_takes_no_more_memory_than_a_small_one_of_its_width(tmp_pa
         for top, left in np.random.default_rng(0).integers(0, (height - 40, 260), (height // 40, 2)):
             later[top : top + 40, left : left + 25] += 90
         files = files_of(folder, *(date.clip(0, 255).astype(np.uint8) for date in (ground, later)))
-        save = ("--save", "mask,overlay,probability16,geo,polygons", "--no-report", "--output", folder / "out")
+        save = (
+            "--save",
+            "mask,overlay,probability16,geo,polygons,geopackage",
+            "--no-report",
+            "--output",
+            folder / "out",
+        )
         tracemalloc.start()
         predict("--checkpoint", tmp_path / "best.pt", *files, "--tile-size", 128, "--min-area", 9, *save)
         peaks[height] = tracemalloc.get_traced_memory()[1]
