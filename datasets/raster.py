@@ -50,13 +50,9 @@ class WindowedImage:
     """
 
     def __init__(
-        self,
-        path: Path,
-        reading: PixelFormat = PLAIN,
-        label: bool = False,
-        onto: Grid | None = None,
+        self, path: Path, reading: PixelFormat = PLAIN, label: bool = False, onto: Grid | None = None,
         alone: bool = False,
-    ) -> None:
+    ) -> None:  # fmt: skip
         """Read the header.
 
         Args:

@@ -83,11 +83,9 @@ class PredictConfig(BandConfig):
         None, "probability in [0, 1] above which a pixel is changed, or tuned: the best on val", parse=_threshold
     )
     origin: list[float] = setting(
-        None,
-        "coordinates of the upper left corner of --before, in a system of metres: with --pixel-size, PNG maps of an "
-        "image without georeference get a world file",
+        None, "upper left corner of --before in metres: maps of an image without georeference get a world file",
         parse=float,
-    )
+    )  # fmt: skip
     min_area: int = setting(0, "pixels; smaller changed regions become unchanged")
     tile_size: int | None = setting(
         None, f"side of a window in pixels; 0: every image whole (default: whole up to 1024 x 1024, then {TILE})",

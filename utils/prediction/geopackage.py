@@ -18,23 +18,18 @@ from utils.files import naming
 LAYER = "changes"
 NEVER = "1970-01-01T00:00:00.000Z"  # in place of the time of writing: equal maps are equal files
 OTHER = 100000  # number of a reference system without an EPSG code
+ROW = f"INSERT INTO {LAYER} VALUES (:id, :geom, :area_m2, :mean_probability, :pixels)"
 STYLE = """<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>
 <qgis version="3.16.0" styleCategories="Symbology">
- <renderer-v2 type="singleSymbol" symbollevels="0" forceraster="0">
-  <symbols>
-   <symbol type="fill" name="0" alpha="1" clip_to_extent="1" force_rhr="0">
-    <layer class="SimpleFill" enabled="1" locked="0" pass="0">
-     <prop k="color" v="227,26,28,64"/>
-     <prop k="style" v="solid"/>
-     <prop k="outline_color" v="227,26,28,255"/>
-     <prop k="outline_style" v="solid"/>
-     <prop k="outline_width" v="0.5"/>
-     <prop k="outline_width_unit" v="MM"/>
-     <prop k="joinstyle" v="miter"/>
-    </layer>
-   </symbol>
-  </symbols>
- </renderer-v2>
+ <renderer-v2 type="singleSymbol" symbollevels="0" forceraster="0"><symbols>
+  <symbol type="fill" name="0" alpha="1" clip_to_extent="1" force_rhr="0">
+   <layer class="SimpleFill" enabled="1" locked="0" pass="0">
+    <prop k="color" v="227,26,28,64"/><prop k="style" v="solid"/><prop k="joinstyle" v="miter"/>
+    <prop k="outline_color" v="227,26,28,255"/><prop k="outline_style" v="solid"/>
+    <prop k="outline_width" v="0.5"/><prop k="outline_width_unit" v="MM"/>
+   </layer>
+  </symbol>
+ </symbols></renderer-v2>
 </qgis>
 """
 TABLES = f"""
@@ -94,10 +89,7 @@ def geopackage(path: Path, crs: str) -> Iterator[Callable[[Mapping[str, float], 
             np.maximum(high, highest, out=high)
             geometry = _binary(rings, lowest, highest, srs)
             with _writing(path):
-                database.execute(
-                    f"INSERT INTO {LAYER} VALUES (:id, :geom, :area_m2, :mean_probability, :pixels)",
-                    {**fields, "geom": geometry},
-                )
+                database.execute(ROW, {**fields, "geom": geometry})
 
         yield add
         with _writing(path):
@@ -145,10 +137,8 @@ def _describe(database: sqlite3.Connection, srs: int) -> None:
 
     for name, kind, system in ((LAYER, "features", srs), ("layer_styles", "attributes", None)):
         insert("gpkg_contents", table_name=name, identifier=name, data_type=kind, srs_id=system, last_change=NEVER)
-    insert(
-        "gpkg_geometry_columns",
-        table_name=LAYER, column_name="geom", geometry_type_name="POLYGON", srs_id=srs, z=0, m=0,
-    )  # fmt: skip
+    column = {"table_name": LAYER, "column_name": "geom", "geometry_type_name": "POLYGON"}
+    insert("gpkg_geometry_columns", **column, srs_id=srs, z=0, m=0)
     insert(
         "layer_styles", f_table_catalog="", f_table_schema="", f_table_name=LAYER, f_geometry_column="geom",
         styleName=LAYER, styleQML=STYLE, useAsDefault=True, description="outlines of changes", update_time=NEVER,

@@ -83,11 +83,7 @@ class MapJob:
         self._files, self._check, self._windows = ExitStack(), DateCheck(), ""
 
     def open(self) -> tuple[int, int]:
-        """Read the headers, measure the shift if it is asked for; return (height, width).
-
-        Raises:
-            UserError: a file cannot be read, or is georeferenced although `settings.origin` is given.
-        """
+        """Read the headers, measure the shift if it is asked for; return (height, width)."""
         self.scene = self._files.enter_context(self.open_scene())
         if self.settings.origin and self.scene.grid:
             raise UserError(f"{self.scene.before.path}: has a georeference of its own; leave out --origin")

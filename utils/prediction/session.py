@@ -240,9 +240,8 @@ def protocol_of(
         "tta": predictor.tta,
         "precision": config.precision,
         "backend": predictor.model.backend,
-        **{
-            name: getattr(settings, name) for name in ("threshold", "min_area", "save", "palette", "register", "origin")
-        },
+        "origin": config.origin,
+        **{name: getattr(settings, name) for name in ("threshold", "min_area", "save", "palette", "register")},
     }
 
 
