@@ -49,7 +49,10 @@ class WindowedImage:
         resampled: True if its pixels were interpolated onto that grid.
     """
 
-    def __init__(self, path: Path, reading: PixelFormat = PLAIN, label: bool = False, onto: Grid | None = None) -> None:
+    def __init__(
+        self, path: Path, reading: PixelFormat = PLAIN, label: bool = False, onto: Grid | None = None,
+        alone: bool = False,
+    ) -> None:  # fmt: skip
         """Read the header.
 
         Args:
@@ -57,6 +60,7 @@ class WindowedImage:
             reading: how its values become pixels.
             label: True to read the codes of a label; then without bands.
             onto: the grid to see it on, if it has a place of its own; images are interpolated, labels are not.
+            alone: True to read it without rasterio although a world file lies beside it, as beside maps.
 
         Raises:
             UserError: the file is damaged, has other bands or depth than `reading` takes, is too large or georeferenced
@@ -68,7 +72,7 @@ class WindowedImage:
         self._unshifted: Unshifted | None = None
         self.random_access = self.aligned = False
         with ExitStack() as opened:
-            self._file = file = _open(path, reading, label)
+            self._file = file = _open(path, reading, label, alone)
             opened.callback(file.close)
             if isinstance(file, GdalFile):
                 self._place(file, onto)
@@ -153,7 +157,7 @@ class WindowedImage:
         return np.ones((window.height, window.width), bool) if known is None else known
 
 
-def _open(path: Path, reading: PixelFormat, label: bool) -> PillowFile | GdalFile:
+def _open(path: Path, reading: PixelFormat, label: bool, alone: bool) -> PillowFile | GdalFile:
     """Open a file with Pillow if that reads all there is to it, otherwise with rasterio."""
     bands, indices = () if label else reading.bands, label and reading.by_index
     needs, error = [], None
@@ -166,7 +170,7 @@ def _open(path: Path, reading: PixelFormat, label: bool) -> PillowFile | GdalFil
             raise
         error = problem
     else:
-        needs = _only_rasterio_reads(plain)
+        needs = [] if alone else _only_rasterio_reads(plain)
         height, width = plain.size
         limit = AT_ONCE if plain.is_tiff and gdal.installed() else PILLOW_LIMIT
         if not bands and not needs and height * width <= limit:

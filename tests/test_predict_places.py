@@ -118,15 +118,16 @@ def test_a_local_reference_system_has_maps_but_no_polygons(checkpoint, drawn_set
 
 
 def test_where_polygons_cannot_be_placed_the_other_maps_are_kept(checkpoint, town, tmp_path, monkeypatch, capsys):
-    def nowhere(path, *args):
-        path.write_text("half")
+    def nowhere(files, *args):
+        for path in files.values():
+            path.write_text("half")
         raise UserError("they lie nowhere")
 
     monkeypatch.setattr(maps, "write_polygons", nowhere)
     out = tmp_path / "out"
-    predict("--checkpoint", checkpoint, *town, "--output", out, "--save", "mask,polygons")
+    predict("--checkpoint", checkpoint, *town, "--output", out, "--save", "mask,polygons,geopackage")
     assert "town: no polygons, since they lie nowhere" in capsys.readouterr().err
-    assert [path for path in contents(out) if path.startswith(("mask", "polygons"))] == ["mask/town.png"]
+    assert [path for path in contents(out) if path.startswith(("mask", "polygons", "geopackage"))] == ["mask/town.png"]
     assert json.loads((out / "records" / "town.json").read_text())["files"] == ["mask/town.png"]
 
 
@@ -219,6 +220,14 @@ def test_beirut_from_end_to_end(checkpoint, real_data, tmp_path):
     metres = 110923.5 * 92509 * 9.89860463365216e-05 * 9.893810454005515e-05  # of a pixel at 33.9 degrees north
     assert areas_in(polygons) == pytest.approx(changed * metres, rel=0.01)
     assert sum(metrics_of(tmp_path / "out")["pixels"].values()) == 1180 * 1070
+    pyogrio, shapely = pytest.importorskip("pyogrio"), pytest.importorskip("shapely")
+    package = tmp_path / "out" / "geopackage" / "oscd_beirut.gpkg"
+    _, _, shapes, fields = pyogrio.raw.read(package, layer="changes")
+    shapes = shapely.from_wkb(shapes)
+    assert pyogrio.read_info(package, layer="changes")["crs"] == "EPSG:4326"
+    assert shapely.is_valid(shapes).all()
+    assert shapely.within(shapes, shapely.box(*bounds)).all()
+    assert fields[0].tolist() == [feature["properties"]["area_m2"] for feature in features_in(polygons)]
 
 
 class Stub(nn.Module):
@@ -253,7 +262,13 @@ def test_a_large_scene_takes_no_more_memory_than_a_small_one_of_its_width(tmp_pa
         for top, left in np.random.default_rng(0).integers(0, (height - 40, 260), (height // 40, 2)):
             later[top : top + 40, left : left + 25] += 90
         files = files_of(folder, *(date.clip(0, 255).astype(np.uint8) for date in (ground, later)))
-        save = ("--save", "mask,overlay,probability16,geo,polygons", "--no-report", "--output", folder / "out")
+        save = (
+            "--save",
+            "mask,overlay,probability16,geo,polygons,geopackage",
+            "--no-report",
+            "--output",
+            folder / "out",
+        )
         tracemalloc.start()
         predict("--checkpoint", tmp_path / "best.pt", *files, "--tile-size", 128, "--min-area", 9, *save)
         peaks[height] = tracemalloc.get_traced_memory()[1]

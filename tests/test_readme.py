@@ -26,9 +26,10 @@ COMMAND = re.compile(
     r"(?:srun )?(?:torchrun .*?|python (?:-m )?)(train_aux|predict_batch|tools\.\w+)(?:\.py)?(?: (.*))?$"
 )
 PUBLIC = {name: entry for name, entry in CATALOG.items() if name != GENERIC}
-OTHERS = {  # flags of torchrun and Slurm
+OTHERS = {  # flags of torchrun, Slurm and rio
     "--standalone", "--nproc-per-node", "--nnodes", "--rdzv-id", "--rdzv-backend", "--rdzv-endpoint",
     "--nodes", "--ntasks-per-node", "--gpus-per-node", "--signal",
+    "--crs", "--transform",
 }  # fmt: skip
 
 
@@ -179,7 +180,7 @@ def test_the_table_says_what_can_be_saved():
     rows = TEXTS["docs/prediction.md"].split("| `--save` ")[1].split("\n\n")[0].splitlines()[2:]
     words = [word for row in rows for word in re.findall(r"`([\w-]+)`", row.split("|")[1])]
     assert sorted(words) == sorted(KINDS)
-    assert tuple(words[:4]) == PredictConfig().save
+    assert tuple(words[:5]) == PredictConfig().save
 
 
 def test_the_random_split_has_every_tile_once(tmp_path, monkeypatch):

@@ -13,9 +13,10 @@ from typing import Any
 
 from utils.console import UserError, nearest
 
-SEVERAL = {  # settings that take several words
+SEVERAL: dict[str, str | tuple[str, ...]] = {  # settings that take several words
     "model_options": "KEY=VALUE", "masks": "NAME=DIR", "methods": "NAME=PATH", "runs": "NAME=DIR", "found": "NAME=FILE",
     "checkpoints": "NAME=FILE", "scenes": "SCENE", "pick": "WORD", "boxes": "SCENE=LEFT,TOP,SIDE",
+    "origin": ("X", "Y"),
 }  # fmt: skip
 ALIASES = {"data_root": "dataroot", "epochs": "max_epochs", "output": "output_folder"}
 

@@ -1,6 +1,7 @@
 """Every setting of prediction. A flag overrides a default; the checkpoint gives what neither sets."""
 
 import argparse
+import math
 import os
 from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
@@ -27,7 +28,8 @@ TIFFS: dict[str, tuple[int | None, int]] = {  # value of probability 1, value of
     "geo-probability": (254, 255),
     "geo-probability16": (65534, 65535),
 }
-PLACED = {**dict.fromkeys(TIFFS, "tif"), "polygons": "geojson"}  # suffixes; only for georeferenced scenes
+POLYGONS = {"polygons": "geojson", "geopackage": "gpkg"}  # suffixes
+PLACED = {**dict.fromkeys(TIFFS, "tif"), **POLYGONS}  # only for georeferenced scenes
 KINDS = (*PNGS, *PLACED)
 REGISTER = ("off", "report", "auto")
 PAIRS = ("consecutive", "first")  # with which date of a series each later one is compared
@@ -72,7 +74,7 @@ class PredictConfig(BandConfig):
         None, "folder of the maps (default: predict-SPLIT beside the checkpoint, or here with the detector)", parse=Path
     )
     save: tuple[str, ...] = setting(
-        ("mask", "error", "geo", "polygons"),
+        ("mask", "error", "geo", "polygons", "geopackage"),
         f"what to write, as far as a pair has a label and a georeference: {','.join(KINDS)}, or all",
         parse=_some_of(KINDS),
     )  # fmt: skip
@@ -80,6 +82,10 @@ class PredictConfig(BandConfig):
     threshold: float | str | None = setting(
         None, "probability in [0, 1] above which a pixel is changed, or tuned: the best on val", parse=_threshold
     )
+    origin: list[float] = setting(
+        None, "upper left corner of --before in metres: maps of an image without georeference get a world file",
+        parse=float,
+    )  # fmt: skip
     min_area: int = setting(0, "pixels; smaller changed regions become unchanged")
     tile_size: int | None = setting(
         None, f"side of a window in pixels; 0: every image whole (default: whole up to 1024 x 1024, then {TILE})",
@@ -153,6 +159,15 @@ def parse_predict_config(argv: Sequence[str] | None) -> PredictConfig:
     if "before" in given and given.keys() & {"data_root", "split"}:
         raise UserError("--before and --after replace --data-root and --split: give one or the other")
     config = _checked_series(config, given.keys())
+    if config.origin is not None:
+        _check_origin(config)
     if isinstance(config.threshold, float) and not 0 <= config.threshold <= 1:
         raise UserError(f"--threshold {config.threshold}: must lie in [0, 1]")
     return replace(config, checkpoint=find_checkpoint(config.checkpoint))
+
+
+def _check_origin(config: PredictConfig) -> None:
+    if len(config.origin) != 2 or not all(map(math.isfinite, config.origin)):
+        raise UserError("--origin takes two numbers, X and Y of the upper left corner")
+    if config.pixel_size is None or config.before is None or config.before.is_dir():
+        raise UserError("--origin places one pair: give --pixel-size, and two files as --before and --after")

@@ -9,6 +9,7 @@ import numpy as np
 
 from datasets.pixel_size import metres_a_pixel
 from datasets.windows import Window
+from utils.console import UserError
 from utils.prediction.blending import Cover
 from utils.prediction.maps import MapSettings, PairMaps
 from utils.prediction.predictor import Dates
@@ -84,6 +85,8 @@ class MapJob:
     def open(self) -> tuple[int, int]:
         """Read the headers, measure the shift if it is asked for; return (height, width)."""
         self.scene = self._files.enter_context(self.open_scene())
+        if self.settings.origin and self.scene.grid:
+            raise UserError(f"{self.scene.before.path}: has a georeference of its own; leave out --origin")
         if self.settings.register != "off" and not self.done:
             self.scene.measure_shift(correct=self.settings.register == "auto")
         return self.scene.size

@@ -1,5 +1,6 @@
 """Writes all files of one pair while its probabilities arrive, a few rows at a time."""
 
+from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +12,9 @@ import torch
 from datasets.windows import Window
 from utils.change_map import PALETTES, change_map, error_map, overlay
 from utils.console import UserError
-from utils.files import partial_of, written_whole
+from utils.files import partial_of, write_text, written_whole
 from utils.metrics import LEVELS, count_levels, count_pixels
-from utils.prediction.config import PLACED, PNGS, REGISTER, TIFFS
+from utils.prediction.config import PLACED, PNGS, POLYGONS, REGISTER, TIFFS
 from utils.prediction.geotiff import GeoTiff
 from utils.prediction.png_stream import PngStream
 from utils.prediction.polygons import leads_to_wgs84, write_polygons
@@ -35,6 +36,7 @@ class MapSettings:
         palette: colours of error maps.
         pixel_size: metres a pixel; None: as the georeference has it.
         register: what is done about a shift of the later image, of REGISTER.
+        origin: X and Y of the upper left corner, for world files; None: without them.
     """
 
     output: Path
@@ -44,6 +46,7 @@ class MapSettings:
     palette: str = "amfnet"
     pixel_size: float | None = None
     register: str = REGISTER[0]
+    origin: Sequence[float] | None = None
 
 
 class PairMaps:
@@ -68,21 +71,21 @@ class PairMaps:
         self.levels = torch.zeros(2, LEVELS, dtype=torch.int64)
         kinds = [k for k in settings.save if (scene.labelled or k != "error") and (scene.grid or k not in PLACED)]
         self.no_polygons = ""
-        if scene.grid and "polygons" in kinds and not leads_to_wgs84(scene.grid):
+        if scene.grid and POLYGONS.keys() & kinds and not leads_to_wgs84(scene.grid):
             self.no_polygons = "the reference system has no way to longitude and latitude"
-            kinds.remove("polygons")
+            kinds = [kind for kind in kinds if kind not in POLYGONS]
         self.files = {kind: f"{kind}/{name}.{PLACED.get(kind, 'png')}" for kind in kinds}
         self._filter = AreaFilter(settings.min_area)
-        self._regions = RegionTable() if "polygons" in kinds else None
+        self._regions = RegionTable() if POLYGONS.keys() & kinds else None
         self._partial: dict[str, Path] = {}
         self._streams: dict[str, PngStream | GeoTiff] = {}
         with ExitStack() as stack:
             for kind, path in self.files.items():
                 (settings.output / kind).mkdir(parents=True, exist_ok=True)
-                if kind != "polygons":
+                if kind not in POLYGONS:
                     self._partial[kind] = stack.enter_context(written_whole(settings.output / path))
             if self._regions and "geo" not in kinds:  # polygons are traced on a temporary map
-                self._partial["geo"] = partial_of(settings.output / "polygons" / f"{name}.tif")
+                self._partial["geo"] = partial_of(settings.output / kinds[-1] / f"{name}.tif")
                 stack.callback(self._partial["geo"].unlink, missing_ok=True)
             for kind, partial in self._partial.items():
                 if kind in PNGS:
@@ -141,13 +144,20 @@ class PairMaps:
         for stream in self._streams.values():
             stream.close()
         if self._regions and self._scene.grid:
+            files = {kind: self._settings.output / path for kind, path in self.files.items() if kind in POLYGONS}
             try:
-                with written_whole(self._settings.output / self.files["polygons"]) as partial:
+                with ExitStack() as stack:
+                    partial = {kind: stack.enter_context(written_whole(path)) for kind, path in files.items()}
                     write_polygons(partial, self._partial["geo"], self._scene.grid, self._regions.regions())
             except UserError as error:  # the other maps are kept
                 self.no_polygons = str(error)
-                del self.files["polygons"]
+                self.files = {kind: path for kind, path in self.files.items() if kind not in POLYGONS}
         self._stack.close()
+        if self._settings.origin and self._settings.pixel_size:
+            text = world_file(self._settings.pixel_size, *self._settings.origin)
+            for kind in [kind for kind in self.files if kind in PNGS]:
+                self.files[f"place of {kind}"] = path = self.files[kind].removesuffix("png") + "pgw"
+                write_text(self._settings.output / path, text)
 
     def abandon(self) -> None:
         """Remove the files that are not finished."""
@@ -160,3 +170,9 @@ class PairMaps:
 def quantise(probability: np.ndarray, full_scale: int) -> np.ndarray:
     """Return probabilities in [0, 1] as integers in [0, full_scale], in the smallest type."""
     return (probability * full_scale).round().astype(np.min_scalar_type(full_scale))
+
+
+def world_file(pixel_size: float, x: float, y: float) -> str:
+    """Return the text of a world file, from metres a pixel and the coordinates of the upper left corner."""
+    half = pixel_size / 2  # a world file has the middle of the first pixel
+    return "".join(f"{number}\n" for number in (pixel_size, 0.0, 0.0, -pixel_size, x + half, y - half))

@@ -1,11 +1,12 @@
-"""Writes the outlines of changed regions as GeoJSON polygons, in longitude and latitude.
+"""Traces the outlines of changed regions, and writes them for a GIS: as GeoJSON, as a GeoPackage, or as both.
 
 Only scenes that were read with rasterio (requirements-geo.txt) have a grid, so it is imported when needed.
 """
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,12 @@ from datasets.windows import Grid
 from utils.console import UserError
 from utils.files import naming
 from utils.prediction.antimeridian import Ring, cut, signed_area
+from utils.prediction.geopackage import geopackage
 from utils.prediction.geotiff import CACHE
 
 AT_ONCE = 1000  # polygons whose corners are transformed together
 WGS84 = "EPSG:4326"
+Fields = dict[str, float]  # of a region: id, from 1 on, area_m2, mean_probability, pixels
 NOWHERE = "its reference system gives no longitude and latitude for a part of the scene"
 STEPS = 8  # per longest edge of a scene at 180 degrees, so that no step goes half round the globe
 
@@ -39,61 +42,82 @@ def leads_to_wgs84(grid: Grid) -> bool:
 
 
 def write_polygons(
-    path: Path, change_map: Path, grid: Grid, regions: Mapping[tuple[int, int], tuple[int, float]]
+    files: Mapping[str, Path], change_map: Path, grid: Grid, regions: Mapping[tuple[int, int], tuple[int, float]]
 ) -> None:
-    """Write the changed regions of a map as GeoJSON (RFC 7946), longitude and latitude in WGS84.
+    """Write the changed regions of a map.
 
-    Outlines follow the pixels, with a point only where they turn. A region across 180 degrees of longitude is cut there
-    into a MultiPolygon. Areas are on the WGS84 ellipsoid, by a Lambert azimuthal equal-area projection around the
-    scene's middle.
+    Outlines follow the pixels, with a point only where they turn. GeoJSON (RFC 7946) has longitude and latitude in
+    WGS84, and a region across 180 degrees of longitude is cut there into a MultiPolygon. A GeoPackage has the grid's
+    own coordinates, where such a region is whole. Areas are on the WGS84 ellipsoid, by a Lambert azimuthal equal-area
+    projection around the scene's middle.
 
     Args:
-        path: the file.
+        files: kind, of POLYGONS, to file.
         change_map: a GeoTIFF of 0, 255 and a value of no data.
         grid: of the map; `leads_to_wgs84` is true.
         regions: see `RegionTable.regions`.
 
     Raises:
         UserError: a region has no longitude and latitude.
+        OSError: a file cannot be written.
     """
+    with ExitStack() as opened:
+        add_json = opened.enter_context(_geojson(files["polygons"])) if "polygons" in files else None
+        add_row = opened.enter_context(geopackage(files["geopackage"], grid.crs)) if "geopackage" in files else None
+        for fields, degrees, placed in _traced(change_map, grid, regions):
+            if add_json:
+                add_json(fields, degrees)
+            if add_row:
+                add_row(fields, placed)
+
+
+@contextmanager
+def _geojson(path: Path) -> Iterator[Callable[[Fields, list[list[Ring]]], None]]:
+    """Open a GeoJSON file; yields a function that adds a region."""
     with naming(path), path.open("w", encoding="utf-8") as file:
         file.write('{"type": "FeatureCollection", "features": [')
-        for number, feature in enumerate(_features(change_map, grid, regions), 1):
-            file.write(",\n" if number > 1 else "\n")
-            feature["properties"] = {"id": number, **feature["properties"]}
-            file.write(json.dumps(feature))
+
+        def add(fields: Fields, polygons: list[list[Ring]]) -> None:
+            parts = [[ring.round(8).tolist() for ring in polygon] for polygon in polygons]
+            kind, coordinates = ("Polygon", parts[0]) if len(parts) == 1 else ("MultiPolygon", parts)
+            geometry = {"type": kind, "coordinates": coordinates}
+            file.write(",\n" if fields["id"] > 1 else "\n")
+            file.write(json.dumps({"type": "Feature", "properties": fields, "geometry": geometry}))
+
+        yield add
         file.write("\n]}\n")
 
 
-def _features(
+def _traced(
     change_map: Path, grid: Grid, regions: Mapping[tuple[int, int], tuple[int, float]]
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[tuple[Fields, list[list[Ring]], list[Ring]]]:
+    """Every region: its fields, its polygons in degrees, and its polygon in the grid's coordinates.
+
+    Outlines run counterclockwise, holes clockwise.
+    """
     from rasterio.crs import CRS
 
     longitude, latitude = _middle(grid)
     equal_area = CRS.from_proj4(f"+proj=laea +lat_0={latitude} +lon_0={longitude} +datum=WGS84 +units=m")
-    crosses, outlines = _crosses(grid), _outlines(change_map, grid)
+    crosses, outlines, number = _crosses(grid), _outlines(change_map, grid), 0
     while polygons := list(islice(outlines, AT_ONCE)):
-        first = [min((int(row), int(column)) for column, row in polygon[0]) for polygon in polygons]  # top, then left
-        if crosses:
-            polygons = [[_in_steps(ring, max(grid.size) / STEPS) for ring in polygon] for polygon in polygons]
-        corners = np.concatenate([ring for polygon in polygons for ring in polygon])
-        ends = np.cumsum([len(ring) for polygon in polygons for ring in polygon])[:-1]
+        stepped = [[_in_steps(r, max(grid.size) / STEPS) if crosses else r for r in polygon] for polygon in polygons]
+        corners = np.concatenate([ring for polygon in stepped for ring in polygon])
+        ends = np.cumsum([len(ring) for polygon in stepped for ring in polygon])[:-1]
         places = (np.split(_transformed(grid, corners, crs), ends) for crs in (WGS84, equal_area))
         rings = zip(*places, strict=True)
-        for pixel, polygon in zip(first, polygons, strict=True):
+        for polygon in polygons:
+            number += 1
             degrees, metres = zip(*islice(rings, len(polygon)), strict=True)
             areas = [signed_area(ring) for ring in metres]
             area = abs(areas[0]) - sum(map(abs, areas[1:]))  # without the holes
-            # the outline counterclockwise, holes clockwise
-            turned = [
-                r if (a > 0) == (n == 0) else r[::-1] for n, (r, a) in enumerate(zip(degrees, areas, strict=True))
-            ]
-            pixels, mean = regions[pixel]
-            properties = {"area_m2": round(area, 2), "mean_probability": round(mean, 4), "pixels": pixels}
-            parts = [[ring.round(8).tolist() for ring in part] for part in (cut(turned) if crosses else [turned])]
-            kind, coordinates = ("Polygon", parts[0]) if len(parts) == 1 else ("MultiPolygon", parts)
-            yield {"type": "Feature", "properties": properties, "geometry": {"type": kind, "coordinates": coordinates}}
+            ways = [1 if (a > 0) == (n == 0) else -1 for n, a in enumerate(areas)]
+            turned = [ring[::way] for ring, way in zip(degrees, ways, strict=True)]
+            placed = [np.stack(grid.place(*ring[::way].T), -1) for ring, way in zip(polygon, ways, strict=True)]
+            column, row = polygon[0][np.lexsort(polygon[0].T)[0]]  # of its first pixel: the upmost row, there the left
+            pixels, mean = regions[int(row), int(column)]
+            fields = {"id": number, "area_m2": round(area, 2), "mean_probability": round(mean, 4), "pixels": pixels}
+            yield fields, cut(turned) if crosses else [turned], placed
 
 
 def _middle(grid: Grid) -> np.ndarray:

@@ -23,7 +23,7 @@ SUMMARY = ("per_image.csv", "change_dates.csv", "metrics.json", "report.html")
 COUNTS = ("tn", "fp", "fn", "tp")
 SAME = (  # settings that a resumed run must share with the earlier one
     "checkpoint_sha256", "reading", "tile_size", "overlap", "tta", "threshold", "min_area", "save", "palette",
-    "precision", "backend", "register", "series",
+    "precision", "backend", "register", "series", "pixel_size", "origin",
 )  # fmt: skip
 
 

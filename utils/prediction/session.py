@@ -77,7 +77,8 @@ def predict(config: PredictConfig, share: Share) -> int:
         predictor.pixel_size = None
     predictor.threshold = predictor.choose_threshold(config.threshold)
     settings = MapSettings(
-        output, config.save, predictor.threshold, config.min_area, config.palette, config.pixel_size, config.register
+        output, config.save, predictor.threshold, config.min_area, config.palette, config.pixel_size, config.register,
+        config.origin,
     )  # fmt: skip
     if first:
         log_network(config, predictor, reading, pairs[0])
@@ -239,6 +240,7 @@ def protocol_of(
         "tta": predictor.tta,
         "precision": config.precision,
         "backend": predictor.model.backend,
+        "origin": config.origin,
         **{name: getattr(settings, name) for name in ("threshold", "min_area", "save", "palette", "register")},
     }
 
@@ -270,6 +272,6 @@ def thumbnails(pair: Pair, reading: PixelFormat, output: Path, record: Mapping[s
         images["after"] = shrunk(scene.picture, scene.size, SIDE)
     for kind, folder in (("map", "mask"), ("error", "error")):
         if (path := f"{folder}/{pair.name}.png") in record["files"]:
-            with WindowedImage(output / path, MASKS, label=kind == "map") as image:
+            with WindowedImage(output / path, MASKS, label=kind == "map", alone=True) as image:
                 images[kind] = shrunk(image.read, image.size, SIDE, mixed=kind == "map")
     return images

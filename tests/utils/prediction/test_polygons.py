@@ -55,7 +55,7 @@ def features_on(folder, grid, changed, probability=None):
     table = RegionTable()
     table.add(Strip(0, np.full(changed.shape, 0.75, np.float32) if probability is None else probability, changed))
     write_map(folder / "map.tif", grid, changed.astype(np.uint8) * 255)
-    write_polygons(folder / "map.geojson", folder / "map.tif", grid, table.regions())
+    write_polygons({"polygons": folder / "map.geojson"}, folder / "map.tif", grid, table.regions())
     content = json.loads((folder / "map.geojson").read_text())
     assert content["type"] == "FeatureCollection"
     assert len(content["features"]) == ndimage.label(changed)[1]
@@ -142,7 +142,7 @@ def test_diagonal_neighbours_are_two_polygons_and_no_change_is_none(changed, cou
 def test_no_data_is_no_polygon(tmp_path):
     grid = grid_at("UTM", (30, 30))
     write_map(tmp_path / "map.tif", grid, np.full((30, 30), NO_DATA, np.uint8))
-    write_polygons(tmp_path / "map.geojson", tmp_path / "map.tif", grid, {})
+    write_polygons({"polygons": tmp_path / "map.geojson"}, tmp_path / "map.tif", grid, {})
     assert json.loads((tmp_path / "map.geojson").read_text())["features"] == []
 
 
