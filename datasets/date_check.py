@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from datasets.open_pair import OpenPair
-from datasets.pairs import Pair
+from datasets.pairs import Pair, later_first
 from datasets.reading import PixelFormat
 from datasets.threads import readable, threaded
 from datasets.windows import scan
@@ -21,12 +21,9 @@ MARGINS, COLOUR = {"brightness": 30, "contrast": 10}, 10
 SHARES = (1, 99)  # percent of the images at both ends of a range
 Ranges = dict[str, list[float]]  # by measure, the range of most training images in levels of 0..255
 DRAWN: Ranges = {  # of 1000 images of draw_scene
-    "brightness": [54, 166],
-    "contrast": [16, 72],
-    "band 1 less brightness": [-3, 25],
-    "band 2 less brightness": [-2, 18],
-    "band 3 less brightness": [-33, -1],
-}
+    "brightness": [54, 166], "contrast": [16, 72],
+    "band 1 less brightness": [-3, 25], "band 2 less brightness": [-2, 18], "band 3 less brightness": [-33, -1],
+}  # fmt: skip
 
 
 class DateCheck:
@@ -73,8 +70,7 @@ class DateCheck:
 
     def labels(self) -> list[tuple[str, int, int]]:
         """Return the dates that look like a label, with their two values."""
-        found = [(role, sorted(values)) for role, values in self._values.items() if values and len(values) == 2]
-        return [(role, low, high) for role, (low, high) in found]
+        return [(role, min(some), max(some)) for role, some in self._values.items() if some and len(some) == 2]
 
     def remarks(self) -> list[str]:
         """Return what is wrong, as text that is alike up to its colon for all pairs; empty for two ordinary images."""
@@ -101,25 +97,22 @@ def _unlike(looks: Mapping[str, float], seen: Ranges) -> str:
 
 
 def study(pairs: Sequence[Pair], reading: PixelFormat, known: Ranges) -> tuple[list[str], Ranges]:
-    """Look at some pairs of a training split; those that cannot be read are left to their reader.
+    """Look at all names and at some pairs of a training split; files that cannot be read are left to their reader.
 
     Returns:
-        Lines about pairs whose dates are no two images; and the ranges of most images, widened by those `known`.
+        Lines about dates that seem swapped or are no two images; and the ranges of most images, widened by `known`.
     """
     some = pairs[:: -(-len(pairs) // STUDIED)]
     checks = zip(some, threaded(readable(partial(_look_at, reading=reading), True), some), strict=True)
     found = {pair.name: check for pair, check in checks if check}
     remarks = [(name, remark) for name, check in found.items() for remark in check.remarks()]
-    images: dict[str, list[float]] = defaultdict(list)
-    for name in found.keys() - {name for name, _ in remarks}:
-        for looks in found[name].looks().values():
-            for measure, value in looks.items():
-                images[measure].append(value)
+    looks = [each for check in found.values() if not check.remarks() for each in check.looks().values()]
     ranges = dict(known)
-    for measure, values in images.items():
-        both = [*np.percentile(values, SHARES).tolist(), *known.get(measure, [])]
+    for measure in looks[0] if looks else ():
+        both = [*np.percentile([each[measure] for each in looks], SHARES).tolist(), *known.get(measure, [])]
         ranges[measure] = [min(both), max(both)]
-    return grouped(remarks), ranges
+    swapped = [(pair.name, remark) for pair in pairs if (remark := later_first(pair))]
+    return grouped(swapped + remarks), ranges
 
 
 def _look_at(pair: Pair, reading: PixelFormat) -> DateCheck:

@@ -51,10 +51,7 @@ def misnamed_pair(paths: Mapping[str, Iterable[Path]], words: Words) -> dict[str
 
 
 def swapped_names(before: Path, after: Path, words: Words) -> tuple[str, str] | None:
-    """Return the parts of two paths that say that the first is the later one, by a date or a word; else None.
-
-    The last parts that differ in such a mark decide.
-    """
+    """Return the last parts of two paths that differ by a date or word, if the first is the later one; else None."""
     for one, other in zip(before.parts[::-1], after.parts[::-1], strict=False):
         marks = [_without_mark(part, words)[1] for part in (one, other)] if one != other else ["", ""]
         dates = [re.sub(r"\D", "", mark) for mark in marks]

@@ -16,7 +16,7 @@ def executed(name, settings, wanted):
     (cell,) = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", ())]
     cell.source += f"\n{settings}"
     notebook.cells.append(nbformat.v4.new_code_cell(f"print(json.dumps({wanted}))"))
-    nbclient.NotebookClient(notebook, timeout=100, resources={"metadata": {"path": ROOT / "notebooks"}}).execute()
+    nbclient.NotebookClient(notebook, timeout=250, resources={"metadata": {"path": ROOT / "notebooks"}}).execute()
     return json.loads(notebook.cells[-1].outputs[0].text), notebook
 
 
@@ -27,6 +27,7 @@ def one_thread(monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_your_own_pair(tmp_path):
     pytest.importorskip("rasterio")
     wanted = (
@@ -40,12 +41,13 @@ def test_your_own_pair(tmp_path):
     assert 0.9 * found["changed"] < pixels <= found["changed"]  # regions below 20 pixels are left out
     assert sum(each["area_m2"] for each in found["polygons"]) == pytest.approx(pixels / 4, rel=0.01)
     assert (tmp_path / "picture.png").stat().st_size > 50_000
-    assert "unlike" not in json.dumps(notebook)  # no hint on drawn scenes
+    assert "so the map may be wrong" not in json.dumps(notebook)  # no hint on drawn scenes
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_fifty_tiles(tmp_path):
-    settings = f"tiles, size, steps, output = 12, 128, 8, {str(tmp_path)!r}"
+    settings = f"tiles, size, steps, output = 10, 128, 8, {str(tmp_path)!r}"
     settings += "\nmore = ['--num-workers', 0, '--epochs', 1, '--batch-size', 2]"
     wanted = "{'before': before_training, 'after': after_training, 'label': sorted(drawn.getcolors())}"
     found, _ = executed("fifty_tiles", settings, wanted)

@@ -106,8 +106,8 @@ def _pair_facts(opened: OpenPair, reading: PixelFormat) -> PairFacts:
     check = DateCheck()
     check.see(dates)
     for role, low, high in check.labels():
-        path = getattr(opened, role).path
-        facts.findings.append(Finding("label as date", str(path), f"has only the values {low} and {high}"))
+        what = f"has only the values {low} and {high}"
+        facts.findings.append(Finding("label as date", str(getattr(opened, role).path), what))
     return _judged(facts)
 
 

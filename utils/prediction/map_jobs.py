@@ -34,14 +34,9 @@ class MapJob:
     scene: "OpenPair"  # once it is open
 
     def __init__(
-        self,
-        name: str,
-        open_scene: Callable[[], "OpenPair"],
-        settings: MapSettings,
-        done: bool,
-        stamp: str,
+        self, name: str, open_scene: Callable[[], "OpenPair"], settings: MapSettings, done: bool, stamp: str,
         seen: Ranges | None = None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         self.name, self.settings, self.done, self.stamp = name, settings, done, stamp
         self.records, self.open_scene = Records(settings.output), open_scene
         self._maps: PairMaps | None = None

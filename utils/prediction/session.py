@@ -13,7 +13,7 @@ import numpy as np
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from datasets.date_check import grouped
+from datasets.date_check import Ranges, grouped
 from datasets.label_codes import decide_to_predict
 from datasets.layouts import FOLDERS, has_split
 from datasets.measurements import overruled
@@ -90,7 +90,7 @@ def predict(config: PredictConfig, share: Share) -> int:
     with freed_memory_kept(config.keep_memory), progress as bar, logging_redirect_tqdm():
         # rounding may make the shares of a pair slightly more than 1
         pipeline = Pipeline(predictor, config.num_workers, lambda part: bar.update(min(part, bar.total - bar.n)))
-        make_job = partial(job_of, pairs, reading, settings, config.skip_existing, predictor)
+        make_job = partial(job_of, pairs, reading, settings, config.skip_existing, predictor.seen)
         predict_jobs(pipeline, make_job, count, size, share)
     log.info("peak memory: %.0f MB%s", peak_used(predictor.device), " of the GPU" * (predictor.device.type == "cuda"))
     return finish(config, pairs, reading, settings, protocol | predictor.turned_out()) if first else 0
@@ -142,9 +142,7 @@ def finish(
 def remarks_of(pairs: Sequence[Pair], whole: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Return a line for each kind of remark on names and records: what makes maps doubtful."""
     swapped = [(pair.name, remark) for pair in pairs if (remark := later_first(pair))]
-    return grouped(
-        [*swapped, *((name, remark) for name, content in whole.items() for remark in content.get("remarks", ()))]
-    )
+    return grouped([*swapped, *((name, said) for name, each in whole.items() for said in each.get("remarks", ()))])
 
 
 def pairs_to_predict(config: PredictConfig) -> list[Pair]:
@@ -232,8 +230,7 @@ def protocol_of(
 
 
 def job_of(
-    pairs: Sequence[Pair], reading: PixelFormat, settings: MapSettings, resume: bool, predictor: ChangePredictor,
-    number: int,
+    pairs: Sequence[Pair], reading: PixelFormat, settings: MapSettings, resume: bool, seen: Ranges, number: int
 ) -> MapJob:  # fmt: skip
     """Return the job of a pair; in a resumed run, it is done if its record says so."""
     pair = pairs[number]
@@ -243,7 +240,7 @@ def job_of(
         return OpenPair(pair, reading)
 
     done = resume and Records(settings.output).done(pair.name, pair.stamp)
-    return MapJob(pair.name, open_scene, settings, done, pair.stamp, predictor.seen)
+    return MapJob(pair.name, open_scene, settings, done, pair.stamp, seen)
 
 
 def write_legend(settings: MapSettings) -> None:

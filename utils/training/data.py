@@ -11,14 +11,14 @@ from torch.utils.data import BatchSampler, DataLoader
 
 from datasets.catalog import STATISTICS, Statistics
 from datasets.change_pairs import ChangePairs, check_sizes, same_size_batches
-from datasets.date_check import Ranges, grouped, seen_by, study
+from datasets.date_check import Ranges, seen_by, study
 from datasets.held_out import hold_out, warn_of_overlap
 from datasets.label_codes import count_changed, decide
 from datasets.label_counts import LabelCounts, collect
 from datasets.layouts import has_split
 from datasets.measurements import choose_reading, measure_statistics
 from datasets.open_pair import OpenPair
-from datasets.pairs import Pair, find_pairs, fingerprint, image_fingerprint, later_first, refuse_inside
+from datasets.pairs import Pair, find_pairs, fingerprint, image_fingerprint, refuse_inside
 from datasets.pfbs import PFBSSampler
 from datasets.pixel_size import metres_a_pixel
 from datasets.reading import PixelFormat, labels_of, reading_from
@@ -117,8 +117,7 @@ def pixel_size_of(config: TrainConfig, pair: Pair, reading: PixelFormat, name: s
 def looked_over(train: Sequence[Pair], reading: PixelFormat, source: Checkpoint | None) -> Ranges:
     """Warn of dates that are no two images or seem swapped; return how the images of `source` and of these look."""
     lines, seen = study(train, reading, seen_by(source or {}))
-    swapped = ((pair.name, remark) for pair in train if (remark := later_first(pair)))
-    for line in [*grouped(swapped), *lines]:
+    for line in lines:
         log.warning("%s", line)
     return seen
 
