@@ -50,6 +50,20 @@ def misnamed_pair(paths: Mapping[str, Iterable[Path]], words: Words) -> dict[str
     return {}
 
 
+def swapped_names(before: Path, after: Path, words: Words) -> tuple[str, str] | None:
+    """Return the last parts of two paths that differ by a date or word, if the first is the later one; else None."""
+    for one, other in zip(before.parts[::-1], after.parts[::-1], strict=False):
+        marks = [_without_mark(part, words)[1] for part in (one, other)] if one != other else ["", ""]
+        dates = [re.sub(r"\D", "", mark) for mark in marks]
+        if all(dates) and dates[0] != dates[1]:
+            length = min(map(len, dates))
+            return (one, other) if dates[0][:length] > dates[1][:length] else None
+        roles = [next((role for role in ("before", "after") if mark in words[role]), "") for mark in marks]
+        if all(roles) and roles[0] != roles[1]:
+            return (one, other) if roles[0] == "after" else None
+    return None
+
+
 def list_advice(pair: Mapping[str, Path]) -> str:
     """Return the advice for a pair whose names differ: use one name, or write a list with this first line."""
     stems = ", ".join(repr(stem) for stem in dict.fromkeys(path.stem for path in pair.values()))

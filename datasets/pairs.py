@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from datasets.hints import list_advice, misnamed_pair
+from datasets.hints import list_advice, misnamed_pair, swapped_names
 from datasets.layouts import FOLDERS, Names, SplitFiles, in_folders, list_images, list_split
 from datasets.raster import SUFFIXES
 from datasets.sidecars import sidecars
@@ -106,6 +106,12 @@ def _what_to_do(places: Mapping[str, Path], role: str, name: str) -> str:
     if pair := misnamed_pair(images, FOLDERS):
         return f"; {list_advice(pair)}"
     return f"{nearest(name, (path.stem for path in images[role]), 0.8)}; add the files or remove their partners"
+
+
+def later_first(pair: Pair) -> str:
+    """Return a remark if the names of the two dates say that they are swapped; else empty."""
+    names = swapped_names(pair.before, pair.after, FOLDERS)
+    return "by their names, the dates are swapped: before is {}, after is {}".format(*names) if names else ""
 
 
 def refuse_broken_links(pair: Pair) -> None:

@@ -159,6 +159,7 @@ def test_the_tuned_threshold_is_reported_beside_the_plain_one(drawn_set, run, tm
     metrics, best = metrics_of(run), loaded(run, "best")
     assert best["tuned_threshold"] == metrics["tuned_threshold"]
     assert best["drawn_scenes"] is True
+    assert 20 < best["seen"]["brightness"][0] < best["seen"]["brightness"][1] < 220
     assert best["threshold"] == 0.5
     assert metrics["at_tuned"]["f1"] >= metrics["at_0.5"]["f1"] == pytest.approx(best["scores"]["val_f1"])
     assert (run / "precision_recall.png").is_file()

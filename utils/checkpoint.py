@@ -2,7 +2,7 @@
 
 A file holds `model`, `options`, `weights`, `statistics`, `reading` (bands, limits, label codes), `threshold`,
 `recipe`, `config`, `scores`, `epoch`, `data` (a fingerprint), `selected_on`, `drawn_scenes` (whether its training data
-were drawn) and `versions`; last.pt also `optimizer`, `scaler` and `history`.
+were drawn), `seen` (how its training images look) and `versions`; last.pt also `optimizer`, `scaler` and `history`.
 """
 
 import errno

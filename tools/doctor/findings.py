@@ -27,6 +27,8 @@ KINDS: dict[str, tuple[str, str]] = {
     "all changed": (WARNING, "check the label: every pixel is changed"),
     "constant image": (WARNING, "remove the pair if this is no-data"),
     "identical dates": (WARNING, "check whether one date was copied over the other"),
+    "label as date": (WARNING, "check which folder holds what: this is a label, not an image"),
+    "swapped dates": (WARNING, "swap the folders, if the names are right; time is not read from the files"),
     "shifted dates": (
         WARNING,
         "align the dates before you label them; predict_batch.py --register auto corrects a shift",

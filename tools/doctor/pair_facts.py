@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
+from datasets.date_check import DateCheck
 from datasets.file_errors import refuse_huge
 from datasets.label_counts import LabelFacts, facts_alone, label_facts
 from datasets.measurements import level_counts
 from datasets.open_pair import OpenPair
-from datasets.pairs import Pair
+from datasets.pairs import Pair, later_first
 from datasets.pixel_size import metres_a_pixel
 from datasets.raster import WindowedImage
 from datasets.reading import PLAIN, PixelFormat
@@ -61,9 +62,12 @@ def read_facts(name: str, files: Mapping[str, Path], reading: PixelFormat = PLAI
     """
     problem, facts = "", PairFacts()
     if files.keys() >= set(DATES):
+        pair = Pair(name, files["before"], files["after"], files.get("label"))
         try:
-            with OpenPair(Pair(name, files["before"], files["after"], files.get("label")), reading) as opened:
+            with OpenPair(pair, reading) as opened:
                 facts = _pair_facts(opened, reading)
+                if remark := later_first(pair):
+                    facts.findings.append(Finding("swapped dates", str(pair.before), remark))
                 if measure:
                     opened.measure_shift(correct=False)
                     facts.shift, facts.metres = opened.shift, metres_a_pixel(opened.grid)
@@ -99,6 +103,11 @@ def _pair_facts(opened: OpenPair, reading: PixelFormat) -> PairFacts:
         facts.findings.append(Finding("all unknown", where, "no pixel is known at both dates and in the label"))
     if np.array_equal(*dates) and not facts.images["before"].constant:
         facts.findings.append(Finding("identical dates", where, "before and after have the same pixels"))
+    check = DateCheck()
+    check.see(dates)
+    for role, low, high in check.labels():
+        what = f"has only the values {low} and {high}"
+        facts.findings.append(Finding("label as date", str(getattr(opened, role).path), what))
     return _judged(facts)
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from datasets.date_check import DateCheck, Ranges
 from datasets.pixel_size import metres_a_pixel
 from datasets.windows import Window
 from utils.console import UserError
@@ -28,40 +29,6 @@ def remove_recorded_shift(image: "WindowedImage", row: Mapping[str, Any]) -> Non
         image.remove_shift(row["shift_rows"], row["shift_columns"])
 
 
-class DateCheck:
-    """Finds dates that are identical, or that have two grey values as a label has.
-
-    Several threads may use it. A date that looks like an image is not looked at again.
-    """
-
-    def __init__(self) -> None:
-        self._equal = self._different = False
-        self._values: dict[str, set[int] | None] = {"before": set(), "after": set()}  # None: not like a label
-
-    def see(self, dates: Dates) -> None:
-        """Look at both dates of a window."""
-        if not self._different:
-            self._different = not np.array_equal(*dates)
-            self._equal |= bool(dates[0].min() < dates[0].max())  # the border of a mosaic is constant
-        for role, image in zip(self._values, dates, strict=True):
-            if (seen := self._values[role]) is not None:
-                low, high, grey = int(image.min()), int(image.max()), image[..., :1]
-                like_label = (image == grey).all() and ((grey == low) | (grey == high)).all()
-                found = seen | {low, high}
-                self._values[role] = found if like_label and len(found) <= 2 else None
-
-    def remarks(self) -> list[str]:
-        """Return what is wrong, as text; empty for two images."""
-        said = []
-        if self._equal and not self._different:
-            said.append("both dates are the same image, so nothing can change; check --before and --after")
-        for role, values in self._values.items():
-            if values and len(values) == 2:
-                low, high = sorted(values)
-                said.append(f"the {role} image has only the values {low} and {high}, as a label has; check the files")
-        return said
-
-
 class MapJob:
     """A pair whose maps are drawn.
 
@@ -69,18 +36,19 @@ class MapJob:
     `read` also an OSError, ends this job; other jobs continue.
 
     A pair that is `done` is opened only to take its place in the batches. The record keeps `stamp`, which identifies
-    the pair's files.
+    the pair's files. `seen` is how the training images look.
     """
 
     scene: "OpenPair"  # once it is open
 
     def __init__(
-        self, name: str, open_scene: Callable[[], "OpenPair"], settings: MapSettings, done: bool, stamp: str
-    ) -> None:
+        self, name: str, open_scene: Callable[[], "OpenPair"], settings: MapSettings, done: bool, stamp: str,
+        seen: Ranges | None = None,
+    ) -> None:  # fmt: skip
         self.name, self.settings, self.done, self.stamp = name, settings, done, stamp
         self.records, self.open_scene = Records(settings.output), open_scene
         self._maps: PairMaps | None = None
-        self._files, self._check, self._windows = ExitStack(), DateCheck(), ""
+        self._files, self._check, self._windows = ExitStack(), DateCheck(seen), ""
 
     def open(self) -> tuple[int, int]:
         """Read the headers, measure the shift if it is asked for; return (height, width)."""

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from datasets.date_check import DateCheck, seen_by
 from datasets.open_pair import OpenPair
 from datasets.pairs import Pair
 from datasets.pixel_size import metres_a_pixel, zoom_for
@@ -47,6 +48,7 @@ class ChangePredictor:
         channels: of an image.
         pixel_size: metres a pixel that the network was trained on; None: unknown, or nothing is to be resampled.
         size_divisor: windows are padded to multiples of it by reflection.
+        seen: how the training images look; empty: unknown.
         overlap: of windows, in pixels.
         flipped: in bf16, how many pixels of the first batches are on the other side of the threshold in fp32, and how
             many were compared.
@@ -89,6 +91,7 @@ class ChangePredictor:
         self.channels, self.size_divisor = self.model.channels, self.model.size_divisor
         self.threshold = float(self.about.get("threshold", 0.5))
         self.pixel_size: float | None = self.about.get("pixel_size")
+        self.seen, self._told = seen_by(self.about), set[str]()
         self.tta = tuple(self.about.get("tta", ()) if tta is None else tta)
         self.tile_size, self.batch_size, self.views = tile_size, batch_size, _views(self.tta)
         side = tile_size or TILE
@@ -244,6 +247,7 @@ class ChangePredictor:
         ):  # fmt: skip
             found = " and ".join(f"{x.dtype} {x.shape}" for x in (first, second))
             raise UserError(f"before and after must be uint8 (height, width, {self.channels}), both alike; got {found}")
+        self._warn((first, second))
         height, width = first.shape[:2]
         cover = self.cover(height, width, pixel_size)
         blender, result = Blender(cover), np.empty(cover.size, np.float32)
@@ -255,6 +259,15 @@ class ChangePredictor:
                 for top, rows in blender.add(window, cover.from_network(probability)):
                     result[top : top + len(rows)] = rows
         return result
+
+    def _warn(self, dates: Dates) -> None:
+        """Log what makes the map of two dates doubtful, each kind once."""
+        check = DateCheck(self.seen)
+        check.see(dates)
+        for remark in check.remarks():
+            if (kind := remark.partition(": ")[0]) not in self._told:
+                self._told.add(kind)
+                log.warning("%s", remark)
 
     def mask(self, before: Image, after: Image, pixel_size: float | None = None) -> np.ndarray:
         """Return where the probability exceeds the threshold, bool (H, W); arguments as of a call."""

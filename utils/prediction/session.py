@@ -2,7 +2,6 @@
 
 import hashlib
 import logging
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -14,6 +13,7 @@ import numpy as np
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+from datasets.date_check import Ranges, grouped
 from datasets.label_codes import decide_to_predict
 from datasets.layouts import FOLDERS, has_split
 from datasets.measurements import overruled
@@ -23,6 +23,7 @@ from datasets.pairs import (
     find_pairs,
     fingerprint,
     image_fingerprint,
+    later_first,
     match_pairs,
     refuse_broken_links,
     refuse_inside,
@@ -93,7 +94,8 @@ def predict(config: PredictConfig, share: Share) -> int:
     with freed_memory_kept(config.keep_memory), progress as bar, logging_redirect_tqdm():
         # rounding may make the shares of a pair slightly more than 1
         pipeline = Pipeline(predictor, config.num_workers, lambda part: bar.update(min(part, bar.total - bar.n)))
-        predict_jobs(pipeline, partial(job_of, pairs, reading, settings, config.skip_existing), count, size, share)
+        make_job = partial(job_of, pairs, reading, settings, config.skip_existing, predictor.seen)
+        predict_jobs(pipeline, make_job, count, size, share)
     log.info("peak memory: %.0f MB%s", peak_used(predictor.device), " of the GPU" * (predictor.device.type == "cuda"))
     return finish(config, pairs, reading, settings, protocol | predictor.turned_out(), series) if first else 0
 
@@ -132,9 +134,11 @@ def finish(
     found = {pair.name: records.read(pair.name) or {"error": "left no record"} for pair in pairs}
     whole = {name: content for name, content in found.items() if "row" in content}
     failed = {name: content["error"] for name, content in found.items() if "error" in content}
-    log_remarks(whole)
+    remarks = remarks_of(pairs, whole)
+    for remark in remarks:
+        log.warning("%s", remark)
     if whole:
-        write_summary(settings.output, whole, failed, protocol)
+        write_summary(settings.output, whole, failed, protocol | {"remarks": remarks})
         about = draw_change_dates(series, whole, reading, settings.output) if series else {}
         if config.report:
             shown = {pair.name: partial(thumbnails, pair, reading, settings.output) for pair in pairs}
@@ -145,14 +149,10 @@ def finish(
     return len(failed)
 
 
-def log_remarks(whole: Mapping[str, Mapping[str, Any]]) -> None:
-    """Log each remark of the records once, with the pairs it is about."""
-    named: dict[str, list[str]] = defaultdict(list)
-    for name, content in whole.items():
-        for remark in content.get("remarks", ()):
-            named[remark].append(name)
-    for remark, (first, *others) in named.items():
-        log.warning("%s%s: %s", first, f" and {len(others)} more pairs" if others else "", remark)
+def remarks_of(pairs: Sequence[Pair], whole: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return a line for each kind of remark on names and records: what makes maps doubtful."""
+    swapped = [(pair.name, remark) for pair in pairs if (remark := later_first(pair))]
+    return grouped([*swapped, *((name, said) for name, each in whole.items() for said in each.get("remarks", ()))])
 
 
 def pairs_to_predict(config: PredictConfig) -> list[Pair]:
@@ -245,7 +245,9 @@ def protocol_of(
     }
 
 
-def job_of(pairs: Sequence[Pair], reading: PixelFormat, settings: MapSettings, resume: bool, number: int) -> MapJob:
+def job_of(
+    pairs: Sequence[Pair], reading: PixelFormat, settings: MapSettings, resume: bool, seen: Ranges, number: int
+) -> MapJob:  # fmt: skip
     """Return the job of a pair; in a resumed run, it is done if its record says so."""
     pair = pairs[number]
 
@@ -254,7 +256,7 @@ def job_of(pairs: Sequence[Pair], reading: PixelFormat, settings: MapSettings, r
         return OpenPair(pair, reading)
 
     done = resume and Records(settings.output).done(pair.name, pair.stamp)
-    return MapJob(pair.name, open_scene, settings, done, pair.stamp)
+    return MapJob(pair.name, open_scene, settings, done, pair.stamp, seen)
 
 
 def write_legend(settings: MapSettings) -> None:

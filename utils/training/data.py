@@ -11,6 +11,7 @@ from torch.utils.data import BatchSampler, DataLoader
 
 from datasets.catalog import STATISTICS, Statistics
 from datasets.change_pairs import ChangePairs, check_sizes, same_size_batches
+from datasets.date_check import Ranges, seen_by, study
 from datasets.held_out import hold_out, warn_of_overlap
 from datasets.label_codes import count_changed, decide
 from datasets.label_counts import LabelCounts, collect
@@ -47,6 +48,7 @@ class Data:
     statistics: Statistics
     reading: PixelFormat
     pixel_size: float | None  # metres; None: unknown
+    seen: Ranges  # how the training images look, and those of the checkpoint that the run starts from
     tta: Sequence[str]  # test-time augmentation of the checkpoint that the run starts from
     label_counts: LabelCounts
     caches: dict[str, TileCache]  # by split; a held-out val is in train's
@@ -97,6 +99,7 @@ def open_data(
         statistics=last["statistics"] if last else statistics_of(config, train, reading, name, source),
         reading=reading,
         pixel_size=pixel_size_of(config, pairs[0], reading, name),
+        seen=(last or {}).get("seen") or looked_over(train, reading, source),
         tta=(last or source or {}).get("tta", []),
         label_counts=counts,
         caches=open_caches(config, pairs, [] if val[0] in changed else val, reading),
@@ -109,6 +112,14 @@ def pixel_size_of(config: TrainConfig, pair: Pair, reading: PixelFormat, name: s
     """Metres a pixel of the training data: from --pixel-size, a pair's georeference, or the catalog."""
     with OpenPair(pair, reading) as scene:
         return config.pixel_size or metres_a_pixel(scene.grid) or known_pixel_size(name)
+
+
+def looked_over(train: Sequence[Pair], reading: PixelFormat, source: Checkpoint | None) -> Ranges:
+    """Warn of dates that are no two images or seem swapped; return how the images of `source` and of these look."""
+    lines, seen = study(train, reading, seen_by(source or {}))
+    for line in lines:
+        log.warning("%s", line)
+    return seen
 
 
 def open_caches(config: TrainConfig, train: list[Pair], val: list[Pair], reading: PixelFormat) -> dict[str, TileCache]:

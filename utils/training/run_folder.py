@@ -246,6 +246,7 @@ def about_run(config: TrainConfig, data: Data) -> Checkpoint:
         "statistics": data.statistics,
         "reading": data.reading.as_plain(),
         "pixel_size": data.pixel_size,
+        "seen": data.seen,
         "tta": data.tta,
         "threshold": 0.5,
         "recipe": config.recipe,

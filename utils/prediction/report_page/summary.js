@@ -32,6 +32,7 @@ function showSummary() {
     ? "Scores are of the changed class, all pixels of all pairs counted together."
     : "Without labels there are no scores.";
   $("lead").textContent = `${many(pairs.length, "pair")}, ${counts} with change. ${how}`;
+  for (const remark of data.protocol?.remarks ?? []) $("lead").after(make("p", { class: "warning" }, remark));
   $("warning").hidden = data.protocol?.selected_on !== "test";
   const tile = (label, value, kind = "") =>
     make("div", { class: kind }, make("dt", {}, label), make("dd", {}, percent(value)));
@@ -49,7 +50,8 @@ function showSettings() {
     const parts = Array.isArray(value) ? value.map(said) : named(value).map(([key, text]) => `${key} ${text}`);
     return parts.join(", ") || "–";
   };
-  const rows = named(data.protocol ?? {});
+  const { remarks, ...settings } = data.protocol ?? {}; // remarks are above
+  const rows = named(settings);
   for (const [key, label] of Object.entries(OTHERS)) if (key in scores) rows.push([label, percent(scores[key])]);
   $("settings").hidden = rows.length === 0;
   $("settings").open = innerWidth > 640; // on a phone they are a screen long
