@@ -4,6 +4,7 @@ import logging
 import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -19,8 +20,9 @@ def hold_out(
 ) -> tuple[list[Pair], list[Pair]]:
     """Split pairs into (training, validation) by a seed; of tiles, which may overlap within a scene, whole scenes.
 
-    Tiles are recognised by names with row and column. If all come from one scene, if change is in one scene only, or
-    without such names, the same share of pairs with and without change is held out.
+    Tiles are recognised by names with row and column; pairs that share an image are of one scene, too. If all come from
+    one scene, if change is in one scene only, or without scenes, the same share of pairs with and without change is
+    held out.
 
     Args:
         pairs: all training pairs.
@@ -35,7 +37,7 @@ def hold_out(
     rng = np.random.default_rng(seed)
     if np.count_nonzero(changed) < 2:
         raise UserError("there is no val split, and none to hold out: fewer than two training pairs have any change")
-    scenes = [match[1] if (match := TILE.fullmatch(pair.name)) else pair.name for pair in pairs]
+    scenes = _scenes(pairs)
     with_change = {scene for scene, pixels in zip(scenes, changed, strict=True) if pixels}
     if len(with_change) > 1 and len(set(scenes)) < len(pairs):
         sizes = Counter(scenes)
@@ -48,6 +50,25 @@ def hold_out(
         for group, least in ((np.flatnonzero(changed), 1), (np.flatnonzero(np.equal(changed, 0)), 0)):
             chosen |= set(rng.permutation(group)[: max(least, round(share * len(group)))].tolist())
     return [p for i, p in enumerate(pairs) if i not in chosen], [p for i, p in enumerate(pairs) if i in chosen]
+
+
+def _scenes(pairs: Sequence[Pair]) -> list[str]:
+    """Return the scene of each pair: of its tile, or of the first pair that shares an image with it, or its name."""
+    scenes = {pair.name: match[1] if (match := TILE.fullmatch(pair.name)) else pair.name for pair in pairs}
+    joined: dict[str, str] = {}  # a scene to one that it is a part of
+
+    def whole(scene: str) -> str:
+        while scene in joined:
+            scene = joined[scene]
+        return scene
+
+    owner: dict[Path, str] = {}
+    for pair in pairs:
+        for image in (pair.before, pair.after):
+            mine, other = whole(scenes[pair.name]), whole(owner.setdefault(image, scenes[pair.name]))
+            if mine != other:
+                joined[mine] = other
+    return [whole(scenes[pair.name]) for pair in pairs]
 
 
 def _choose_scenes(

@@ -13,7 +13,7 @@ from datasets.windows import plan_windows
 
 
 def named(*names):
-    return [Pair(name, Path("A"), Path("B"), Path("label")) for name in names]
+    return [Pair(name, Path("A", name), Path("B", name), Path("label", name)) for name in names]
 
 
 def tiles(scene, height=600, width=512, **how):
@@ -49,6 +49,18 @@ def test_whole_scenes_of_tiles_are_held_out(caplog):
     assert "held out: all tiles of 2 of 20 scenes (train_" in caplog.text
     assert hold_out(pairs, [1] * len(pairs), seed=0) == (train, val)
     assert hold_out(pairs, [1] * len(pairs), seed=1)[1] != val
+
+
+def test_pairs_that_share_an_image_stay_together():
+    """Of ten places three dates each, paired one after the other; the third pair joins what the first two began."""
+    dates = [[Path(f"p{place}_{date}") for date in range(3)] for place in range(10)]
+    pairs = [Pair(f"{x[a]}__{x[b]}", x[a], x[b]) for x in dates for a, b in ((0, 1), (2, 0), (1, 2))]
+    for seed in range(10):
+        train, val = hold_out(pairs, [1] * 30, seed)
+        assert len(val) == 3
+        assert {pair.before for pair in val}.isdisjoint(
+            {image for pair in train for image in (pair.before, pair.after)}
+        )
 
 
 @given(st.lists(st.integers(1, 30), min_size=2, max_size=12), st.integers(0, 9), st.data())
