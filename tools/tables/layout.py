@@ -192,7 +192,7 @@ def _protocol_notes(results: Sequence[Result]) -> tuple[str, Callable[[Result], 
     line = ", ".join(PROTOCOL[key].format(value) for key, value in common.items() if value)
 
     def differences(result: Result) -> str:
-        rest = {key: result.protocol.get(key) or "(not stated)" for key in PROTOCOL if key not in common}
-        return ", ".join(PROTOCOL[key].format(value) for key, value in rest.items())
+        rest = {key: result.protocol.get(key, "(not stated)") for key in PROTOCOL if key not in common}
+        return ", ".join(PROTOCOL[key].format(value) for key, value in rest.items() if value)
 
     return f"All rows: {line}" if line else "", differences

@@ -39,7 +39,9 @@ class Result:
     parameters: float | None = None  # in millions
     flops: float | None = None  # in 10^9; ours are multiply-adds, as the papers' seem to be
     settings: Mapping[str, str] = field(default_factory=dict)  # by the names of flags and of the network's options
-    protocol: Mapping[str, str] = field(default_factory=dict)  # by the keys of PROTOCOL; a missing key is not stated
+    protocol: Mapping[str, str] = field(
+        default_factory=dict
+    )  # by the keys of PROTOCOL; missing: not stated, empty: none
     notes: Mapping[str, str] = field(default_factory=dict)  # footnotes by score; those of the key "" are of the row
     images: ImageSet = ImageSet()  # that were scored; only rows of equal images are ranked together
 
@@ -126,8 +128,10 @@ def _of_prediction(folder: Path, content: Mapping[str, Any]) -> tuple[Result, Ch
     whole = about["windows"] == ["whole image"]
     window = " and ".join(about["sizes"] if whole else about["windows"])
     window += "" if whole else f", overlap {about['overlap']}"
-    protocol = {"split": about["split"], "window": window, "threshold": f"{about['threshold']:g}"}
-    protocol |= {"selection": about["selected_on"]} if about["selected_on"] else {}
+    threshold = about["threshold"]  # a text where each pair has its own
+    protocol = {"split": about["split"], "window": window}
+    protocol["threshold"] = threshold if isinstance(threshold, str) else f"{threshold:g}"
+    protocol |= {"selection": about["selected_on"]} if about["selected_on"] is not None else {}
     notes = [
         "trained on these very pairs: flatters" * about["trained_on_these"],
         f"mean over views: {', '.join(about['tta'])}" * bool(about["tta"]),
