@@ -31,7 +31,7 @@ if __name__ == "__main__":  # python path/to/tools/compare.py works from any fol
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from datasets.pairs import find_pairs
-from tools.methods.outcome import write_results
+from tools.methods.outcome import draw_comparisons, write_results
 from tools.methods.rows import TABLES, Comparison, configs_of, draw, listing, of_methods
 from tools.methods.untrained import UNTRAINED, score_untrained
 from utils.checkpoint import load_checkpoint
@@ -133,6 +133,7 @@ def run_table(table: Comparison, name: str, split: str, words: Sequence[str]) ->
     found = {f"{row}@{data}": [job.scores for job in made] for row, made in jobs.items()}
     with locked(folder / "tables"):  # another process may write the same
         write_results(folder, table.kind, f"{table.title}: {' '.join(about)}", found)
+        draw_comparisons(folder, {row: made[0].scores for row, made in jobs.items()}, common, split)
 
 
 class Job(NamedTuple):

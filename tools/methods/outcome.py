@@ -1,56 +1,93 @@
-"""What a comparison ends with: tables of means and of every seed, and pictures."""
+"""What a comparison ends with: tables of means and of every seed, clear differences, and pictures."""
 
 import json
 import logging
-import statistics
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
 from pathlib import Path
 
-from tools.figures.paper import COLOURS, COLUMN, chart
+import numpy as np
+
+from tools.figures.comparison import GRIDS, ComparisonConfig, comparison
 from tools.make_tables import TableConfig, collect
-from tools.tables.layout import build_table
+from tools.methods.noise import LEVEL, Difference, differences, in_a_line
+from tools.methods.pictures import draw_costs, draw_seeds
+from tools.tables.layout import Table, build_table, plain_table
+from tools.tables.results import scored_images
 from tools.tables.text import write_tables
+from utils.files import write_csv
+from utils.settings import BandConfig
 
 log = logging.getLogger("compare")
 
 
 def write_results(folder: Path, kind: str, title: str, found: Mapping[str, Sequence[Path]]) -> None:
-    """Write and print the table, with published rows of its kind, and draw the figure.
+    """Write and print the tables, with published rows of their kind, and draw F1 by seed and by cost.
 
     Args:
-        folder: folder of the table.
+        folder: of the comparison.
         kind: as for `tools.make_tables`.
         title: shown above the table.
         found: NAME@DATA of each row to its folders of scores, one per seed.
     """
-    runs = [(name, path) for name, paths in found.items() for path in paths]
-    results = collect(TableConfig(kind=kind, runs=runs))
-    here = {each.data for each in results if not each.published}
-    results = [each for each in results if kind != "comparison" or each.data in here]
-    built = build_table(results, kind, title)
+    results = collect(TableConfig(kind=kind, runs=[(name, path) for name, paths in found.items() for path in paths]))
+    ours = [each for each in results if not each.published]
+    here = {each.data for each in ours}
+    table = build_table([each for each in results if kind != "comparison" or each.data in here], kind, title)
+    rows = {name.partition("@")[0]: paths for name, paths in found.items()}
+    clear, line = compared(rows)
+    table = replace(table, remarks=(*table.remarks, *[line] * bool(line)))
     for form in ("md", "csv", "tex"):
-        write_tables([built], folder / f"table.{form}")
-    f1: dict[str, list[float]] = {}
-    for name, path in runs:
-        content = json.loads((path / "metrics.json").read_text(encoding="utf-8"))
-        f1.setdefault(name.partition("@")[0], []).append(100 * content["scores"]["f1"])
+        write_tables([table], folder / f"table.{form}")
+        write_tables([difference_table(clear)], folder / f"differences.{form}")
+    scores = {name: [scores_of(path) for path in paths] for name, paths in rows.items()}
+    write_csv(folder / "seeds.csv", [{"method": name, **run} for name, runs in scores.items() for run in runs])
     for suffix in ("png", "svg"):
-        draw_seeds(f1, folder / f"figure.{suffix}")
-        log.info("written: %s", folder / f"figure.{suffix}")
-    write_tables([built], None)
+        draw_seeds({name: [run["f1"] for run in runs] for name, runs in scores.items()}, folder / f"figure.{suffix}")
+        draw_costs(ours, folder / f"costs.{suffix}")
+    log.info("written: %s", folder / "seeds.csv, figure and costs (.png, .svg)")
+    write_tables([table], None)
 
 
-def draw_seeds(rows: Mapping[str, Sequence[float]], path: Path) -> None:
-    """Draw rows from top to bottom: F1 in percent, a dot per seed and a line for their mean."""
-    with chart(path, COLUMN, 0.9 + 0.27 * len(rows)) as figure:
-        axes = figure.subplots()
-        for place, (name, values) in enumerate(rows.items()):
-            mean, label = statistics.mean(values), place == 0
-            dash = {"color": COLOURS[1], "markersize": 14, "markeredgewidth": 1.6, "gid": f"{name} mean"}
-            dots = {"color": COLOURS[0], "markersize": 4, "alpha": 0.8, "gid": name}
-            axes.plot(mean, place, "|", label="mean" if label else None, **dash)
-            axes.plot(values, [place] * len(values), "o", label="one seed" if label else None, **dots)
-        axes.set_yticks(range(len(rows)), list(rows))
-        axes.set(xlabel="test F1 (%)", ylim=(len(rows) - 0.5, -0.5))
-        axes.grid(axis="x", alpha=0.25, linewidth=0.4)
-        figure.legend(ncols=2, loc="outside lower center")
+def scores_of(folder: Path) -> dict[str, float]:
+    """Scores of a prediction in percent, after the name of its run."""
+    content = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    return {"run": folder.parent.name, **{name: 100 * value for name, value in content["scores"].items()}}
+
+
+def compared(rows: Mapping[str, Sequence[Path]]) -> tuple[list[Difference], str]:
+    """Return the differences between rows of the same images, and a line on them; none of one row or one image."""
+    scored = {name: [scored_images(path) for path in paths] for name, paths in rows.items()}
+    usual = Counter(images for runs in scored.values() for images, _ in runs).most_common(1)[0][0]
+    alike = {name: runs for name, runs in scored.items() if all(images == usual for images, _ in runs)}
+    if usual.pairs < 2 or len(alike) < 2:
+        return [], ""
+    found = differences({name: np.stack([counts for _, counts in runs]) for name, runs in alike.items()})
+    return found, in_a_line(found, usual.pairs)
+
+
+def difference_table(found: Sequence[Difference]) -> Table:
+    """A row per pair of rows."""
+    header = ("Method", "Other", "F1 difference", f"{100 * LEVEL:g} % from", "to", "larger than the noise")
+    rows = [
+        (each.row, each.other, *(f"{n:.2f}" for n in (each.mean, each.low, each.high)), "yes" if each.clear else "no")
+        for each in found
+    ]
+    return plain_table("Differences in F1, paired bootstrap over images", header, rows)
+
+
+def draw_comparisons(folder: Path, rows: Mapping[str, Path], data: BandConfig, split: str) -> None:
+    """Draw the maps of all rows as both papers compare them.
+
+    Args:
+        folder: of the comparison.
+        rows: folder of scores of each row; without masks there, the checkpoint beside it predicts them.
+        data: the data set.
+        split: of it, that was scored.
+    """
+    how = {each.name: getattr(data, each.name) for each in fields(BandConfig)}
+    methods = [(name, path if (path / "mask").is_dir() else path.parent) for name, path in rows.items()]
+    for style in GRIDS:
+        output = folder / f"comparison-{style}.png"
+        comparison(ComparisonConfig(**how, split=split, methods=methods, style=style, output=output))

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from tools.costs import count_macs, count_parameters
 from utils.checkpoint import Checkpoint, load_checkpoint, network_from
 from utils.console import UserError
@@ -139,10 +141,18 @@ def _of_prediction(folder: Path, content: Mapping[str, Any]) -> tuple[Result, Ch
         f"pairs that could not be predicted: {len(content['failed'])}" * bool(content["failed"]),
     ]
     note = {"": "; ".join(filter(None, notes))} if any(notes) else {}
-    rows = [row for row in read_csv(folder / "per_image.csv") if row.get("tp")]  # pairs with a label
-    images = image_set((row["name"], int(row["tn"]) + int(row["fp"]), int(row["fn"]) + int(row["tp"])) for row in rows)
     data, scores = Path(about["images"]).name, _percent(content["scores"])
-    return Result("", data, scores, protocol=protocol, notes=note, images=images), _best_of(folder, about)
+    result = Result("", data, scores, protocol=protocol, notes=note, images=scored_images(folder)[0])
+    return result, _best_of(folder, about)
+
+
+def scored_images(folder: Path) -> tuple[ImageSet, np.ndarray]:
+    """Return the images that a prediction was scored on, and int64 (images, 3): TP, FP and FN of each, by name."""
+    rows = sorted((row for row in read_csv(folder / "per_image.csv") if row.get("tp")), key=lambda row: row["name"])
+    counts = np.array([[int(row[key]) for key in ("tp", "fp", "fn", "tn")] for row in rows], np.int64).reshape(-1, 4)
+    tp, fp, fn, tn = counts.T
+    names = [row["name"] for row in rows]
+    return image_set(zip(names, (tn + fp).tolist(), (fn + tp).tolist(), strict=True)), counts[:, :3]
 
 
 def _best_of(folder: Path, about: Mapping[str, Any]) -> Checkpoint | None:
