@@ -92,7 +92,9 @@ def test_a_table_of_seeds(trained, drawn_set, tmp_path, capsys):
     assert "**Column and row attention of HANet: 1 epochs on scenes, seeds 0, 1**" in capsys.readouterr().out
     assert not list(out.rglob("last.pt"))
     files = {path.name: path.read_bytes() for path in out.iterdir() if path.suffix not in ("", ".lock")}
-    assert {"table.md", "table.csv", "table.tex", "figure.png", "figure.svg"} == set(files)
+    forms = ("md", "csv", "tex")
+    tables = {f"{name}.{form}" for name in ("table", "differences") for form in forms} | {"seeds.csv"}
+    assert set(files) == tables | {f"{name}.{form}" for name in ("figure", "costs") for form in ("png", "svg")}
     main(words_of(drawn_set, out))
     assert len(trained) == 4
     assert {path.name: path.read_bytes() for path in out.iterdir() if path.suffix not in ("", ".lock")} == files
