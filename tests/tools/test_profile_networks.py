@@ -32,12 +32,12 @@ def test_every_network_is_counted():
     """Its parameters, and multiply-adds that grow with the image; layers for both dates are there once."""
     small = {"amfnet": ("amfnet", {"backbone": "resnet18"}), "hanet": ("hanet", {"width": 4}), **CASES}
     networks = {name: build_model(*small[name][:1], **small[name][1]) for name in MODELS}
-    table = cost_table(ProfileConfig(models=tuple(networks), sizes=(64, 128), time=False), networks)
+    table = cost_table(ProfileConfig(models=tuple(networks), sizes=(128, 256), time=False), networks)
     rows = {(row[0].text, row[1].text): [cell.text for cell in row[2:]] for row in table.rows}
     for name, network in networks.items():
-        (parameters, *macs), (_, larger, *_) = rows[name, "64"], rows[name, "128"]
+        (parameters, *macs), (_, larger, *_) = rows[name, "128"], rows[name, "256"]
         assert parameters == f"{count_parameters(network) / 1e6:.2f}"
-        assert float(larger) > 3.5 * float(macs[0]) > 0
+        assert float(larger) > 3 * float(macs[0]) > 0
         assert (float(macs[2]) < float(macs[0])) == (name != "fc-ef"), name
 
 

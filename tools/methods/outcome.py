@@ -6,10 +6,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 
 from tools.figures.comparison import GRIDS, ComparisonConfig, comparison
+from tools.figures.predicted import predict_masks
 from tools.make_tables import TableConfig, collect
 from tools.methods.noise import LEVEL, Difference, differences, in_a_line
 from tools.methods.pictures import draw_costs, draw_seeds
@@ -87,7 +89,11 @@ def draw_comparisons(folder: Path, rows: Mapping[str, Path], data: BandConfig, s
         split: of it, that was scored.
     """
     how = {each.name: getattr(data, each.name) for each in fields(BandConfig)}
-    methods = [(name, path if (path / "mask").is_dir() else path.parent) for name, path in rows.items()]
-    for style in GRIDS:
-        output = folder / f"comparison-{style}.png"
-        comparison(ComparisonConfig(**how, split=split, methods=methods, style=style, output=output))
+    config = ComparisonConfig(**how, split=split, output=folder)
+    with TemporaryDirectory() as scratch:
+        masks = {name: path for name, path in rows.items() if (path / "mask").is_dir()}
+        for number, name in enumerate(rows.keys() - masks.keys()):
+            masks[name] = predict_masks(rows[name].parent / "best.pt", config, Path(scratch) / f"{number}")
+        methods = [(name, masks[name]) for name in rows]
+        for style in GRIDS:
+            comparison(replace(config, methods=methods, style=style, output=folder / f"comparison-{style}.png"))
