@@ -10,10 +10,8 @@ runs; --overwrite starts again. Processes with the same command, or those of tor
 """
 
 import argparse
-import json
 import logging
 import os
-import re
 import shlex
 import shutil
 import sys
@@ -32,7 +30,7 @@ if __name__ == "__main__":  # python path/to/tools/compare.py works from any fol
 
 from datasets.pairs import find_pairs
 from tools.methods.outcome import draw_comparisons, write_results
-from tools.methods.rows import TABLES, Comparison, configs_of, draw, listing, of_methods
+from tools.methods.rows import TABLES, Comparison, configs_of, draw, listing, of_methods, row_folder
 from tools.methods.untrained import UNTRAINED, score_untrained
 from utils.checkpoint import load_checkpoint
 from utils.console import UserError, errors_in_one_line, show_log
@@ -116,7 +114,8 @@ def run_table(table: Comparison, name: str, split: str, words: Sequence[str]) ->
         UserError: the folder has other contents, or a setting is wrong.
         FileNotFoundError: the data set lacks the split.
     """
-    configs, common = configs_of(table, words)
+    configs = configs_of(table, words)
+    common = next(iter(configs.values()))
     data = common.data_root.resolve().name
     folder = common.output or Path("checkpoints") / (name or f"compare-{data}")
     if common.data_root == table.scenes:
@@ -125,60 +124,48 @@ def run_table(table: Comparison, name: str, split: str, words: Sequence[str]) ->
         data = "drawn scenes"
     find_pairs(common.data_root, split, folders=common.folders)  # fails before hours of training
     begin(folder, table.rows, common.overwrite)
-    jobs = jobs_of(folder, table, configs, common, split)
-    complete([job for row in jobs.values() for job in row])
+    jobs = jobs_of(folder, table, configs, split)
+    complete(jobs)
     lengths = {f"{c.epochs} epochs" + f" of {c.epoch_steps} steps" * bool(c.epoch_steps) for c in configs.values()}
-    seeds = [str(common.seed + number) for number in range(common.seeds)]
-    about = [*(lengths if len(lengths) == 1 else ()), f"on {data}, seeds {', '.join(seeds)}"]
-    found = {f"{row}@{data}": [job.scores for job in made] for row, made in jobs.items()}
+    seeds = ", ".join(str(common.seed + turn) for turn in range(common.seeds))
+    title = f"{table.title}: {''.join(lengths) + ' ' if len(lengths) == 1 else ''}on {data}, seeds {seeds}"
+    found = {row: [job.scores for job in jobs if job.row == row] for row in table.rows}
     with locked(folder / "tables"):  # another process may write the same
-        write_results(folder, table.kind, f"{table.title}: {' '.join(about)}", found)
-        draw_comparisons(folder, {row: made[0].scores for row, made in jobs.items()}, common, split)
+        write_results(folder, table.kind, title, {f"{row}@{data}": paths for row, paths in found.items()})
+        draw_comparisons(folder, {row: paths[0] for row, paths in found.items()}, common, split)
 
 
 class Job(NamedTuple):
-    """Work that one process does: a run with its scores, or the scores of an untrained row."""
+    """A run with its scores, or the scores of an untrained row; one process does it."""
 
-    turn: int  # jobs of the first turn, a whole table of one seed, come first
+    row: str
     scores: Path  # folder
     do: Callable[[], None]  # nothing, if it is done
 
 
-def jobs_of(
-    folder: Path, table: Comparison, configs: Mapping[str, TrainConfig], common: TrainConfig, split: str
-) -> dict[str, list[Job]]:
-    """The jobs of each row, one per seed."""
-    jobs = {}
-    for row in table.rows:
-        place = row_folder(folder, row)
-        if row not in configs:
-            scores = place / f"predict-{split}"
-            jobs[row] = [Job(0, scores, partial(score_once, row, common, split, scores))]
-            continue
-        config = replace(configs[row], seeds=1, overwrite=False)
-        seeds = range(config.seed, config.seed + configs[row].seeds)
-        runs = [replace(config, output=place / f"seed-{seed}", seed=seed) for seed in seeds]
-        jobs[row] = [
-            Job(turn, run.folder / f"predict-{split}", partial(train_and_score, run, split))
-            for turn, run in enumerate(runs)
-        ]
+def jobs_of(folder: Path, table: Comparison, configs: Mapping[str, TrainConfig], split: str) -> list[Job]:
+    """A job per row and seed, the whole table with one seed first; `configs` as from `configs_of`."""
+    jobs = []
+    for turn in range(max(config.seeds for config in configs.values())):
+        for row, config in configs.items():
+            place = row_folder(folder, row)
+            if row in table.untrained and turn == 0:
+                scores = place / f"predict-{split}"
+                jobs.append(Job(row, scores, partial(score_untrained, row, config, split, scores)))
+            elif row not in table.untrained and turn < config.seeds:
+                run = replace(config, seed=config.seed + turn, seeds=1, overwrite=False)
+                run = replace(run, output=place / f"seed-{run.seed}")
+                jobs.append(Job(row, run.folder / f"predict-{split}", partial(train_and_score, run, split)))
     return jobs
-
-
-def row_folder(folder: Path, row: str) -> Path:
-    """Folder of a row's runs, by its letters and digits in lower case."""
-    return folder / re.sub(r"[^a-z0-9]+", "-", row.lower()).strip("-")
 
 
 def begin(folder: Path, names: Iterable[str], overwrite: bool) -> None:
     """Check that a folder is empty, or has runs of these rows alone; with --overwrite, remove the runs.
 
     Raises:
-        UserError: it has other files, two rows would share a folder, or a process works on a run.
+        UserError: it has other files, or a process works on a run.
     """
     rows = [row_folder(folder, row) for row in names]
-    if double := [row.name for row in rows if rows.count(row) > 1]:
-        raise UserError(f"--methods: two rows would have the folder {double[0]}; give them other names")
     there = [path for path in folder.iterdir() if path.suffix != ".lock"] if folder.is_dir() else []
     if there and not any(row.is_dir() for row in rows):
         raise UserError(f"{folder}: has other files; pass an empty folder as --output")
@@ -200,9 +187,9 @@ def locked(path: Path, timeout: float = -1) -> FileLock:
 
 def complete(jobs: Sequence[Job]) -> None:
     """Do every job that no other process is doing, until all are done."""
-    left = sorted(jobs, key=lambda job: job.turn)
+    left = jobs
     while left:
-        busy = []
+        busy = list[Job]()
         for job in left:
             try:
                 with locked(job.scores.parent, timeout=0):
@@ -214,16 +201,6 @@ def complete(jobs: Sequence[Job]) -> None:
             log.info("waiting for another process: %s", busy[0].scores.parent)
             time.sleep(PAUSE)
         left = busy
-
-
-def score_once(name: str, config: TrainConfig, split: str, scores: Path) -> None:
-    """Complete an untrained row; UserError if it was scored on another data set."""
-    path = scores / "metrics.json"
-    if not path.is_file():
-        score_untrained(name, config, split, scores)
-    there = json.loads(path.read_text(encoding="utf-8"))["protocol"]["images"]
-    if Path(there).resolve() != config.data_root.resolve():
-        raise UserError(f"{scores}: made of {there}; pass another --output, or --overwrite to start again")
 
 
 def train_and_score(config: TrainConfig, split: str) -> None:

@@ -13,9 +13,9 @@ import numpy as np
 from tools.figures.comparison import GRIDS, ComparisonConfig, comparison
 from tools.figures.predicted import predict_masks
 from tools.make_tables import TableConfig, collect
-from tools.methods.noise import LEVEL, Difference, differences, in_a_line
+from tools.methods.noise import Difference, differences, in_a_line
 from tools.methods.pictures import draw_costs, draw_seeds
-from tools.tables.layout import Table, build_table, plain_table
+from tools.tables.layout import build_table
 from tools.tables.results import scored_images
 from tools.tables.text import write_tables
 from utils.files import write_csv
@@ -42,8 +42,9 @@ def write_results(folder: Path, kind: str, title: str, found: Mapping[str, Seque
     table = replace(table, remarks=(*table.remarks, *[line] * bool(line)))
     for form in ("md", "csv", "tex"):
         write_tables([table], folder / f"table.{form}")
-        write_tables([difference_table(clear)], folder / f"differences.{form}")
     scores = {name: [scores_of(path) for path in paths] for name, paths in rows.items()}
+    if clear:
+        write_csv(folder / "differences.csv", [{**each._asdict(), "clear": each.clear} for each in clear])
     write_csv(folder / "seeds.csv", [{"method": name, **run} for name, runs in scores.items() for run in runs])
     for suffix in ("png", "svg"):
         draw_seeds({name: [run["f1"] for run in runs] for name, runs in scores.items()}, folder / f"figure.{suffix}")
@@ -67,16 +68,6 @@ def compared(rows: Mapping[str, Sequence[Path]]) -> tuple[list[Difference], str]
         return [], ""
     found = differences({name: np.stack([counts for _, counts in runs]) for name, runs in alike.items()})
     return found, in_a_line(found, usual.pairs)
-
-
-def difference_table(found: Sequence[Difference]) -> Table:
-    """A row per pair of rows."""
-    header = ("Method", "Other", "F1 difference", f"{100 * LEVEL:g} % from", "to", "larger than the noise")
-    rows = [
-        (each.row, each.other, *(f"{n:.2f}" for n in (each.mean, each.low, each.high)), "yes" if each.clear else "no")
-        for each in found
-    ]
-    return plain_table("Differences in F1, paired bootstrap over images", header, rows)
 
 
 def draw_comparisons(folder: Path, rows: Mapping[str, Path], data: BandConfig, split: str) -> None:

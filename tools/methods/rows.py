@@ -118,24 +118,26 @@ def of_methods(methods: Sequence[str]) -> Comparison:
     Raises:
         UserError: a name is unknown, or two rows have one name.
     """
-    rows: list[tuple[str, str]] = []
+    rows: dict[str, str] = {}
     for word in methods:
         name, equals, flags = word.partition("=")
-        if equals:
-            rows.append((name.strip(), flags))
-            continue
-        for each in split_words(word):
-            choose({**MODELS, **dict.fromkeys(UNTRAINED, "")}, each, "--methods")
-            rows.append((each, "" if each in UNTRAINED else f"--model {each}"))
-    if double := [name for name, _ in rows if [other for other, _ in rows].count(name) > 1]:
-        raise UserError(f"--methods: two rows are named {double[0]}; give one of them another name, as NAME=FLAGS")
-    return Comparison("Comparison of methods", "", "comparison", SCENES, "--recipe equal --seeds 3", dict(rows))
+        for each in [name.strip()] if equals else split_words(word):
+            if not equals:
+                choose({**MODELS, **dict.fromkeys(UNTRAINED, "")}, each, "--methods")
+                flags = "" if each in UNTRAINED else f"--model {each}"
+            if row_folder(Path(), each) in [row_folder(Path(), row) for row in rows]:
+                raise UserError(f"--methods: two rows would have the folder {row_folder(Path(), each)}; rename one")
+            rows[each] = flags
+    return Comparison("Comparison of methods", "", "comparison", SCENES, "--recipe equal --seeds 3", rows)
 
 
-def configs_of(table: Comparison, words: Sequence[str]) -> tuple[dict[str, TrainConfig], TrainConfig]:
-    """The settings of each trained row, and those that all rows share, which name some network.
+def row_folder(folder: Path, row: str) -> Path:
+    """Folder of a row's runs, by its letters and digits in lower case."""
+    return folder / re.sub(r"[^a-z0-9]+", "-", row.lower()).strip("-")
 
-    Precedence is the table's flags < words < the row's own flags.
+
+def configs_of(table: Comparison, words: Sequence[str]) -> dict[str, TrainConfig]:
+    """The settings of each row; precedence is the table's flags < words < the row's own flags.
 
     Args:
         table: of TABLES, or of `of_methods`.
@@ -146,12 +148,11 @@ def configs_of(table: Comparison, words: Sequence[str]) -> tuple[dict[str, Train
     """
     shared = ["--data-root", str(table.scenes), "--seeds", "2", *table.flags.split(), *words]
     configs = {}
-    for row, flags in table.rows.items():
-        if row not in table.untrained:
-            own = shlex.split(flags)
-            epochs = parse_train_config([*shared, *(re.sub(PART, "1", word) for word in own)]).epochs
-            configs[row] = parse_train_config([*shared, *(in_epochs(word, epochs) for word in own)])
-    return configs, parse_train_config([*shared, "--model", next(iter(MODELS))])
+    for row, flags in table.rows.items():  # an untrained row has the settings of some network, for its data
+        own = ["--model", next(iter(MODELS))] if row in table.untrained else shlex.split(flags)
+        epochs = parse_train_config([*shared, *(re.sub(PART, "1", word) for word in own)]).epochs
+        configs[row] = parse_train_config([*shared, *(in_epochs(word, epochs) for word in own)])
+    return configs
 
 
 def in_epochs(word: str, epochs: int) -> str:

@@ -1,6 +1,6 @@
 """Methods without training, as rows of a comparison: what every learned row must show that it adds."""
 
-import logging
+import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -18,13 +18,13 @@ from datasets.pairs import Pair, find_pairs, fingerprint
 from datasets.reading import PixelFormat, labels_of
 from datasets.threads import threaded
 from utils.change_map import change_map, error_map
+from utils.console import UserError
 from utils.files import written_whole
 from utils.metrics import count_pixels
 from utils.prediction.records import image_row
 from utils.prediction.summary import write_summary
 from utils.settings import BandConfig
 
-log = logging.getLogger("compare")
 BLOCK, COMPONENTS = 4, 3  # side of a block and kept components of PCA-K-means, as in its paper
 
 
@@ -76,12 +76,17 @@ UNTRAINED: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
 
 
 def score_untrained(name: str, config: BandConfig, split: str, output: Path) -> None:
-    """Write masks, error maps and scores of a method of UNTRAINED, as predict_batch.py does for a network.
+    """Write masks, error maps and scores of a method of UNTRAINED, as predict_batch.py does, unless they are there.
 
     Raises:
         FileNotFoundError: the data set lacks the split.
-        UserError: a pair cannot be read.
+        UserError: a pair cannot be read, or the scores that are there are of another data set.
     """
+    if (output / "metrics.json").is_file():
+        there = json.loads((output / "metrics.json").read_text(encoding="utf-8"))["protocol"]["images"]
+        if Path(there).resolve() != config.data_root.resolve():
+            raise UserError(f"{output}: made of {there}; pass another --output, or --overwrite to start again")
+        return
     pairs = find_pairs(config.data_root, split, folders=config.folders)
     reading = decide_to_predict(pairs, choose_reading(pairs, config.bands, config.scale, labels_of(config)))
     done = threaded(partial(predict_one, UNTRAINED[name], reading, output), pairs)
