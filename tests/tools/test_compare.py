@@ -22,7 +22,6 @@ from tools import compare, demo
 from tools.compare import Job, complete, locked, main
 from tools.costs import count_parameters
 from tools.methods import rows
-from tools.methods.pictures import draw_seeds
 from tools.methods.rows import TABLES, configs_of, draw
 from tools.tables.results import read_csv, read_published
 from utils.checkpoint import load_checkpoint, save_checkpoint
@@ -267,15 +266,6 @@ def test_scenes_with_as_rare_a_change_as_in_whu(tmp_path, monkeypatch):
             assert len(listed) - sum(listed) == without
             assert sum(listed) == round(without * 1200 / 3336)
         (rows.SPARSE / "test.txt").unlink()
-
-
-def test_the_figure_holds_the_seeds(tmp_path, monkeypatch):
-    drawn = {}
-    monkeypatch.setattr("matplotlib.axes.Axes.plot", lambda self, x, y, *_, gid, **__: drawn.update({gid: (x, y)}))
-    monkeypatch.setattr("matplotlib.figure.Figure.legend", lambda *_, **__: None)
-    draw_seeds({"one": [50.0, 60.0, 70.0], "two": [80.0, 90.0, 55.0]}, tmp_path / "figure.svg")
-    assert drawn["one"] == ([50, 60, 70], [0, 0, 0]) and drawn["one mean"] == (60, 0)
-    assert drawn["two"] == ([80, 90, 55], [1, 1, 1]) and drawn["two mean"] == (75, 1)
 
 
 @pytest.mark.slow
