@@ -17,6 +17,7 @@ from datasets.raster import read_image, read_label
 from datasets.reading import MASKS
 from datasets.scenes import write_scenes
 from tools.figures.grids import draw_grid
+from tools.methods.untrained import grey_difference
 from utils.console import errors_in_one_line, show_log
 from utils.flags import Parser
 from utils.metrics import best_threshold
@@ -68,7 +69,7 @@ def draw_missing(folder: Path, counts: Mapping[str, int]) -> None:
 def show(maps: Mapping[str, Path], count: int, pairs: Sequence[Pair]) -> None:
     """Log the F1 of the first `count` folders of maps and of a subtraction; draw some pairs with their error maps."""
     done = dict(list(maps.items())[:count])
-    threshold, subtraction = best_threshold(sum(map(grey_difference, pairs)))
+    threshold, subtraction = best_threshold(sum(map(count_differences, pairs)))
     overview = list(done.values())[-1] / "overview.png"
     shown = [pair for pair in pairs if read_label(pair.label, MASKS).any()][:8]
     errors = {name: [read_image(folder / "error" / f"{p.name}.png") for p in shown] for name, folder in done.items()}
@@ -80,10 +81,9 @@ def show(maps: Mapping[str, Path], count: int, pairs: Sequence[Pair]) -> None:
     log.info("picture: %s", overview)
 
 
-def grey_difference(pair: Pair) -> torch.Tensor:
-    """Counts of pixels by label and by absolute difference of the dates' mean of R, G and B, int64 (2, 256)."""
-    before, after = (read_image(path).mean(-1) for path in (pair.before, pair.after))
-    levels, mask = np.abs(before - after).round().astype(np.uint8), read_label(pair.label, MASKS)
+def count_differences(pair: Pair) -> torch.Tensor:
+    """Counts of pixels by label and by grey difference, int64 (2, 256)."""
+    levels, mask = grey_difference(read_image(pair.before), read_image(pair.after)), read_label(pair.label, MASKS)
     return torch.from_numpy(np.stack([np.bincount(levels[mask == truth], minlength=256) for truth in (0, 1)]))
 
 

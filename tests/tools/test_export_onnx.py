@@ -15,6 +15,7 @@ from torch import nn
 import predict_batch
 from datasets.raster import read_image
 from models import build_model
+from tests.models.test_peers import CASES
 from tests.scripts import fails
 from tools import export_onnx
 from utils.checkpoint import save_checkpoint
@@ -98,6 +99,18 @@ def test_same_probabilities_at_any_size(key, exported):
         assert expected.std() > 0.02  # or agreement would say nothing
         assert (onnx_file.probability(*dates[::-1]) - expected).abs().max() > 0.02  # each date is itself
     assert onnx_file.probability(*dates).dtype == torch.float32
+
+
+@pytest.mark.parametrize("case", ["fc-siam-diff", "snunet", "bit", "unet"])
+def test_the_networks_that_papers_compare_with_export(case, tmp_path):
+    """The tool compares the probabilities itself, on noise and on drawn scenes of several sizes."""
+    write_checkpoint(tmp_path / "best.pt", *CASES[case])
+    differences = export_onnx.export(export_onnx.ExportConfig(checkpoint=tmp_path))
+    assert len(differences) == 5 and max(differences.values()) < 1e-4
+    ours, onnx_file = both(tmp_path)
+    found = onnx_file.probability(*images(1, 3, 64, 96))
+    assert found.shape == (1, 64, 96) and found.std() > 0.02
+    assert (found - ours.probability(*images(1, 3, 64, 96))).abs().max() < 1e-4
 
 
 def test_openvino_runs_the_file(exported):

@@ -4,10 +4,11 @@ import csv
 
 import pytest
 
-from models import build_model
+from models import MODELS, build_model
+from tests.models.test_peers import CASES
 from tests.scripts import fails
 from tools.costs import count_macs, count_parameters
-from tools.profile_networks import main, module_table, paper_table
+from tools.profile_networks import ProfileConfig, cost_table, main, module_table, paper_table
 
 SMALL = ("--models", "hanet", "--model-options", "width=4", "--sizes", "32,64")
 
@@ -25,6 +26,19 @@ def test_what_is_printed(capsys):
     assert "ms per pair" not in said
     assert "Beside the papers" not in said, "a smaller network is not the papers'"
     assert "**HANet at 32 x 32, by module**" in said
+
+
+def test_every_network_is_counted():
+    """Its parameters, and multiply-adds that grow with the image; layers for both dates are there once."""
+    small = {"amfnet": ("amfnet", {"backbone": "resnet18"}), "hanet": ("hanet", {"width": 4}), **CASES}
+    networks = {name: build_model(*small[name][:1], **small[name][1]) for name in MODELS}
+    table = cost_table(ProfileConfig(models=tuple(networks), sizes=(128, 256), time=False), networks)
+    rows = {(row[0].text, row[1].text): [cell.text for cell in row[2:]] for row in table.rows}
+    for name, network in networks.items():
+        (parameters, *macs), (_, larger, *_) = rows[name, "128"], rows[name, "256"]
+        assert parameters == f"{count_parameters(network) / 1e6:.2f}"
+        assert float(larger) > 3 * float(macs[0]) > 0
+        assert (float(macs[2]) < float(macs[0])) == (name != "fc-ef"), name
 
 
 def test_beside_the_papers():

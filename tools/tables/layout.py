@@ -3,7 +3,9 @@
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
+from datasets.catalog import CATALOG
 from tools.tables.results import PROTOCOL, SCORES, Result
 from utils.prediction.records import ImageSet
 
@@ -61,8 +63,9 @@ def build_table(results: Sequence[Result], kind: str, title: str) -> Table:
     """Lay results out: name, settings of an ablation, Para. (M), FLOPs (G), then the scores of each data set.
 
     Columns without a number are left out. Published rows come first, then ours, then those of ours that were scored on
-    other images than most are. Published rows and ours are ranked separately; the third part has no ranks. Ranks
-    follow the printed numbers, so equal numbers share one. A number with a footnote may be a misprint and has no rank.
+    other images than most are, or than published rows of their data set. Published rows and ours are ranked separately;
+    the third part has no ranks. Ranks follow the printed numbers, so equal numbers share one. A number with a footnote
+    may be a misprint and has no rank.
 
     Args:
         results: in the order of the rows.
@@ -71,12 +74,13 @@ def build_table(results: Sequence[Result], kind: str, title: str) -> Table:
     """
     settings = ABLATIONS.get(kind, {})
     usual = _usual_images(results)
-    rows = sorted(_join_rows(results, tuple(settings.values())), key=lambda row: _part(row, usual))
-    parts = [_part(row, usual) for row in rows]
+    unlike = partial(_unlike, usual=usual, published=_published_pairs(results))
+    rows = sorted(_join_rows(results, tuple(settings.values())), key=lambda row: _part(row, unlike))
+    parts = [_part(row, unlike) for row in rows]
     firsts = [next(iter(row.values())) for row in rows]
     notes: list[str] = []
     shared, differences = _protocol_notes(results)
-    marks = [_numbers(notes, _row_notes(row, differences, usual)) for row in rows]
+    marks = [_numbers(notes, _row_notes(row, differences, unlike)) for row in rows]
     columns = [("", "Method", [Cell(first.name, 0, mark) for first, mark in zip(firsts, marks, strict=True)])]
     for head, key in settings.items():
         values = [first.settings.get(key, "") for first in firsts]
@@ -106,25 +110,39 @@ def _usual_images(results: Sequence[Result]) -> dict[str, ImageSet]:
     return {data: max(sets, key=lambda images: (sets[images], images.pairs)) for data, sets in counted.items()}
 
 
-def _part(row: Method, usual: Mapping[str, ImageSet]) -> int:
-    """PUBLISHED, OURS, or OTHERS: scored, on any data set, on other images than most of our rows."""
+def _published_pairs(results: Sequence[Result]) -> dict[str, set[int]]:
+    """For each data set with a published row, the pairs that its test split may have; none: unknown."""
+    known = {each.title: {counts.test for counts in each.counts} for each in CATALOG.values()}
+    return {each.data: known.get(each.data, set()) for each in results if each.published}
+
+
+def _unlike(result: Result, usual: Mapping[str, ImageSet], published: Mapping[str, set[int]]) -> str:
+    """Why a row of ours is not ranked: scored on other images than most of ours, or than published rows; or ""."""
+    data, here, test = result.data, result.images.pairs, published.get(result.data, set())
+    if result.published:
+        return ""
+    scored = f"not ranked: scored on {here or 'other'} pair{'s' * (here != 1)} of {data}, "
+    if (test and here not in test) or (data in published and result.protocol.get("split") in ("train", "val")):
+        return scored + "published rows on its test split" + f" of {' or '.join(map(str, sorted(test)))}" * bool(test)
+    if result.images == usual[data]:
+        return ""
+    if here and (there := usual[data].pairs) and here != there:
+        return scored + f"other rows on {there}"
+    return f"not ranked: scored on other images or labels of {data} than other rows"
+
+
+def _part(row: Method, unlike: Callable[[Result], str]) -> int:
+    """PUBLISHED, OURS, or OTHERS: not ranked, for its images on some data set."""
     if any(each.published for each in row.values()):
         return PUBLISHED
-    return OURS if all(each.images == usual[data] for data, each in row.items()) else OTHERS
+    return OTHERS if any(map(unlike, row.values())) else OURS
 
 
-def _row_notes(row: Method, differences: Callable[[Result], str], usual: Mapping[str, ImageSet]) -> list[str]:
+def _row_notes(row: Method, differences: Callable[[Result], str], unlike: Callable[[Result], str]) -> list[str]:
     """Footnotes of a row: sources, its own notes, other images, and what differs in its protocol."""
     texts = [f"as published: {each.published}" for each in row.values() if each.published]
     texts += [each.notes[""] for each in row.values() if "" in each.notes]
-    for data, each in row.items():
-        here, there = each.images.pairs, usual.get(data, each.images).pairs
-        if _part(row, usual) == OTHERS and each.images != usual[data]:
-            counted = here and there and here != there
-            texts.append(
-                f"not ranked: scored on {here} pair{'s' * (here > 1)} of {data}, other rows on {there}" if counted
-                else f"not ranked: scored on other images or labels of {data} than other rows"
-            )  # fmt: skip
+    texts += filter(None, map(unlike, row.values()))
     own = {data: text for data, each in row.items() if (text := differences(each))}
     texts += [text if len(set(own.values())) == 1 else f"{data}: {text}" for data, text in own.items()]
     return list(dict.fromkeys(texts))
@@ -192,7 +210,7 @@ def _protocol_notes(results: Sequence[Result]) -> tuple[str, Callable[[Result], 
     line = ", ".join(PROTOCOL[key].format(value) for key, value in common.items() if value)
 
     def differences(result: Result) -> str:
-        rest = {key: result.protocol.get(key) or "(not stated)" for key in PROTOCOL if key not in common}
-        return ", ".join(PROTOCOL[key].format(value) for key, value in rest.items())
+        rest = {key: result.protocol.get(key, "(not stated)") for key in PROTOCOL if key not in common}
+        return ", ".join(PROTOCOL[key].format(value) for key, value in rest.items() if value)
 
     return f"All rows: {line}" if line else "", differences

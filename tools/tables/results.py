@@ -10,6 +10,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from tools.costs import count_macs, count_parameters
 from utils.checkpoint import Checkpoint, load_checkpoint, network_from
 from utils.console import UserError
@@ -39,7 +41,9 @@ class Result:
     parameters: float | None = None  # in millions
     flops: float | None = None  # in 10^9; ours are multiply-adds, as the papers' seem to be
     settings: Mapping[str, str] = field(default_factory=dict)  # by the names of flags and of the network's options
-    protocol: Mapping[str, str] = field(default_factory=dict)  # by the keys of PROTOCOL; a missing key is not stated
+    protocol: Mapping[str, str] = field(
+        default_factory=dict
+    )  # by the keys of PROTOCOL; missing: not stated, empty: none
     notes: Mapping[str, str] = field(default_factory=dict)  # footnotes by score; those of the key "" are of the row
     images: ImageSet = ImageSet()  # that were scored; only rows of equal images are ranked together
 
@@ -126,8 +130,10 @@ def _of_prediction(folder: Path, content: Mapping[str, Any]) -> tuple[Result, Ch
     whole = about["windows"] == ["whole image"]
     window = " and ".join(about["sizes"] if whole else about["windows"])
     window += "" if whole else f", overlap {about['overlap']}"
-    protocol = {"split": about["split"], "window": window, "threshold": f"{about['threshold']:g}"}
-    protocol |= {"selection": about["selected_on"]} if about["selected_on"] else {}
+    threshold = about["threshold"]  # a text where each pair has its own
+    protocol = {"split": about["split"], "window": window}
+    protocol["threshold"] = threshold if isinstance(threshold, str) else f"{threshold:g}"
+    protocol |= {"selection": about["selected_on"]} if about["selected_on"] is not None else {}
     notes = [
         "trained on these very pairs: flatters" * about["trained_on_these"],
         f"mean over views: {', '.join(about['tta'])}" * bool(about["tta"]),
@@ -135,10 +141,18 @@ def _of_prediction(folder: Path, content: Mapping[str, Any]) -> tuple[Result, Ch
         f"pairs that could not be predicted: {len(content['failed'])}" * bool(content["failed"]),
     ]
     note = {"": "; ".join(filter(None, notes))} if any(notes) else {}
-    rows = [row for row in read_csv(folder / "per_image.csv") if row.get("tp")]  # pairs with a label
-    images = image_set((row["name"], int(row["tn"]) + int(row["fp"]), int(row["fn"]) + int(row["tp"])) for row in rows)
     data, scores = Path(about["images"]).name, _percent(content["scores"])
-    return Result("", data, scores, protocol=protocol, notes=note, images=images), _best_of(folder, about)
+    result = Result("", data, scores, protocol=protocol, notes=note, images=scored_images(folder)[0])
+    return result, _best_of(folder, about)
+
+
+def scored_images(folder: Path) -> tuple[ImageSet, np.ndarray]:
+    """Return the images that a prediction was scored on, and int64 (images, 3): TP, FP and FN of each, by name."""
+    rows = sorted((row for row in read_csv(folder / "per_image.csv") if row.get("tp")), key=lambda row: row["name"])
+    counts = np.array([[int(row[key]) for key in ("tp", "fp", "fn", "tn")] for row in rows], np.int64).reshape(-1, 4)
+    tp, fp, fn, tn = counts.T
+    names = [row["name"] for row in rows]
+    return image_set(zip(names, (tn + fp).tolist(), (fn + tp).tolist(), strict=True)), counts[:, :3]
 
 
 def _best_of(folder: Path, about: Mapping[str, Any]) -> Checkpoint | None:

@@ -45,7 +45,7 @@ def test_ranks_follow_the_printed_numbers():
 
 def test_only_rows_of_the_same_images_are_ranked_together():
     """Published rows by themselves, and ours by most of them; one of other images stands last, with no rank."""
-    all_pairs, some_pairs = ImageSet(7, "a"), ImageSet(6, "b")
+    all_pairs, some_pairs = ImageSet(690, "a"), ImageSet(762, "b")
     results = [
         result("paper 1", 80.0, published="Table I"),
         result("paper 2", 70.0, published="Table I"),
@@ -58,12 +58,25 @@ def test_only_rows_of_the_same_images_are_ranked_together():
         ("paper 1", 1), ("paper 2", 2), ("one", 2), ("two", 1), ("some", 0),
     ]  # fmt: skip
     assert table.parts == (2, 4)
-    assert table.notes[table.rows[-1][0].marks[0] - 1] == "not ranked: scored on 6 pairs of WHU-CD, other rows on 7"
-    assert "Rows that are not published: scored on 7 pairs of WHU-CD" in table.remarks
+    assert table.notes[table.rows[-1][0].marks[0] - 1] == "not ranked: scored on 762 pairs of WHU-CD, other rows on 690"
+    assert "Rows that are not published: scored on 690 pairs of WHU-CD" in table.remarks
     text = {form: as_text([table], form) for form in ("tex", "html")}
     assert text["tex"].count("\\midrule") == 3
     assert text["html"].count("<tr class=part>") == 2
     assert all("only rows between the same two rules are compared" in each for each in text.values())
+
+
+@pytest.mark.parametrize(("pairs", "split"), [(7, "test"), (690, "val"), (0, "val")])
+def test_beside_published_rows_only_their_test_split_is_ranked(pairs, split):
+    """On 7 tiles or on another split, a number above the published ones must not look like the best."""
+    ours = [result(name, f1, images=ImageSet(pairs, "a"), protocol={**PROTOCOL, "split": split})
+            for name, f1 in (("one", 95.0), ("two", 94.0))]  # fmt: skip
+    published = [result("paper 1", 80.0, published="Table I"), result("paper 2", 70.0, published="Table I")]
+    table = build_table([*published, *ours], "comparison", "T")
+    assert [cell.rank for cell in column(table, "F1")] == [1, 2, 0, 0]
+    note = f"not ranked: scored on {pairs or 'other'} pairs of WHU-CD, published rows on its test split of 690 or"
+    assert any(each.startswith(note) for each in table.notes)
+    assert [cell.rank for cell in column(build_table(ours, "comparison", "T"), "F1")] == [1, 2]
 
 
 def test_a_row_that_is_alone_has_no_rank():
@@ -109,7 +122,8 @@ def test_two_sets_with_two_protocols_in_one_row():
 
 
 def test_a_published_row_never_joins_one_of_ours():
-    table = build_table([result("HANet", 1.0, published="Table I"), result("HANet", 2.0)], "comparison", "T")
+    ours = result("HANet", 2.0, images=ImageSet(690, "a"))
+    table = build_table([result("HANet", 1.0, published="Table I"), ours], "comparison", "T")
     assert [cell.marks for cell in column(table, "Method")] == [(1,), ()]
     assert table.notes == ("as published: Table I",)
 

@@ -1,7 +1,8 @@
-"""Ablation tables: the rows of both papers' ablations as flags of train_aux.py, and scenes drawn for them."""
+"""Rows of a comparison, each a name with flags of train_aux.py: those of --methods, and both papers' ablations."""
 
 import logging
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -10,13 +11,16 @@ from pathlib import Path
 from datasets.layouts import list_images
 from datasets.raster import read_label
 from datasets.reading import MASKS
+from models import MODELS
 from tools import demo
+from tools.methods.untrained import UNTRAINED
 from tools.tables.results import PAPERS, read_csv
-from utils.console import UserError
+from utils.console import UserError, choose
 from utils.files import write_text
+from utils.flags import words as split_words
 from utils.training.config import TrainConfig, parse_train_config
 
-log = logging.getLogger("ablation")
+log = logging.getLogger("compare")
 
 # settings like the demo's; the papers' suit thousands of tiles and days on a GPU
 AMFNET = (  # 300 steps on the demo's 480 scenes
@@ -27,12 +31,13 @@ AMFNET = (  # 300 steps on the demo's 480 scenes
 HANET = "--recipe hanet --linear-epochs 0 --schedule poly --lr 1e-3 --epochs 10 --batch-size 8 --amp"
 SCENES = Path("demo/scenes")
 SPARSE = Path("demo/sparse")  # change as rare as in WHU-CD, which HANet's ablations used
+PART = r"^\d+/\d+$"  # of the epochs of a run
 SPARSE_COUNTS = {"train": 700, "val": 120, "test": 240}  # drawn; 209, 45 and 65 are listed
 
 
 @dataclass(frozen=True)
-class Ablation:
-    """A table of rows, each trained with its own flags."""
+class Comparison:
+    """A table of rows, each trained with its own flags, or not trained."""
 
     title: str
     source: str  # of the rows
@@ -41,9 +46,14 @@ class Ablation:
     flags: str  # of train_aux.py, for all rows
     rows: Mapping[str, str]  # flags of each row; 15/50 means 15 of 50 epochs, scaled to the length of the run
 
+    @property
+    def untrained(self) -> list[str]:
+        """Names of the rows that no network is trained for."""
+        return [name for name, flags in self.rows.items() if name in UNTRAINED and not flags]
+
 
 TABLES = {
-    "amfnet-modules": Ablation(
+    "amfnet-modules": Comparison(
         "Modules of AMFNet",
         "the six networks that its authors released, xiaorong1 to xiaorong5 and xiaorong_aux",
         "amfnet", SCENES, AMFNET,
@@ -56,7 +66,7 @@ TABLES = {
             "AMFNet": "--model-options bfam=true bfm=true iam=true deep_supervision=true channel_exchange=false",
         },
     ),
-    "hanet-pfbs": Ablation(
+    "hanet-pfbs": Comparison(
         "Samplers of PFBS",
         "HANet Tables II and III, without axial attention; X and Y of Fig. 3, whose axis ends at 50 epochs",
         "pfbs", SPARSE, f"{HANET} --model-options column=false row=false",
@@ -67,7 +77,7 @@ TABLES = {
             "Fixed-X Linear-Y": "--fixed-epochs 10/50 --linear-epochs 10/50",
         },
     ),
-    "hanet-attention": Ablation(
+    "hanet-attention": Comparison(
         "Column and row attention of HANet", "HANet Table IV, without PFBS", "attention", SPARSE, HANET,
         {
             "Base": "--model-options column=false row=false",
@@ -76,7 +86,7 @@ TABLES = {
             "+C/R": "--model-options column=true row=true",
         },
     ),
-    "hanet-losses": Ablation(
+    "hanet-losses": Comparison(
         "Losses of HANet",
         "HANet Table VII, without axial attention: its Hybrid is the Base of Table II; X of Fig. 3",
         "loss", SPARSE, f"{HANET} --model-options column=false row=false",
@@ -99,25 +109,55 @@ def listing() -> str:
     return "\n".join(lines) + "\n"
 
 
-def configs_of(table: Ablation, words: Sequence[str]) -> dict[str, TrainConfig]:
+def of_methods(methods: Sequence[str]) -> Comparison:
+    """The comparison of --methods, with the settings of `equal` and three seeds unless flags say otherwise.
+
+    Args:
+        methods: names of networks and of UNTRAINED, separated by commas; or NAME=FLAGS, a row with flags of its own.
+
+    Raises:
+        UserError: a name is unknown, or two rows have one name.
+    """
+    rows: dict[str, str] = {}
+    for word in methods:
+        name, equals, flags = word.partition("=")
+        for each in [name.strip()] if equals else split_words(word):
+            if not equals:
+                choose({**MODELS, **dict.fromkeys(UNTRAINED, "")}, each, "--methods")
+                flags = "" if each in UNTRAINED else f"--model {each}"
+            if row_folder(Path(), each) in [row_folder(Path(), row) for row in rows]:
+                raise UserError(f"--methods: two rows would have the folder {row_folder(Path(), each)}; rename one")
+            rows[each] = flags
+    return Comparison("Comparison of methods", "", "comparison", SCENES, "--recipe equal --seeds 3", rows)
+
+
+def row_folder(folder: Path, row: str) -> Path:
+    """Folder of a row's runs, by its letters and digits in lower case."""
+    return folder / re.sub(r"[^a-z0-9]+", "-", row.lower()).strip("-")
+
+
+def configs_of(table: Comparison, words: Sequence[str]) -> dict[str, TrainConfig]:
     """The settings of each row; precedence is the table's flags < words < the row's own flags.
 
     Args:
-        table: of TABLES.
+        table: of TABLES, or of `of_methods`.
         words: flags of train_aux.py. Without them, the table's scenes and two seeds are used.
 
     Raises:
         UserError: a flag is out of range, or the run is too short for the phases of PFBS.
     """
-    shared = [*table.flags.split(), "--data-root", str(table.scenes), "--seeds", "2", *words]
-    epochs = parse_train_config(shared).epochs
-    own = {row: [in_epochs(word, epochs) for word in flags.split()] for row, flags in table.rows.items()}
-    return {row: parse_train_config([*shared, *flags]) for row, flags in own.items()}
+    shared = ["--data-root", str(table.scenes), "--seeds", "2", *table.flags.split(), *words]
+    configs = {}
+    for row, flags in table.rows.items():  # an untrained row has the settings of some network, for its data
+        own = ["--model", next(iter(MODELS))] if row in table.untrained else shlex.split(flags)
+        epochs = parse_train_config([*shared, *(re.sub(PART, "1", word) for word in own)]).epochs
+        configs[row] = parse_train_config([*shared, *(in_epochs(word, epochs) for word in own)])
+    return configs
 
 
 def in_epochs(word: str, epochs: int) -> str:
     """X/N as epochs of a run; any other word unchanged; UserError for less than two, where Linear-Y equals Fixed-X."""
-    if not re.fullmatch(r"\d+/\d+", word):
+    if not re.match(PART, word):
         return word
     share = Fraction(word)
     if round(share * epochs) < 2:

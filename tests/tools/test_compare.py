@@ -1,9 +1,12 @@
-"""Ablation tables: that rows are those published, and what becomes of a table that is run, stopped, and run again."""
+"""Comparisons: that rows are those asked for or published; a table that is run, shared, stopped, and run again."""
 
 import csv
 import json
 import re
+import subprocess
+import sys
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -13,14 +16,16 @@ from datasets.pfbs import PFBSSampler
 from datasets.raster import read_label
 from datasets.reading import MASKS
 from models import build_model
-from tests.scripts import fails, stop_after
+from tests.scripts import fails, metrics_of, stop_after
 from tests.tools.tables.test_results import predicted
-from tools import ablations, demo, run_ablation
-from tools.ablations import TABLES, configs_of, draw
+from tools import compare, demo
+from tools.compare import Job, complete, locked, main
 from tools.costs import count_parameters
-from tools.run_ablation import draw_seeds, main
+from tools.methods import rows
+from tools.methods.rows import TABLES, configs_of, draw
 from tools.tables.results import read_csv, read_published
-from utils.checkpoint import save_checkpoint
+from utils.checkpoint import load_checkpoint, save_checkpoint
+from utils.prediction.sharing import Share
 from utils.training.config import parse_train_config, plain_config
 
 COUNTS = {  # by whether there is column attention, and by seed: F1 is 2/3 and 3/4, or 1/2 and 1/2
@@ -62,8 +67,9 @@ def trained(monkeypatch, two_rows):
         predicted(config.output, config.checkpoint, torch.tensor(COUNTS[column, int(run.name[-1])]))
         return 0
 
-    monkeypatch.setattr(run_ablation, "train", train)
-    monkeypatch.setattr(run_ablation, "predict", predict)
+    monkeypatch.setattr(compare, "train", train)
+    monkeypatch.setattr(compare, "predict", predict)
+    monkeypatch.setattr(compare, "draw_comparisons", lambda *_: None)  # there are no maps
     return made
 
 
@@ -84,11 +90,12 @@ def test_a_table_of_seeds(trained, drawn_set, tmp_path, capsys):
     assert r"$\pm$" in (out / "table.tex").read_text(encoding="utf-8")
     assert "**Column and row attention of HANet: 1 epochs on scenes, seeds 0, 1**" in capsys.readouterr().out
     assert not list(out.rglob("last.pt"))
-    files = {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()}
-    assert {"table.md", "table.csv", "table.tex", "figure.png", "figure.svg"} == set(files)
+    files = {path.name: path.read_bytes() for path in out.iterdir() if path.suffix not in ("", ".lock")}
+    tables = {"table.md", "table.csv", "table.tex", "seeds.csv"}  # of one image, there are no differences
+    assert set(files) == tables | {f"{name}.{form}" for name in ("figure", "costs") for form in ("png", "svg")}
     main(words_of(drawn_set, out))
     assert len(trained) == 4
-    assert {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()} == files
+    assert {path.name: path.read_bytes() for path in out.iterdir() if path.suffix not in ("", ".lock")} == files
     main(words_of(drawn_set, out, "--seeds", 3))
     assert trained[4:] == [("base", 2), ("c-r", 2)]
 
@@ -117,6 +124,79 @@ def test_what_is_missing_is_said_before_anything_is_trained(trained, data, tmp_p
     (data / "test").rename(data / "other")
     fails(lambda: main(words_of(data, tmp_path / "out")), capsys, "no split 'test'")
     assert (trained, (tmp_path / "out").exists()) == ([], False)
+
+
+def test_methods_with_flags_of_their_own_beside_untrained_ones(trained, drawn_set, tmp_path, capsys):
+    """Each row and seed is a run, an untrained row is scored once, and a row's own flags win."""
+    methods = ["fc-ef,cva", "wide hanet=--model hanet --model-options width=8 --epochs 2"]
+    words = words_of(drawn_set, tmp_path / "out", "--seeds", 2)[1:]
+    for _ in range(2):
+        main(["--methods", *methods, *words])
+    assert trained == [("fc-ef", 0), ("wide-hanet", 0), ("fc-ef", 1), ("wide-hanet", 1)]
+    best = {row: load_checkpoint(tmp_path / "out" / row / "seed-1" / "best.pt") for row in ("fc-ef", "wide-hanet")}
+    settings = {row: [each["config"][key] for key in ("recipe", "model", "epochs")] for row, each in best.items()}
+    assert settings == {"fc-ef": ["equal", "fc-ef", 1], "wide-hanet": ["equal", "hanet", 2]}
+    rows = {row["Method"]: row for row in read_csv(tmp_path / "out" / "table.csv")}
+    assert rows.keys() == {"fc-ef", "wide hanet", "cva"}
+    assert rows["cva"]["Para. (M)"] == "" and "threshold by Otsu for each pair" in rows["cva"]["notes"]
+    assert "**Comparison of methods: on scenes, seeds 0, 1**" in capsys.readouterr().out
+    fails(lambda: main(["--methods", "cva", *words_of(tmp_path, tmp_path / "out")[1:]]), capsys, "no folder for before")
+
+
+@pytest.mark.parametrize(("methods", "says"), [
+    (["hanett"], "--methods hanett: not known; choose one of amfnet, "),
+    (["hanet,cva", "hanet"], "two rows would have the folder hanet"),
+    (["a b=--model hanet", "A-b=--model bit"], "two rows would have the folder a-b"),
+    (["x=--loss dice"], "--recipe equal is for any network; name one"), (["x=--los dice"], "no such flag"),
+])  # fmt: skip
+def test_methods_that_cannot_be(methods, says, trained, drawn_set, tmp_path, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["--methods", *methods, *words_of(drawn_set, tmp_path / "out")[1:]])
+    assert says in capsys.readouterr().err
+
+
+def test_another_split_is_scored(trained, drawn_set, tmp_path):
+    main(["--methods", "cva", "--split", "val", *words_of(drawn_set, tmp_path / "out")[1:]])
+    assert metrics_of(tmp_path / "out" / "cva" / "predict-val")["protocol"]["split"] == "val"
+
+
+def test_a_process_that_dies_frees_its_run(tmp_path, monkeypatch):
+    """The others are done while it works; then it is killed, and its run is done too."""
+    lock = str(tmp_path / ".one.lock")
+    taken = f"import filelock, time\nwith filelock.FileLock({lock!r}): print(0, flush=True); time.sleep(99)"
+    other = subprocess.Popen([sys.executable, "-c", taken], stdout=subprocess.PIPE)
+    other.stdout.readline()
+    done, waited = [], []
+
+    def kill(seconds):
+        waited.append(list(done))
+        other.kill()
+        other.wait()
+
+    monkeypatch.setattr(compare.time, "sleep", kill)
+    names = ("one", "two", "three")
+    complete([Job(name, tmp_path / name / "predict-test", partial(done.append, name)) for name in names])
+    assert (waited, done) == ([["two", "three"]], ["two", "three", "one"])
+
+
+def test_what_another_process_works_on_is_not_removed(trained, drawn_set, tmp_path, monkeypatch, capsys):
+    words = words_of(drawn_set, tmp_path / "out", "--seeds", 1)
+    main(words)
+    with locked(tmp_path / "out" / "base" / "seed-0"):
+        fails(lambda: main([*words, "--overwrite"]), capsys, "held by another process")
+    assert (tmp_path / "out" / "base" / "seed-0" / "best.pt").is_file()
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    fails(lambda: main([*words, "--overwrite"]), capsys, "--overwrite: processes of torchrun")
+
+
+def test_processes_of_torchrun_train_alone(monkeypatch):
+    """Each with a GPU of its own, so that several runs go on at once."""
+    for name, value in {"RANK": "5", "LOCAL_RANK": "5", "WORLD_SIZE": "8"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    assert compare.of_this_process([]) == ["--device", "cuda:1"]
+    assert Share.of_torchrun() == Share()
+    assert compare.of_this_process([]) == []
 
 
 @pytest.mark.parametrize(("words", "says"), [(["hanet"], "invalid choice: 'hanet'"), ([], "name a table"),
@@ -175,26 +255,17 @@ def test_scenes_with_as_rare_a_change_as_in_whu(tmp_path, monkeypatch):
     """A quarter of those listed have change, all that have none are, and drawing again changes nothing."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(demo, "SIZE", 64)
-    monkeypatch.setattr(ablations, "SPARSE_COUNTS", {"train": 60, "test": 40})
+    monkeypatch.setattr(rows, "SPARSE_COUNTS", {"train": 60, "test": 40})
     for _ in range(2):
-        draw(ablations.SPARSE)
-        for split, drawn in ablations.SPARSE_COUNTS.items():
-            labels = [read_label(path, MASKS).any() for path in sorted((ablations.SPARSE / split / "label").iterdir())]
-            listed = [read_label(pair.label, MASKS).any() for pair in find_pairs(ablations.SPARSE, split)]
+        draw(rows.SPARSE)
+        for split, drawn in rows.SPARSE_COUNTS.items():
+            labels = [read_label(path, MASKS).any() for path in sorted((rows.SPARSE / split / "label").iterdir())]
+            listed = [read_label(pair.label, MASKS).any() for pair in find_pairs(rows.SPARSE, split)]
             assert len(labels) == drawn
             without = drawn - sum(labels)
             assert len(listed) - sum(listed) == without
             assert sum(listed) == round(without * 1200 / 3336)
-        (ablations.SPARSE / "test.txt").unlink()
-
-
-def test_the_figure_holds_the_seeds(tmp_path, monkeypatch):
-    drawn = {}
-    monkeypatch.setattr("matplotlib.axes.Axes.plot", lambda self, x, y, *_, gid, **__: drawn.update({gid: (x, y)}))
-    monkeypatch.setattr("matplotlib.figure.Figure.legend", lambda *_, **__: None)
-    draw_seeds({"one": [50.0, 60.0, 70.0], "two": [80.0, 90.0, 55.0]}, tmp_path / "figure.svg")
-    assert drawn["one"] == ([50, 60, 70], [0, 0, 0]) and drawn["one mean"] == (60, 0)
-    assert drawn["two"] == ([80, 90, 55], [1, 1, 1]) and drawn["two mean"] == (75, 1)
+        (rows.SPARSE / "test.txt").unlink()
 
 
 @pytest.mark.slow
@@ -207,7 +278,7 @@ def test_a_stopped_table_goes_on_to_the_same_numbers(two_rows, drawn_set, tmp_pa
         main(words_of(drawn_set, out))
     assert left.value.code == 128 + 15
     log = capsys.readouterr().err
-    command = re.search(r"to resume the table:\n  python -m tools\.run_ablation (.+)\n", log)[1]
+    command = re.search(r"to resume the table:\n  python -m tools\.compare (.+)\n", log)[1]
     assert f"--output '{out}'" in command
     done = (out / "base" / "seed-0" / "best.pt").read_bytes()
     main(words_of(drawn_set, out))
