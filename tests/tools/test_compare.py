@@ -36,7 +36,10 @@ COUNTS = {  # by whether there is column attention, and by seed: F1 is 2/3 and 3
 
 def words_of(data, out, *flags, table="hanet-attention"):
     words = [table, "--data-root", data, "--output", out, "--epochs", 1, "--batch-size", 4, "--device", "cpu"]
-    return [str(word) for word in (*words, "--num-workers", 0, "--no-amp", "--model-options", "width=4", *flags)]
+    return [
+        str(word)
+        for word in (*words, "--num-workers", 0, "--no-amp", "--crop-size", 64, "--model-options", "width=4", *flags)
+    ]
 
 
 @pytest.fixture

@@ -23,12 +23,12 @@ from utils.training.config import TrainConfig, parse_train_config
 log = logging.getLogger("compare")
 
 # settings like the demo's; the papers' suit thousands of tiles and days on a GPU
-AMFNET = (  # 300 steps on the demo's 480 scenes
-    "--recipe amfnet --backbone-weights none --augmentation hanet --loss hybrid --lr 1e-3 --epochs 5 --batch-size 8 "
-    "--amp"
+AMFNET = (  # 320 steps on the demo's 320 scenes
+    "--recipe amfnet --backbone-weights none --augmentation hanet --crop-size 128 --loss hybrid --lr 1e-3 --epochs 8 "
+    "--batch-size 8 --amp"
 )
 # 260 steps on SPARSE; ten epochs, so that the phases of PFBS have two or three
-HANET = "--recipe hanet --linear-epochs 0 --schedule poly --lr 1e-3 --epochs 10 --batch-size 8 --amp"
+HANET = "--recipe hanet --linear-epochs 0 --schedule poly --lr 1e-3 --crop-size 128 --epochs 10 --batch-size 8 --amp"
 SCENES = Path("demo/scenes")
 SPARSE = Path("demo/sparse")  # change as rare as in WHU-CD, which HANet's ablations used
 PART = r"^\d+/\d+$"  # of the epochs of a run
