@@ -192,9 +192,10 @@ class Plan:
     land: tuple[tuple[np.ndarray, ...], ...]  # by date, what land says at (u, v)
 
 
-def plan_scene(rng: np.random.Generator, size: int, town: bool = False) -> Plan:
-    """Draw what both dates share; `town`: streets of houses at 0.4 m a pixel, of which many change."""
-    zoom = 1.25 if town else float(np.clip(math.exp(rng.normal(0, 0.28)), 0.5, 1.7))
+def plan_scene(rng: np.random.Generator, size: int, town: bool = False, zoom: float | None = None) -> Plan:
+    """Draw what both dates share; `town`: streets of houses, of which many change; `zoom`: pixels to half a metre."""
+    if zoom is None:
+        zoom = 1.25 if town else float(np.clip(math.exp(rng.normal(0, 0.28)), 0.5, 1.7))
     m = size + 2 * round(PAD * zoom)
     n = m / zoom
     main = HOUSES if town else int(rng.choice(6, p=MAIN_SHARE))

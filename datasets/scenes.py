@@ -22,7 +22,7 @@ MARK = "a drawn scene, no photograph"  # in the comment of every file
 
 
 def draw_scene(
-    seed: int | Sequence[int], size: int = 256, town: bool = False
+    seed: int | Sequence[int], size: int = 256, town: bool = False, pixel_size: float | None = None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Draw one scene at two dates; the same seed draws the same bytes.
 
@@ -31,6 +31,7 @@ def draw_scene(
         size: side of the images in pixels.
         town: draw streets of houses at 0.4 m a pixel, about a tenth of which is changed, by cameras that differ
             little. Other scenes hold any land at 0.3 to 1 m, most of them little change or none, as real images do.
+        pixel_size: metres a pixel; None: as above.
 
     Returns:
         before, after: uint8 (size, size, 3) RGB; after is shifted by up to two pixels.
@@ -38,7 +39,7 @@ def draw_scene(
             them at which they stand, else 0.
     """
     rng = np.random.default_rng(seed)
-    plan = plan_scene(rng, size, town)
+    plan = plan_scene(rng, size, town, 0.5 / pixel_size if pixel_size else None)
     images, mask = [], np.zeros((size, size), bool)
     for date in (0, 1):
         turn, reach = rng.uniform(0, math.tau), rng.uniform(0, 1.5 * SCALE)

@@ -245,13 +245,15 @@ class Stub(nn.Module):
         return [torch.cat([-logits, logits], 1)]
 
 
-def test_a_large_scene_takes_no_more_memory_than_a_small_one_of_its_width(tmp_path, monkeypatch):
+@pytest.mark.parametrize("metres", [2, 1, 4], ids=["as it is", "enlarged", "reduced"])
+def test_a_large_scene_takes_no_more_memory_than_a_small_one_of_its_width(metres, tmp_path, monkeypatch):
     """Four times the rows, the same memory; no seam, the georeference of the input, polygons of the mask's area."""
     add_network(monkeypatch, "stub", Stub)
     monkeypatch.setattr(raster, "AT_ONCE", 1)  # else Pillow decodes TIFFs up to 4 million pixels at once
     monkeypatch.setattr(pipeline, "BACKLOG", 2**19)  # else all of these small maps may wait for the writer
     statistics = {"mean": [[0.4] * 3] * 2, "std": [[0.2] * 3] * 2}
     about = {"model": "stub", "options": {}, "weights": Stub().state_dict(), "statistics": statistics}
+    about["pixel_size"] = metres  # images have 2 m
     save_checkpoint(tmp_path / "best.pt", about)
     peaks = {}
     for height in (1000, 4000):
@@ -278,6 +280,6 @@ def test_a_large_scene_takes_no_more_memory_than_a_small_one_of_its_width(tmp_pa
         assert (drawn.bounds, drawn.crs, drawn.transform) == (source.bounds, source.crs, source.transform)
         changed = (drawn.read(1) == 255).sum()
     assert areas_in(folder / "out" / "polygons" / "4000.geojson") == pytest.approx(4 * changed, rel=0.01)
-    cover = ChangePredictor(tmp_path / "best.pt", "cpu", tile_size=128).cover(4000, 300)
+    cover = ChangePredictor(tmp_path / "best.pt", "cpu", tile_size=128).cover(4000, 300, 2)
     probability = pixels(folder / "out" / "probability16" / "4000.png") / 65535
     assert np.divide(*steps_at_and_off_borders(probability, cover)) <= 1.2

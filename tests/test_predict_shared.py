@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.conftest import write_image
+from datasets.scenes import draw_scene
+from tests.conftest import write_image, write_pairs
 from tests.scripts import contents, predict
 from utils.prediction.predictor import ChangePredictor
 from utils.prediction.records import Records
@@ -94,10 +95,30 @@ def test_a_bad_pair_of_a_later_process_is_told_by_the_first(
     assert len(list((tmp_path / "out" / "mask").iterdir())) == 3
 
 
+@pytest.fixture
+def moved(tmp_path):
+    """A set of four pairs whose later image is moved by 5 rows up and 3 columns to the right."""
+    scene, mask = draw_scene(1, 202)[0], np.zeros((192, 192), np.uint8)
+    write_pairs(tmp_path / "moved" / "test", dict.fromkeys("abcd", (scene[:192, 10:], scene[5:197, 7:-3], mask)))
+    return tmp_path / "moved"
+
+
+@pytest.mark.parametrize("ranks", [2, 4])
+def test_a_shift_is_corrected_alike_by_all_processes(ranks, checkpoint, moved, tmp_path, monkeypatch):
+    """Two processes share pairs, four share rows; each of them measures the shift."""
+    flags = ("--checkpoint", checkpoint, "--data-root", moved, "--register", "auto", "--tile-size", 64)
+    flags += ("--batch-size", 2, "--save", "mask,probability16")
+    predict(*flags, "--output", tmp_path / "one")
+    for rank in reversed(range(ranks)):
+        predict_as(rank, ranks, monkeypatch, *flags, "--output", tmp_path / "many")
+    assert contents(tmp_path / "many") == contents(tmp_path / "one")
+    assert (tmp_path / "one" / "per_image.csv").read_text().count("True") == 4  # of shift_corrected
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_torchrun(checkpoint, drawn_set, tmp_path):
-    """Two real processes: groups of pairs, and the rows of one large scene."""
+def test_torchrun(checkpoint, drawn_set, moved, tmp_path):
+    """Two real processes: groups of pairs, the rows of one large scene, and shifted dates."""
     files = []
     for name in ("before", "after"):
         noise = np.random.default_rng(len(name)).integers(0, 256, (700, 90, 3), np.uint8)
@@ -106,10 +127,11 @@ def test_torchrun(checkpoint, drawn_set, tmp_path):
     start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     start.append(ROOT / "predict_batch.py")
     shared = ["--checkpoint", checkpoint, "--tile-size", 64, "--save", "mask,probability16"]
-    for name, flags in (("tiles", tiles), ("large", files)):
+    shifted = ["--data-root", moved, "--register", "auto"]
+    for name, flags in (("tiles", tiles), ("large", files), ("shifted", shifted)):
         predict(*shared, *flags, "--output", tmp_path / f"{name}1")
         command = [*start, *shared, *flags, "--output", tmp_path / f"{name}2", "--device", "cpu"]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}  # as in this process: rounding may depend on it
         subprocess.run([str(word) for word in command], env=environment, check=True)
         assert contents(tmp_path / f"{name}2") == contents(tmp_path / f"{name}1")
-        assert len(list((tmp_path / f"{name}2" / "mask").iterdir())) == (12 if name == "tiles" else 1)
+        assert len(list((tmp_path / f"{name}2" / "mask").iterdir())) == {"tiles": 12, "large": 1, "shifted": 4}[name]

@@ -14,7 +14,7 @@ from tools.figures.comparison import ComparisonConfig, comparison
 from tools.figures.counts import BalanceConfig, PfbsConfig, balance, pfbs
 from tools.figures.heatmap import HeatmapConfig, heatmap
 from tools.figures.runs import CurvesConfig, PrecisionRecallConfig, curves, precision_recall_figure
-from tools.figures.shifts import ShiftsConfig, shifts
+from tools.figures.shifts import ShiftErrorsConfig, ShiftsConfig, shift_errors, shifts
 from utils.console import errors_in_one_line, show_log
 from utils.flags import Parser, given_flags
 
@@ -28,6 +28,7 @@ FIGURES: dict[str, tuple[type, Callable]] = {
     "curves": (CurvesConfig, curves),
     "precision-recall": (PrecisionRecallConfig, precision_recall_figure),
     "shifts": (ShiftsConfig, shifts),
+    "shift-errors": (ShiftErrorsConfig, shift_errors),
 }
 
 

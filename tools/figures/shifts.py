@@ -1,7 +1,8 @@
-"""Draws F1 against a shift of the later image, with and without its correction."""
+"""Draws F1 against a shift of the later image, with and without its correction, and the error of estimated shifts."""
 
+import logging
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -11,8 +12,8 @@ import numpy as np
 from datasets.label_codes import decide_to_predict
 from datasets.open_pair import read_pair
 from datasets.pairs import find_pairs
-from datasets.reading import IGNORE, reading_from
-from datasets.registration import Unshifted, shift_between
+from datasets.reading import IGNORE, PLAIN, reading_from
+from datasets.registration import LEAST, Shift, Unshifted, shift_between
 from datasets.windows import Content, Window
 from tools.figures.paper import COLUMN, OUTPUT, chart, known_suffix
 from utils.console import UserError
@@ -22,22 +23,31 @@ from utils.settings import DataConfig
 if TYPE_CHECKING:  # flags are answered before PyTorch is imported
     from utils.prediction.predictor import ChangePredictor
 
+log = logging.getLogger(__name__)
 LINES = {"as it is": ("--", "#d55e00"), "corrected": ("-", "#0072b2")}
 DIRECTIONS = ((0, 1), (1, 0), (0, -1), (-1, 0))  # whole pixels, so that adding a shift interpolates nothing
+Points = dict[str, list[tuple[float, float]]]  # by kind of pair: length of an added shift, and error of the estimate
 Dates = tuple[np.ndarray, np.ndarray, np.ndarray]  # before and after, uint8 (H, W, channels), and mask, uint8 (H, W)
 
 
 @dataclass(frozen=True)
-class ShiftsConfig(DataConfig):
-    """Settings of F1 against a shift; the flags are made from these fields."""
+class ShiftErrorsConfig(DataConfig):
+    """Settings of the error of estimated shifts; the flags are made from these fields."""
 
     REQUIRED: ClassVar = ("output",)
-    checkpoint: Path = setting(Path("detector"), "best.pt of a run, its folder, or detector")
     split: str = setting("test", "which split of the data set, with labels")
-    largest: int = setting(6, "pixels; shifts of 0, 1, ... up to this are added")
+    largest: int = setting(20, "pixels; longest shift that is added")
     pairs: int = setting(100, "use at most so many pairs, evenly from the split")
-    device: str = setting("auto", "auto, cpu, cuda or cuda:N")
     output: Path = setting(None, OUTPUT, parse=Path)
+
+
+@dataclass(frozen=True)
+class ShiftsConfig(ShiftErrorsConfig):
+    """Settings of F1 against a shift; the flags are made from these fields."""
+
+    largest: int = setting(6, "pixels; shifts of 0, 1, ... up to this are added")
+    checkpoint: Path = setting(Path("detector"), "best.pt of a run, its folder, or detector")
+    device: str = setting("auto", "auto, cpu, cuda or cuda:N")
 
 
 def shifts(config: ShiftsConfig) -> None:
@@ -62,6 +72,56 @@ def shifts(config: ShiftsConfig) -> None:
         axes.set(xlabel="added shift of the later image (pixels)", ylabel="F1 (%)", ylim=(0, 100), xticks=lengths)
         axes.grid(alpha=0.25, linewidth=0.4)
         axes.legend(title=f"{len(pairs)} pairs")
+
+
+def shift_errors(config: ShiftErrorsConfig) -> None:
+    """Error of the estimated shift of images that were shifted, and how often unlike places seem shifted."""
+    known_suffix(config.output)
+    at_least(config, largest=1, pairs=1)
+    pairs = find_pairs(config.data_root, config.split, labels=True, folders=config.folders)
+    pairs = pairs[:: math.ceil(len(pairs) / config.pairs)]
+    reading = decide_to_predict(pairs, PLAIN)
+    found, claims = errors_by_kind([read_pair(pair, reading) for pair in pairs], config.largest)
+    with chart(config.output, COLUMN, 2.4) as figure:
+        axes = figure.subplots()
+        for (name, points), colour in zip(found.items(), ("#d55e00", "#0072b2"), strict=True):
+            reliable = np.array([point for point in points if math.isfinite(point[1])] or [(math.nan, math.nan)])
+            axes.plot(*reliable.T, ".", color=colour, markersize=3, label=name, gid=name)
+            said = "%s: reliable %d of %d, median error %.2f, 90 %% below %.2f pixels"
+            log.info(
+                said, name, np.isfinite(reliable[:, 1]).sum(), len(points), *np.quantile(reliable[:, 1], (0.5, 0.9))
+            )
+        axes.set(xlabel="added shift (pixels)", ylabel="error of the estimate (pixels)", ylim=(0, 1))
+        axes.legend()
+    log.info("unlike places: reliable %d of %d", sum(claims), len(claims))
+
+
+def errors_by_kind(pairs: Sequence[Dates], largest: float) -> tuple[Points, list[bool]]:
+    """Return errors against the pair's own shift, infinite if not reliable; whether unlike places seem shifted."""
+    rng, found = np.random.default_rng(0), Points({"one date": [], "two dates": []})
+    for before, after, _ in pairs:
+        darker = np.uint8((0.7 * before + rng.normal(0, 4, before.shape)).clip(0, 255))
+        cases = ("one date", darker, Shift(0, 0, 0, LEAST, LEAST)), ("two dates", after, shift_between(before, after))
+        for length, turn in rng.random((4, 2)) * (largest, math.tau):
+            rows, columns = length * math.cos(turn), length * math.sin(turn)
+            for name, image, own in cases:
+                shift, error = shift_between(before, *displaced(image, rows, columns)), math.inf
+                if own and shift and own.confident and shift.confident:
+                    error = math.hypot(shift.rows - own.rows - rows, shift.columns - own.columns - columns)
+                found[name].append((length, error))
+    others = [(pairs[i][0], pairs[i - step][1]) for step in range(1, min(4, len(pairs))) for i in range(len(pairs))]
+    unlike = [shift_between(*dates) for dates in others if dates[0].shape == dates[1].shape]
+    return found, [shift is not None and shift.confident for shift in unlike]
+
+
+def displaced(image: np.ndarray, rows: float, columns: float) -> Content:
+    """Return uint8 (H, W, channels) moved down and to the right, by splines, and where it is known."""
+    from scipy import ndimage
+
+    stored = np.moveaxis(image.astype(np.float32), -1, 0)
+    bands = [ndimage.shift(band, (rows, columns), order=5, mode="mirror") for band in stored]
+    known = ndimage.shift(np.ones(image.shape[:2], np.uint8), (rows, columns), order=0) > 0
+    return np.stack(bands, -1).round().clip(0, 255).astype(np.uint8), known
 
 
 def f1_by_shift(predictor: "ChangePredictor", pairs: Iterator[Dates], lengths: range) -> Mapping[str, list[float]]:

@@ -6,7 +6,7 @@ import pytest
 from datasets.scenes import draw_scene
 from tests.conftest import write_pairs
 from tests.tools.figures.test_counts import line_points
-from tools.figures.shifts import f1_by_shift
+from tools.figures.shifts import errors_by_kind, f1_by_shift
 from tools.make_figures import main
 
 
@@ -48,3 +48,23 @@ def test_too_small_for_a_shift(pair):
     small = tuple(image[:20, :20] for image in pair)
     with pytest.raises(ValueError, match="20 x 20 pixels are too small for these shifts"):
         f1_by_shift(Differences(), iter([small]), range(7))
+
+
+@pytest.mark.slow
+def test_errors_of_estimates(pair, tmp_path, capsys):
+    """A date against itself is exact; of two dates the pair's own shift is not an error; other places are unlike."""
+    scenes = [draw_scene(seed, 192) for seed in (5, 6)]
+    own = [(before, np.roll(before, (3, -2), (0, 1)), mask) for before, _, mask in scenes]
+    found, claims = errors_by_kind(own, 20)
+    errors = np.array([found["one date"], found["two dates"]])
+    assert errors.shape == (2, 8, 2)
+    assert errors[..., 0].max() > 10
+    assert errors[..., 1].max() < 0.15
+    assert claims == [False, False]
+    before, after, mask = pair
+    write_pairs(tmp_path / "set" / "test", {"a": (before, after, 255 * mask), "b": (before, before, 255 * mask)})
+    main(["shift-errors", "--data-root", str(tmp_path / "set"), "--output", str(tmp_path / "out.svg")])
+    assert 'id="two dates"' in (tmp_path / "out.svg").read_text()
+    said = capsys.readouterr().err
+    assert "one date: reliable 8 of 8, median error 0.0" in said
+    assert "unlike places: reliable 2 of 2" in said  # both pairs show one place
