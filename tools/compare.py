@@ -63,7 +63,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         rest = [*of_this_process(words), *rest]
         try:
             table = of_methods(asked.methods) if asked.methods else TABLES[asked.table]
-            run_table(table, f"ablation-{asked.table}" if asked.table else "", asked.split, rest)
+            scoring = Scoring(asked.split, asked.threshold)
+            run_table(table, f"ablation-{asked.table}" if asked.table else "", scoring, rest)
         except SystemExit:  # a signal stopped a run, which has logged its own command
             log.info("to resume the table:\n  %s", command)
             raise
@@ -82,6 +83,10 @@ def own_flags() -> Parser:
         help=f"networks, or {', '.join(UNTRAINED)}, separated by commas; or 'NAME=FLAGS', a row with its own flags",
     )  # fmt: skip
     parser.add_argument("--split", default="test", help="split of the data set to score (default: test)")
+    parser.add_argument(
+        "--threshold", choices=("0.5", "tuned"), default="0.5",
+        help="probability above which a pixel is changed; tuned: each run's best one on val (default: 0.5)",
+    )  # fmt: skip
     return parser
 
 
@@ -101,13 +106,25 @@ def of_this_process(words: Sequence[str]) -> list[str]:
     return ["--device", f"cuda:{rank % count}"] if count else []
 
 
-def run_table(table: Comparison, name: str, split: str, words: Sequence[str]) -> None:
+class Scoring(NamedTuple):
+    """How runs are scored: the split of the data set, and the threshold, 0.5 or tuned."""
+
+    split: str
+    threshold: str
+
+    @property
+    def folder(self) -> str:
+        """Name of the folder of scores in that of a run."""
+        return f"predict-{self.split}" + "-tuned" * (self.threshold == "tuned")
+
+
+def run_table(table: Comparison, name: str, scoring: Scoring, words: Sequence[str]) -> None:
     """Train, score and show a table.
 
     Args:
         table: its rows.
         name: of the folder in checkpoints/, without --output; empty: after the data set.
-        split: of the data set, to score.
+        scoring: of the runs.
         words: flags of train_aux.py.
 
     Raises:
@@ -122,9 +139,9 @@ def run_table(table: Comparison, name: str, split: str, words: Sequence[str]) ->
         with locked(table.scenes):
             draw(table.scenes)
         data = "drawn scenes"
-    find_pairs(common.data_root, split, folders=common.folders)  # fails before hours of training
+    find_pairs(common.data_root, scoring.split, folders=common.folders)  # fails before hours of training
     begin(folder, table.rows, common.overwrite)
-    jobs = jobs_of(folder, table, configs, split)
+    jobs = jobs_of(folder, table, configs, scoring)
     complete(jobs)
     lengths = {f"{c.epochs} epochs" + f" of {c.epoch_steps} steps" * bool(c.epoch_steps) for c in configs.values()}
     seeds = ", ".join(str(common.seed + turn) for turn in range(common.seeds))
@@ -132,7 +149,7 @@ def run_table(table: Comparison, name: str, split: str, words: Sequence[str]) ->
     found = {row: [job.scores for job in jobs if job.row == row] for row in table.rows}
     with locked(folder / "tables"):  # another process may write the same
         write_results(folder, table.kind, title, {f"{row}@{data}": paths for row, paths in found.items()})
-        draw_comparisons(folder, {row: paths[0] for row, paths in found.items()}, common, split)
+        draw_comparisons(folder, {row: paths[0] for row, paths in found.items()}, common, scoring.split)
 
 
 class Job(NamedTuple):
@@ -143,19 +160,19 @@ class Job(NamedTuple):
     do: Callable[[], None]  # nothing, if it is done
 
 
-def jobs_of(folder: Path, table: Comparison, configs: Mapping[str, TrainConfig], split: str) -> list[Job]:
+def jobs_of(folder: Path, table: Comparison, configs: Mapping[str, TrainConfig], scoring: Scoring) -> list[Job]:
     """A job per row and seed, the whole table with one seed first; `configs` as from `configs_of`."""
     jobs = []
     for turn in range(max(config.seeds for config in configs.values())):
         for row, config in configs.items():
             place = row_folder(folder, row)
             if row in table.untrained and turn == 0:
-                scores = place / f"predict-{split}"
-                jobs.append(Job(row, scores, partial(score_untrained, row, config, split, scores)))
+                scores = place / f"predict-{scoring.split}"
+                jobs.append(Job(row, scores, partial(score_untrained, row, config, scoring.split, scores)))
             elif row not in table.untrained and turn < config.seeds:
                 run = replace(config, seed=config.seed + turn, seeds=1, overwrite=False)
                 run = replace(run, output=place / f"seed-{run.seed}")
-                jobs.append(Job(row, run.folder / f"predict-{split}", partial(train_and_score, run, split)))
+                jobs.append(Job(row, run.folder / scoring.folder, partial(train_and_score, run, scoring)))
     return jobs
 
 
@@ -203,8 +220,8 @@ def complete(jobs: Sequence[Job]) -> None:
         left = busy
 
 
-def train_and_score(config: TrainConfig, split: str) -> None:
-    """Complete a run: training, and scoring on a split.
+def train_and_score(config: TrainConfig, scoring: Scoring) -> None:
+    """Complete a run: training, and scoring.
 
     Raises:
         UserError: the run was made with other settings, or a pair cannot be predicted.
@@ -223,12 +240,13 @@ def train_and_score(config: TrainConfig, split: str) -> None:
     if not (run / "metrics.json").is_file():
         train(replace(config, resume=(run / "last.pt").is_file()))
     (run / "last.pt").unlink(missing_ok=True)  # three times as large as best.pt, and no longer needed
-    scores = run / f"predict-{split}"
+    scores = run / scoring.folder
     if not (scores / "metrics.json").is_file():
         data = {each.name: getattr(config, each.name) for each in fields(DataConfig)}
         settings = PredictConfig(
-            **data, checkpoint=run / "best.pt", split=split, output=scores, save=("mask",), report=False,
-            device=config.device, num_workers=config.num_workers, overwrite=True,
+            **data, checkpoint=run / "best.pt", split=scoring.split, output=scores, save=("mask",), report=False,
+            threshold=0.5 if scoring.threshold == "0.5" else scoring.threshold, device=config.device,
+            num_workers=config.num_workers, overwrite=True,
         )  # fmt: skip
         if failed := predict(settings, Share()):
             (scores / "metrics.json").unlink(missing_ok=True)

@@ -163,6 +163,20 @@ def test_another_split_is_scored(trained, drawn_set, tmp_path):
     assert metrics_of(tmp_path / "out" / "cva" / "predict-val")["protocol"]["split"] == "val"
 
 
+def test_the_threshold_may_be_tuned(trained, drawn_set, tmp_path, monkeypatch):
+    """The same runs are scored again, beside their other scores."""
+    asked, predict = [], compare.predict
+    monkeypatch.setattr(compare, "predict", lambda config, share: asked.append(config) or predict(config, share))
+    words = words_of(drawn_set, tmp_path / "out", "--seeds", 1)
+    for flags in ([], ["--threshold", "tuned"]):
+        main([*words, *flags])
+    folders = ["predict-test"] * 2 + ["predict-test-tuned"] * 2
+    assert [(c.threshold, c.output.name) for c in asked] == list(
+        zip([0.5, 0.5, "tuned", "tuned"], folders, strict=True)
+    )
+    assert len(trained) == 2
+
+
 def test_a_process_that_dies_frees_its_run(tmp_path, monkeypatch):
     """The others are done while it works; then it is killed, and its run is done too."""
     lock = str(tmp_path / ".one.lock")

@@ -130,7 +130,8 @@ def _of_prediction(folder: Path, content: Mapping[str, Any]) -> tuple[Result, Ch
     whole = about["windows"] == ["whole image"]
     window = " and ".join(about["sizes"] if whole else about["windows"])
     window += "" if whole else f", overlap {about['overlap']}"
-    threshold = about["threshold"]  # a text where each pair has its own
+    # a text where each pair has its own
+    threshold = f"tuned on {about['selected_on']}" if about.get("tuned") else about["threshold"]
     protocol = {"split": about["split"], "window": window}
     protocol["threshold"] = threshold if isinstance(threshold, str) else f"{threshold:g}"
     protocol |= {"selection": about["selected_on"]} if about["selected_on"] is not None else {}

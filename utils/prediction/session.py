@@ -241,6 +241,7 @@ def protocol_of(
         "precision": config.precision,
         "backend": predictor.model.backend,
         "origin": config.origin,
+        "tuned": config.threshold == "tuned",
         **{name: getattr(settings, name) for name in ("threshold", "min_area", "save", "palette", "register")},
     }
 

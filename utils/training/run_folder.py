@@ -152,7 +152,7 @@ class Run:
         """Add an epoch's row and write its files; the logs come after last.pt, from which they can be made again."""
         self.begin()
         self.history.append(row)
-        if all(row["val_f1"] > earlier["val_f1"] for earlier in self.history[:-1]):
+        if all(row["val_f1"] >= earlier["val_f1"] for earlier in self.history[:-1]):
             distributed.by_first(self._save_best)
         self.save_last()
         distributed.by_first(self._write_logs)

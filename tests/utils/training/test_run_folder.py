@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 from PIL import Image
 
-from utils.training.run_folder import link_best, write_events, write_run_log
+from utils.training.run_folder import RunFolder, link_best, write_events, write_run_log
 
 
 def rows(count):
@@ -40,6 +40,16 @@ def test_best_has_one_second_name(tmp_path):
     (named,) = tmp_path.glob("F1_*")
     assert named.name == "F1_0.2500_iou_0.2500_epoch_2.pth"
     assert named.read_text() == "1"
+
+
+def test_of_epochs_with_equal_scores_the_last_is_best():
+    """A short run may have an F1 of 0 in each: its first weights are not the best ones."""
+    kept = []
+    run = SimpleNamespace(history=[], begin=list, save_last=list, _write_logs=list)
+    run._save_best = lambda: kept.append(run.history[-1]["epoch"])
+    for epoch, f1 in enumerate([0.0, 0.0, 0.3, 0.2, 0.3, 0.1], 1):
+        RunFolder.end_epoch(run, {"epoch": epoch, "val_f1": f1})
+    assert kept == [1, 2, 3, 5]
 
 
 def test_tensorboard_gets_both_splits_in_one_chart(tmp_path, monkeypatch):
