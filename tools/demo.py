@@ -30,7 +30,7 @@ from utils.training.session import train
 log = logging.getLogger("demo")
 SIZE, COUNTS = 192, {"train": 320, "val": 24, "test": 40}
 FLAGS = {  # short runs: the published recipes are for thousands of tiles
-    "amfnet": "--recipe fine-tune --augmentation hanet --epochs 7 --epoch-steps 80 --lr 1e-3",
+    "amfnet": "--recipe fine-tune --augmentation hanet --epochs 6 --epoch-steps 80 --lr 1e-3",
     "hanet": "--recipe hanet --linear-epochs 0 --schedule poly --lr 1e-3 --crop-size 128 --epochs 4 --batch-size 4",
 }
 VIEWS = ("--tta", "flips")  # these scenes hold houses alone; halls need the detector's --tta scales
