@@ -44,7 +44,8 @@ def choose_reading(
         lenient: True to leave out files that cannot be read, or have another type than most.
 
     Raises:
-        UserError: an image cannot be read, files differ in type, or `bands` or a number as `scale` is needed.
+        UserError: an image cannot be read, files differ in type, or `bands` or a number as `scale` is needed, as for
+            all types but those of COUNTED.
     """
     path, (count, kind), odd = _common_kind(pairs, lenient)
     if not bands and scale == "auto" and (count, kind) == (3, "uint8"):
@@ -54,6 +55,8 @@ def choose_reading(
     chosen = tuple(bands) or ((1, 2, 3) if count > 1 else (1, 1, 1))
     reading = replace(labels, bands=chosen)
     if scale == "percentile" or (scale == "auto" and kind != "uint8"):
+        if kind not in COUNTED:
+            raise UserError(f"{path}: values are {kind}; pass --scale NUMBER, the value that becomes 255")
         limits = measure_limits([p for p in pairs if not {p.before, p.after} & odd], reading, lenient)
     else:
         limits = ((0.0, 255.0 if scale == "auto" else float(scale)),) * len(chosen)
@@ -97,10 +100,10 @@ def _common_kind(pairs: Sequence[Pair], lenient: bool) -> tuple[Path, tuple[int,
 def measure_limits(
     pairs: Sequence[Pair], reading: PixelFormat, lenient: bool = False
 ) -> tuple[tuple[float, float], ...]:
-    """Measure the 2nd and 98th percentile of each band over all pixels of both dates that count.
+    """Measure the 2nd and 98th percentile of each band of integers, of COUNTED, over all pixels that count.
 
     Raises:
-        UserError: an image cannot be read, or its values are not integers of at most 16 bits.
+        UserError: an image cannot be read, or no pixel is known at both dates.
     """
     counts = np.zeros((len(reading.bands), 2**16 - LOWEST), np.int64)
     counted = readable(partial(_counted_levels, reading=replace(reading, limits=())), lenient)
@@ -121,10 +124,7 @@ def _counted_levels(pair: Pair, reading: PixelFormat) -> np.ndarray:
     with OpenPair(pair, reading) as opened:
         for window in scan(opened.size):
             dates, some = opened.read(window), opened.counted(window)
-            kind = str(dates[0].dtype)
-            if kind not in COUNTED:
-                raise UserError(f"{pair.before}: values are {kind}; pass --scale NUMBER, the value that becomes 255")
-            levels, offset = (256, 0) if kind == "uint8" else (2**16 - LOWEST, -LOWEST)
+            levels, offset = (256, 0) if dates[0].dtype == np.uint8 else (2**16 - LOWEST, -LOWEST)
             chosen = [date if some is None else date[some] for date in dates]
             counts = counts + np.stack([level_counts(date, levels, offset) for date in chosen])
     return np.asarray(counts)

@@ -17,7 +17,9 @@ from PIL.PngImagePlugin import PngInfo
 
 from datasets.scene_drawing import render
 from datasets.scene_plan import SCALE, plan_scene
+from utils.console import UserError
 
+PIXEL_SIZES = (0.05, 10)  # metres, from the smallest to the largest that can be drawn
 MARK = "a drawn scene, no photograph"  # in the comment of every file
 
 
@@ -31,13 +33,18 @@ def draw_scene(
         size: side of the images in pixels.
         town: draw streets of houses at 0.4 m a pixel, about a tenth of which is changed, by cameras that differ
             little. Other scenes hold any land at 0.3 to 1 m, most of them little change or none, as real images do.
-        pixel_size: metres a pixel; None: as above.
+        pixel_size: metres a pixel, of PIXEL_SIZES; None: as above.
 
     Returns:
         before, after: uint8 (size, size, 3) RGB; after is shifted by up to two pixels.
         mask: uint8 (size, size), 255 on the roofs of buildings that appeared or vanished, as the date shows
             them at which they stand, else 0.
+
+    Raises:
+        UserError: the pixel size is out of range.
     """
+    if pixel_size is not None and not PIXEL_SIZES[0] <= pixel_size <= PIXEL_SIZES[1]:
+        raise UserError("a drawn scene has {:g} to {:g} m a pixel, not {}".format(*PIXEL_SIZES, pixel_size))
     rng = np.random.default_rng(seed)
     plan = plan_scene(rng, size, town, 0.5 / pixel_size if pixel_size else None)
     images, mask = [], np.zeros((size, size), bool)

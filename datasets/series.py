@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from datasets.hints import DATE
 from datasets.layouts import list_images
 from datasets.lists import read_lines
 from datasets.names import image_names, loose
@@ -70,7 +71,8 @@ def find_series(root: Path, against_first: bool) -> list[Series]:
 
     Raises:
         FileNotFoundError: no such folder or list.
-        UserError: there is no image; images lie beside folders of images; a line is wrong; or see `Series`.
+        UserError: there is no image; images lie beside folders of images; the folders are dates; a line is wrong; or
+            see `Series`.
     """
     places = _in_list(root) if root.is_file() else _in_folders(root)
     if not places:
@@ -92,6 +94,11 @@ def _in_folders(root: Path) -> dict[str, Sequence[Path]]:
     if alone and places:
         what = f"both images and folders of images, such as {next(iter(places))}"
         raise UserError(f"{root}: holds {what}; pass a folder of one place, or of a folder a place")
+    if len(places) > 1 and all(map(DATE.match, places)):
+        what = (
+            f"the folders {', '.join(list(places)[:2])} are named by dates, but a folder holds the dates of one place"
+        )
+        raise UserError(f"{root}: {what}; pass a list in its place: {COLUMNS}")
     return {place: sorted(found, key=_by_numbers) for place, found in (alone or places).items()}
 
 
@@ -109,7 +116,7 @@ def _in_list(path: Path) -> dict[str, Sequence[Path]]:
         images = [line.file(cell, path.parent) for cell in cells]
         if missing := next((image for image in images if not image.is_file()), None):
             raise line.error(f"{missing} does not exist; {COLUMNS}")
-        if place in places or re.search(r"[/\\]", place) or (path.parent / place).is_file():
+        if not place or place in places or re.search(r"[/\\]", place) or (path.parent / place).is_file():
             raise line.error(f"{place!r} is no new name of a place; {COLUMNS}")
         places[place] = images
     return places

@@ -135,6 +135,26 @@ def test_without_all_pairs_there_is_no_map_of_a_place(difference, tmp_path, caps
     assert [path.name for path in (out / "change-date").iterdir()] == ["cape.png"]
 
 
+def test_change_date_maps_leave_with_their_prediction(difference, tmp_path):
+    """Those of dates that are replaced, and fail, too. A first prediction leaves what it did not write."""
+    folder, out = write_dates(tmp_path / "bay", "png"), tmp_path / "out"
+    own = out / "change-date" / "own.txt"
+    own.parent.mkdir(parents=True)
+    own.write_text("mine")
+    flags = ("--checkpoint", difference, "--output", out, "--no-report")
+    predict(*flags, "--series", folder)
+    assert own.read_text() == "mine"
+    for year in YEARS[1:]:
+        write_image(folder / f"{year}.png", drawn(year)[1:, : year - 2000])
+    predict(*flags, "--series", folder, "--skip-existing", code=1)
+    left = {"legend.png", "protocol.json", *(f"records/{path.name}" for path in (out / "records").iterdir())}
+    assert contents(out).keys() == left
+    predict(*flags, "--series", write_dates(tmp_path / "cape", "png"), "--overwrite")
+    assert (out / "change-date" / "cape.png").is_file()
+    predict(*flags, "--before", tmp_path / "cape/2015.png", "--after", tmp_path / "cape/2018.png", "--overwrite")
+    assert not (out / "change-date").exists()
+
+
 def test_a_first_date_without_a_place_has_no_other_grid(difference, tmp_path, capsys):
     folder = write_dates(tmp_path / "bay", "tif")
     (folder / "2015.tif").unlink()

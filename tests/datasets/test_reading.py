@@ -73,6 +73,8 @@ def test_what_is_chosen_and_said(deep, tmp_path, caplog):
     flat = write_tiff(tmp_path / "float.tif", np.ones((8, 8, 3), np.float32))
     with pytest.raises(ValueError, match=r"float\.tif: values are float32; pass --scale NUMBER"):
         choose_reading([Pair("float", flat, flat)])
+    with pytest.raises(ValueError, match=r"float\.tif: values are float32; pass --scale NUMBER"):
+        choose_reading([Pair("float", flat, flat)], scale="percentile", lenient=True)
     many = write_tiff(tmp_path / "many.tif", np.ones((8, 8, 13), np.uint16))
     with pytest.raises(ValueError, match=r"many\.tif: 13 bands; choose some with --bands"):
         choose_reading([Pair("many", many, many)])

@@ -130,3 +130,10 @@ def test_interrupted_split_leaves_nothing(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         write_scenes(tmp_path, {"train": 2, "val": 3}, size=64)
     assert [path.name for path in tmp_path.iterdir()] == ["train"]
+
+
+@pytest.mark.parametrize("pixel_size", [0, -1, float("nan"), float("inf"), 20])
+def test_no_other_pixel_sizes_are_drawn(pixel_size):
+    with pytest.raises(ValueError, match=f"a drawn scene has 0.05 to 10 m a pixel, not {pixel_size}"):
+        draw_scene(0, 32, pixel_size=pixel_size)
+    draw_scene(0, 32, pixel_size=scenes.PIXEL_SIZES[1])

@@ -57,6 +57,7 @@ def test_a_list_above_its_images(tmp_path):
      ("bay 1.png", "bay: 1 images; a series has 2 to 255 dates"),
      ("bay 1.png 2.png 1.png", "bay: two images have one name (1, 2, 1)"),
      ("a 1.png 2.png\nA 1.png 2.png", "two pairs are called a_1__2; rename a place"),
+     (", 1.png, 2.png", "line 1: '' is no new name of a place"),
      ("# nothing", "no images, no folder of images, nor a line")],
 )  # fmt: skip
 def test_lines_that_are_refused(line, says, tmp_path):
@@ -78,3 +79,6 @@ def test_folders_that_are_refused(tmp_path):
         find_series(tmp_path / "many", False)
     with pytest.raises(FileNotFoundError, match="no such folder"):
         find_series(tmp_path / "mane", False)
+    fill(tmp_path, "years/2018 years/2021-06", "bay.png", "cape.png")
+    with pytest.raises(ValueError, match="years: the folders 2018, 2021-06 are named by dates, but .* pass a list"):
+        find_series(tmp_path / "years", False)

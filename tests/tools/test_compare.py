@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -151,11 +152,21 @@ def test_methods_with_flags_of_their_own_beside_untrained_ones(trained, drawn_se
     (["hanet,cva", "hanet"], "two rows would have the folder hanet"),
     (["a b=--model hanet", "A-b=--model bit"], "two rows would have the folder a-b"),
     (["x=--loss dice"], "--recipe equal is for any network; name one"), (["x=--los dice"], "no such flag"),
+    ([","], "--methods names no method"), (["=--model bit"], "'=--model bit' has no name of a row"),
+    (["bit", "★=--model bit"], "'★=--model bit' has no name of a row"),
+    (["me@home=--model bit"], "'me@home=--model bit' has no name of a row"),
+    (["x=--model 'bit"], "the flags of 'x' are not complete: No closing quotation"),
+    (["cva", "x=--model bit --data-root elsewhere"], "--data-root of 'x' holds for all rows"),
 ])  # fmt: skip
 def test_methods_that_cannot_be(methods, says, trained, drawn_set, tmp_path, capsys):
     with pytest.raises(SystemExit, match="2"):
         main(["--methods", *methods, *words_of(drawn_set, tmp_path / "out")[1:]])
     assert says in capsys.readouterr().err
+
+
+def test_rows_named_in_any_script_have_folders_of_their_own():
+    names = ["我的网络", "Вид №2", "wide hanet", "C/R"]
+    assert [rows.row_folder(Path(), name).as_posix() for name in names] == ["我的网络", "вид-2", "wide-hanet", "c-r"]
 
 
 def test_another_split_is_scored(trained, drawn_set, tmp_path):

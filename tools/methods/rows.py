@@ -9,6 +9,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from datasets.layouts import list_images
+from datasets.names import nfc
 from datasets.raster import read_label
 from datasets.reading import MASKS
 from models import MODELS
@@ -31,6 +32,7 @@ AMFNET = (  # 320 steps on the demo's 320 scenes
 HANET = "--recipe hanet --linear-epochs 0 --schedule poly --lr 1e-3 --crop-size 128 --epochs 10 --batch-size 8 --amp"
 SCENES = Path("demo/scenes")
 SPARSE = Path("demo/sparse")  # change as rare as in WHU-CD, which HANet's ablations used
+SHARED = ("--data-root", "--output", "--overwrite")  # flags that no row has for itself
 PART = r"^\d+/\d+$"  # of the epochs of a run
 SPARSE_COUNTS = {"train": 700, "val": 120, "test": 240}  # drawn; 209, 45 and 65 are listed
 
@@ -116,7 +118,7 @@ def of_methods(methods: Sequence[str]) -> Comparison:
         methods: names of networks and of UNTRAINED, separated by commas; or NAME=FLAGS, a row with flags of its own.
 
     Raises:
-        UserError: a name is unknown, or two rows have one name.
+        UserError: a name is unknown, or no name of a folder; or two rows have one name, or there is none.
     """
     rows: dict[str, str] = {}
     for word in methods:
@@ -125,15 +127,19 @@ def of_methods(methods: Sequence[str]) -> Comparison:
             if not equals:
                 choose({**MODELS, **dict.fromkeys(UNTRAINED, "")}, each, "--methods")
                 flags = "" if each in UNTRAINED else f"--model {each}"
+            if row_folder(Path(), each) == Path() or "@" in each:
+                raise UserError(f"--methods: {word!r} has no name of a row, which has letters or digits, and no '@'")
             if row_folder(Path(), each) in [row_folder(Path(), row) for row in rows]:
                 raise UserError(f"--methods: two rows would have the folder {row_folder(Path(), each)}; rename one")
             rows[each] = flags
+    if not rows:
+        raise UserError("--methods names no method; see --help")
     return Comparison("Comparison of methods", "", "comparison", SCENES, "--recipe equal --seeds 3", rows)
 
 
 def row_folder(folder: Path, row: str) -> Path:
-    """Folder of a row's runs, by its letters and digits in lower case."""
-    return folder / re.sub(r"[^a-z0-9]+", "-", row.lower()).strip("-")
+    """Folder of a row's runs, by its letters and digits, of any script, in lower case."""
+    return folder / re.sub(r"[\W_]+", "-", nfc(row).lower()).strip("-")
 
 
 def configs_of(table: Comparison, words: Sequence[str]) -> dict[str, TrainConfig]:
@@ -144,15 +150,27 @@ def configs_of(table: Comparison, words: Sequence[str]) -> dict[str, TrainConfig
         words: flags of train_aux.py. Without them, the table's scenes and two seeds are used.
 
     Raises:
-        UserError: a flag is out of range, or the run is too short for the phases of PFBS.
+        UserError: a flag is out of range; a row has data or an output of its own; its flags are no words; or the run
+            is too short for the phases of PFBS.
     """
     shared = ["--data-root", str(table.scenes), "--seeds", "2", *table.flags.split(), *words]
     configs = {}
     for row, flags in table.rows.items():  # an untrained row has the settings of some network, for its data
-        own = ["--model", next(iter(MODELS))] if row in table.untrained else shlex.split(flags)
+        own = ["--model", next(iter(MODELS))] if row in table.untrained else _own_words(row, flags)
         epochs = parse_train_config([*shared, *(re.sub(PART, "1", word) for word in own)]).epochs
         configs[row] = parse_train_config([*shared, *(in_epochs(word, epochs) for word in own)])
     return configs
+
+
+def _own_words(row: str, flags: str) -> list[str]:
+    """Split the flags of a row as a shell does."""
+    try:
+        found = shlex.split(flags)
+    except ValueError as error:
+        raise UserError(f"--methods: the flags of {row!r} are not complete: {error}") from error
+    if taken := [word for word in found if word.partition("=")[0].replace("_", "-") in SHARED]:
+        raise UserError(f"--methods: {taken[0]} of {row!r} holds for all rows; give it beside --methods")
+    return found
 
 
 def in_epochs(word: str, epochs: int) -> str:

@@ -15,7 +15,7 @@ from datasets.layouts import has_split
 from datasets.measurements import choose_reading
 from datasets.open_pair import read_pair
 from datasets.pairs import Pair, find_pairs, fingerprint
-from datasets.reading import PixelFormat, labels_of
+from datasets.reading import IGNORE, PixelFormat, labels_of
 from datasets.threads import threaded
 from utils.change_map import change_map, error_map
 from utils.console import UserError
@@ -106,7 +106,8 @@ def predict_one(
 ) -> dict[str, Any]:
     """Write mask and error map of a pair; return its record, see `write_summary`."""
     before, after, mask = read_pair(pair, reading)
-    changed = method(before, after)
+    unknown = (mask == IGNORE)[..., None]  # a gap in one date would move the threshold
+    changed = method(before, np.where(unknown, before, after))
     for kind, picture in (("mask", change_map(changed)), ("error", error_map(changed, mask))):
         path = output / kind / f"{pair.name}.png"
         path.parent.mkdir(parents=True, exist_ok=True)

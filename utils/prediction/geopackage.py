@@ -9,7 +9,7 @@ import sqlite3
 import struct
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 
@@ -75,7 +75,7 @@ def geopackage(path: Path, crs: str) -> Iterator[Callable[[Mapping[str, float], 
     with _writing(path):
         path.unlink(missing_ok=True)
         # file systems of clusters often have no locks, and nobody else knows this file
-        database = sqlite3.connect(f"{path.resolve().as_uri()}?nolock=1", uri=True)
+        database = sqlite3.connect(f"{address(path.resolve())}?nolock=1", uri=True)
     with closing(database):
         with _writing(path):
             database.executescript(TABLES)
@@ -97,6 +97,12 @@ def geopackage(path: Path, crs: str) -> Iterator[Callable[[Mapping[str, float], 
                 box = "UPDATE gpkg_contents SET min_x = ?, min_y = ?, max_x = ?, max_y = ? WHERE table_name = ?"
                 database.execute(box, (*low.tolist(), *high.tolist(), LAYER))
             database.commit()
+
+
+def address(path: PurePath) -> str:
+    """Return an absolute path as a URI for SQLite; the server of a Windows share is then a part of the path."""
+    uri = path.as_uri()
+    return uri if uri.startswith("file:///") else uri.replace("file://", "file:////", 1)
 
 
 @contextmanager

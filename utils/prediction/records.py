@@ -19,6 +19,7 @@ from utils.files import short_name, write_text
 from utils.metrics import LEVELS, scores
 
 FOLDER, PARTS = "records", ".parts"
+CHANGE_DATES = ("change-date", "change-date-legend")  # folders of a prediction of series
 SUMMARY = ("per_image.csv", "change_dates.csv", "metrics.json", "report.html")
 COUNTS = ("tn", "fp", "fn", "tp")
 SAME = (  # settings that a resumed run must share with the earlier one
@@ -47,7 +48,8 @@ class Records:
     def begin(self, protocol: Mapping[str, Any], stamps: Mapping[str, str], resume: bool) -> None:
         """Prepare the folder, and write protocol.json.
 
-        Pairs that are done stay if the run resumes, by the stamps of pairs; otherwise all maps on record are removed.
+        If the run resumes, pairs that are done stay, by the stamps of pairs, and the maps of the others are removed;
+        otherwise all maps on record are removed. Change-date maps are drawn anew in any case.
 
         Raises:
             UserError: to resume, the settings differ from those of the maps; or the folder holds other files.
@@ -57,20 +59,20 @@ class Records:
             self._refuse_others()
         self.folder.mkdir(parents=True, exist_ok=True)
         here = json.loads(json.dumps(protocol))  # tuples become lists
+        there = _read(self.protocol) or {}
         if resume and self.protocol.is_file():
-            self._refuse_changes(_read(self.protocol) or {}, here)
+            self._refuse_changes(there, here)
         for name in SUMMARY:
             (self.output / name).unlink(missing_ok=True)
-        if resume:
-            for name, stamp in stamps.items():
-                if not self.done(name, stamp):
-                    self._path(name).unlink(missing_ok=True)
-        else:
+        for folder in CHANGE_DATES if there.get("series") else ():
+            shutil.rmtree(self.output / folder, ignore_errors=True)
+        if not resume:
             self.end()
-            for path in self.folder.glob("*.json"):
-                for file in (_read(path) or {}).get("files", ()):
-                    (self.output / file).unlink(missing_ok=True)
-                path.unlink()
+        undone = (self._path(name) for name, stamp in stamps.items() if not self.done(name, stamp))
+        for path in undone if resume else self.folder.glob("*.json"):
+            for file in (_read(path) or {}).get("files", ()):
+                (self.output / file).unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
         write_text(self.protocol, json.dumps(here, indent=1) + "\n")
 
     def _refuse_changes(self, there: Mapping[str, Any], here: Mapping[str, Any]) -> None:

@@ -22,10 +22,11 @@ from utils.files import write_csv, written_whole
 from utils.prediction.geotiff import BLOCK, GeoTiff
 from utils.prediction.map_jobs import remove_recorded_shift
 from utils.prediction.png_stream import PngStream
+from utils.prediction.records import CHANGE_DATES
 from utils.prediction.report import SIDE, shrunk
 
 log = logging.getLogger("predict")
-FOLDER, LEGENDS = "change-date", "change-date-legend"
+FOLDER, LEGENDS = CHANGE_DATES
 NEVER, UNKNOWN = 0, 255  # in a change-date map; otherwise the number of a date, the second date being 1
 INDICES = PixelFormat(change_value=1, named=True)  # reads the numbers of a map, not its colours
 COMPARED = {  # how, by whether it is with the first date
@@ -45,9 +46,7 @@ def draw_change_dates(found: Sequence[Series], whole: Whole, reading: PixelForma
     Raises:
         OSError: a file cannot be written.
     """
-    for folder in (FOLDER, LEGENDS):
-        for path in (output / folder).glob("*.*"):  # of an earlier prediction
-            path.unlink()
+    for folder in CHANGE_DATES:
         (output / folder).mkdir(exist_ok=True)
     places, rows = [], []
     for series in found:

@@ -47,6 +47,19 @@ def test_the_bright_corner_is_found_and_scored(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", UNTRAINED)
+def test_a_gap_in_one_date_is_no_change(name, tmp_path):
+    """It differs more than the corner that is changed."""
+    before, after, label = pair_of(change=20)
+    known = np.full((16, 16), 255, np.uint8)
+    known[8:, 8:] = 0
+    label[:8, :8] = 255
+    write_pairs(tmp_path / "set" / "test", {"a": (before, np.dstack([after, known]), label)})
+    score_untrained(name, BandConfig(data_root=tmp_path / "set", ignore_value=127), "test", tmp_path / "out")
+    changed = pixels(tmp_path / "out" / "mask" / "a.png")
+    assert changed[:6, :6].all() and not changed[10:].any()
+
+
+@pytest.mark.parametrize("name", UNTRAINED)
 def test_equal_dates_have_no_change(name):
     before, _, _ = pair_of()
     assert not UNTRAINED[name](before, before).any()

@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+from pathlib import PureWindowsPath
 from types import SimpleNamespace
 from xml.etree import ElementTree
 
@@ -11,7 +12,7 @@ import pytest
 from datasets.windows import Grid
 from tests.scripts import files_end_at
 from tests.utils.prediction.test_polygons import PLACES, blobs, fiji, grid_at, write_map
-from utils.prediction.geopackage import LAYER
+from utils.prediction.geopackage import LAYER, address
 from utils.prediction.polygons import write_polygons
 from utils.prediction.regions import RegionTable, Strip
 
@@ -154,3 +155,11 @@ def test_a_full_disk_is_told_with_the_file(tmp_path):
         with files_end_at(size), pytest.raises(OSError, match="could not be written") as raised:
             write_polygons({"geopackage": path}, tmp_path / "map.tif", grid, table.regions())
         assert raised.value.filename == str(path)
+
+
+@pytest.mark.parametrize(("path", "uri"), [
+    ("Z:/maps/a #1.gpkg", "file:///Z:/maps/a%20%231.gpkg"),
+    ("//server/share/a.gpkg", "file:////server/share/a.gpkg"),  # file://server is an error in SQLite
+])  # fmt: skip
+def test_drives_and_shares_of_windows(path, uri):
+    assert address(PureWindowsPath(path)) == uri
