@@ -90,7 +90,7 @@ def test_an_average_of_the_weights(drawn_set, tmp_path, monkeypatch, capsys):
 
 
 def test_an_f1_of_0_is_warned_of_once(drawn_set, run, capsys):
-    train(drawn_set, run, "--lr", 1e-12, "--zero-heads")
+    train(drawn_set, run, "--lr", 1e-300, "--zero-heads")
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("val F1 is 0 ")]
     assert line.startswith("val F1 is 0 after epoch 1, although training saw ")
     assert f"python -m tools.check_dataset --data-root {drawn_set}" in line

@@ -15,7 +15,7 @@ def test_demo_runs_to_its_two_numbers(model, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(demo, "SIZE", 64)
     monkeypatch.setattr(demo, "COUNTS", {"train": 8, "val": 2, "test": 10})
-    small = {"amfnet": "--crop-size 0 --epoch-steps 2", "hanet": "--model-options width=8"}[model]
+    small = {"amfnet": "--crop-size 0 --epoch-steps 2", "hanet": "--crop-size 0 --model-options width=8"}[model]
     monkeypatch.setitem(demo.FLAGS, model, f"{demo.FLAGS[model]} --epochs 1 --num-workers 0 {small}")
     for _ in range(2):  # again on the scenes drawn before
         demo.main(["--model", model, "--device", "cpu"])

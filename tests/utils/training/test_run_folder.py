@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 from PIL import Image
 
-from utils.training.run_folder import RunFolder, link_best, write_events, write_run_log
+from utils.training.run_folder import Run, link_best, write_events, write_run_log
 
 
 def rows(count):
@@ -48,7 +48,7 @@ def test_of_epochs_with_equal_scores_the_last_is_best():
     run = SimpleNamespace(history=[], begin=list, save_last=list, _write_logs=list)
     run._save_best = lambda: kept.append(run.history[-1]["epoch"])
     for epoch, f1 in enumerate([0.0, 0.0, 0.3, 0.2, 0.3, 0.1], 1):
-        RunFolder.end_epoch(run, {"epoch": epoch, "val_f1": f1})
+        Run.end_epoch(run, {"epoch": epoch, "val_f1": f1})
     assert kept == [1, 2, 3, 5]
 
 
