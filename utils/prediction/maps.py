@@ -148,7 +148,7 @@ class PairMaps:
             try:
                 with ExitStack() as stack:
                     partial = {kind: stack.enter_context(written_whole(path)) for kind, path in files.items()}
-                    write_polygons(partial, self._partial["geo"], self._scene.grid, self._regions.regions())
+                    write_polygons(partial, self._partial["geo"], self._scene.grid, self._regions)
             except UserError as error:  # the other maps are kept
                 self.no_polygons = str(error)
                 self.files = {kind: path for kind, path in self.files.items() if kind not in POLYGONS}

@@ -19,8 +19,9 @@ from utils.files import naming
 from utils.prediction.antimeridian import Ring, cut, signed_area
 from utils.prediction.geopackage import geopackage
 from utils.prediction.geotiff import CACHE
+from utils.prediction.regions import RegionTable
 
-AT_ONCE = 1000  # polygons whose corners are transformed together
+AT_ONCE = 100  # polygons whose corners are transformed together
 WGS84 = "EPSG:4326"
 Fields = dict[str, float]  # of a region: id, from 1 on, area_m2, mean_probability, pixels
 NOWHERE = "its reference system gives no longitude and latitude for a part of the scene"
@@ -41,9 +42,7 @@ def leads_to_wgs84(grid: Grid) -> bool:
     return True
 
 
-def write_polygons(
-    files: Mapping[str, Path], change_map: Path, grid: Grid, regions: Mapping[tuple[int, int], tuple[int, float]]
-) -> None:
+def write_polygons(files: Mapping[str, Path], change_map: Path, grid: Grid, regions: RegionTable) -> None:
     """Write the changed regions of a map.
 
     Outlines follow the pixels, with a point only where they turn. GeoJSON (RFC 7946) has longitude and latitude in
@@ -55,7 +54,7 @@ def write_polygons(
         files: kind, of POLYGONS, to file.
         change_map: a GeoTIFF of 0, 255 and a value of no data.
         grid: of the map; `leads_to_wgs84` is true.
-        regions: see `RegionTable.regions`.
+        regions: of the map.
 
     Raises:
         UserError: a region has no longitude and latitude.
@@ -89,7 +88,7 @@ def _geojson(path: Path) -> Iterator[Callable[[Fields, list[list[Ring]]], None]]
 
 
 def _traced(
-    change_map: Path, grid: Grid, regions: Mapping[tuple[int, int], tuple[int, float]]
+    change_map: Path, grid: Grid, regions: RegionTable
 ) -> Iterator[tuple[Fields, list[list[Ring]], list[Ring]]]:
     """Every region: its fields, its polygons in degrees, and its polygon in the grid's coordinates.
 
@@ -99,7 +98,7 @@ def _traced(
 
     longitude, latitude = _middle(grid)
     equal_area = CRS.from_proj4(f"+proj=laea +lat_0={latitude} +lon_0={longitude} +datum=WGS84 +units=m")
-    crosses, outlines, number = _crosses(grid), _outlines(change_map, grid), 0
+    crosses, outlines, number = _crosses(grid), _outlines(change_map, regions), 0
     while polygons := list(islice(outlines, AT_ONCE)):
         stepped = [[_in_steps(r, max(grid.size) / STEPS) if crosses else r for r in polygon] for polygon in polygons]
         corners = np.concatenate([ring for polygon in stepped for ring in polygon])
@@ -115,7 +114,7 @@ def _traced(
             turned = [ring[::way] for ring, way in zip(degrees, ways, strict=True)]
             placed = [np.stack(grid.place(*ring[::way].T), -1) for ring, way in zip(polygon, ways, strict=True)]
             column, row = polygon[0][np.lexsort(polygon[0].T)[0]]  # of its first pixel: the upmost row, there the left
-            pixels, mean = regions[int(row), int(column)]
+            pixels, mean = regions.at(int(row), int(column))
             fields = {"id": number, "area_m2": round(area, 2), "mean_probability": round(mean, 4), "pixels": pixels}
             yield fields, cut(turned) if crosses else [turned], placed
 
@@ -165,16 +164,17 @@ def _in_steps(ring: Ring, most: float) -> Ring:
     return np.concatenate([*parts, ring[-1:]])
 
 
-def _outlines(change_map: Path, grid: Grid) -> Iterator[list[Ring]]:
-    """Every changed region: its outline, then its holes, as columns and rows of pixel corners."""
+def _outlines(change_map: Path, regions: RegionTable) -> Iterator[list[Ring]]:
+    """Every changed region: its outline, then its holes, as columns and rows of pixel corners.
+
+    GDAL holds all outlines that it traces in one call, so it gets those that end in one strip after another.
+    """
     import rasterio
     from rasterio.features import shapes
 
-    a, b, c, d, e, f = grid.transform
-    steps, corner = np.linalg.inv([[a, b], [d, e]]), np.array([c, f])  # back from coordinates to pixels
     with rasterio.Env(GDAL_CACHEMAX=CACHE), rasterio.open(change_map) as dataset:
-        band = rasterio.band(dataset, 1)
-        found: Iterable[tuple[Any, float]] = shapes(band, mask=band, connectivity=4)
-        for shape, value in found:
-            if value == 255:
-                yield [(steps @ (np.array(ring) - corner).T).T.round() for ring in shape["coordinates"]]
+        ending = regions.ending(lambda top, bottom: dataset.read(1, window=((top, bottom), (0, dataset.width))) == 255)
+        for top, drawn in ending:
+            found: Iterable[tuple[Any, float]] = shapes(drawn, drawn, transform=rasterio.Affine.translation(0, top))
+            for shape, _ in found:
+                yield [np.array(ring) for ring in shape["coordinates"]]

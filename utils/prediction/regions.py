@@ -1,7 +1,9 @@
 """Finds the 4-connected regions of a change map that arrives in strips: drops small ones, counts the others."""
 
-from collections.abc import Iterator
+from bisect import bisect_right
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -70,10 +72,11 @@ class AreaFilter:
 
 
 class RegionTable:
-    """Counts the pixels of every region and averages their probability."""
+    """Counts the pixels of every region, averages their probability and draws them again."""
 
     def __init__(self) -> None:
         self._parts: list[np.ndarray] = []  # of each strip: pixels, sum of probability, index of the first pixel
+        self._tops = [0]  # first rows of the strips, and of the next one
         self._links: list[np.ndarray] = [np.empty((0, 2), int)]  # numbers of regions that touch across strips
         self._count = 0
         self._above = np.empty(0, int)  # numbers of regions in the last row, -1 elsewhere
@@ -81,28 +84,56 @@ class RegionTable:
     def add(self, strip: Strip) -> None:
         """Count the next strip."""
         labels, count = label_regions(strip.changed)
-        pixels = np.bincount(labels.ravel(), minlength=count + 1)
-        sums = np.bincount(labels.ravel(), strip.probability.ravel(), count + 1)
-        present, first = np.unique(labels, return_index=True)
-        self._parts.append(np.stack([pixels[1:], sums[1:], strip.top * labels.shape[1] + first[present > 0]]))
+        inside = np.flatnonzero(labels)
+        region = labels.ravel()[inside] - 1
+        sums = np.bincount(region, strip.probability.ravel()[inside], count)
+        first = np.empty(count)
+        first[region[::-1]] = inside[::-1] + strip.top * labels.shape[1]  # backwards, as the last assignment counts
+        self._parts.append(np.stack([np.bincount(region, minlength=count), sums, first]))
+        self._tops.append(strip.top + len(labels))
         numbers = np.where(labels[[0, -1]] > 0, labels[[0, -1]] + self._count - 1, -1)
         if len(self._above):
             touching = np.stack([self._above, numbers[0]], 1)
             self._links.append(np.unique(touching[(touching >= 0).all(1)], axis=0))
         self._above, self._count = numbers[1], self._count + count
 
-    def regions(self) -> dict[tuple[int, int], tuple[int, float]]:
-        """Return (row, column) of each region's first pixel, in raster order -> number of pixels, mean probability."""
+    @cached_property
+    def regions(self) -> tuple[list[np.ndarray], np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Of each strip, its labels' regions; of each region, first pixel (ascending), last strip, pixels and mean."""
         from scipy.sparse import coo_array
         from scipy.sparse.csgraph import connected_components
 
-        if not self._count:
-            return {}
         links = np.concatenate(self._links).T
         graph = coo_array((np.ones(links.shape[1]), links), (self._count, self._count))
         number, region = connected_components(graph, directed=False)
-        pixels, sums, first = np.concatenate(self._parts, 1)
+        counts = [part.shape[1] for part in self._parts]
+        pixels, sums, first = np.concatenate([np.empty((3, 0)), *self._parts], 1)
         places = np.full(number, np.inf)
         np.minimum.at(places, region, first)
-        totals = zip(places.tolist(), *(np.bincount(region, part).tolist() for part in (pixels, sums)), strict=True)
-        return {divmod(int(place), len(self._above)): (int(size), total / size) for place, size, total in totals}
+        first, region = np.unique(places[region], return_inverse=True)
+        last = np.zeros(number, int)
+        np.maximum.at(last, region, np.repeat(np.arange(len(counts)), counts))
+        pixels = np.bincount(region, pixels, number)
+        mean = np.bincount(region, sums, number) / pixels
+        return np.split(region, np.cumsum(counts)[:-1]), first.astype(int), last, pixels, mean
+
+    def at(self, row: int, column: int) -> tuple[int, float]:
+        """Return number of pixels and mean probability of the region with this first pixel."""
+        _, first, _, pixels, mean = self.regions
+        number = np.searchsorted(first, row * len(self._above) + column)
+        return int(pixels[number]), float(mean[number])
+
+    def ending(self, changed: Callable[[int, int], np.ndarray]) -> Iterator[tuple[int, np.ndarray]]:
+        """Draw the regions that end in each strip, whole and alone: first row, and uint8 (n, width) of 0 and 1.
+
+        `changed` returns the map from one row to another, bool (n, width).
+        """
+        tops, width, (regions, first, last, *_) = self._tops, len(self._above), self.regions
+        for strip in np.unique(last).tolist():
+            ends = last == strip
+            start = bisect_right(tops, first[ends.argmax()] // width) - 1
+            drawn = np.empty((tops[strip + 1] - tops[start], width), np.uint8)
+            for number in range(start, strip + 1):
+                labels, _ = label_regions(changed(tops[number], tops[number + 1]))
+                drawn[tops[number] - tops[start] :][: len(labels)] = np.append(False, ends[regions[number]])[labels]
+            yield tops[start], drawn

@@ -40,7 +40,7 @@ def written(folder, grid, changed, probability=None):
     table.add(Strip(0, np.full(changed.shape, 0.75, np.float32) if probability is None else probability, changed))
     write_map(folder / "map.tif", grid, changed.astype(np.uint8) * 255)
     files = {"polygons": folder / "map.geojson", "geopackage": folder / "map.gpkg"}
-    write_polygons(files, folder / "map.tif", grid, table.regions())
+    write_polygons(files, folder / "map.tif", grid, table)
     return read(files["geopackage"]), json.loads(files["polygons"].read_text())["features"]
 
 
@@ -153,7 +153,7 @@ def test_a_full_disk_is_told_with_the_file(tmp_path):
     write_map(tmp_path / "map.tif", grid, changed.astype(np.uint8) * 255)
     for size in (0, 10_000, 60_000):
         with files_end_at(size), pytest.raises(OSError, match="could not be written") as raised:
-            write_polygons({"geopackage": path}, tmp_path / "map.tif", grid, table.regions())
+            write_polygons({"geopackage": path}, tmp_path / "map.tif", grid, table)
         assert raised.value.filename == str(path)
 
 

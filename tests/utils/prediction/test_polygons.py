@@ -1,6 +1,7 @@
 """Maps in their place: what is written lies where the images lay, and polygons are the mask."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from scipy import ndimage
 
 from datasets.windows import Grid
 from tests.scripts import files_end_at
-from utils.prediction import geotiff
+from utils.prediction import geotiff, polygons
 from utils.prediction.config import NO_DATA
 from utils.prediction.geotiff import GeoTiff
 from utils.prediction.polygons import leads_to_wgs84, write_polygons
@@ -22,6 +23,7 @@ from rasterio.crs import CRS
 from rasterio.features import rasterize
 from rasterio.warp import transform, transform_geom
 
+CLEAR = Path("/proc/self/clear_refs")  # 5 written to it sets VmHWM, the most memory held, to that of now
 PLACES = {  # reference system, transform and square metres of a pixel on the ellipsoid, as told by others
     # scale 0.9996 at the central meridian; a pixel of 2 m x 2 m in the projection is larger on the ground
     "UTM": ("EPSG:32636", (2.0, 0.0, 500000.0, 0.0, -2.0, 4000000.0), 4 / 0.9996**2),
@@ -55,15 +57,56 @@ def features_on(folder, grid, changed, probability=None):
     table = RegionTable()
     table.add(Strip(0, np.full(changed.shape, 0.75, np.float32) if probability is None else probability, changed))
     write_map(folder / "map.tif", grid, changed.astype(np.uint8) * 255)
-    write_polygons({"polygons": folder / "map.geojson"}, folder / "map.tif", grid, table.regions())
+    write_polygons({"polygons": folder / "map.geojson"}, folder / "map.tif", grid, table)
     content = json.loads((folder / "map.geojson").read_text())
     assert content["type"] == "FeatureCollection"
     assert len(content["features"]) == ndimage.label(changed)[1]
     return content["features"]
 
 
+def memory(field):
+    """Return a line of the process's memory, in kB."""
+    return next(int(line.split()[1]) for line in Path("/proc/self/status").open() if line.startswith(field))
+
+
 def total(features, name):
     return sum(feature["properties"][name] for feature in features)
+
+
+def table_of(changed, rows):
+    """The regions of a map that arrives in strips of some rows."""
+    table, probability = RegionTable(), np.random.default_rng(0).random(changed.shape, np.float32)
+    for top in range(0, len(changed), rows):
+        table.add(Strip(top, probability[top : top + rows], changed[top : top + rows]))
+    return table
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_strips_give_the_file_of_a_whole_map(tmp_path, seed):
+    changed, files = blobs(200, 160, seed) ^ (seed == 1), []
+    grid = grid_at("UTM", changed.shape)
+    write_map(tmp_path / "map.tif", grid, changed.astype(np.uint8) * 255)
+    for rows in (200, 64, 7, 1):
+        files.append(tmp_path / f"{rows}.geojson")
+        write_polygons({"polygons": files[-1]}, tmp_path / "map.tif", grid, table_of(changed, rows))
+    assert len({path.read_bytes() for path in files}) == 1
+
+
+@pytest.mark.skipif(not CLEAR.exists(), reason="the system does not tell the most memory a process held")
+def test_outlines_take_the_memory_of_those_that_end_in_a_strip(tmp_path):
+    """GDAL, whose memory Python does not see, holds the outlines that it traces in one call."""
+    changed = np.zeros((2000, 1200), bool)
+    changed[::4] = changed[1::4, ::2] = True  # 500 combs, one below another
+    write_map(tmp_path / "map.tif", grid_at("UTM", changed.shape), changed.astype(np.uint8) * 255)
+    grown = []
+    for rows in (100, len(changed)):
+        table = table_of(changed, rows)
+        assert len(table.regions[1]) == 500
+        CLEAR.write_text("5")
+        before = memory("VmRSS")
+        assert sum(len(ring) for (ring,) in polygons._outlines(tmp_path / "map.tif", table)) == 500 * 2403
+        grown.append(memory("VmHWM") - before)
+    assert grown[0] < grown[1] / 2, grown
 
 
 SIDES = st.integers(2, 600)
@@ -142,7 +185,7 @@ def test_diagonal_neighbours_are_two_polygons_and_no_change_is_none(changed, cou
 def test_no_data_is_no_polygon(tmp_path):
     grid = grid_at("UTM", (30, 30))
     write_map(tmp_path / "map.tif", grid, np.full((30, 30), NO_DATA, np.uint8))
-    write_polygons({"polygons": tmp_path / "map.geojson"}, tmp_path / "map.tif", grid, {})
+    write_polygons({"polygons": tmp_path / "map.geojson"}, tmp_path / "map.tif", grid, RegionTable())
     assert json.loads((tmp_path / "map.geojson").read_text())["features"] == []
 
 

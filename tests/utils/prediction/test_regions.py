@@ -1,6 +1,7 @@
 """Regions of a map in strips are those of the whole map, wherever it is cut."""
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
@@ -56,8 +57,20 @@ def test_regions_are_counted_across_strips(case):
     for number in range(1, count + 1):
         rows, columns = np.nonzero(labels == number)  # in raster order
         expected[rows[0], columns[0]] = len(rows), probability[labels == number].mean()
-    found = table.regions()
-    assert found.keys() == expected.keys()
     for first, (pixels, mean) in expected.items():
-        assert found[first][0] == pixels
-        assert abs(found[first][1] - mean) < 1e-5
+        assert table.at(*first) == (pixels, pytest.approx(mean, abs=1e-5))
+
+
+@given(maps_in_strips())
+def test_every_region_is_drawn_once_and_whole_where_it_ends(case):
+    changed, probability, strips = case
+    table, drawn = RegionTable(), np.zeros(changed.shape, int)
+    for strip in strips:
+        table.add(strip)
+    for top, regions in table.ending(lambda top, bottom: changed[top:bottom]):
+        bottom = top + len(regions)
+        (strip,) = [strip for strip in strips if strip.top + len(strip.changed) == bottom]
+        assert (regions[strip.top - top :].any(1)).any()
+        assert ndimage.label(regions)[1] == len(np.unique(ndimage.label(changed)[0][top:bottom][regions > 0]))
+        drawn[top:bottom] += regions
+    assert np.array_equal(drawn, changed)
