@@ -38,6 +38,15 @@ def iou(one, other):
     return (one & other).sum() / (one | other).sum()
 
 
+def test_images_are_enlarged_sharply_and_reduced_by_means(dates):
+    """As Pillow does both; a step in probabilities does not swing beyond 0 and 1."""
+    for shape, kernel in ((200, 150), "BICUBIC"), ((60, 50), "BILINEAR"):
+        red = PIL.Image.fromarray(dates[0][..., 0].astype(np.float32)).resize(shape[::-1], PIL.Image.Resampling[kernel])
+        assert np.abs(resized(dates[0], shape)[..., 0] - np.asarray(red).clip(0, 255)).max() <= 0.501
+    step = np.repeat(np.float32([0, 1]), 8)[None].repeat(16, 0)
+    assert (resized(step, (40, 40)).min(), resized(step, (40, 40)).max()) == (0, 1)
+
+
 def test_the_network_sees_its_own_pixel_size(half_metre, dates):
     predictor = ChangePredictor(half_metre, "cpu")
     seen = [resized(date, (64, 64)) for date in dates]
