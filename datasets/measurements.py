@@ -14,7 +14,7 @@ from datasets.catalog import Statistics
 from datasets.open_pair import OpenPair
 from datasets.pairs import Pair
 from datasets.raster import pixel_kind
-from datasets.reading import PLAIN, PixelFormat
+from datasets.reading import COUNTED, PLAIN, PixelFormat, scale_advice
 from datasets.threads import readable, threaded
 from datasets.windows import scan
 from utils.console import UserError
@@ -22,7 +22,6 @@ from utils.console import UserError
 log = logging.getLogger(__name__)
 TAILS = (0.02, 0.98)  # shares of all values at or below the two limits of `percentile`
 LOWEST = -(2**15)  # of the values that are counted one by one
-COUNTED = ("uint8", "uint16", "int16")  # types of such values
 
 
 def choose_reading(
@@ -56,7 +55,7 @@ def choose_reading(
     reading = replace(labels, bands=chosen)
     if scale == "percentile" or (scale == "auto" and kind != "uint8"):
         if kind not in COUNTED:
-            raise UserError(f"{path}: values are {kind}; pass --scale NUMBER, the value that becomes 255")
+            raise UserError(f"{path}: values are {kind}; {scale_advice(kind)}")
         limits = measure_limits([p for p in pairs if not {p.before, p.after} & odd], reading, lenient)
     else:
         limits = ((0.0, 255.0 if scale == "auto" else float(scale)),) * len(chosen)

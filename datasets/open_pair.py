@@ -12,7 +12,7 @@ import numpy as np
 from datasets.file_errors import refuse_huge
 from datasets.pairs import Pair
 from datasets.raster import WindowedImage
-from datasets.reading import IGNORE, PLAIN, PixelFormat, as_rgb, code_of
+from datasets.reading import IGNORE, PLAIN, PixelFormat, as_rgb, code_of, scale_advice
 from datasets.registration import Shift, estimate_shift
 from datasets.windows import Content, Window, nine_places
 from utils.console import UserError
@@ -100,7 +100,7 @@ class OpenPair:
             if most > 0 and (byte or most <= DARK * top or np.median(values) > BRIGHT * top):
                 raise UserError(
                     f"{image.path}: has {image.kind[1]} pixels of {values.min():g} to {most:g}, but {top:g} is to "
-                    f"become 255; pass --scale NUMBER, the value that becomes 255, or --scale percentile"
+                    f"become 255; {scale_advice(image.kind[1])}"
                 )
 
     def measure_shift(self, correct: bool) -> None:
@@ -158,10 +158,7 @@ class OpenPair:
         if self.label is None:
             return None
         codes, known = self.codes(window)
-        mask, known = self._reading.mask(codes), _both(known, self.known(window))
-        if known is not None:
-            mask[~known] = IGNORE
-        return mask
+        return self._reading.mask(codes, _both(known, self.known(window)))
 
     def counted(self, window: Window) -> np.ndarray | None:
         """Return where dates and label are known, the pixels that count, bool (h, w); None: everywhere."""

@@ -10,11 +10,10 @@ from datasets import gdal
 from datasets.file_errors import BOMBS, GEO, PILLOW_LIMIT, OtherColours, Unsuitable, named, refuse_huge
 from datasets.gdal import GdalFile
 from datasets.georeference import Resampled, Turned, seen_on, upright
-from datasets.pillow_file import PillowFile
-from datasets.reading import IGNORE, PLAIN, PixelFormat
+from datasets.pillow_file import PillowFile, directories
+from datasets.reading import PLAIN, PixelFormat
 from datasets.registration import Unshifted
 from datasets.sidecars import what_they_hold, world_file
-from datasets.tiff_tags import directories, has_place
 from datasets.windows import Content, Grid, Window
 from utils.console import UserError
 
@@ -27,6 +26,7 @@ COMPRESSION, PLAIN_COMPRESSIONS = 259, (1, 2, 3, 4, 5, 6, 7, 8, 32773, 32946)  #
 SUBFILE, MASK = 254, 4  # its bit that means mask
 PHOTOMETRIC, WHITE_IS_0, YCBCR = 262, 0, 6
 GEO_TAGS, OTHER_TAGS = (33550, 33922, 34264), (42113, 338)  # georeference; nodata value, further bands
+GEO_UUID = bytes.fromhex("b14bf8bd083d4b43a5ae8cd7d5a6ce03")  # GeoJP2's box in a JPEG 2000 file
 
 
 class WindowedImage:
@@ -58,9 +58,9 @@ class WindowedImage:
         Args:
             path: the file.
             reading: how its values become pixels.
-            label: True to read the codes of a label; then without bands.
+            label: read the codes of a label, then without bands.
             onto: the grid to see it on, if it has a place of its own; images are interpolated, labels are not.
-            alone: True to read it without rasterio although a world file lies beside it, as beside maps.
+            alone: read it without rasterio although a world file lies beside it, as beside maps.
 
         Raises:
             UserError: the file is damaged, has other bands or depth than `reading` takes, is too large or georeferenced
@@ -143,11 +143,7 @@ class WindowedImage:
 
     def mask(self, window: Window) -> np.ndarray:
         """Read a window of a label as `read_label` does."""
-        codes, known = self.content(window)
-        mask = self.reading.mask(codes)
-        if known is not None:
-            mask[~known] = IGNORE
-        return mask
+        return self.reading.mask(*self.content(window))
 
     def known(self, window: Window) -> np.ndarray | None:
         """Return where a window holds data, bool (h, w); None if the image has no gaps anywhere."""
@@ -192,7 +188,7 @@ def _only_rasterio_reads(file: PillowFile) -> list[str]:
     found, tags, rasterio = [], file.tags, gdal.installed() is not None
     if file.is_tiff:
         found += ["where it lies on earth"] * any(tag in tags for tag in GEO_TAGS)
-        found += ["its nodata value or further band"] * any(tag in tags for tag in OTHER_TAGS)
+        found += ["its nodata value or further band"] * (file.gaps or any(tag in tags for tag in OTHER_TAGS))
         found += ["its compression"] * (tags.get(COMPRESSION, 1) not in PLAIN_COMPRESSIONS)
         found += ["its labels of more than 8 bits"] * (file.deep and rasterio)
         # GDAL interpolates the colours of pixels otherwise than Pillow, and has to read large files
@@ -201,8 +197,10 @@ def _only_rasterio_reads(file: PillowFile) -> list[str]:
         if tags.next:  # further pages, overviews or a mask
             masks = any(int(each.get(SUBFILE, 0)) & MASK for each in directories(file.path))
             found += ["its mask"] * (masks or rasterio)
-    if file.path.suffix.lower() in JPEG_2000 and (rasterio or has_place(file.path)):
-        found.append("where it lies on earth")
+    if file.path.suffix.lower() in JPEG_2000:
+        with named(file.path), file.path.open("rb") as content:
+            head = content.read(2**16)
+        found += ["where it lies on earth"] * (rasterio or GEO_UUID in head or b"gml.root-instance" in head)
     return found + what_they_hold(file.path)
 
 
