@@ -51,16 +51,19 @@ def misnamed_pair(paths: Mapping[str, Iterable[Path]], words: Words) -> dict[str
 
 
 def swapped_names(before: Path, after: Path, words: Words) -> tuple[str, str] | None:
-    """Return the last parts of two paths that differ by a date or word, if the first is the later one; else None."""
-    for one, other in zip(before.parts[::-1], after.parts[::-1], strict=False):
-        marks = [_without_mark(part, words)[1] for part in (one, other)] if one != other else ["", ""]
-        dates = [re.sub(r"\D", "", mark) for mark in marks]
-        if all(dates) and dates[0] != dates[1]:
-            length = min(map(len, dates))
-            return (one, other) if dates[0][:length] > dates[1][:length] else None
-        roles = [next((role for role in ("before", "after") if mark in words[role]), "") for mark in marks]
-        if all(roles) and roles[0] != roles[1]:
-            return (one, other) if roles[0] == "after" else None
+    """Return the last parts of two paths that differ by a date or word, if either says that they are swapped."""
+    for names in zip(before.parts[::-1], after.parts[::-1], strict=False):
+        dates, found = zip(*(_marks(name, words) for name in names), strict=True)
+        digits = [re.sub(r"\D", "", date.group()) for date in dates if date]
+        roles = [role for word in found for role in ("before", "after") if word and word.group() in words[role]]
+        swapped = []
+        if len(digits) == 2 and digits[0] != digits[1]:
+            length = min(map(len, digits))
+            swapped.append(digits[0][:length] > digits[1][:length])
+        if len(roles) == 2 and roles[0] != roles[1]:
+            swapped.append(roles[0] == "after")
+        if swapped:
+            return names if any(swapped) else None
     return None
 
 
@@ -77,11 +80,17 @@ def list_advice(pair: Mapping[str, Path]) -> str:
     )
 
 
+def _marks(name: str, words: Words) -> tuple[re.Match[str] | None, re.Match[str] | None]:
+    """Find the last date and the last word of a role in a name in small letters."""
+    word = rf"(?<![^\W_])(?:{'|'.join(word for of_role in words.values() for word in of_role)})(?![^\W_])"
+    date, role = ([*re.finditer(pattern, name.lower())] for pattern in (DATE, word))
+    return date[-1] if date else None, role[-1] if role else None
+
+
 def _without_mark(stem: str, words: Words) -> tuple[str, str]:
     """Split a stem in small letters: the rest, and its last date or, without a date, its last word of a role."""
-    plain = stem.lower()
-    word = rf"(?<![^\W_])(?:{'|'.join(word for of_role in words.values() for word in of_role)})(?![^\W_])"
-    marks = list(DATE.finditer(plain)) or list(re.finditer(word, plain))
-    start, end = marks[-1].span() if marks else (0, 0)
+    date, word = _marks(stem, words)
+    mark, plain = date or word, stem.lower()
+    start, end = mark.span() if mark else (0, 0)
     shared = [part for part in re.split(r"[\W_]+", f"{plain[:start]} {plain[end:]}") if part]
     return "_".join(shared), plain[start:end]
