@@ -21,17 +21,13 @@ Names = Mapping[str, str | None]  # role to the folder's name, where the user ga
 
 
 def list_split(root: Path, split: str, labels: bool = True, folders: Names | None = None) -> SplitFiles:
-    """Find which files belong to a split, opening no image.
-
-    Recognised are ROOT/SPLIT/{A,B,label}; ROOT/{A,B,label} with names in ROOT/list/SPLIT.txt or ROOT/SPLIT.txt; such a
-    text file of "A B label" paths from the root; a ROOT that is itself such a file; ROOT/{before,after,label}.SUFFIX,
-    one pair; and, without splits, ROOT/{A,B,label} alone. Folders are named as in FOLDERS, in any case.
+    """Find which files belong to a split, train, val or test, opening no image; docs/datasets.md lists the layouts.
 
     Args:
-        root: the data set's folder, or a text file.
-        split: train, val or test.
-        labels: True if there must be labels; labels that exist must be complete either way. A label folder without
-            images counts as none.
+        root: the data set's folder, or a text file of "A B label" paths.
+        split: its name.
+        labels: there must be labels; those that exist must be complete either way. A label folder without images counts
+            as none.
         folders: names of folders by role, in place of FOLDERS; absolute paths are taken as they are.
 
     Raises:
@@ -101,7 +97,7 @@ def in_folders(
 
     Args:
         folders: by role.
-        labels: True if there must be labels; see `list_split`.
+        labels: see `list_split`.
         lines: of a list of names; None: all files.
         how: the layout, in words.
 

@@ -19,21 +19,13 @@ ROLES = ("before", "after", "label")
 
 @dataclass
 class SplitFiles:
-    """The files of a split as they lie on disk, complete or not.
+    """The files of a split as they lie on disk, complete or not."""
 
-    Attributes:
-        places: folder or list that the files of each role come from: before, after, and label if there are any.
-        files: name to role to file, sorted by name.
-        doubles: files that share their name with an earlier one, and that one.
-        how: the layout, in words.
-        unknown: the first line of the list that names no file, and what to do; empty if there is none.
-    """
-
-    places: dict[str, Path]
-    files: dict[str, dict[str, Path]]
-    doubles: list[tuple[Path, Path]] = field(default_factory=list)
-    how: str = ""
-    unknown: str = ""
+    places: dict[str, Path]  # folder or list that the files of a role come from: before, after, and label if any
+    files: dict[str, dict[str, Path]]  # name to role to file, sorted by name
+    doubles: list[tuple[Path, Path]] = field(default_factory=list)  # files of an earlier one's name, and that one
+    how: str = ""  # the layout, in words
+    unknown: str = ""  # the first line of the list that names no file, and what to do
 
     def missing(self, name: str) -> list[str]:
         """Return the roles for which a name has no file."""

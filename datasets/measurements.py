@@ -36,15 +36,13 @@ def choose_reading(
     Args:
         pairs: all are opened for their type; limits are measured on them.
         bands: bands to read, counted from 1; none: RGB, or one grey band as three channels.
-        scale: "auto" keeps 8-bit values and takes "percentile" for deeper ones; "percentile" maps the 2nd to 98th
-            percentile of each band, over all pixels of both dates that count, to 0..255; a number becomes 255, such as
-            10000 for reflectances.
+        scale: "percentile" maps the 2nd to 98th percentile of each band, over all pixels of both dates that count, to
+            0..255; a number becomes 255; "auto" keeps 8-bit values and takes "percentile" for deeper ones.
         labels: how labels are read.
-        lenient: True to leave out files that cannot be read, or have another type than most.
+        lenient: leave out files that cannot be read, or have another type than most.
 
     Raises:
-        UserError: an image cannot be read, files differ in type, or `bands` or a number as `scale` is needed, as for
-            all types but those of COUNTED.
+        UserError: an image cannot be read, files differ in type, or `bands` is needed, or a number as `scale`.
     """
     path, (count, kind), odd = _common_kind(pairs, lenient)
     if not bands and scale == "auto" and (count, kind) == (3, "uint8"):

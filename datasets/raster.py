@@ -142,7 +142,7 @@ class WindowedImage:
         return pixels if known is None else np.where(known[..., None], pixels, np.zeros((), pixels.dtype))
 
     def mask(self, window: Window) -> np.ndarray:
-        """Read a window of a label as `read_label` does."""
+        """Read a window of a label; see `PixelFormat.mask`."""
         return self.reading.mask(*self.content(window))
 
     def known(self, window: Window) -> np.ndarray | None:
@@ -205,22 +205,14 @@ def _only_rasterio_reads(file: PillowFile) -> list[str]:
 
 
 def read_image(path: Path, reading: PixelFormat = PLAIN) -> np.ndarray:
-    """Read an image as uint8 (H, W, channels); without bands to choose that is RGB, grey being repeated.
-
-    Raises:
-        UserError: the file is damaged or truncated, has fewer bands, or is deeper than this format takes.
-    """
+    """Read an image as uint8 (H, W, channels), without bands RGB, grey being repeated; errors as `WindowedImage`."""
     with WindowedImage(path, reading) as image:
         refuse_huge(path, *image.size)
         return image.read(Window(0, 0, *image.size))
 
 
 def read_label(path: Path, reading: PixelFormat) -> np.ndarray:
-    """Read a label as a mask, uint8 (H, W): 0 unchanged, 1 changed, 255 ignored; see `PixelFormat.mask`.
-
-    Raises:
-        UserError: the file is damaged or truncated, or the code of changed pixels is not decided.
-    """
+    """Read a label as a mask, uint8 (H, W): 0 unchanged, 1 changed, 255 ignored; errors as `PixelFormat.mask`, too."""
     with WindowedImage(path, reading, label=True) as image:
         refuse_huge(path, *image.size)
         return image.mask(Window(0, 0, *image.size))

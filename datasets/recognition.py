@@ -16,12 +16,8 @@ NAMESAKES = ("levircd+", "levircdplus", "whugcd")  # other sets, whose names beg
 def recognise(root: Path, data_name: str = "auto") -> str:
     """Return the key in CATALOG of the set in a folder, by the name of the folder or of its link; GENERIC if none fits.
 
-    Args:
-        root: the data set's folder.
-        data_name: a key of CATALOG, which is returned, or "auto".
-
     Raises:
-        UserError: there is no such key.
+        UserError: `data_name` is neither "auto" nor a key, which is returned.
     """
     choose({"auto": None, **CATALOG}, data_name, "--data-name")
     if data_name != "auto":

@@ -64,10 +64,8 @@ class Series:
 def find_series(root: Path, against_first: bool) -> list[Series]:
     """Find the places of a folder or list, and log the order of the first one's dates.
 
-    Args:
-        root: a folder with a folder of images for each place, or with the images of one place, which are sorted by
-            name, numbers by their value; or a list with a place a line, see COLUMNS.
-        against_first: see `Series`.
+    A folder has a folder of images for each place, or the images of one place, sorted by name, numbers by their value.
+    A list has a place a line, see COLUMNS.
 
     Raises:
         FileNotFoundError: no such folder or list.

@@ -78,15 +78,10 @@ class Grid:
 
 
 def plan_windows(height: int, width: int, tile: int, overlap: int = 0, edge: Edge = "shift") -> list[Window]:
-    """Cover an image with square windows, row by row.
+    """Cover an image with square windows of side `tile`, row by row; neighbours share `overlap` pixels.
 
-    Args:
-        height: of the image, in pixels.
-        width: of the image, in pixels.
-        tile: side of a window.
-        overlap: pixels that neighbours share.
-        edge: what happens if the last window of a row or column would exceed the image: "shift" moves it back until it
-            is full, "pad" ends it at the border, "drop" leaves it out.
+    If the last window of a row or column would exceed the image, the edge "shift" moves it back until it is full, "pad"
+    ends it at the border, and "drop" leaves it out.
 
     Raises:
         UserError: the image is empty, the overlap is not in [0, tile), the edge is unknown, or, for "shift", the image
