@@ -57,11 +57,7 @@ def _reading(path: Path) -> Iterator[None]:
 
 
 def open_dataset(path: Path) -> Any:
-    """Open a file of any kind that GDAL knows; the caller closes it.
-
-    Raises:
-        UserError: the file is damaged, or stored in blocks too large for windows, or rasterio is not installed.
-    """
+    """Open a file of any kind that GDAL knows, unless its blocks are too large for windows; the caller closes it."""
     if installed() is None:
         limit = file_errors.PILLOW_LIMIT
         raise UserError(f"{path}: more than {limit:,} pixels or 8-bit RGB can only be read with rasterio: {GEO}")
@@ -83,11 +79,7 @@ class GdalFile:
     """
 
     def __init__(self, path: Path, bands: Sequence[int] = (), label: bool = False, indices: bool = False) -> None:
-        """Read the header; arguments as of `PillowFile`, and the bands of an image to read, from 1; none: grey or RGB.
-
-        Raises:
-            UserError: the file is damaged, has other bands or types, or is placed on no grid.
-        """
+        """Read the header; arguments as of `PillowFile`, and the bands to read, from 1; none: grey or RGB."""
         self.path, self.label, self.indices = path, label, indices
         self.dataset = dataset = open_dataset(path)
         with ExitStack() as opened:
@@ -204,11 +196,7 @@ class GdalFile:
         return 1
 
     def read(self, window: Window) -> Content:
-        """Read a window: values (h, w, bands), or codes (h, w) of a label, and where they are data, None: everywhere.
-
-        Raises:
-            UserError: the file is damaged or truncated.
-        """
+        """Read values (h, w, bands), or codes (h, w) of a label, and where they are data, None: everywhere."""
         raw = self._raw(window, self._bands)
         known = self._known(raw, window) if self.gaps else None
         shown = self._shown(raw)

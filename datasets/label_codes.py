@@ -180,11 +180,7 @@ def count_changed(pairs: Sequence[Pair], reading: PixelFormat = PLAIN, counts: L
 
 
 def mask_reading(paths: Sequence[Path]) -> PixelFormat:
-    """Return how masks of change in a folder are read: all of levels 0 and 1, or of levels from 128 on for changed.
-
-    Raises:
-        UserError: a mask cannot be read, or holds colours.
-    """
+    """Return how masks are read: all of levels 0 and 1, or of levels from 128 on for changed; else a UserError."""
 
     def highest(path: Path) -> int:
         with WindowedImage(path, label=True) as image:

@@ -35,11 +35,7 @@ class LabelFacts:
 
 
 def label_facts(opened: OpenPair, reading: PixelFormat) -> LabelFacts:
-    """Count the codes of an open pair's label.
-
-    Raises:
-        UserError: the label is damaged, or it is an image.
-    """
+    """Count the codes of an open pair's label; one that is an image is a UserError."""
     assert opened.label is not None
     parts = ((*opened.codes(window), opened.known(window)) for window in scan(opened.size))
     return _facts(opened.label, parts, reading)
@@ -100,11 +96,7 @@ class LabelCounts:
             pass
 
     def facts(self, pair: Pair) -> LabelFacts:
-        """Return the codes of a pair's label; if the dates cannot be read, all their pixels count as data.
-
-        Raises:
-            UserError: the label is damaged, or it is an image.
-        """
+        """Return the codes of a pair's label; if the dates cannot be read, all their pixels count as data."""
         assert pair.label is not None
         name, stamp = str(pair.label.resolve()), pair.stamp
         facts = _facts_from(self._lines.get(name) or self._kept.get(name), stamp)

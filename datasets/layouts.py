@@ -73,11 +73,7 @@ def has_split(root: Path, split: str) -> bool:
 
 
 def list_images(folder: Path) -> list[Path]:
-    """Return the image files of a folder, sorted, without hidden ones.
-
-    Raises:
-        FileNotFoundError: no such folder.
-    """
+    """Return the image files of a folder, sorted, without hidden ones; a FileNotFoundError without a folder."""
     if not folder.is_dir():
         raise FileNotFoundError(_no_such_folder(folder))
     return [p for p in sorted(folder.iterdir()) if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")]

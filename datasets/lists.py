@@ -95,11 +95,7 @@ class Line:
 
 
 def read_lines(path: Path) -> list[Line]:
-    """Read the lines of a list that are not blank: UTF-8, or UTF-16 with a byte order mark.
-
-    Raises:
-        UserError: the file has another encoding.
-    """
+    """Read the lines of a list that are not blank: UTF-8, or UTF-16 with a byte order mark; else a UserError."""
     content = path.read_bytes()
     encoding = "utf-16" if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
     remedy = f"save the list as UTF-8, in an editor or by: iconv -f GBK -t UTF-8 {path.name} > utf8.txt"

@@ -97,11 +97,7 @@ def _common_kind(pairs: Sequence[Pair], lenient: bool) -> tuple[Path, tuple[int,
 def measure_limits(
     pairs: Sequence[Pair], reading: PixelFormat, lenient: bool = False
 ) -> tuple[tuple[float, float], ...]:
-    """Measure the 2nd and 98th percentile of each band of integers, of COUNTED, over all pixels that count.
-
-    Raises:
-        UserError: an image cannot be read, or no pixel is known at both dates.
-    """
+    """Measure the 2nd and 98th percentile of each band, of types COUNTED, over all pixels that count, if any do."""
     counts = np.zeros((len(reading.bands), 2**16 - LOWEST), np.int64)
     counted = readable(partial(_counted_levels, reading=replace(reading, limits=())), lenient)
     for found in threaded(counted, pairs):
@@ -128,11 +124,7 @@ def _counted_levels(pair: Pair, reading: PixelFormat) -> np.ndarray:
 
 
 def measure_statistics(pairs: Sequence[Pair], reading: PixelFormat = PLAIN) -> Statistics:
-    """Measure mean and standard deviation per date and channel over all pixels that count, in [0, 1].
-
-    Raises:
-        UserError: no pixel is known at both dates.
-    """
+    """Measure mean and standard deviation per date and channel, in [0, 1], over all pixels that count, if any do."""
     histograms = np.zeros((2, reading.channels, 256), np.int64)
     for counts in threaded(partial(_counted_levels, reading=reading), pairs):
         histograms += counts

@@ -33,7 +33,6 @@ class OpenPair:
         size: (height, width), of the earlier image.
         grid: where it lies, if the file holds that.
         aligned: True if the later image or the label had to be brought to that grid.
-        labelled: True if there is a label.
         random_access: True if windows can be read in any order at the same cost.
         before, after, label: the open files; label is None without one.
         shift: of the later image, if `measure_shift` found one that can be trusted.
@@ -86,11 +85,7 @@ class OpenPair:
             self._files.close()
 
     def check_scale(self) -> None:
-        """Compare some values of both dates with the limits of the format, once.
-
-        Raises:
-            UserError: they have another scale.
-        """
+        """Compare some values of both dates with the limits of the format, once; another scale is a UserError."""
         top = 0 if self._checked else max((high for _, high in self._reading.limits), default=0)
         self._checked = True
         for image in (self.before, self.after) if top > 0 else ():
@@ -104,14 +99,9 @@ class OpenPair:
                 )
 
     def measure_shift(self, correct: bool) -> None:
-        """Estimate the shift of the later image; see `estimate_shift`.
+        """Estimate the shift of the later image; `correct`: read it without, where the shift is relevant.
 
-        Args:
-            correct: True to read the later image without it, where it is relevant. The label stays as it is, since it
-                lies on the grid of the earlier image.
-
-        Raises:
-            UserError: a file is damaged.
+        The label stays as it is, since it lies on the grid of the earlier image.
         """
 
         def content(image: WindowedImage, window: Window) -> Content:
@@ -188,11 +178,7 @@ def _some_values(image: WindowedImage) -> np.ndarray:
 
 
 def read_pair(pair: Pair, reading: PixelFormat = PLAIN) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Read before and after, uint8 (H, W, channels), and the mask, uint8 (H, W); without a label it is all IGNORE.
-
-    Raises:
-        UserError: a file cannot be read, or the files do not show one place.
-    """
+    """Read before and after, uint8 (H, W, channels), and the mask, uint8 (H, W); without a label it is all IGNORE."""
     with OpenPair(pair, reading) as opened:
         refuse_huge(pair.before, *opened.size)
         whole = Window(0, 0, *opened.size)

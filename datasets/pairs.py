@@ -76,11 +76,7 @@ def match_pairs(before: Path, after: Path, label: Path | None = None) -> list[Pa
 
 
 def complete_pairs(found: SplitFiles) -> list[Pair]:
-    """Return the pairs of a split's files.
-
-    Raises:
-        UserError: orphans, two files of one name, or nothing at all.
-    """
+    """Return the pairs of a split's files; orphans, two files of one name, or nothing at all is a UserError."""
     for path, other in found.doubles:
         raise UserError(f"{path}: a second file for the name {path.stem!r}, besides {other.name}")
     if found.unknown:
@@ -122,11 +118,7 @@ def refuse_broken_links(pair: Pair) -> None:
 
 
 def refuse_inside(output: Path, pairs: Sequence[Pair], flag: str = "--output") -> None:
-    """Refuse an output folder in or beside a folder of images or labels, where maps would be taken for some.
-
-    Raises:
-        UserError: the message names `flag`.
-    """
+    """Refuse an output folder in or beside a folder of images or labels, where maps would be taken for some."""
     target = output.resolve()
     for folder in {path.parent.resolve() for pair in pairs for path in pair.files}:
         if target == folder.parent or folder in (target, *target.parents):

@@ -26,11 +26,7 @@ class PillowFile:
     grid = None
 
     def __init__(self, path: Path, label: bool = False, indices: bool = False) -> None:
-        """Read the header; `label`: to read codes; `indices`: the codes of a palette are its indices.
-
-        Raises:
-            UserError: the file is damaged, or Pillow does not read this kind.
-        """
+        """Read the header; `label`: to read codes; `indices`: the codes of a palette are its indices."""
         self.path, self.label, self.indices = path, label, indices
         self._content: Content | None = None
         with named(path), ExitStack() as opened:
@@ -68,11 +64,7 @@ class PillowFile:
         self._image.close()
 
     def read(self, window: Window) -> Content:
-        """Read a window: values (h, w, 3), or codes (h, w) of a label, and where they are data, None: everywhere.
-
-        Raises:
-            UserError: the file is damaged or truncated.
-        """
+        """Read values (h, w, 3), or codes (h, w) of a label, and where they are data, None: everywhere."""
         if self._content is None:
             refuse_huge(self.path, *self.size)
             with named(self.path):

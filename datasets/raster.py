@@ -107,11 +107,7 @@ class WindowedImage:
         self._file.close()
 
     def content(self, window: Window) -> Content:
-        """Read a window in the file's own type: values (h, w, bands) or codes (h, w), and where they are data.
-
-        Raises:
-            UserError: the file is damaged or truncated.
-        """
+        """Read values (h, w, bands) of the file's own type, or codes (h, w), and where they are data; None: all."""
         if self._unshifted is None and isinstance(self._file, PillowFile):
             return self._file.read(window)  # decoded already
         if self._last is None or self._last[0] != window:
@@ -128,12 +124,9 @@ class WindowedImage:
         self._unshifted, self._last, self.gaps, self.resampled = Unshifted(self.size, rows, columns), None, True, True
 
     def read(self, window: Window) -> np.ndarray:
-        """Read a window: (h, w, channels), or the codes (h, w) of a label.
+        """Read a window: (h, w, channels), or the codes (h, w) of a label; a damaged file is a UserError.
 
         Images are uint8, or for bands without limits of the file's own type; unknown pixels are 0.
-
-        Raises:
-            UserError: the file is damaged or truncated.
         """
         values, known = self.content(window)
         if self.label:
@@ -219,11 +212,7 @@ def read_label(path: Path, reading: PixelFormat) -> np.ndarray:
 
 
 def pixel_kind(path: Path) -> tuple[int, str]:
-    """Return the number of bands and the type of their values; (3, "uint8") is read as grey or RGB.
-
-    Raises:
-        UserError: the file is damaged, or rasterio is needed and not installed.
-    """
+    """Return the number of bands and the type of their values; (3, "uint8") is read as grey or RGB."""
     try:
         with closing(PillowFile(path)) as file:
             return file.kind

@@ -82,11 +82,7 @@ def introduce(name: str, pairs: Mapping[str, int], size: Size | None) -> None:
 
 
 def set_statistics(name: str) -> Statistics:
-    """Return the released statistics of a public set.
-
-    Raises:
-        UserError: nobody published any; the message lists the alternatives.
-    """
+    """Return the released statistics of a public set; without any, a UserError lists the alternatives."""
     statistics = CATALOG[name].statistics
     if statistics is None:
         known = ", ".join(other for other, entry in CATALOG.items() if entry.statistics)

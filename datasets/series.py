@@ -21,11 +21,7 @@ COLUMNS = "a line of a list names a place, then its images from the earliest on:
 
 @dataclass(frozen=True)
 class Series:
-    """The images of a place, from the earliest on; `against_first`: each is compared with the first, else the previous.
-
-    Raises:
-        UserError: there are too few or too many images, or two of one name.
-    """
+    """The images of a place, 2 to MOST, from the earliest on; each is compared with the previous, or with the first."""
 
     place: str
     images: tuple[Path, ...]

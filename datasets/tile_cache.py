@@ -50,11 +50,7 @@ class TileCache:
         return {**self.__dict__, "_tiles": None}  # a spawned worker maps the file itself
 
     def __call__(self, pair: Pair) -> Arrays:
-        """Copy a sample, which takes a fiftieth of a millisecond at 256 x 256.
-
-        Raises:
-            UserError: another run has replaced the file since this one began.
-        """
+        """Copy a sample, unless another run has replaced the file since this one began; 0.02 ms at 256 x 256."""
         if self._tiles is None:
             if _read_header(self.path) != self.header:
                 raise UserError(f"{self.path}: changed by another run; pass another --cache for each data set")

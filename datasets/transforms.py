@@ -88,10 +88,7 @@ def flip(sample: Sample, columns: bool, rows: bool) -> Sample:
 
 
 def rotate(sample: Sample, angle: float, corners: int) -> Sample:
-    """Rotate all three counter-clockwise by `angle` degrees, nearest neighbour, with Pillow as AMFNet's code.
-
-    Uncovered corners are 0 in the images and `corners` in the mask.
-    """
+    """Rotate counter-clockwise by `angle` degrees, nearest neighbour, as AMFNet's code; corners as `zoom`'s."""
 
     def rotated(pixels: np.ndarray, fill: int = 0) -> Tensor:
         image = Image.fromarray(pixels).rotate(angle, Image.Resampling.NEAREST, fillcolor=fill or None)
@@ -207,11 +204,7 @@ AUGMENTATIONS = {
 def build_augmentation(
     name: str, crop_size: int = 0, time_swap: bool = False, corners: str | None = None, drawn_share: float = 0.0
 ) -> Augmentation:
-    """Return an augmentation of AUGMENTATIONS with further settings; see `Augmentation`.
-
-    Raises:
-        UserError: there is no such augmentation.
-    """
+    """Return an augmentation of AUGMENTATIONS with further settings; see `Augmentation`."""
     usual = choose(AUGMENTATIONS, name, "--augmentation")
     fill = CORNERS[corners] if corners else usual.corners
     return replace(usual, crop_size=crop_size, time_swap=time_swap, corners=fill, drawn_share=drawn_share)
