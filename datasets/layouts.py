@@ -1,19 +1,13 @@
 """Finds which files on disk are before, after and label of each split: every layout that is recognised."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from datasets.hints import closest, dated_pair, list_advice
 from datasets.lists import Line, SplitFiles, is_table, listed_stems, read_lines, read_table
-from datasets.names import nfc
+from datasets.names import FOLDERS, closest, dated_pair, list_advice, nfc
 from datasets.raster import SUFFIXES
 from utils.console import UserError, nearest
 
-FOLDERS = {  # names in use by public sets, any case; the first found wins
-    "before": ("a", "time1", "image1", "t1", "im1", "before", "pre"),
-    "after": ("b", "time2", "image2", "t2", "im2", "after", "post"),
-    "label": ("label", "out", "mask", "gt", "change", "labels", "masks"),
-}
 SPLITS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
 LISTS = ("list", "lists")  # folders in which SPLIT.txt is looked for, before the root itself
 FLAGS = {role: f"--{role}-dir" for role in FOLDERS}
@@ -132,9 +126,7 @@ def _list_of(root: Path, split: str) -> Path | None:
     """Return the list of a split, its name in any case."""
     names = [f"{name}.txt".lower() for name in SPLITS.get(split, (Path(split).name,))]
     for folder in (_child(root, LISTS[:1]), _child(root, LISTS[1:]), root):
-        files = sorted(path for path in folder.iterdir() if path.name.lower() in names) if folder else []
-        present = {path.name.lower(): path for path in files if path.is_file()}
-        if found := next((present[name] for name in names if name in present), None):
+        if folder and (found := _first(filter(Path.is_file, folder.iterdir()), names)):
             return found
     return None
 
@@ -148,8 +140,13 @@ def _role_folder(folder: Path, role: str, given: str | None) -> Path | None:
 
 def _child(folder: Path, names: Sequence[str]) -> Path | None:
     """Return the first subfolder with one of these names, in any case."""
-    present = {path.name.lower(): path for path in sorted(folder.iterdir()) if path.is_dir()}
-    return next((present[name.lower()] for name in names if name.lower() in present), None)
+    return _first(filter(Path.is_dir, folder.iterdir()), [name.lower() for name in names])
+
+
+def _first(paths: Iterable[Path], names: Sequence[str]) -> Path | None:
+    """Return the path of the first of some small names that any path has."""
+    present = {path.name.lower(): path for path in sorted(paths)}
+    return next((present[name] for name in names if name in present), None)
 
 
 def _not_recognised(folder: Path, found: Mapping[str, Path | None], labels: bool) -> str:
@@ -159,8 +156,8 @@ def _not_recognised(folder: Path, found: Mapping[str, Path | None], labels: bool
     inner = sorted(path for path in folder.iterdir() if path.is_dir())
     near = {role: match for role in missing if (match := closest(FOLDERS[role], inner))}
     if {"before", "after"} <= set(missing):
-        near |= {role: path.name for role, path in dated_pair(inner, FOLDERS).items() if role in missing}
-    pair = dated_pair(list_images(folder), FOLDERS)
+        near |= {role: path.name for role, path in dated_pair(inner).items() if role in missing}
+    pair = dated_pair(list_images(folder))
     hints = [f"perhaps {' '.join(f'{FLAGS[role]} {name}' for role, name in near.items())}"] if near else []
     hints += [f"perhaps --data-root {path}" for path in inner if _looks_like_data(path)][:1]
     hints += [list_advice(pair)] if pair else []

@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from datasets.hints import DATE
 from datasets.layouts import list_images
 from datasets.lists import read_lines
-from datasets.names import image_names, loose
+from datasets.names import DATE, image_names, loose
 from datasets.pairs import Pair
 from utils.console import UserError
 
