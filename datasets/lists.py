@@ -67,7 +67,8 @@ class Line:
     def columns(self, root: Path) -> list[str]:
         """Return the cells, split so that they are two or three files under `root`, or else at the first separator."""
         splits = self.splits()
-        return next((cells for cells in splits if _are_files(cells, root)), splits[0])
+        files = (cells for cells in splits if len(cells) in (2, 3) and all(_find(cell, root) for cell in cells))
+        return next(files, splits[0])
 
     def checked(self, cells: list[str]) -> list[str]:
         """Return the cells, unless there are too many or an empty one."""
@@ -88,7 +89,7 @@ class Line:
     def file(self, cell: str, root: Path) -> Path:
         """Return the path that a cell names, from `root`; only an absolute one must exist."""
         plain = self.inside(cell)
-        found = _existing(root / cell) or _existing(root / plain)
+        found = _find(cell, root)
         if not found and _is_absolute(plain):
             raise self.error(f"{cell} does not exist; mend the path")
         return found or root / plain
@@ -244,14 +245,12 @@ def _is_there(path: Path) -> bool:
         return False
 
 
-def _are_files(cells: list[str], root: Path) -> bool:
-    return len(cells) in (2, 3) and all(
-        _existing(root / cell) or _existing(root / cell.replace("\\", "/")) for cell in cells
-    )
+def _find(cell: str, root: Path) -> Path | None:
+    """Return the file that a cell names, with slashes or backslashes, in any form of Unicode."""
+    return _existing(root / cell) or _existing(root / cell.replace("\\", "/"))
 
 
 def _existing(path: Path) -> Path | None:
-    """Return the file at this path, or one whose name is another form in Unicode."""
     if _is_there(path):
         return path
     if path.name.isascii():

@@ -125,9 +125,8 @@ def _counted_levels(pair: Pair, reading: PixelFormat) -> np.ndarray:
 
 def measure_statistics(pairs: Sequence[Pair], reading: PixelFormat = PLAIN) -> Statistics:
     """Measure mean and standard deviation per date and channel, in [0, 1], over all pixels that count, if any do."""
-    histograms = np.zeros((2, reading.channels, 256), np.int64)
-    for counts in threaded(partial(_counted_levels, reading=reading), pairs):
-        histograms += counts
+    counted = threaded(partial(_counted_levels, reading=reading), pairs)
+    histograms = sum(counted, np.zeros((2, reading.channels, 256), np.int64))
     if not histograms.any():
         raise UserError("no pixel is known at both dates and in the label, so --statistics train measures nothing")
     return histogram_statistics(histograms)
