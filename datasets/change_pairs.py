@@ -141,12 +141,7 @@ def check_sizes(
 ) -> list[tuple[int, int]]:
     """Return (height, width) of each pair, if a network takes multiples of `divisor`.
 
-    Args:
-        pairs: to be read.
-        divisor: of height and width.
-        alike: all pairs must have one size, as the tiles of a training batch.
-        reading: how the images will be read.
-        crop_size: side of the squares that are trained on instead, if not 0; sizes may then differ, and be larger.
+    All must be `alike`, as the tiles of a training batch, unless squares of side `crop_size` are trained on, if not 0.
 
     Raises:
         UserError: the first file that does not fit or cannot be read, and what to do.

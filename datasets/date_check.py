@@ -18,8 +18,8 @@ STUDIED = 50  # pairs of a training split, evenly spaced, that are looked at bef
 STEP = 4  # every such row and column is measured
 # levels beyond the range of training images that are still ordinary; COLOUR is that of each band
 MARGINS, COLOUR = {"brightness": 30, "contrast": 10}, 10
-# a label with soft edges, or as JPEG: pixels further than EDGE levels from two values, at least APART, are fewer than SOFT
-# times those near either; in 812 bands of real images they are at least 5.9 times as many
+# a label with soft edges, or as JPEG: pixels further than EDGE levels from two values, APART or more, are fewer than
+# SOFT times those near either; in 812 bands of real images they are at least 5.9 times as many
 EDGE, APART, SOFT = 16, 128, 2
 SHARES = (1, 99)  # percent of the images at both ends of a range
 Ranges = dict[str, list[float]]  # by measure, the range of most training images in levels of 0..255

@@ -85,11 +85,7 @@ def in_folders(
 ) -> SplitFiles:
     """Match files by their stem, in any Unicode form; the name of a pair is its earlier image's stem.
 
-    Args:
-        folders: by role.
-        labels: see `list_split`.
-        lines: of a list of names; None: all files.
-        how: the layout, in words.
+    `labels` is as of `list_split`, `lines` those of a list of names, None: all files, and `how` the layout in words.
 
     Raises:
         FileNotFoundError: no such folder.
