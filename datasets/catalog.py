@@ -23,35 +23,20 @@ class KnownCounts:
 
 @dataclass(frozen=True)
 class PublicSet:
-    """One public set.
+    """One public set; what is left out is unknown."""
 
-    Attributes:
-        title: its usual name.
-        content: pairs and their size in pixels, their origin, what counts as changed.
-        metres: metres a pixel, one number or a range.
-        layout: folders as distributed, below --data-root; braces as in a shell, before, after and label first.
-        suffixes: of images and of labels, as distributed.
-        counts: pairs per split, for each size and each way of splitting in use.
-        terms: of use, by its makers.
-        source: address.
-        paper: to cite.
-        statistics: of its training tiles; None if nobody published them.
-        aliases: beginnings of the names of its folders, in small letters without signs.
-        uncertain: fields from memory or at second hand, or unknown.
-    """
-
-    title: str
-    content: str
-    metres: str
-    layout: str
-    suffixes: tuple[str, str]
-    counts: tuple[KnownCounts, ...]
-    terms: str
-    source: str
-    paper: str
-    statistics: Statistics | None = None
-    aliases: tuple[str, ...] = ()
-    uncertain: tuple[str, ...] = ()
+    title: str  # its usual name
+    content: str  # pairs and their size in pixels, their origin, what counts as changed
+    layout: str  # folders as distributed, below --data-root; braces as in a shell, before, after and label first
+    suffixes: tuple[str, str]  # of images and of labels, as distributed
+    metres: str = ""  # metres a pixel, one number or a range
+    counts: tuple[KnownCounts, ...] = ()  # pairs per split, for each size and each way of splitting in use
+    terms: str = ""  # of use, by its makers
+    source: str = ""  # address
+    paper: str = ""  # to cite
+    statistics: Statistics | None = None  # of its training tiles; None if nobody published them
+    aliases: tuple[str, ...] = ()  # beginnings of the names of its folders, in small letters without signs
+    uncertain: tuple[str, ...] = ()  # fields from memory or at second hand, or unknown
 
     def said(self, field: str) -> str:
         """Return a field as text, marked if it is uncertain."""
@@ -208,26 +193,17 @@ CATALOG: dict[str, PublicSet] = {
     "btcdd": PublicSet(
         title="BTCDD",
         content="unknown number of pairs, Google Earth (also called BICDD)",
-        metres="",
         layout="{train,test}/{A,B,OUT}",  # as AMFNet's authors have it
         suffixes=(".jpg", ".png"),
-        counts=(),
-        terms="",
         source="not public as far as was found",
-        paper="",
         aliases=("btcdd", "bicdd"),
         uncertain=("content", "metres", "layout", "counts", "terms", "source", "paper"),
     ),
     GENERIC: PublicSet(
         title="generic",
         content="any set that is none of the others",
-        metres="",
         layout="{train,val,test}/{A,B,label}",
         suffixes=(".png", ".png"),
-        counts=(),
-        terms="",
-        source="",
-        paper="",
         uncertain=("metres", "counts", "terms", "source", "paper"),
     ),
 }

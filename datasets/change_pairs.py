@@ -29,17 +29,10 @@ class ChangePairs(Dataset):
 
     Without a label every mask pixel is 255, which neither loss nor scores count. A plain index returns the sample as
     it is on disk. A draw (index, key) of a sampler returns it augmented by the key's random numbers; with a
-    `drawn_share` a drawn scene may take its place.
+    `drawn_share` a drawn scene may take its place. `cached`, a TileCache, stands in for `read_pair`.
 
     A list of either returns a batch, so a DataLoader takes a sampler of lists and batch_size=None. Images are stored as
-    they were decoded, (B, H, W, channels), so a network in channels_last needs no transposition. Masks become int64 on
-    the device.
-
-    Args:
-        pairs: what the indices count.
-        augmentation: of draws.
-        reading: how files become pixels.
-        cached: returns what `read_pair` would, without opening files; a TileCache.
+    they were decoded, (B, H, W, channels), so a network in channels_last needs no transposition.
 
     Raises:
         UserError: scenes are to be drawn, and images have other than three bands.
@@ -146,15 +139,9 @@ def sizes_of(pairs: Sequence[Pair], reading: PixelFormat = PLAIN) -> list[tuple[
 def check_sizes(
     pairs: Sequence[Pair], divisor: int, alike: bool, reading: PixelFormat = PLAIN, crop_size: int = 0
 ) -> list[tuple[int, int]]:
-    """Return (height, width) of each pair, if a network takes them.
+    """Return (height, width) of each pair, if a network takes multiples of `divisor`.
 
-    Args:
-        pairs: to be read.
-        divisor: height and width must be multiples of it.
-        alike: True if all pairs must have one size, as the tiles of a training batch.
-        reading: how the images will be read.
-        crop_size: side of the squares that are trained on instead, if not 0: a multiple of the divisor. Sizes may then
-            differ, but no image may be smaller.
+    All must be `alike`, as the tiles of a training batch, unless squares of side `crop_size` are trained on, if not 0.
 
     Raises:
         UserError: the first file that does not fit or cannot be read, and what to do.

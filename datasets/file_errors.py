@@ -6,6 +6,7 @@ from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
 
+from datasets.reading import scale_advice
 from utils.console import UserError
 
 PILLOW_LIMIT = 2**26  # pixels decoded at once where windows cannot be read: 8192 x 8192, 0.2 GB as RGB
@@ -45,17 +46,11 @@ def named(path: Path) -> Iterator[None]:
 
 def too_deep(count: int, kind: str) -> str:
     """Return what to do about an image that is not 8-bit grey or RGB."""
-    return (
-        f"has {count} band{'s' * (count != 1)} of {kind}, but is to be read as 8-bit grey or RGB; pass --scale NUMBER "
-        f"(the value that becomes 255) or --scale percentile, and --bands to choose other bands than the first three"
-    )
+    what = f"has {count} band{'s' * (count != 1)} of {kind}, but is to be read as 8-bit grey or RGB"
+    return f"{what}; {scale_advice(kind)}, and --bands to choose other bands than the first three"
 
 
 def refuse_huge(path: Path, height: int, width: int) -> None:
-    """Refuse to decode more than PILLOW_LIMIT pixels at once.
-
-    Raises:
-        UserError: the image has more.
-    """
+    """Raise a UserError if an image has more than PILLOW_LIMIT pixels to decode at once."""
     if height * width > PILLOW_LIMIT:
         raise Unsuitable(f"{path}: too many pixels to open at once ({height} x {width}); cut the image into tiles")

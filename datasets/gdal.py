@@ -1,8 +1,9 @@
 """Reads images and labels by windows through rasterio, which is optional, and encodes GeoTIFFs."""
 
+import logging
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,16 +14,28 @@ from PIL import Image
 from datasets import file_errors
 from datasets.file_errors import BOMBS, GEO, OtherColours, Unsuitable, named, too_deep
 from datasets.georeference import placement
-from datasets.pillow_file import ORIENTATION, all_or_nothing, early_orientation
-from datasets.reading import colour_codes
-from datasets.tiff_tags import directories
+from datasets.pillow_file import ORIENTATION, directories, early_orientation
+from datasets.reading import colour_codes, has_data, possible_nodata
 from datasets.windows import Content, Grid, Window, nine_places
 from utils.console import UserError
 
+log = logging.getLogger(__name__)
 BLOCK_LIMIT = 2**26  # pixels of one stored block, which GDAL decodes whole, however small the window
 CACHE = 64 * 2**20  # bytes of decoded blocks, of all open files together; GDAL would take 5 % of the machine's memory
 GDAL = {"GDAL_CACHEMAX": CACHE, "GDAL_ERROR_ON_LIBJPEG_WARNING": True}  # missing JPEG data is an error, not grey pixels
+OPAQUE = (0, 1, 255, 2**15 - 1, 2**16 - 1, 2**32 - 1)  # highest values of transparency, by program; 0: none sampled
+CLEAR = 0.99  # share of 0 and the highest value from which on an alpha band is taken for transparency
 COLOURS = ("gray", "red", "palette", "undefined")  # of a first band that is grey, RGB or an index
+
+
+_told: set[tuple[Path, str]] = set()
+
+
+def _warn_once(path: Path, what: str) -> None:
+    """Log a warning about the first file of a folder for which it holds."""
+    if (path.parent, what) not in _told:
+        _told.add((path.parent, what))
+        log.warning("%s: %s", path, what)
 
 
 @cache
@@ -44,11 +57,7 @@ def _reading(path: Path) -> Iterator[None]:
 
 
 def open_dataset(path: Path) -> Any:
-    """Open a file of any kind that GDAL knows; the caller closes it.
-
-    Raises:
-        UserError: the file is damaged, or stored in blocks too large for windows, or rasterio is not installed.
-    """
+    """Open a file of any kind that GDAL knows, unless its blocks are too large for windows; the caller closes it."""
     if installed() is None:
         limit = file_errors.PILLOW_LIMIT
         raise UserError(f"{path}: more than {limit:,} pixels or 8-bit RGB can only be read with rasterio: {GEO}")
@@ -64,22 +73,13 @@ def open_dataset(path: Path) -> Any:
 class GdalFile:
     """An image or label that GDAL reads by windows as it is stored: not turned, not on another grid.
 
-    Attributes:
-        size: (height, width) as stored.
-        kind: number of bands and their type, such as (3, "uint8").
-        grid: where its pixels lie on earth, if the file holds that.
+    Attributes are those of `WindowedImage`, and:
         orientation: by EXIF or TIFF tag 274, which GDAL does not apply.
         alpha: number of the band of transparency; 0: none.
-        nodata: as `read` returns it; None for an image's palette index.
-        mode, palette, gaps: as of `WindowedImage`.
     """
 
     def __init__(self, path: Path, bands: Sequence[int] = (), label: bool = False, indices: bool = False) -> None:
-        """Read the header; arguments as of `PillowFile`, and the bands of an image to read, from 1; none: grey or RGB.
-
-        Raises:
-            UserError: the file is damaged, has other bands or types, or is placed on no grid.
-        """
+        """Read the header; arguments as of `PillowFile`, and the bands to read, from 1; none: grey or RGB."""
         self.path, self.label, self.indices = path, label, indices
         self.dataset = dataset = open_dataset(path)
         with ExitStack() as opened:
@@ -145,25 +145,37 @@ class GdalFile:
         self.alpha = self._transparency(bands)
         flags = {band: {flag.name for flag in dataset.mask_flag_enums[band - 1]} for band in self._bands}
         self._masked = [band for band, found in flags.items() if "per_dataset" in found and "alpha" not in found]
-        self._nodata = [_possible(dataset.nodatavals[band - 1], dataset.dtypes[band - 1]) for band in self._bands]
+        self._nodata = [possible_nodata(dataset.nodatavals[band - 1], dataset.dtypes[band - 1]) for band in self._bands]
         self.nodata = self._shown_nodata() if len(set(self._nodata)) == 1 else None
         tagged, floats = any(value is not None for value in self._nodata), np.issubdtype(self._type, np.inexact)
-        clear = self._colours is not None and bool((self._colours[:, 3] == 0).any())
+        clear = self._colours is not None and (self._colours[:, 3] == 0).any()
         self.gaps = bool(self.alpha or self._masked or tagged or floats or clear)
 
     def _transparency(self, bands: Sequence[int]) -> int:
-        """Return the number of the band of transparency; 0 if there is none.
+        """Return the number of the band of transparency; 0 if there is none, or if `bands` names it.
 
-        A band that `bands` names is none. Programs tag a fourth band of any content as alpha; one that holds more
-        than a few values between 0 and 255, sampled in nine places, is no transparency.
+        Programs tag a fourth band of any content as alpha. In a TIFF it is sampled in nine places: transparency has
+        nearly no values but 0 and one that stands for opaque. A warning tells what a user may not expect.
         """
         alpha = [number for number, colour in enumerate(self.dataset.colorinterp, 1) if colour.name == "alpha"]
         if not alpha or set(alpha) & set(bands):
             return 0
-        places = nine_places(self.size) if self.dataset.driver == "GTiff" else []
-        if places and not all_or_nothing(np.concatenate([self._raw(window, alpha).ravel() for window in places])):
-            return 0
-        return alpha[0]
+        band = alpha[0]
+        if self.dataset.driver == "GTiff":
+            raw = [self._raw(window, [*self._bands, band]) for window in nine_places(self.size)]
+            *colours, values = np.concatenate([part.reshape(len(part), -1) for part in raw], axis=1)
+            opaque, tagged = values.max(), f"band {band} is tagged as alpha"
+            if np.isin(values, (0, opaque)).mean() < CLEAR or opaque not in (*OPAQUE, 2**self._bits - 1):
+                _warn_once(self.path, f"{tagged}, but has other values than transparency, so it hides no pixel")
+                return 0
+            hidden = values == 0
+            if hidden.all() or any(np.ptp(colour[hidden]) > 0 for colour in colours if hidden.any()):
+                _warn_once(
+                    self.path,
+                    f"{tagged}, so pixels where it is 0 are no data; if it is another band, such as near infrared, "
+                    f"remove the tag: gdal_edit.py -colorinterp_{band} undefined FILE",
+                )
+        return band
 
     def _shown_nodata(self) -> float | None:
         value = self._nodata[0]
@@ -179,18 +191,12 @@ class GdalFile:
             return int(next(directories(self.path)).get(ORIENTATION, 1))
         if "EXIF_Orientation" in (tags := self.dataset.tags()):
             return int(tags["EXIF_Orientation"])
-        try:
-            with Image.open(self.path) as image:
-                return early_orientation(image)
-        except (*BOMBS, OSError, SyntaxError):
-            return 1
+        with suppress(*BOMBS, OSError, SyntaxError), Image.open(self.path) as image:
+            return early_orientation(image)
+        return 1
 
     def read(self, window: Window) -> Content:
-        """Read a window: values (h, w, bands), or codes (h, w) of a label, and where they are data, None: everywhere.
-
-        Raises:
-            UserError: the file is damaged or truncated.
-        """
+        """Read values (h, w, bands), or codes (h, w) of a label, and where they are data, None: everywhere."""
         raw = self._raw(window, self._bands)
         known = self._known(raw, window) if self.gaps else None
         shown = self._shown(raw)
@@ -224,8 +230,7 @@ class GdalFile:
         """Where a window holds data, bool (h, w)."""
         floats = np.issubdtype(raw.dtype, np.inexact)
         known = np.isfinite(raw).all(0) if floats else np.ones(raw.shape[1:], bool)
-        if any(value is not None for value in self._nodata):
-            known &= has_data(raw, self._nodata)
+        known &= has_data(raw, self._nodata)
         if self.alpha:
             known &= self._raw(window, [self.alpha])[0] > 0
         if self._masked:
@@ -244,28 +249,6 @@ class GdalFile:
                 raise Unsuitable(f"{self.path}: label values are fractions; a label holds whole numbers")
             return whole.astype(np.int32)
         return raw[0]
-
-
-def _possible(value: float | None, kind: str) -> float | None:
-    """Return a nodata value; None if no pixel of this type can have it."""
-    if value is None or not np.issubdtype(np.dtype(kind), np.integer):
-        return value
-    limits = np.iinfo(kind)
-    return value if limits.min <= value <= limits.max and value == int(value) else None
-
-
-def has_data(bands: np.ndarray, nodata: Sequence[float | None]) -> np.ndarray:
-    """Return where bands (bands, h, w) hold data by their nodata values, bool (h, w).
-
-    A pixel lacks data if any band does; with 8-bit values or a nodata value of 0 only if all bands do, since dark or
-    bright pixels have such values in single bands.
-    """
-    data = [
-        np.ones(band.shape, bool) if value is None or np.isnan(value) else band != np.asarray(value).astype(band.dtype)
-        for band, value in zip(bands, nodata, strict=True)
-    ]  # NaN is found elsewhere
-    either = np.any if bands.dtype == np.uint8 or not any(nodata) else np.all
-    return np.asarray(either(data, axis=0))
 
 
 def encode_tiff(

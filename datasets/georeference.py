@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from datasets.file_errors import Unsuitable
-from datasets.windows import Content, Grid, Window
+from datasets.windows import Content, Grid, Window, read_over
 
 SAME = 0.01  # pixels by which the corners of two grids may differ and still count as equal
 IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
@@ -51,63 +51,41 @@ class Turned:
 
     Its pixel (r, c) is stored pixel (row_sign * u + row, column_sign * v + column), where (u, v) is (c, r) if `swap`
     and (r, c) otherwise.
-
-    Attributes:
-        stored: (height, width) of the raster.
-        size: (height, width) of the grid.
     """
 
-    stored: tuple[int, int]
-    size: tuple[int, int]
+    stored: tuple[int, int]  # (height, width) of the raster
+    size: tuple[int, int]  # (height, width) of the grid
     swap: bool
     row_sign: int
     row: int
     column_sign: int
     column: int
 
+    def _stored_window(self, window: Window) -> Window:
+        """Return where the pixels of a window are stored; it may reach over the raster."""
+        spans = (window.top, window.height), (window.left, window.width)
+        (row, height), (column, width) = spans[::-1] if self.swap else spans
+        top = min(self.row_sign * (row + end) + self.row for end in (0, height - 1))
+        left = min(self.column_sign * (column + end) + self.column for end in (0, width - 1))
+        return Window(top, left, height, width)
+
     @property
     def covered(self) -> bool:
         """True if the raster covers the whole grid."""
-        (_, rows, _), (_, columns, _) = self._spans(Window(0, 0, *self.size))
-        return (columns, rows) == self.size if self.swap else (rows, columns) == self.size
+        whole = self._stored_window(Window(0, 0, *self.size))
+        return whole.clipped(self.stored) == whole
 
     def reaches(self, window: Window) -> bool:
         """Return True if the raster covers any pixel of a window."""
-        (_, rows, _), (_, columns, _) = self._spans(window)
-        return bool(rows and columns)
+        part = self._stored_window(window).clipped(self.stored)
+        return part.height > 0 and part.width > 0
 
     def read(self, window: Window, stored: Callable[[Window], Content]) -> Content:
-        """Read a window of the grid; pixels that the raster does not cover are 0 and unknown."""
-        (top, rows, below), (left, columns, beside) = self._spans(window)
-        shape = (window.width, window.height) if self.swap else (window.height, window.width)  # in stored order
-        # outside of the raster, one pixel gives type and bands
-        values, known = stored(Window(top, left, rows, columns) if rows and columns else Window(0, 0, 1, 1))
-        values = values[:: self.row_sign, :: self.column_sign]
-        known = None if known is None else known[:: self.row_sign, :: self.column_sign]
-        if (rows, columns) != shape:
-            part, inside = values[:rows, :columns], Window(below, beside, rows, columns).slices
-            values, covered = np.zeros((*shape, *part.shape[2:]), part.dtype), np.zeros(shape, bool)
-            values[inside] = part
-            covered[inside] = True if known is None else known[:rows, :columns]
-            known = covered
-        if self.swap:
-            values, known = values.swapaxes(0, 1), None if known is None else known.T
-        return values, known
-
-    def _spans(self, window: Window) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
-        """Return for stored rows and columns: the first in the window, how many, and how many unknown precede them."""
-        rows, columns = (window.top, window.height), (window.left, window.width)
-        if self.swap:
-            rows, columns = columns, rows
-        height, width = self.stored
-        return _span(*rows, self.row_sign, self.row, height), _span(*columns, self.column_sign, self.column, width)
-
-
-def _span(start: int, length: int, sign: int, offset: int, limit: int) -> tuple[int, int, int]:
-    ends = sign * start + offset, sign * (start + length - 1) + offset
-    low, high = min(ends), max(ends) + 1
-    first, last = min(max(low, 0), limit), max(min(high, limit), 0)
-    return first, max(last - first, 0), (first - low) if sign > 0 else (high - last)
+        """Read a window of the grid; pixels outside the raster are 0 and unknown."""
+        turns = slice(None, None, self.row_sign), slice(None, None, self.column_sign)
+        values, known = read_over(self._stored_window(window), self.stored, stored)
+        values, known = values[turns], None if known is None else known[turns]
+        return (values.swapaxes(0, 1), None if known is None else known.T) if self.swap else (values, known)
 
 
 def upright(stored: tuple[int, int], orientation: int) -> Turned | None:
@@ -195,13 +173,7 @@ class Resampled:
 
 
 def seen_on(source: Grid, target: Grid, smooth: bool, path: Path) -> Turned | Resampled | None:
-    """Return the view of a raster on another grid; None if the two grids are equal.
-
-    Args:
-        source: grid of the raster.
-        target: grid to see it on.
-        smooth: True to interpolate between pixels (images), False to take the nearest (labels).
-        path: of the raster, for messages.
+    """Return the view of a raster at `path` on another grid; None if the two are equal; `smooth`: as of `Resampled`.
 
     Raises:
         UserError: the two do not touch, or their reference systems cannot be converted into each other.

@@ -22,14 +22,7 @@ def hold_out(
 
     Tiles are recognised by names with row and column; pairs that share an image are of one scene, too. If all come from
     one scene, if change is in one scene only, or without scenes, the same share of pairs with and without change is
-    held out.
-
-    Args:
-        pairs: all training pairs.
-        changed: changed pixels of each.
-        seed: of the choice.
-        share: of the pairs to hold out, as nearly as whole scenes allow; at least one with change, so that F1 is
-            defined.
+    held out. The share is as near as whole scenes allow; at least one pair has change, so that F1 is defined.
 
     Raises:
         UserError: fewer than two pairs have any change.
@@ -90,21 +83,19 @@ def _choose_scenes(
     return held
 
 
-def _corners(pairs: Sequence[Pair]) -> dict[str, np.ndarray]:
-    """Return the (row, column) of the tiles of each scene, (n, 2), by their names."""
+def _corners(pairs: Sequence[Pair]) -> dict[str, list[tuple[int, int]]]:
+    """Return the (row, column) of the tiles of each scene, by their names."""
     corners = defaultdict(list)
     for match in filter(None, (TILE.fullmatch(pair.name) for pair in pairs)):
         corners[match[1]].append((int(match[2]), int(match[3])))
-    return {scene: np.array(places) for scene, places in corners.items()}
+    return corners
 
 
 def count_overlapping(train: Sequence[Pair], val: Sequence[Pair], size: tuple[int, int]) -> int:
     """Count validation tiles of (height, width) that share pixels with a training tile, by their names."""
-    count, others = 0, _corners(train)
-    for scene, places in _corners(val).items():
-        if scene in others:
-            count += sum(bool((abs(others[scene] - place) < size).all(1).any()) for place in places)
-    return count
+    others = {scene: np.array(places) for scene, places in _corners(train).items()}
+    places = [(others[scene], place) for scene, found in _corners(val).items() if scene in others for place in found]
+    return sum(bool((abs(tiles - place) < size).all(1).any()) for tiles, place in places)
 
 
 def warn_of_overlap(train: Sequence[Pair], val: Sequence[Pair], size: tuple[int, int]) -> None:

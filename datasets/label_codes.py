@@ -42,22 +42,15 @@ def shares(codes: Mapping[int, int], most: int = 6) -> str:
     return (listed or "none") + (f" and {len(ordered) - most} more" if len(ordered) > most else "")
 
 
-def _where(facts: Mapping[Path, LabelFacts]) -> str:
-    return f"{next(iter(facts)).parent}: {len(facts)} label{'s' * (len(facts) != 1)}"
-
-
 def _values(facts: Mapping[Path, LabelFacts], codes: Mapping[int, int]) -> str:
-    return f"{_where(facts)} of values {shares(codes)}"
+    plural = "s" * (len(facts) != 1)
+    return f"{next(iter(facts)).parent}: {len(facts)} label{plural} of values {shares(codes)}"
 
 
 def decide(facts: Mapping[Path, LabelFacts], reading: PixelFormat) -> PixelFormat:
-    """Decide which code of a split's labels means changed, the same for all of them.
+    """Decide which code means changed, the same for all labels of a split, unless flags or another split did.
 
     Two codes of which one is 0 need no flag. All else has to be named, and codes that are decided must fit the split.
-
-    Args:
-        facts: of every label of the split.
-        reading: with the codes that flags name, or that another split decided.
 
     Raises:
         UserError: the codes are ambiguous or do not fit, or unknown pixels hide one of the two classes.
@@ -93,12 +86,10 @@ def decide_to_predict(pairs: Sequence[Pair], reading: PixelFormat) -> PixelForma
     if not facts:
         return reading if reading.decided else replace(reading, change_value=255)
     codes = total_codes(facts.values(), reading)
-    if reading.ignore_value is not None and not codes.keys() - {0}:
-        log.warning(
-            "%s: without the ignored value %s, all labels are 0; if it means changed here, pass --change-value",
-            _where(facts), reading.ignore_value,
-        )  # fmt: skip
     values = _values(facts, codes)
+    if reading.ignore_value is not None and not codes.keys() - {0}:
+        what = f"without the ignored value {reading.ignore_value}, all labels are 0"
+        log.warning("%s: %s; if it means changed here, pass --change-value", values, what)
     if reading.decided and (problem := _misfit(codes, reading)):
         if reading.named or _ambiguity(codes):
             raise UserError(f"{values}: {problem}")
@@ -168,20 +159,16 @@ def _refuse_hidden_class(facts: Mapping[Path, LabelFacts], codes: Mapping[int, i
 def count_changed(pairs: Sequence[Pair], reading: PixelFormat = PLAIN, counts: LabelCounts | None = None) -> list[int]:
     """Return the changed pixels of each pair that count; log the label values and the changed share.
 
-    Args:
-        pairs: with labels.
-        reading: how labels are read, with the code for changed.
-        counts: of the same format; it reads and keeps counts.
+    `counts`, of the same format, reads and keeps counts.
 
     Raises:
         UserError: no pixel is changed, all are, or there are codes that `reading` does not fit.
     """
     facts = collect(pairs, counts or LabelCounts(reading))
-    codes = total_codes(facts.values(), reading)
     known = sum(sum(known_codes(each.counted, reading).values()) for each in facts.values())
     changed = [changed_pixels(each.counted, reading) for each in facts.values()]
     reading = decide(facts, reading)
-    where = _values(facts, codes)
+    where = _values(facts, total_codes(facts.values(), reading))
     if not any(changed):
         raise UserError(f"{where}: no pixel is changed where both dates and the label are known; add pairs with change")
     if sum(changed) == known:
@@ -193,11 +180,7 @@ def count_changed(pairs: Sequence[Pair], reading: PixelFormat = PLAIN, counts: L
 
 
 def mask_reading(paths: Sequence[Path]) -> PixelFormat:
-    """Return how masks of change in a folder are read: all of levels 0 and 1, or of levels from 128 on for changed.
-
-    Raises:
-        UserError: a mask cannot be read, or holds colours.
-    """
+    """Return how masks are read: all of levels 0 and 1, or of levels from 128 on for changed; else a UserError."""
 
     def highest(path: Path) -> int:
         with WindowedImage(path, label=True) as image:

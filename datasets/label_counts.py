@@ -25,29 +25,17 @@ MOST_CODES = 512  # a file of more values is an image, not a label
 
 @dataclass(frozen=True)
 class LabelFacts:
-    """Codes of one label.
+    """Codes of one label."""
 
-    Attributes:
-        known: pixels by code, where the label holds data.
-        counted: pixels by code, where both dates hold data too.
-        nodata: the file's nodata value, if any pixel has it.
-        hidden: True if the file marks pixels as unknown: by nodata value, mask or transparency.
-        palette: True if its codes are colours of a palette.
-    """
-
-    known: Counter[int]
-    counted: Counter[int]
-    nodata: float | None = None
-    hidden: bool = False
-    palette: bool = False
+    known: Counter[int]  # pixels by code, where the label holds data
+    counted: Counter[int]  # pixels by code, where both dates hold data too
+    nodata: float | None = None  # the file's nodata value, if any pixel has it
+    hidden: bool = False  # the file marks pixels as unknown: by nodata value, mask or transparency
+    palette: bool = False  # its codes are colours of a palette
 
 
 def label_facts(opened: OpenPair, reading: PixelFormat) -> LabelFacts:
-    """Count the codes of an open pair's label.
-
-    Raises:
-        UserError: the label is damaged, or it is an image.
-    """
+    """Count the codes of an open pair's label; one that is an image is a UserError."""
     assert opened.label is not None
     parts = ((*opened.codes(window), opened.known(window)) for window in scan(opened.size))
     return _facts(opened.label, parts, reading)
@@ -91,16 +79,11 @@ def _count(codes: np.ndarray, where: np.ndarray | None) -> dict[int, int]:
 class LabelCounts:
     """Counts the codes of labels; those counted by an earlier run are not decoded again.
 
-    Kept counts serve a pair whose files have the same paths, sizes and times of change, read in the same way.
+    Kept counts, at `path`, are an earlier run's `as_text`. They serve a pair whose files have the same paths, sizes and
+    times of change, read in the same way. If they are damaged, all labels are counted.
     """
 
     def __init__(self, reading: PixelFormat = PLAIN, path: Path | None = None) -> None:
-        """Read what an earlier run kept.
-
-        Args:
-            reading: how labels are read; the code that means changed makes no difference.
-            path: file of the earlier run's `as_text`; without it, or if it is damaged, all labels are counted.
-        """
         self.reading = reading
         self._how = json.dumps([FORMAT, reading.by_index, reading.change_from is not None, list(reading.bands)])
         self._kept: dict[str, Any] = {}
@@ -113,11 +96,7 @@ class LabelCounts:
             pass
 
     def facts(self, pair: Pair) -> LabelFacts:
-        """Return the codes of a pair's label; if the dates cannot be read, all their pixels count as data.
-
-        Raises:
-            UserError: the label is damaged, or it is an image.
-        """
+        """Return the codes of a pair's label; if the dates cannot be read, all their pixels count as data."""
         assert pair.label is not None
         name, stamp = str(pair.label.resolve()), pair.stamp
         facts = _facts_from(self._lines.get(name) or self._kept.get(name), stamp)

@@ -1,19 +1,13 @@
 """Finds which files on disk are before, after and label of each split: every layout that is recognised."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from datasets.hints import closest, dated_pair, list_advice
 from datasets.lists import Line, SplitFiles, is_table, listed_stems, read_lines, read_table
-from datasets.names import nfc
+from datasets.names import FOLDERS, closest, dated_pair, list_advice, nfc
 from datasets.raster import SUFFIXES
 from utils.console import UserError, nearest
 
-FOLDERS = {  # names in use by public sets, any case; the first found wins
-    "before": ("a", "time1", "image1", "t1", "im1", "before", "pre"),
-    "after": ("b", "time2", "image2", "t2", "im2", "after", "post"),
-    "label": ("label", "out", "mask", "gt", "change", "labels", "masks"),
-}
 SPLITS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
 LISTS = ("list", "lists")  # folders in which SPLIT.txt is looked for, before the root itself
 FLAGS = {role: f"--{role}-dir" for role in FOLDERS}
@@ -21,17 +15,13 @@ Names = Mapping[str, str | None]  # role to the folder's name, where the user ga
 
 
 def list_split(root: Path, split: str, labels: bool = True, folders: Names | None = None) -> SplitFiles:
-    """Find which files belong to a split, opening no image.
-
-    Recognised are ROOT/SPLIT/{A,B,label}; ROOT/{A,B,label} with names in ROOT/list/SPLIT.txt or ROOT/SPLIT.txt; such a
-    text file of "A B label" paths from the root; a ROOT that is itself such a file; ROOT/{before,after,label}.SUFFIX,
-    one pair; and, without splits, ROOT/{A,B,label} alone. Folders are named as in FOLDERS, in any case.
+    """Find which files belong to a split, train, val or test, opening no image; docs/datasets.md lists the layouts.
 
     Args:
-        root: the data set's folder, or a text file.
-        split: train, val or test.
-        labels: True if there must be labels; labels that exist must be complete either way. A label folder without
-            images counts as none.
+        root: the data set's folder, or a text file of "A B label" paths.
+        split: its name.
+        labels: there must be labels; those that exist must be complete either way. A label folder without images counts
+            as none.
         folders: names of folders by role, in place of FOLDERS; absolute paths are taken as they are.
 
     Raises:
@@ -77,11 +67,7 @@ def has_split(root: Path, split: str) -> bool:
 
 
 def list_images(folder: Path) -> list[Path]:
-    """Return the image files of a folder, sorted, without hidden ones.
-
-    Raises:
-        FileNotFoundError: no such folder.
-    """
+    """Return the image files of a folder, sorted, without hidden ones; a FileNotFoundError without a folder."""
     if not folder.is_dir():
         raise FileNotFoundError(_no_such_folder(folder))
     return [p for p in sorted(folder.iterdir()) if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")]
@@ -99,11 +85,7 @@ def in_folders(
 ) -> SplitFiles:
     """Match files by their stem, in any Unicode form; the name of a pair is its earlier image's stem.
 
-    Args:
-        folders: by role.
-        labels: True if there must be labels; see `list_split`.
-        lines: of a list of names; None: all files.
-        how: the layout, in words.
+    `labels` is as of `list_split`, `lines` those of a list of names, None: all files, and `how` the layout in words.
 
     Raises:
         FileNotFoundError: no such folder.
@@ -140,9 +122,7 @@ def _list_of(root: Path, split: str) -> Path | None:
     """Return the list of a split, its name in any case."""
     names = [f"{name}.txt".lower() for name in SPLITS.get(split, (Path(split).name,))]
     for folder in (_child(root, LISTS[:1]), _child(root, LISTS[1:]), root):
-        files = sorted(path for path in folder.iterdir() if path.name.lower() in names) if folder else []
-        present = {path.name.lower(): path for path in files if path.is_file()}
-        if found := next((present[name] for name in names if name in present), None):
+        if folder and (found := _first(filter(Path.is_file, folder.iterdir()), names)):
             return found
     return None
 
@@ -156,8 +136,13 @@ def _role_folder(folder: Path, role: str, given: str | None) -> Path | None:
 
 def _child(folder: Path, names: Sequence[str]) -> Path | None:
     """Return the first subfolder with one of these names, in any case."""
-    present = {path.name.lower(): path for path in sorted(folder.iterdir()) if path.is_dir()}
-    return next((present[name.lower()] for name in names if name.lower() in present), None)
+    return _first(filter(Path.is_dir, folder.iterdir()), [name.lower() for name in names])
+
+
+def _first(paths: Iterable[Path], names: Sequence[str]) -> Path | None:
+    """Return the path of the first of some small names that any path has."""
+    present = {path.name.lower(): path for path in sorted(paths)}
+    return next((present[name] for name in names if name in present), None)
 
 
 def _not_recognised(folder: Path, found: Mapping[str, Path | None], labels: bool) -> str:
@@ -167,8 +152,8 @@ def _not_recognised(folder: Path, found: Mapping[str, Path | None], labels: bool
     inner = sorted(path for path in folder.iterdir() if path.is_dir())
     near = {role: match for role in missing if (match := closest(FOLDERS[role], inner))}
     if {"before", "after"} <= set(missing):
-        near |= {role: path.name for role, path in dated_pair(inner, FOLDERS).items() if role in missing}
-    pair = dated_pair(list_images(folder), FOLDERS)
+        near |= {role: path.name for role, path in dated_pair(inner).items() if role in missing}
+    pair = dated_pair(list_images(folder))
     hints = [f"perhaps {' '.join(f'{FLAGS[role]} {name}' for role, name in near.items())}"] if near else []
     hints += [f"perhaps --data-root {path}" for path in inner if _looks_like_data(path)][:1]
     hints += [list_advice(pair)] if pair else []

@@ -19,21 +19,13 @@ ROLES = ("before", "after", "label")
 
 @dataclass
 class SplitFiles:
-    """The files of a split as they lie on disk, complete or not.
+    """The files of a split as they lie on disk, complete or not."""
 
-    Attributes:
-        places: folder or list that the files of each role come from: before, after, and label if there are any.
-        files: name to role to file, sorted by name.
-        doubles: files that share their name with an earlier one, and that one.
-        how: the layout, in words.
-        unknown: the first line of the list that names no file, and what to do; empty if there is none.
-    """
-
-    places: dict[str, Path]
-    files: dict[str, dict[str, Path]]
-    doubles: list[tuple[Path, Path]] = field(default_factory=list)
-    how: str = ""
-    unknown: str = ""
+    places: dict[str, Path]  # folder or list that the files of a role come from: before, after, and label if any
+    files: dict[str, dict[str, Path]]  # name to role to file, sorted by name
+    doubles: list[tuple[Path, Path]] = field(default_factory=list)  # files of an earlier one's name, and that one
+    how: str = ""  # the layout, in words
+    unknown: str = ""  # the first line of the list that names no file, and what to do
 
     def missing(self, name: str) -> list[str]:
         """Return the roles for which a name has no file."""
@@ -75,7 +67,8 @@ class Line:
     def columns(self, root: Path) -> list[str]:
         """Return the cells, split so that they are two or three files under `root`, or else at the first separator."""
         splits = self.splits()
-        return next((cells for cells in splits if _are_files(cells, root)), splits[0])
+        files = (cells for cells in splits if len(cells) in (2, 3) and all(_find(cell, root) for cell in cells))
+        return next(files, splits[0])
 
     def checked(self, cells: list[str]) -> list[str]:
         """Return the cells, unless there are too many or an empty one."""
@@ -96,18 +89,14 @@ class Line:
     def file(self, cell: str, root: Path) -> Path:
         """Return the path that a cell names, from `root`; only an absolute one must exist."""
         plain = self.inside(cell)
-        found = _existing(root / cell) or _existing(root / plain)
+        found = _find(cell, root)
         if not found and _is_absolute(plain):
             raise self.error(f"{cell} does not exist; mend the path")
         return found or root / plain
 
 
 def read_lines(path: Path) -> list[Line]:
-    """Read the lines of a list that are not blank: UTF-8, or UTF-16 with a byte order mark.
-
-    Raises:
-        UserError: the file has another encoding.
-    """
+    """Read the lines of a list that are not blank: UTF-8, or UTF-16 with a byte order mark; else a UserError."""
     content = path.read_bytes()
     encoding = "utf-16" if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
     remedy = f"save the list as UTF-8, in an editor or by: iconv -f GBK -t UTF-8 {path.name} > utf8.txt"
@@ -256,14 +245,12 @@ def _is_there(path: Path) -> bool:
         return False
 
 
-def _are_files(cells: list[str], root: Path) -> bool:
-    return len(cells) in (2, 3) and all(
-        _existing(root / cell) or _existing(root / cell.replace("\\", "/")) for cell in cells
-    )
+def _find(cell: str, root: Path) -> Path | None:
+    """Return the file that a cell names, with slashes or backslashes, in any form of Unicode."""
+    return _existing(root / cell) or _existing(root / cell.replace("\\", "/"))
 
 
 def _existing(path: Path) -> Path | None:
-    """Return the file at this path, or one whose name is another form in Unicode."""
     if _is_there(path):
         return path
     if path.name.isascii():

@@ -14,7 +14,7 @@ from datasets.catalog import Statistics
 from datasets.open_pair import OpenPair
 from datasets.pairs import Pair
 from datasets.raster import pixel_kind
-from datasets.reading import PLAIN, PixelFormat
+from datasets.reading import COUNTED, PLAIN, PixelFormat, scale_advice
 from datasets.threads import readable, threaded
 from datasets.windows import scan
 from utils.console import UserError
@@ -22,7 +22,6 @@ from utils.console import UserError
 log = logging.getLogger(__name__)
 TAILS = (0.02, 0.98)  # shares of all values at or below the two limits of `percentile`
 LOWEST = -(2**15)  # of the values that are counted one by one
-COUNTED = ("uint8", "uint16", "int16")  # types of such values
 
 
 def choose_reading(
@@ -37,15 +36,13 @@ def choose_reading(
     Args:
         pairs: all are opened for their type; limits are measured on them.
         bands: bands to read, counted from 1; none: RGB, or one grey band as three channels.
-        scale: "auto" keeps 8-bit values and takes "percentile" for deeper ones; "percentile" maps the 2nd to 98th
-            percentile of each band, over all pixels of both dates that count, to 0..255; a number becomes 255, such as
-            10000 for reflectances.
+        scale: "percentile" maps the 2nd to 98th percentile of each band, over all pixels of both dates that count, to
+            0..255; a number becomes 255; "auto" keeps 8-bit values and takes "percentile" for deeper ones.
         labels: how labels are read.
-        lenient: True to leave out files that cannot be read, or have another type than most.
+        lenient: leave out files that cannot be read, or have another type than most.
 
     Raises:
-        UserError: an image cannot be read, files differ in type, or `bands` or a number as `scale` is needed, as for
-            all types but those of COUNTED.
+        UserError: an image cannot be read, files differ in type, or `bands` is needed, or a number as `scale`.
     """
     path, (count, kind), odd = _common_kind(pairs, lenient)
     if not bands and scale == "auto" and (count, kind) == (3, "uint8"):
@@ -56,7 +53,7 @@ def choose_reading(
     reading = replace(labels, bands=chosen)
     if scale == "percentile" or (scale == "auto" and kind != "uint8"):
         if kind not in COUNTED:
-            raise UserError(f"{path}: values are {kind}; pass --scale NUMBER, the value that becomes 255")
+            raise UserError(f"{path}: values are {kind}; {scale_advice(kind)}")
         limits = measure_limits([p for p in pairs if not {p.before, p.after} & odd], reading, lenient)
     else:
         limits = ((0.0, 255.0 if scale == "auto" else float(scale)),) * len(chosen)
@@ -100,11 +97,7 @@ def _common_kind(pairs: Sequence[Pair], lenient: bool) -> tuple[Path, tuple[int,
 def measure_limits(
     pairs: Sequence[Pair], reading: PixelFormat, lenient: bool = False
 ) -> tuple[tuple[float, float], ...]:
-    """Measure the 2nd and 98th percentile of each band of integers, of COUNTED, over all pixels that count.
-
-    Raises:
-        UserError: an image cannot be read, or no pixel is known at both dates.
-    """
+    """Measure the 2nd and 98th percentile of each band, of types COUNTED, over all pixels that count, if any do."""
     counts = np.zeros((len(reading.bands), 2**16 - LOWEST), np.int64)
     counted = readable(partial(_counted_levels, reading=replace(reading, limits=())), lenient)
     for found in threaded(counted, pairs):
@@ -131,14 +124,9 @@ def _counted_levels(pair: Pair, reading: PixelFormat) -> np.ndarray:
 
 
 def measure_statistics(pairs: Sequence[Pair], reading: PixelFormat = PLAIN) -> Statistics:
-    """Measure mean and standard deviation per date and channel over all pixels that count, in [0, 1].
-
-    Raises:
-        UserError: no pixel is known at both dates.
-    """
-    histograms = np.zeros((2, reading.channels, 256), np.int64)
-    for counts in threaded(partial(_counted_levels, reading=reading), pairs):
-        histograms += counts
+    """Measure mean and standard deviation per date and channel, in [0, 1], over all pixels that count, if any do."""
+    counted = threaded(partial(_counted_levels, reading=reading), pairs)
+    histograms = sum(counted, np.zeros((2, reading.channels, 256), np.int64))
     if not histograms.any():
         raise UserError("no pixel is known at both dates and in the label, so --statistics train measures nothing")
     return histogram_statistics(histograms)

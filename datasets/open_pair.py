@@ -12,7 +12,7 @@ import numpy as np
 from datasets.file_errors import refuse_huge
 from datasets.pairs import Pair
 from datasets.raster import WindowedImage
-from datasets.reading import IGNORE, PLAIN, PixelFormat, as_rgb, code_of
+from datasets.reading import IGNORE, PLAIN, PixelFormat, as_rgb, code_of, scale_advice
 from datasets.registration import Shift, estimate_shift
 from datasets.windows import Content, Window, nine_places
 from utils.console import UserError
@@ -33,7 +33,6 @@ class OpenPair:
         size: (height, width), of the earlier image.
         grid: where it lies, if the file holds that.
         aligned: True if the later image or the label had to be brought to that grid.
-        labelled: True if there is a label.
         random_access: True if windows can be read in any order at the same cost.
         before, after, label: the open files; label is None without one.
         shift: of the later image, if `measure_shift` found one that can be trusted.
@@ -86,11 +85,7 @@ class OpenPair:
             self._files.close()
 
     def check_scale(self) -> None:
-        """Compare some values of both dates with the limits of the format, once.
-
-        Raises:
-            UserError: they have another scale.
-        """
+        """Compare some values of both dates with the limits of the format, once; another scale is a UserError."""
         top = 0 if self._checked else max((high for _, high in self._reading.limits), default=0)
         self._checked = True
         for image in (self.before, self.after) if top > 0 else ():
@@ -100,18 +95,13 @@ class OpenPair:
             if most > 0 and (byte or most <= DARK * top or np.median(values) > BRIGHT * top):
                 raise UserError(
                     f"{image.path}: has {image.kind[1]} pixels of {values.min():g} to {most:g}, but {top:g} is to "
-                    f"become 255; pass --scale NUMBER, the value that becomes 255, or --scale percentile"
+                    f"become 255; {scale_advice(image.kind[1])}"
                 )
 
     def measure_shift(self, correct: bool) -> None:
-        """Estimate the shift of the later image; see `estimate_shift`.
+        """Estimate the shift of the later image; `correct`: read it without, where the shift is relevant.
 
-        Args:
-            correct: True to read the later image without it, where it is relevant. The label stays as it is, since it
-                lies on the grid of the earlier image.
-
-        Raises:
-            UserError: a file is damaged.
+        The label stays as it is, since it lies on the grid of the earlier image.
         """
 
         def content(image: WindowedImage, window: Window) -> Content:
@@ -158,10 +148,7 @@ class OpenPair:
         if self.label is None:
             return None
         codes, known = self.codes(window)
-        mask, known = self._reading.mask(codes), _both(known, self.known(window))
-        if known is not None:
-            mask[~known] = IGNORE
-        return mask
+        return self._reading.mask(codes, _both(known, self.known(window)))
 
     def counted(self, window: Window) -> np.ndarray | None:
         """Return where dates and label are known, the pixels that count, bool (h, w); None: everywhere."""
@@ -191,11 +178,7 @@ def _some_values(image: WindowedImage) -> np.ndarray:
 
 
 def read_pair(pair: Pair, reading: PixelFormat = PLAIN) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Read before and after, uint8 (H, W, channels), and the mask, uint8 (H, W); without a label it is all IGNORE.
-
-    Raises:
-        UserError: a file cannot be read, or the files do not show one place.
-    """
+    """Read before and after, uint8 (H, W, channels), and the mask, uint8 (H, W); without a label it is all IGNORE."""
     with OpenPair(pair, reading) as opened:
         refuse_huge(pair.before, *opened.size)
         whole = Window(0, 0, *opened.size)

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from datasets.hints import list_advice, misnamed_pair, swapped_names
-from datasets.layouts import FOLDERS, Names, SplitFiles, in_folders, list_images, list_split
+from datasets.layouts import Names, SplitFiles, in_folders, list_images, list_split
+from datasets.names import FOLDERS, list_advice, misnamed_pair, swapped_names
 from datasets.raster import SUFFIXES
 from datasets.sidecars import sidecars
 from utils.console import UserError, nearest
@@ -76,11 +76,7 @@ def match_pairs(before: Path, after: Path, label: Path | None = None) -> list[Pa
 
 
 def complete_pairs(found: SplitFiles) -> list[Pair]:
-    """Return the pairs of a split's files.
-
-    Raises:
-        UserError: orphans, two files of one name, or nothing at all.
-    """
+    """Return the pairs of a split's files; orphans, two files of one name, or nothing at all is a UserError."""
     for path, other in found.doubles:
         raise UserError(f"{path}: a second file for the name {path.stem!r}, besides {other.name}")
     if found.unknown:
@@ -103,14 +99,14 @@ def complete_pairs(found: SplitFiles) -> list[Pair]:
 def _what_to_do(places: Mapping[str, Path], role: str, name: str) -> str:
     """Return what to do about a name that has no file in the folder of a role."""
     images = {role: list_images(place) for role, place in places.items()}
-    if pair := misnamed_pair(images, FOLDERS):
+    if pair := misnamed_pair(images):
         return f"; {list_advice(pair)}"
     return f"{nearest(name, (path.stem for path in images[role]), 0.8)}; add the files or remove their partners"
 
 
 def later_first(pair: Pair) -> str:
     """Return a remark if the names of the two dates say that they are swapped; else empty."""
-    names = swapped_names(pair.before, pair.after, FOLDERS)
+    names = swapped_names(pair.before, pair.after)
     return "by their names, the dates are swapped: before is {}, after is {}".format(*names) if names else ""
 
 
@@ -122,11 +118,7 @@ def refuse_broken_links(pair: Pair) -> None:
 
 
 def refuse_inside(output: Path, pairs: Sequence[Pair], flag: str = "--output") -> None:
-    """Refuse an output folder in or beside a folder of images or labels, where maps would be taken for some.
-
-    Raises:
-        UserError: the message names `flag`.
-    """
+    """Refuse an output folder in or beside a folder of images or labels, where maps would be taken for some."""
     target = output.resolve()
     for folder in {path.parent.resolve() for pair in pairs for path in pair.files}:
         if target == folder.parent or folder in (target, *target.parents):

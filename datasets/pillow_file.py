@@ -1,5 +1,6 @@
-"""Reads an image or label of at most 8 bits a channel with Pillow."""
+"""Reads an image or label of at most 8 bits a channel with Pillow, and what Pillow does not: tags of all its pages."""
 
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -14,35 +15,18 @@ from datasets.windows import Content, Window
 MODES = ("1", "L", "P", "RGB", "RGBA", "LA", "PA")  # 8 bits or less a channel
 DEEP_GREY = ("I;16", "I;16L", "I;16B", "I")  # 16 bits in one channel: labels only
 WIDTH, HEIGHT, ORIENTATION, SAMPLE_FORMAT = 256, 257, 274, 339  # tags of a TIFF
-OPAQUE = 0.99  # share of 0 and the highest value from which on a TIFF's alpha band is taken for transparency
 
 
 class PillowFile:
     """An image or label of at most 8 bits a channel (labels: 16), decoded whole at the first read.
 
-    Attributes:
-        size: (height, width), upright.
-        kind: number of bands and their type, such as (3, "uint8").
-        mode: Pillow's name for it.
-        deep: True if a channel has more than 8 bits, or signed values.
-        palette: True if pixels are indices of a palette.
-        gaps: True if pixels may be unknown.
-        nodata: level of a grey label that is transparent.
+    Attributes are those of `WindowedImage`, and `deep`: True if a channel has more than 8 bits, or signed values.
     """
 
     grid = None
 
     def __init__(self, path: Path, label: bool = False, indices: bool = False) -> None:
-        """Read the header.
-
-        Args:
-            path: the file.
-            label: True to read the codes of a label.
-            indices: True if the codes of a palette are its indices.
-
-        Raises:
-            UserError: the file is damaged, or Pillow does not read this kind.
-        """
+        """Read the header; `label`: to read codes; `indices`: the codes of a palette are its indices."""
         self.path, self.label, self.indices = path, label, indices
         self._content: Content | None = None
         with named(path), ExitStack() as opened:
@@ -80,11 +64,7 @@ class PillowFile:
         self._image.close()
 
     def read(self, window: Window) -> Content:
-        """Read a window: values (h, w, 3), or codes (h, w) of a label, and where they are data, None: everywhere.
-
-        Raises:
-            UserError: the file is damaged or truncated.
-        """
+        """Read values (h, w, 3), or codes (h, w) of a label, and where they are data, None: everywhere."""
         if self._content is None:
             refuse_huge(self.path, *self.size)
             with named(self.path):
@@ -107,9 +87,7 @@ class PillowFile:
         known = None
         if self.gaps:
             clear = image if image.mode in ("RGBA", "LA") else image.convert("RGBA")
-            alpha = np.array(clear.getchannel("A"))
-            if not self.is_tiff or all_or_nothing(alpha):
-                known = alpha > 0
+            known = np.array(clear.getchannel("A")) > 0
         if self.label and (image.mode in DEEP_GREY or (image.mode == "P" and self.indices)):
             return np.array(image), known
         wanted = "L" if self.label and image.mode in ("1", "L", "LA") else "RGB"
@@ -123,6 +101,17 @@ def early_orientation(image: Image.Image) -> int:
     return int(image.getexif().get(ORIENTATION, 1)) if found else 1
 
 
-def all_or_nothing(alpha: np.ndarray) -> bool:
-    """Return True if nearly all values of an alpha band are 0 or its highest, which depends on the writing program."""
-    return bool(np.isin(alpha, (0, alpha.max())).mean() >= OPAQUE)
+def directories(path: Path) -> Iterator[Any]:
+    """Yield the tags of each image in a TIFF, even if Pillow does not read its pixels."""
+    from PIL.TiffImagePlugin import ImageFileDirectory_v2
+
+    with named(path), path.open("rb") as file:
+        head = file.read(8)
+        directory = ImageFileDirectory_v2(head + file.read(8) if head[2:4] in (b"\x2b\0", b"\0\x2b") else head)
+        seen, place = set[int](), directory.next
+        while place and place not in seen:
+            seen.add(place)
+            file.seek(place)
+            directory.load(file)
+            yield directory
+            place = directory.next

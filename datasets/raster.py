@@ -10,11 +10,10 @@ from datasets import gdal
 from datasets.file_errors import BOMBS, GEO, PILLOW_LIMIT, OtherColours, Unsuitable, named, refuse_huge
 from datasets.gdal import GdalFile
 from datasets.georeference import Resampled, Turned, seen_on, upright
-from datasets.pillow_file import PillowFile
-from datasets.reading import IGNORE, PLAIN, PixelFormat
+from datasets.pillow_file import PillowFile, directories
+from datasets.reading import PLAIN, PixelFormat
 from datasets.registration import Unshifted
 from datasets.sidecars import what_they_hold, world_file
-from datasets.tiff_tags import directories, has_place
 from datasets.windows import Content, Grid, Window
 from utils.console import UserError
 
@@ -27,6 +26,7 @@ COMPRESSION, PLAIN_COMPRESSIONS = 259, (1, 2, 3, 4, 5, 6, 7, 8, 32773, 32946)  #
 SUBFILE, MASK = 254, 4  # its bit that means mask
 PHOTOMETRIC, WHITE_IS_0, YCBCR = 262, 0, 6
 GEO_TAGS, OTHER_TAGS = (33550, 33922, 34264), (42113, 338)  # georeference; nodata value, further bands
+GEO_UUID = bytes.fromhex("b14bf8bd083d4b43a5ae8cd7d5a6ce03")  # GeoJP2's box in a JPEG 2000 file
 
 
 class WindowedImage:
@@ -58,9 +58,9 @@ class WindowedImage:
         Args:
             path: the file.
             reading: how its values become pixels.
-            label: True to read the codes of a label; then without bands.
+            label: read the codes of a label, then without bands.
             onto: the grid to see it on, if it has a place of its own; images are interpolated, labels are not.
-            alone: True to read it without rasterio although a world file lies beside it, as beside maps.
+            alone: read it without rasterio although a world file lies beside it, as beside maps.
 
         Raises:
             UserError: the file is damaged, has other bands or depth than `reading` takes, is too large or georeferenced
@@ -107,11 +107,7 @@ class WindowedImage:
         self._file.close()
 
     def content(self, window: Window) -> Content:
-        """Read a window in the file's own type: values (h, w, bands) or codes (h, w), and where they are data.
-
-        Raises:
-            UserError: the file is damaged or truncated.
-        """
+        """Read values (h, w, bands) of the file's own type, or codes (h, w), and where they are data; None: all."""
         if self._unshifted is None and isinstance(self._file, PillowFile):
             return self._file.read(window)  # decoded already
         if self._last is None or self._last[0] != window:
@@ -128,12 +124,9 @@ class WindowedImage:
         self._unshifted, self._last, self.gaps, self.resampled = Unshifted(self.size, rows, columns), None, True, True
 
     def read(self, window: Window) -> np.ndarray:
-        """Read a window: (h, w, channels), or the codes (h, w) of a label.
+        """Read a window: (h, w, channels), or the codes (h, w) of a label; a damaged file is a UserError.
 
         Images are uint8, or for bands without limits of the file's own type; unknown pixels are 0.
-
-        Raises:
-            UserError: the file is damaged or truncated.
         """
         values, known = self.content(window)
         if self.label:
@@ -142,12 +135,8 @@ class WindowedImage:
         return pixels if known is None else np.where(known[..., None], pixels, np.zeros((), pixels.dtype))
 
     def mask(self, window: Window) -> np.ndarray:
-        """Read a window of a label as `read_label` does."""
-        codes, known = self.content(window)
-        mask = self.reading.mask(codes)
-        if known is not None:
-            mask[~known] = IGNORE
-        return mask
+        """Read a window of a label; see `PixelFormat.mask`."""
+        return self.reading.mask(*self.content(window))
 
     def known(self, window: Window) -> np.ndarray | None:
         """Return where a window holds data, bool (h, w); None if the image has no gaps anywhere."""
@@ -192,7 +181,7 @@ def _only_rasterio_reads(file: PillowFile) -> list[str]:
     found, tags, rasterio = [], file.tags, gdal.installed() is not None
     if file.is_tiff:
         found += ["where it lies on earth"] * any(tag in tags for tag in GEO_TAGS)
-        found += ["its nodata value or further band"] * any(tag in tags for tag in OTHER_TAGS)
+        found += ["its nodata value or further band"] * (file.gaps or any(tag in tags for tag in OTHER_TAGS))
         found += ["its compression"] * (tags.get(COMPRESSION, 1) not in PLAIN_COMPRESSIONS)
         found += ["its labels of more than 8 bits"] * (file.deep and rasterio)
         # GDAL interpolates the colours of pixels otherwise than Pillow, and has to read large files
@@ -201,39 +190,29 @@ def _only_rasterio_reads(file: PillowFile) -> list[str]:
         if tags.next:  # further pages, overviews or a mask
             masks = any(int(each.get(SUBFILE, 0)) & MASK for each in directories(file.path))
             found += ["its mask"] * (masks or rasterio)
-    if file.path.suffix.lower() in JPEG_2000 and (rasterio or has_place(file.path)):
-        found.append("where it lies on earth")
+    if file.path.suffix.lower() in JPEG_2000:
+        with named(file.path), file.path.open("rb") as content:
+            head = content.read(2**16)
+        found += ["where it lies on earth"] * (rasterio or GEO_UUID in head or b"gml.root-instance" in head)
     return found + what_they_hold(file.path)
 
 
 def read_image(path: Path, reading: PixelFormat = PLAIN) -> np.ndarray:
-    """Read an image as uint8 (H, W, channels); without bands to choose that is RGB, grey being repeated.
-
-    Raises:
-        UserError: the file is damaged or truncated, has fewer bands, or is deeper than this format takes.
-    """
+    """Read an image as uint8 (H, W, channels), without bands RGB, grey being repeated; errors as `WindowedImage`."""
     with WindowedImage(path, reading) as image:
         refuse_huge(path, *image.size)
         return image.read(Window(0, 0, *image.size))
 
 
 def read_label(path: Path, reading: PixelFormat) -> np.ndarray:
-    """Read a label as a mask, uint8 (H, W): 0 unchanged, 1 changed, 255 ignored; see `PixelFormat.mask`.
-
-    Raises:
-        UserError: the file is damaged or truncated, or the code of changed pixels is not decided.
-    """
+    """Read a label as a mask, uint8 (H, W): 0 unchanged, 1 changed, 255 ignored; errors as `PixelFormat.mask`, too."""
     with WindowedImage(path, reading, label=True) as image:
         refuse_huge(path, *image.size)
         return image.mask(Window(0, 0, *image.size))
 
 
 def pixel_kind(path: Path) -> tuple[int, str]:
-    """Return the number of bands and the type of their values; (3, "uint8") is read as grey or RGB.
-
-    Raises:
-        UserError: the file is damaged, or rasterio is needed and not installed.
-    """
+    """Return the number of bands and the type of their values; (3, "uint8") is read as grey or RGB."""
     try:
         with closing(PillowFile(path)) as file:
             return file.kind

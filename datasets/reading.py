@@ -1,6 +1,6 @@
 """How the values of files become pixels and masks: bands, value ranges and label codes."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -9,6 +9,7 @@ import numpy as np
 from utils.console import UserError
 
 IGNORE = 255  # in a mask: neither loss nor scores count this pixel
+COUNTED = ("uint8", "uint16", "int16")  # types whose values are counted one by one, for percentiles
 COLOUR = 2**24  # codes from here on are colours, COLOUR + 0xRRGGBB; grey colours have their level as code
 
 
@@ -16,21 +17,15 @@ COLOUR = 2**24  # codes from here on are colours, COLOUR + 0xRRGGBB; grey colour
 class PixelFormat:
     """How a run, and later its checkpoint, reads images and labels.
 
-    Attributes:
-        bands: bands of an image, counted from 1, that become its channels; none: grey or RGB as three channels.
-        limits: for each band the values that become 0 and 255; none: values stay as they are.
-        change_value: label code that means changed, a number (of a palette: its index) or a colour "#rrggbb".
-        ignore_value: label code that means unknown, in the same form.
-        change_from: in place of a change value, the least grey level that means changed.
-        named: True if the user named the code of changed pixels; False if it was found in the labels.
+    A label code is a number (of a palette: its index) or a colour "#rrggbb".
     """
 
-    bands: tuple[int, ...] = ()
-    limits: tuple[tuple[float, float], ...] = ()
-    change_value: int | str | None = None
-    ignore_value: int | str | None = None
-    change_from: int | None = None
-    named: bool = False
+    bands: tuple[int, ...] = ()  # of an image, counted from 1, its channels; none: grey or RGB as three channels
+    limits: tuple[tuple[float, float], ...] = ()  # for each band, what becomes 0 and 255; none: values stay
+    change_value: int | str | None = None  # label code that means changed
+    ignore_value: int | str | None = None  # label code that means unknown
+    change_from: int | None = None  # in place of a change value, the least grey level that means changed
+    named: bool = False  # the user named the code of changed pixels; else it was found in the labels
 
     @property
     def channels(self) -> int:
@@ -56,8 +51,8 @@ class PixelFormat:
         levels = (values.astype(np.float32) - low) * (255 / (high - low))
         return np.nan_to_num(levels.round()).clip(0, 255).astype(np.uint8)
 
-    def mask(self, codes: np.ndarray) -> np.ndarray:
-        """Convert label codes, integers, to a mask of 0 unchanged, 1 changed and IGNORE, uint8.
+    def mask(self, codes: np.ndarray, known: np.ndarray | None = None) -> np.ndarray:
+        """Convert label codes, integers, to a mask, uint8: 0 unchanged, 1 changed, IGNORE also where not `known`.
 
         Raises:
             UserError: the codes of changed pixels are not decided.
@@ -71,6 +66,8 @@ class PixelFormat:
         mask = changed.astype(np.uint8)
         if self.ignore_value is not None:
             mask[codes == code_of(self.ignore_value)] = IGNORE
+        if known is not None:
+            mask[~known] = IGNORE
         return mask
 
     def as_plain(self) -> dict[str, Any]:
@@ -98,6 +95,12 @@ def labels_of(config: Any, reading: PixelFormat = PLAIN) -> PixelFormat:
     return reading if config.ignore_value is None else replace(reading, ignore_value=config.ignore_value)
 
 
+def scale_advice(kind: str) -> str:
+    """Return what to pass for values of a type; percentiles are measured on types of COUNTED alone."""
+    percentile = " or --scale percentile" if kind in COUNTED else ""
+    return f"pass --scale NUMBER (the value that becomes 255){percentile}"
+
+
 def code_of(value: int | str) -> int:
     """Return the code of a number or a colour "#rrggbb"."""
     if isinstance(value, int):
@@ -110,6 +113,28 @@ def code_of(value: int | str) -> int:
 def code_name(code: int) -> str:
     """Return a label code as a flag takes it: 255, or #ff0000."""
     return f"#{code - COLOUR:06x}" if code >= COLOUR else str(code)
+
+
+def possible_nodata(value: float | None, kind: str) -> float | None:
+    """Return a nodata value; None if no pixel of this type can have it."""
+    if value is None or not np.issubdtype(np.dtype(kind), np.integer):
+        return value
+    limits = np.iinfo(kind)
+    return value if limits.min <= value <= limits.max and value == int(value) else None
+
+
+def has_data(bands: np.ndarray, nodata: Sequence[float | None]) -> np.ndarray:
+    """Return where bands (bands, h, w) hold data by their nodata values, bool (h, w); NaN is found elsewhere.
+
+    A pixel lacks data if any band does; with 8-bit values or a nodata value of 0 only if all bands do, since dark or
+    bright pixels have such values in single bands.
+    """
+    data = [
+        np.ones(band.shape, bool) if value is None or np.isnan(value) else band != np.asarray(value).astype(band.dtype)
+        for band, value in zip(bands, nodata, strict=True)
+    ]
+    either = np.any if bands.dtype == np.uint8 or not any(nodata) else np.all
+    return np.asarray(either(data, axis=0))
 
 
 def _channels(number: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -16,12 +16,8 @@ NAMESAKES = ("levircd+", "levircdplus", "whugcd")  # other sets, whose names beg
 def recognise(root: Path, data_name: str = "auto") -> str:
     """Return the key in CATALOG of the set in a folder, by the name of the folder or of its link; GENERIC if none fits.
 
-    Args:
-        root: the data set's folder.
-        data_name: a key of CATALOG, which is returned, or "auto".
-
     Raises:
-        UserError: there is no such key.
+        UserError: `data_name` is neither "auto" nor a key, which is returned.
     """
     choose({"auto": None, **CATALOG}, data_name, "--data-name")
     if data_name != "auto":
@@ -86,11 +82,7 @@ def introduce(name: str, pairs: Mapping[str, int], size: Size | None) -> None:
 
 
 def set_statistics(name: str) -> Statistics:
-    """Return the released statistics of a public set.
-
-    Raises:
-        UserError: nobody published any; the message lists the alternatives.
-    """
+    """Return the released statistics of a public set; without any, a UserError lists the alternatives."""
     statistics = CATALOG[name].statistics
     if statistics is None:
         known = ", ".join(other for other, entry in CATALOG.items() if entry.statistics)

@@ -14,7 +14,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from datasets.windows import Content, Window
+from datasets.windows import Content, Window, read_over
 
 SIDES = (256, 128, 64)  # of windows, in pixels: the largest that fits twice along each axis
 MOST = 7  # windows along an axis, so that a scene of any size costs at most 49 windows
@@ -35,22 +35,13 @@ Reader = Callable[[Window], Content]  # window -> pixels (h, w, channels), and w
 
 @dataclass(frozen=True)
 class Shift:
-    """Offset of the later image's content against that of the earlier image.
+    """The later image shows at (row + rows, column + columns) what the earlier one shows at (row, column)."""
 
-    Attributes:
-        rows: pixels downwards: the later image shows at (row + rows, column + columns) what the earlier one shows at
-            (row, column).
-        columns: pixels to the right.
-        spread: pixels, robust standard deviation over the windows that agree; the larger of both axes.
-        agreeing: number of windows that agree.
-        windows: number of windows that have structure at both dates.
-    """
-
-    rows: float
-    columns: float
-    spread: float
-    agreeing: int
-    windows: int
+    rows: float  # pixels downwards
+    columns: float  # pixels to the right
+    spread: float  # pixels, robust standard deviation over the windows that agree; the larger of both axes
+    agreeing: int  # number of windows that agree
+    windows: int  # number of windows that have structure at both dates
 
     @property
     def length(self) -> float:
@@ -75,12 +66,7 @@ class Shift:
 
 
 def estimate_shift(size: tuple[int, int], before: Reader, after: Reader) -> Shift | None:
-    """Estimate the shift of a pair of which only windows are read.
-
-    Args:
-        size: (height, width) of both images.
-        before: reads a window of the earlier image.
-        after: reads a window of the later image.
+    """Estimate the shift of two images of (height, width), of which only windows are read.
 
     Returns:
         The shift, not necessarily a confident one; None without windows to compare, or beyond `REACH`.
@@ -103,13 +89,7 @@ def estimate_shift(size: tuple[int, int], before: Reader, after: Reader) -> Shif
 
 
 def shift_between(before: np.ndarray, after: np.ndarray, known: np.ndarray | None = None) -> Shift | None:
-    """Estimate the shift of two arrays; see `estimate_shift`.
-
-    Args:
-        before: (H, W, channels).
-        after: (H, W, channels).
-        known: where both hold data, bool (H, W); None: everywhere.
-    """
+    """Estimate the shift of two arrays (H, W, channels) that hold data where `known`, bool (H, W); None: everywhere."""
 
     def reader(image: np.ndarray) -> Reader:
         return lambda window: (image[window.slices], None if known is None else known[window.slices])
@@ -121,31 +101,21 @@ class Unshifted:
     """Reads an image so that its content lies where the other date has it, by cubic convolution (Keys, 1981).
 
     A pixel is unknown if it lies outside the image, or next to an unknown one where values are interpolated. How an
-    image is cut into windows changes no pixel.
+    image is cut into windows changes no pixel. `size` is (height, width); the shift is `rows` downwards and `columns`
+    to the right, in pixels.
     """
 
     def __init__(self, size: tuple[int, int], rows: float, columns: float) -> None:
-        """Prepare it.
-
-        Args:
-            size: (height, width) of the image.
-            rows: shift of the image, pixels downwards.
-            columns: the same, to the right.
-        """
         self.size = size
         self._whole = math.floor(rows), math.floor(columns)
         self._taps = _cubic(rows - self._whole[0]), _cubic(columns - self._whole[1])
 
     def read(self, window: Window, stored: Reader) -> Content:
-        """Read a window; what is unknown is 0.
-
-        Args:
-            window: a part of the image.
-            stored: reads a window of the image as it is.
-        """
+        """Read a window, of an image that `stored` reads as it is; what is unknown is 0."""
         top, left = window.top + self._whole[0] - 1, window.left + self._whole[1] - 1  # a tap before, two behind
-        values, known = self._framed(Window(top, left, window.height + 3, window.width + 3), stored)
-        moved, certain = values.astype(np.promote_types(values.dtype, np.float32)), known
+        values, known = read_over(Window(top, left, window.height + 3, window.width + 3), self.size, stored)
+        moved = values.astype(np.promote_types(values.dtype, np.float32))
+        certain = np.ones(values.shape[:2], bool) if known is None else known
         for axis, (taps, length) in enumerate(zip(self._taps, (window.height, window.width), strict=True)):
             used = np.flatnonzero(taps)
             places = [tuple([slice(None)] * axis + [slice(tap, tap + length)]) for tap in used]
@@ -155,25 +125,6 @@ class Unshifted:
             limits = np.iinfo(values.dtype)
             moved = moved.round().clip(limits.min, limits.max)
         return np.where(certain[..., None], moved, 0).astype(values.dtype), certain
-
-    def _framed(self, window: Window, stored: Reader) -> tuple[np.ndarray, np.ndarray]:
-        """Return a window that may reach over the image, and where it holds data."""
-        spans = [
-            (min(max(start, 0), limit), max(min(start + length, limit), 0))
-            for start, length, limit in zip(
-                (window.top, window.left), (window.height, window.width), self.size, strict=True
-            )
-        ]
-        (top, bottom), (left, right) = spans
-        shape = window.height, window.width
-        if bottom <= top or right <= left:
-            pixel, _ = stored(Window(0, 0, 1, 1))  # for its type and bands
-            return np.zeros((*shape, *pixel.shape[2:]), pixel.dtype), np.zeros(shape, bool)
-        part, part_known = stored(Window(top, left, bottom - top, right - left))
-        margins = [(top - window.top, window.top + window.height - bottom)]
-        margins.append((left - window.left, window.left + window.width - right))
-        inside = np.ones(part.shape[:2], bool) if part_known is None else part_known
-        return np.pad(part, [*margins, (0, 0)]), np.pad(inside, margins)
 
 
 def _cubic(fraction: float) -> np.ndarray:

@@ -16,7 +16,8 @@ from PIL import Image, ImageFilter
 from PIL.PngImagePlugin import PngInfo
 
 from datasets.scene_drawing import render
-from datasets.scene_plan import SCALE, plan_scene
+from datasets.scene_parts import SCALE
+from datasets.scene_plan import plan_scene
 from utils.console import UserError
 
 PIXEL_SIZES = (0.05, 10)  # metres, from the smallest to the largest that can be drawn

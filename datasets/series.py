@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from datasets.hints import DATE
 from datasets.layouts import list_images
 from datasets.lists import read_lines
-from datasets.names import image_names, loose
+from datasets.names import DATE, image_names, loose
 from datasets.pairs import Pair
 from utils.console import UserError
 
@@ -21,11 +20,7 @@ COLUMNS = "a line of a list names a place, then its images from the earliest on:
 
 @dataclass(frozen=True)
 class Series:
-    """The images of a place, from the earliest on; `against_first`: each is compared with the first, else the previous.
-
-    Raises:
-        UserError: there are too few or too many images, or two of one name.
-    """
+    """The images of a place, 2 to MOST, from the earliest on; each is compared with the previous, or with the first."""
 
     place: str
     images: tuple[Path, ...]
@@ -64,10 +59,8 @@ class Series:
 def find_series(root: Path, against_first: bool) -> list[Series]:
     """Find the places of a folder or list, and log the order of the first one's dates.
 
-    Args:
-        root: a folder with a folder of images for each place, or with the images of one place, which are sorted by
-            name, numbers by their value; or a list with a place a line, see COLUMNS.
-        against_first: see `Series`.
+    A folder has a folder of images for each place, or the images of one place, sorted by name, numbers by their value.
+    A list has a place a line, see COLUMNS.
 
     Raises:
         FileNotFoundError: no such folder or list.

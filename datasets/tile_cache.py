@@ -50,11 +50,7 @@ class TileCache:
         return {**self.__dict__, "_tiles": None}  # a spawned worker maps the file itself
 
     def __call__(self, pair: Pair) -> Arrays:
-        """Copy a sample, which takes a fiftieth of a millisecond at 256 x 256.
-
-        Raises:
-            UserError: another run has replaced the file since this one began.
-        """
+        """Copy a sample, unless another run has replaced the file since this one began; 0.02 ms at 256 x 256."""
         if self._tiles is None:
             if _read_header(self.path) != self.header:
                 raise UserError(f"{self.path}: changed by another run; pass another --cache for each data set")
@@ -66,12 +62,7 @@ class TileCache:
 
 
 def open_cache(path: Path, pairs: Sequence[Pair], reading: PixelFormat) -> TileCache:
-    """Open the cache of some pairs; fill it first if it is missing, or if the pairs or their format have changed.
-
-    Args:
-        path: the file; its folder is made.
-        pairs: all pairs of a split; their tiles have one size.
-        reading: how files become pixels.
+    """Open the cache of a split's pairs; fill it first if it is missing, or if the pairs or their format have changed.
 
     Raises:
         UserError: sizes differ, a file cannot be read, or there is not enough space.
@@ -125,7 +116,6 @@ def _file_bytes(header: dict[str, Any]) -> int:
 
 
 def _common_size(pairs: Sequence[Pair], reading: PixelFormat) -> tuple[int, int]:
-    """Return (height, width) of all pairs, from their headers."""
     sizes = sizes_of(pairs, reading)
     for pair, size in zip(pairs, sizes, strict=True):
         if size != sizes[0]:

@@ -63,9 +63,9 @@ def our_geometry(sample: Sample, rng: np.random.Generator, corners: int) -> Samp
 
 
 def zoom(sample: Sample, angle: float, factor: float, corners: int) -> Sample:
-    """Rotate all three counter-clockwise by `angle` degrees and enlarge them, about the middle of the tile.
+    """Rotate counter-clockwise by `angle` degrees and enlarge, about the middle; images are interpolated.
 
-    Images are interpolated. Pixels from outside the tile are 0 in the images and `corners` in the mask.
+    Pixels from outside the tile are 0 in the images and `corners` in the mask.
     """
     height, width = sample[2].shape
     cos, sin = (f(math.radians(angle)) / factor for f in (math.cos, math.sin))
@@ -88,10 +88,7 @@ def flip(sample: Sample, columns: bool, rows: bool) -> Sample:
 
 
 def rotate(sample: Sample, angle: float, corners: int) -> Sample:
-    """Rotate all three counter-clockwise by `angle` degrees, nearest neighbour, with Pillow as AMFNet's code.
-
-    Uncovered corners are 0 in the images and `corners` in the mask.
-    """
+    """Rotate counter-clockwise by `angle` degrees, nearest neighbour, as AMFNet's code; corners as `zoom`'s."""
 
     def rotated(pixels: np.ndarray, fill: int = 0) -> Tensor:
         image = Image.fromarray(pixels).rotate(angle, Image.Resampling.NEAREST, fillcolor=fill or None)
@@ -171,23 +168,14 @@ def _linear(image: Tensor, factor: float, shift: float) -> Tensor:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """(sample, rng) -> sample; plain values, so that it can be sent to a worker.
+    """(sample, rng) -> sample; plain values, so that it can be sent to a worker."""
 
-    Attributes:
-        geometry: transforms all three; (sample, rng, corners) -> sample of the same size; None: unchanged.
-        corners: value of uncovered corners in the mask, 0 or 255; in the images they are black.
-        colours: distorts the colours of one date; None: unchanged.
-        crop_size: side of the square that `crop_balanced` then crops, pixels; 0: none.
-        time_swap: True to exchange the dates with probability 0.5.
-        drawn_share: probability that a drawn scene takes a pair's place.
-    """
-
-    geometry: Callable[[Sample, np.random.Generator, int], Sample] | None = None
-    corners: int = 0
-    colours: Callable[[Tensor, np.random.Generator], Tensor] | None = None
-    crop_size: int = 0
-    time_swap: bool = False
-    drawn_share: float = 0.0
+    geometry: Callable[[Sample, np.random.Generator, int], Sample] | None = None  # takes `corners`, keeps the size
+    corners: int = 0  # value of uncovered corners in the mask, 0 or 255; in the images they are black
+    colours: Callable[[Tensor, np.random.Generator], Tensor] | None = None  # distorts those of one date
+    crop_size: int = 0  # side of the square that `crop_balanced` then crops, pixels; 0: none
+    time_swap: bool = False  # exchange the dates with probability 0.5
+    drawn_share: float = 0.0  # probability that a drawn scene takes a pair's place
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
         """Apply geometry, crop, colours and exchange of dates, in this order of draws."""
@@ -216,11 +204,7 @@ AUGMENTATIONS = {
 def build_augmentation(
     name: str, crop_size: int = 0, time_swap: bool = False, corners: str | None = None, drawn_share: float = 0.0
 ) -> Augmentation:
-    """Return an augmentation of AUGMENTATIONS with further settings; see `Augmentation`.
-
-    Raises:
-        UserError: there is no such augmentation.
-    """
+    """Return an augmentation of AUGMENTATIONS with further settings; see `Augmentation`."""
     usual = choose(AUGMENTATIONS, name, "--augmentation")
     fill = CORNERS[corners] if corners else usual.corners
     return replace(usual, crop_size=crop_size, time_swap=time_swap, corners=fill, drawn_share=drawn_share)

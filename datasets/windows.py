@@ -1,6 +1,6 @@
 """Windows of an image, how they cover it, and its grid on earth."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -28,25 +28,42 @@ class Window:
         """Rows and columns: indexes an array of (H, W) or (H, W, channels)."""
         return slice(self.top, self.top + self.height), slice(self.left, self.left + self.width)
 
+    def clipped(self, size: tuple[int, int]) -> "Window":
+        """Return the part inside an image of (height, width); nothing is 0 pixels high or wide."""
+        top, left = min(max(self.top, 0), size[0]), min(max(self.left, 0), size[1])
+        bottom, right = min(self.top + self.height, size[0]), min(self.left + self.width, size[1])
+        return Window(top, left, max(bottom - top, 0), max(right - left, 0))
+
     def seen_from(self, outer: "Window") -> "Window":
         """Return the same window, counted from the top left corner of another."""
         return Window(self.top - outer.top, self.left - outer.left, self.height, self.width)
+
+
+def read_over(window: Window, size: tuple[int, int], read: Callable[[Window], Content]) -> Content:
+    """Read a window that may reach over an image of (height, width); what lies outside is 0 and unknown."""
+    part, shape = window.clipped(size), (window.height, window.width)
+    if not (part.height and part.width):
+        pixel, _ = read(Window(0, 0, 1, 1))  # for its type and bands
+        return np.zeros((*shape, *pixel.shape[2:]), pixel.dtype), np.zeros(shape, bool)
+    values, known = read(part)
+    if part == window:
+        return values, known
+    before = part.top - window.top, part.left - window.left
+    margins = [(before[0], window.height - part.height - before[0]), (before[1], window.width - part.width - before[1])]
+    inside = np.ones(values.shape[:2], bool) if known is None else known
+    return np.pad(values, [*margins, (0, 0)][: values.ndim]), np.pad(inside, margins)
 
 
 @dataclass(frozen=True)
 class Grid:
     """Where on earth the pixels of an image lie.
 
-    Attributes:
-        size: (height, width) in pixels.
-        crs: coordinate reference system, as WKT; "" if only the transform is known.
-        transform: (a, b, c, d, e, f), so that x = a * column + b * row + c and y = d * column + e * row + f are the
-            coordinates of a pixel's top left corner.
+    x = a * column + b * row + c and y = d * column + e * row + f are the coordinates of a pixel's top left corner.
     """
 
-    size: tuple[int, int]
-    crs: str
-    transform: tuple[float, ...]
+    size: tuple[int, int]  # (height, width) in pixels
+    crs: str  # coordinate reference system, as WKT; "" if only the transform is known
+    transform: tuple[float, ...]  # (a, b, c, d, e, f)
 
     def place(self, column: Any, row: Any) -> tuple[Any, Any]:
         """Return the coordinates (x, y) of positions in pixels, numbers or arrays."""
@@ -61,15 +78,10 @@ class Grid:
 
 
 def plan_windows(height: int, width: int, tile: int, overlap: int = 0, edge: Edge = "shift") -> list[Window]:
-    """Cover an image with square windows, row by row.
+    """Cover an image with square windows of side `tile`, row by row; neighbours share `overlap` pixels.
 
-    Args:
-        height: of the image, in pixels.
-        width: of the image, in pixels.
-        tile: side of a window.
-        overlap: pixels that neighbours share.
-        edge: what happens if the last window of a row or column would exceed the image: "shift" moves it back until it
-            is full, "pad" ends it at the border, "drop" leaves it out.
+    If the last window of a row or column would exceed the image, the edge "shift" moves it back until it is full, "pad"
+    ends it at the border, and "drop" leaves it out.
 
     Raises:
         UserError: the image is empty, the overlap is not in [0, tile), the edge is unknown, or, for "shift", the image

@@ -98,9 +98,15 @@ def test_polygons_without_the_map_they_are_traced_on(checkpoint, town, tmp_path)
     assert left == {"polygons/town.geojson"}
 
 
-def test_a_local_reference_system_has_maps_but_no_polygons(checkpoint, drawn_set, tmp_path, capsys):
-    """As of a building site: nothing leads from there to longitude and latitude."""
-    local = 'LOCAL_CS["Site", UNIT["metre", 1], AXIS["E", EAST], AXIS["N", NORTH]]'
+LOCAL = 'LOCAL_CS["Site", UNIT["metre", 1], AXIS["E", EAST], AXIS["N", NORTH]]'
+
+
+@pytest.mark.parametrize(
+    ("local", "why"),
+    [(LOCAL, "the reference system has no way to longitude and"), (None, "there is no coordinate reference system")],
+)  # fmt: skip
+def test_without_a_way_to_longitude_there_are_maps_but_no_polygons(local, why, checkpoint, drawn_set, tmp_path, capsys):
+    """As of a building site."""
     pairs, out = find_pairs(drawn_set, "test")[:2], tmp_path / "out"
     for pair in pairs:
         for role in ("before", "after"):
@@ -108,12 +114,11 @@ def test_a_local_reference_system_has_maps_but_no_polygons(checkpoint, drawn_set
     files = ("--before", tmp_path / "before", "--after", tmp_path / "after", "--output", out)
     for more in ((), ("--skip-existing",)):
         predict("--checkpoint", checkpoint, *files, "--save", "mask,geo,polygons", "--no-report", *more)
-        said = "scene_0000 and 1 more pairs: no polygons, since the reference system has no way to longitude and"
-        assert capsys.readouterr().err.count(said) == 1
+        assert capsys.readouterr().err.count(f"scene_0000 and 1 more pairs: no polygons, since {why}") == 1
     assert {path.stem for path in (out / "mask").iterdir()} == {pair.name for pair in pairs}
     assert not (out / "polygons").exists()
     with rasterio.open(out / "geo" / "scene_0000.tif") as drawn:
-        assert drawn.crs.to_wkt().startswith("LOCAL_CS")
+        assert drawn.crs.to_wkt().startswith("LOCAL_CS") if local else drawn.crs is None
         assert np.array_equal(drawn.read(1), pixels(out / "mask" / "scene_0000.png"))
 
 

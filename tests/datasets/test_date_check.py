@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFilter
 
 from datasets.date_check import DRAWN, MARGINS, DateCheck, grouped, seen_by, study
 from datasets.pairs import Pair, find_pairs, later_first
@@ -74,6 +74,19 @@ def test_real_images_are_ordinary(name, folders, real_data):
         assert remarks(*dates) == [], path
 
 
+@pytest.mark.parametrize("blur", [0, 1])
+def test_a_label_with_soft_edges_is_told(blur, tmp_path):
+    before, _, mask = draw_scene([3, 3], 128, town=True)
+    path = tmp_path / "label.jpg"
+    Image.fromarray(mask).filter(ImageFilter.GaussianBlur(blur)).save(path, quality=75)
+    soft = np.array(Image.open(path).convert("RGB"))
+    (said,) = remarks(before, soft)
+    assert said.startswith("the after image has mostly grey values near ")
+    grey = before[..., 1:2].repeat(3, axis=-1)
+    faint = 100 + soft // 8  # as little contrast as haze
+    assert not any("as a label has" in said for date in (grey, faint) for said in remarks(before, date))
+
+
 def test_study_widens_what_is_known(tmp_path):
     pairs = write_pairs(tmp_path, [str(number) for number in range(4)], (32, 32))
     write_image(pairs[1].after, np.array(Image.open(pairs[1].before)))
@@ -112,6 +125,8 @@ def test_a_kind_is_said_once():
         ("2024/after.png", "2018/before.png", True),
         ("town_post.png", "town_pre.png", True),
         ("time2/x.png", "time1/x.png", True),
+        ("post_2019/x.png", "pre_2021/x.png", True),  # the dates say otherwise
+        ("pre_2019/x.png", "post_2021/x.png", False),
         ("x/1.png", "y/2.png", False),  # nothing is known
         ("2024/x.png", "y/x.png", False),
     ],

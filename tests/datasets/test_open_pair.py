@@ -1,5 +1,7 @@
 """Pairs are read by windows: the pixels of the files, on one grid, and which are unknown."""
 
+import re
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -129,20 +131,29 @@ def test_no_data_is_unknown(rasterio, scene, tmp_path, shape):
     assert np.array_equal(known, expected)
 
 
-def test_a_fourth_band_that_is_read_is_no_transparency(rasterio, scene, tmp_path):
+def test_a_fourth_band_that_is_read_is_no_transparency(rasterio, scene, tmp_path, caplog):
     """Programs tag any fourth band as alpha; what holds other values than 0 and the most is none."""
-    infrared = np.concatenate([scene, scene[..., :1] // 2], -1)
-    clear = np.concatenate([scene, (scene[..., :1] > 100) * np.uint8(255)], -1)
-    for bands, reading, gaps in (
-        (infrared, PixelFormat((4, 1, 2)), False),
-        (infrared, MASKS, False),
-        (clear, MASKS, True),
-        (clear, PixelFormat((4,)), False),
-    ):
-        path = write_tiff(tmp_path / "four.tif", bands, photometric="RGB", alpha="YES")
-        with OpenPair(Pair("scene", path, path), reading) as pair:
-            known = pair.known(whole(pair))
-            assert np.array_equal(known, clear[..., 3] > 0) if gaps else known is None
+    where = scene[..., 0] > 100
+    black = scene * where[..., None]
+    plain, unlike = "", "band 4 is tagged as alpha, but has other values than transparency, so it hides no pixel"
+    coloured = "tagged as alpha, so pixels where it is 0 are no data; .* remove the tag: gdal_edit.py -colorinterp_4"
+    cases = (
+        (scene, scene[..., 0] // 2, PixelFormat((4, 1, 2)), False, plain),
+        (scene, scene[..., 0] // 2, MASKS, False, unlike),
+        (scene, where * 90, MASKS, False, unlike),  # flat near infrared, and water
+        (scene, where * 255, MASKS, True, coloured),
+        (black, where * 255, MASKS, True, plain),
+        (scene, where * 255, PixelFormat((4,)), False, plain),
+    )
+    for number, (colours, fourth, reading, gaps, says) in enumerate(cases):
+        path, bands = tmp_path / str(number) / "four.tif", np.dstack([colours, fourth.astype(np.uint8)])
+        write_tiff(path, bands, photometric="RGB", alpha="YES")
+        caplog.clear()
+        for _ in "ab":  # told once
+            with OpenPair(Pair("scene", path, path), reading) as pair:
+                known = pair.known(whole(pair))
+        assert np.array_equal(known, where) if gaps else known is None
+        assert [bool(re.search(says, message)) for message in caplog.messages] == [True] * bool(says)
 
 
 def test_places_apart_and_sizes_apart_are_errors(rasterio, scene, tmp_path):

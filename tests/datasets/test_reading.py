@@ -10,6 +10,7 @@ from datasets.change_pairs import ChangePairs
 from datasets.label_codes import count_changed, decide, decide_alone
 from datasets.label_counts import LabelCounts, collect
 from datasets.measurements import choose_reading, measure_limits, measure_statistics
+from datasets.open_pair import read_pair
 from datasets.pairs import Pair
 from datasets.raster import read_image, read_label
 from datasets.reading import IGNORE, PixelFormat, reading_from
@@ -75,6 +76,10 @@ def test_what_is_chosen_and_said(deep, tmp_path, caplog):
         choose_reading([Pair("float", flat, flat)])
     with pytest.raises(ValueError, match=r"float\.tif: values are float32; pass --scale NUMBER"):
         choose_reading([Pair("float", flat, flat)], scale="percentile", lenient=True)
+    for reading in (PixelFormat(), PixelFormat((1, 2, 3), ((0, 5000),) * 3)):  # percentiles are of whole numbers
+        with pytest.raises(ValueError, match=r"float\.tif: has .*float32.*; pass --scale NUMBER") as raised:
+            read_pair(Pair("float", flat, flat), reading)
+        assert "percentile" not in str(raised.value)
     many = write_tiff(tmp_path / "many.tif", np.ones((8, 8, 13), np.uint16))
     with pytest.raises(ValueError, match=r"many\.tif: 13 bands; choose some with --bands"):
         choose_reading([Pair("many", many, many)])

@@ -105,9 +105,8 @@ def _pair_facts(opened: OpenPair, reading: PixelFormat) -> PairFacts:
         facts.findings.append(Finding("identical dates", where, "before and after have the same pixels"))
     check = DateCheck()
     check.see(dates)
-    for role, low, high in check.labels():
-        what = f"has only the values {low} and {high}"
-        facts.findings.append(Finding("label as date", str(getattr(opened, role).path), what))
+    for role, what in check.labels():
+        facts.findings.append(Finding("label as date", str(getattr(opened, role).path), f"has {what}"))
     return _judged(facts)
 
 
