@@ -26,7 +26,7 @@ from tools.methods import rows
 from tools.methods.rows import TABLES, configs_of, draw
 from tools.tables.results import read_csv, read_published
 from utils.checkpoint import load_checkpoint, save_checkpoint
-from utils.prediction.sharing import Share
+from utils.prediction.sharing import Process
 from utils.training.config import parse_train_config, plain_config
 
 COUNTS = {  # by whether there is column attention, and by seed: F1 is 2/3 and 3/4, or 1/2 and 1/2
@@ -223,7 +223,7 @@ def test_processes_of_torchrun_train_alone(monkeypatch):
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
     assert compare.of_this_process([]) == ["--device", "cuda:1"]
-    assert Share.of_torchrun() == Share()
+    assert Process.of_torchrun() == Process()
     assert compare.of_this_process([]) == []
 
 

@@ -1,28 +1,22 @@
 """Finds the 4-connected regions of a change map that arrives in strips: drops small ones, counts the others."""
 
-from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
+TALL = 8  # times as tall as the strips that are drawn with it: more saves memory, fewer saves time
+
 
 @dataclass
 class Strip:
-    """Rows of one scene's maps, from `top` on.
+    """Some rows of a scene's maps."""
 
-    Attributes:
-        top: the first row.
-        probability: float32 (n, W).
-        changed: bool (n, W).
-        known: bool (n, W), False where an image has no data; None: everywhere True.
-    """
-
-    top: int
-    probability: np.ndarray
-    changed: np.ndarray
-    known: np.ndarray | None = None
+    top: int  # the first row
+    probability: np.ndarray  # float32 (n, W)
+    changed: np.ndarray  # bool (n, W)
+    known: np.ndarray | None = None  # bool (n, W), False where an image has no data; None: everywhere True
 
 
 def label_regions(changed: np.ndarray) -> tuple[np.ndarray, int]:
@@ -126,12 +120,19 @@ class RegionTable:
     def ending(self, changed: Callable[[int, int], np.ndarray]) -> Iterator[tuple[int, np.ndarray]]:
         """Draw the regions that end in each strip, whole and alone: first row, and uint8 (n, width) of 0 and 1.
 
+        Regions that are much taller wait for those that end in the next strips, so that no strip is drawn more than
+        TALL + 1 times on average.
+
         `changed` returns the map from one row to another, bool (n, width).
         """
         tops, width, (regions, first, last, *_) = self._tops, len(self._above), self.regions
-        for strip in np.unique(last).tolist():
-            ends = last == strip
-            start = bisect_right(tops, first[ends.argmax()] // width) - 1
+        begin, waiting, strips = np.searchsorted(tops, first // width, "right") - 1, 0, np.unique(last).tolist()
+        for strip in strips:
+            ends = (waiting <= last) & (last <= strip)
+            start = begin[ends].min()
+            if strip - start > TALL * (strip - waiting + 1) and strip < strips[-1]:
+                continue
+            waiting = strip + 1
             drawn = np.empty((tops[strip + 1] - tops[start], width), np.uint8)
             for number in range(start, strip + 1):
                 labels, _ = label_regions(changed(tops[number], tops[number + 1]))

@@ -13,12 +13,7 @@ log = logging.getLogger("train")
 
 
 def load_initial_weights(network: nn.Module, config: TrainConfig, source: Checkpoint | None) -> None:
-    """Give a network the weights that the settings name.
-
-    Args:
-        network: takes the weights.
-        config: settings of the run.
-        source: the checkpoint of --init-from; its heads are kept, whatever --zero-heads is.
+    """Give a network the weights that the settings name; the heads of --init-from's `source` are not set to 0.
 
     Raises:
         UserError: there is no encoder to load or to freeze, or no weight fits.
@@ -44,16 +39,10 @@ def encoder_of(network: nn.Module, config: TrainConfig, flag: str) -> Encoder:
 def load_fitting(network: nn.Module, bands: int, content: Checkpoint, name: str) -> None:
     """Take every weight of a checkpoint that fits by name and shape, and log which were left.
 
-    Where the number of bands differs, the first convolution is converted by `for_bands`.
-
-    Args:
-        network: takes the weights.
-        bands: of its images.
-        content: the checkpoint.
-        name: of the checkpoint, for messages.
+    Where the checkpoint's number of bands differs from `bands`, `for_bands` converts the first convolution.
 
     Raises:
-        UserError: none fits.
+        UserError: none fits; the error calls the checkpoint `name`.
     """
     own, old = network.state_dict(), content["options"].get("in_channels", 3)
     taken: dict[str, Tensor] = {}
