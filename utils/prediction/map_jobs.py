@@ -14,7 +14,7 @@ from utils.console import UserError
 from utils.prediction.blending import Cover
 from utils.prediction.maps import MapSettings, PairMaps
 from utils.prediction.predictor import Dates
-from utils.prediction.records import Record, Records, image_row, sparse
+from utils.prediction.records import Records, Row, image_row, sparse
 
 if TYPE_CHECKING:
     from datasets.open_pair import OpenPair
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def remove_recorded_shift(image: "WindowedImage", row: Record) -> None:
+def remove_recorded_shift(image: "WindowedImage", row: Row) -> None:
     """Read a later image without its shift from now on, if its pair's row says that its maps were drawn so."""
     if row.get("shift_corrected"):
         image.remove_shift(row["shift_rows"], row["shift_columns"])

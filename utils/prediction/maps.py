@@ -119,7 +119,10 @@ class PairMaps:
         if kind == "overlay":
             return overlay(self._opened.picture(window), strip.changed)
         full_scale, nodata = TIFFS.get(kind) or (2 ** PNGS[kind][1] - 1, 0)
-        drawn = quantise(strip.probability, full_scale) if full_scale else change_map(strip.changed)
+        if full_scale:
+            drawn = (strip.probability * full_scale).round().astype(np.min_scalar_type(full_scale))
+        else:
+            drawn = change_map(strip.changed)
         if strip.known is not None:
             drawn[~strip.known] = nodata
         return drawn
@@ -154,11 +157,6 @@ class PairMaps:
             with suppress(OSError):  # closing flushes, which fails on a full disk
                 stream.abandon()
         self._stack.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
-
-
-def quantise(probability: np.ndarray, full_scale: int) -> np.ndarray:
-    """Return probabilities in [0, 1] as integers in [0, full_scale], in the smallest type."""
-    return (probability * full_scale).round().astype(np.min_scalar_type(full_scale))
 
 
 def world_file(pixel_size: float, x: float, y: float) -> str:

@@ -78,7 +78,7 @@ def _geojson(path: Path) -> Iterator[Callable[[Fields, list[list[Ring]]], None]]
         file.write('{"type": "FeatureCollection", "features": [')
 
         def add(fields: Fields, polygons: list[list[Ring]]) -> None:
-            kind, coordinates = ("MultiPolygon", polygons) if len(polygons) > 1 else ("Polygon", polygons[0])
+            kind, coordinates = ("Polygon", polygons[0]) if len(polygons) == 1 else ("MultiPolygon", polygons)
             file.write(",\n" if fields["id"] > 1 else "\n")
             file.write(f'{{"type": "Feature", "properties": {json.dumps(fields)}, ')
             file.write(f'"geometry": {{"type": "{kind}", "coordinates": ')
@@ -89,7 +89,7 @@ def _geojson(path: Path) -> Iterator[Callable[[Fields, list[list[Ring]]], None]]
         file.write("\n]}\n")
 
 
-def _json(coordinates: list[Any] | Ring) -> Iterator[str]:
+def _json(coordinates: Any) -> Iterator[str]:
     """A ring, or nested lists of rings, as JSON, a portion of points at a time."""
     nested = isinstance(coordinates, list)
     for number, part in enumerate(coordinates if nested else _portions(coordinates)):

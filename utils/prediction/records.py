@@ -7,7 +7,7 @@ all processes.
 import hashlib
 import json
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,7 +23,8 @@ FOLDER, PARTS = "records", ".parts"
 CHANGE_DATES = ("change-date/{}.png", "change-date/{}.tif", "change-date-legend/{}.png")  # of each place of a series
 SUMMARY = ("per_image.csv", "change_dates.csv", "metrics.json", "report.html")
 COUNTS = ("tn", "fp", "fn", "tp")
-Record = Mapping[str, Any]  # of a pair: `row` of per_image.csv, `files` under the output folder, and facts; or `error`
+Row = Mapping[str, Any]  # of per_image.csv
+Record = Mapping[str, Any]  # of a pair: its `row`, `files` under the output folder, and facts; or `error`
 Whole = Mapping[str, Record]  # of the pairs that were predicted, by name
 SAME = (  # settings that a resumed run must share with the earlier one
     "checkpoint_sha256", "reading", "tile_size", "overlap", "tta", "threshold", "min_area", "save", "palette",
@@ -48,11 +49,12 @@ class Records:
                 f"--overwrite to replace it, or --output for another folder"
             )
 
-    def begin(self, protocol: Record, stamps: Mapping[str, str], resume: bool, places: Sequence[str]) -> None:
+    def begin(self, protocol: Mapping[str, Any], stamps: Mapping[str, str], resume: bool) -> None:
         """Prepare the folder, and write protocol.json.
 
         If the run resumes, pairs that are done stay, by the stamps of pairs, and the maps of the others are removed;
-        otherwise all maps on record are removed. Change-date maps, of `places`, are drawn anew in any case.
+        otherwise all maps on record are removed. Change-date maps, those of the protocol's `places`, are drawn
+        anew in any case.
 
         Raises:
             UserError: to resume, the settings differ from those of the maps; or the folder holds other files.
@@ -61,7 +63,7 @@ class Records:
         if not self.protocol.is_file():
             self._refuse_others()
         self.folder.mkdir(parents=True, exist_ok=True)
-        here = json.loads(json.dumps({**protocol, "places": places}))  # tuples become lists
+        here = json.loads(json.dumps(protocol))  # tuples become lists
         there = _read(self.protocol) or {}
         if resume and self.protocol.is_file():
             self._refuse_changes(there, here)
@@ -134,7 +136,7 @@ def image_row(name: str, changed: int, known: int, counts: Tensor | None) -> dic
     return row
 
 
-def total_counts(rows: Iterable[Record]) -> Tensor | None:
+def total_counts(rows: Iterable[Row]) -> Tensor | None:
     """Return the pixels of all rows, int64 (2, 2); None without labels."""
     counted = [[row[name] for name in COUNTS] for row in rows if "tp" in row]
     return torch.tensor(counted, dtype=torch.int64).sum(0).view(2, 2) if counted else None

@@ -6,7 +6,7 @@ from functools import cached_property
 
 import numpy as np
 
-TALL = 8  # times as tall as the strips that are drawn with it: more saves memory, fewer saves time
+TALL = 8  # strips above each strip whose regions are drawn, at most: a higher number takes less memory and more time
 
 
 @dataclass
@@ -120,8 +120,8 @@ class RegionTable:
     def ending(self, changed: Callable[[int, int], np.ndarray]) -> Iterator[tuple[int, np.ndarray]]:
         """Draw the regions that end in each strip, whole and alone: first row, and uint8 (n, width) of 0 and 1.
 
-        Regions that are much taller wait for those that end in the next strips, so that no strip is drawn more than
-        TALL + 1 times on average.
+        Where some are tall, they wait for those that end in the next strips, so that a strip is drawn TALL + 2 times
+        on average, at most.
 
         `changed` returns the map from one row to another, bool (n, width).
         """

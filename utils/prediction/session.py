@@ -43,7 +43,7 @@ from utils.prediction.map_jobs import MapJob, remove_recorded_shift
 from utils.prediction.maps import MapSettings
 from utils.prediction.pipeline import Pipeline
 from utils.prediction.predictor import ChangePredictor
-from utils.prediction.records import Record, Records, Whole
+from utils.prediction.records import Record, Records
 from utils.prediction.report import SIDE, shrunk
 from utils.prediction.series import draw_change_dates
 from utils.prediction.sharing import Process, predict_jobs
@@ -85,8 +85,8 @@ def predict(config: PredictConfig) -> int:
     if first:
         log_network(config, predictor, reading, pairs[0])
         protocol = protocol_of(config, predictor, reading, settings, pairs)
-        stamps = {pair.name: pair.stamp for pair in pairs}
-        records.begin(protocol, stamps, config.skip_existing, [each.place for each in series])
+        kept = {**protocol, "places": [each.place for each in series]}
+        records.begin(kept, {pair.name: pair.stamp for pair in pairs}, config.skip_existing)
         write_legend(settings)
     process.meet()
     size, count = config.batch_size or BATCH, len(pairs)
@@ -135,7 +135,9 @@ def finish(
     found = {pair.name: records.read(pair.name) or {"error": "left no record"} for pair in pairs}
     whole = {name: content for name, content in found.items() if "row" in content}
     failed = {name: content["error"] for name, content in found.items() if "error" in content}
-    remarks = remarks_of(pairs, whole)
+    doubts = [(pair.name, remark) for pair in pairs if (remark := later_first(pair))]
+    doubts += [(name, remark) for name, record in whole.items() for remark in record.get("remarks", ())]
+    remarks = grouped(doubts)
     for remark in remarks:
         log.warning("%s", remark)
     if whole:
@@ -148,12 +150,6 @@ def finish(
         name, error = next(iter(failed.items()))
         log.error("error: %d of %d pairs could not be predicted, first %s: %s", len(failed), len(pairs), name, error)
     return len(failed)
-
-
-def remarks_of(pairs: Sequence[Pair], whole: Whole) -> list[str]:
-    """Return a line for each kind of remark on names and records: what makes maps doubtful."""
-    swapped = [(pair.name, remark) for pair in pairs if (remark := later_first(pair))]
-    return grouped([*swapped, *((name, said) for name, each in whole.items() for said in each.get("remarks", ()))])
 
 
 def pairs_to_predict(config: PredictConfig) -> list[Pair]:

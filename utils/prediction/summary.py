@@ -14,7 +14,7 @@ from utils.change_map import PALETTES
 from utils.files import write_csv, write_text
 from utils.metrics import LEVELS, SCORES, precision_recall, score_table, scores
 from utils.prediction.maps import MapSettings
-from utils.prediction.records import COUNTS, Record, Whole, total_counts, total_levels
+from utils.prediction.records import COUNTS, Row, Whole, total_counts, total_levels
 from utils.prediction.report import write_report
 
 log = logging.getLogger(__name__)
@@ -54,7 +54,7 @@ def write_summary(output: Path, whole: Whole, failed: Mapping[str, str], protoco
         log.warning("this checkpoint was trained on these pairs: maps and scores are optimistic")
 
 
-def _log(rows: Sequence[Record], result: Mapping[str, float], protocol: Mapping[str, Any]) -> None:
+def _log(rows: Sequence[Row], result: Mapping[str, float], protocol: Mapping[str, Any]) -> None:
     share = sum(row["changed_share"] for row in rows) / len(rows)
     log.info("%d pairs, %.2f %% of pixels changed", len(rows), 100 * share)
     if share in (0.0, 1.0):
@@ -68,7 +68,7 @@ def _log(rows: Sequence[Record], result: Mapping[str, float], protocol: Mapping[
         log.info("%s", score_table({"all pairs": result}, SCORES))
 
 
-def _log_shifts(rows: Sequence[Record], correct: bool) -> None:
+def _log_shifts(rows: Sequence[Row], correct: bool) -> None:
     """Log how far the later images are shifted, and what is done about it."""
     found = {
         row["name"]: math.hypot(row["shift_rows"], row["shift_columns"]) for row in rows if row["shift_rows"] != ""

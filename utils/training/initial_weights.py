@@ -16,12 +16,17 @@ def load_initial_weights(network: nn.Module, config: TrainConfig, source: Checkp
     """Give a network the weights that the settings name; the heads of --init-from's `source` are not set to 0.
 
     Raises:
-        UserError: there is no encoder to load or to freeze, or no weight fits.
+        UserError: there is no encoder to load or to freeze, or weights do not fit.
     """
     if config.freeze_encoder:
         encoder_of(network, config, "--freeze-encoder")
     if config.backbone_weights != "none":
-        load_backbone(network, config)
+        encoder = encoder_of(network, config, "--backbone-weights")
+        with mistakes_of_users():
+            encoder.load(config.backbone_weights)
+        inflated = len(config.bands) not in (0, 3)
+        how = f", the mean of its first filters for each of {len(config.bands)} bands" if inflated else ""
+        log.info("encoder starts from %s%s", config.backbone_weights, how)
     if source:
         load_fitting(network, len(config.bands) or 3, source, str(config.init_from))
     elif config.zero_heads:
@@ -73,17 +78,3 @@ def zero_heads(network: nn.Module) -> None:
         if "head" in name and isinstance(module, nn.Conv2d | nn.ConvTranspose2d) and module.out_channels == 2:
             for parameter in module.parameters():
                 nn.init.zeros_(parameter)
-
-
-def load_backbone(network: nn.Module, config: TrainConfig) -> None:
-    """Load the encoder's weights from --backbone-weights.
-
-    Raises:
-        UserError: the network has no encoder to load, or the weights do not fit it.
-    """
-    encoder = encoder_of(network, config, "--backbone-weights")
-    with mistakes_of_users():
-        encoder.load(config.backbone_weights)
-    inflated = len(config.bands) not in (0, 3)
-    how = f", the mean of its first filters for each of {len(config.bands)} bands" if inflated else ""
-    log.info("encoder starts from %s%s", config.backbone_weights, how)
