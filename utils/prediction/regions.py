@@ -69,7 +69,7 @@ class RegionTable:
     """Counts the pixels of every region, averages their probability and draws them again."""
 
     def __init__(self) -> None:
-        self._parts: list[np.ndarray] = []  # of each strip: pixels, sum of probability, index of the first pixel
+        self._strips: list[np.ndarray] = []  # of each strip: pixels, sum of probability, index of the first pixel
         self._tops = [0]  # first rows of the strips, and of the next one
         self._links: list[np.ndarray] = [np.empty((0, 2), int)]  # numbers of regions that touch across strips
         self._count = 0
@@ -83,7 +83,7 @@ class RegionTable:
         sums = np.bincount(region, strip.probability.ravel()[inside], count)
         first = np.empty(count)
         first[region[::-1]] = inside[::-1] + strip.top * labels.shape[1]  # backwards, as the last assignment counts
-        self._parts.append(np.stack([np.bincount(region, minlength=count), sums, first]))
+        self._strips.append(np.stack([np.bincount(region, minlength=count), sums, first]))
         self._tops.append(strip.top + len(labels))
         numbers = np.where(labels[[0, -1]] > 0, labels[[0, -1]] + self._count - 1, -1)
         if len(self._above):
@@ -100,8 +100,8 @@ class RegionTable:
         links = np.concatenate(self._links).T
         graph = coo_array((np.ones(links.shape[1]), links), (self._count, self._count))
         number, region = connected_components(graph, directed=False)
-        counts = [part.shape[1] for part in self._parts]
-        pixels, sums, first = np.concatenate([np.empty((3, 0)), *self._parts], 1)
+        counts = [part.shape[1] for part in self._strips]
+        pixels, sums, first = np.concatenate([np.empty((3, 0)), *self._strips], 1)
         places = np.full(number, np.inf)
         np.minimum.at(places, region, first)
         first, region = np.unique(places[region], return_inverse=True)

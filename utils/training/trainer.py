@@ -96,11 +96,9 @@ class Trainer:
     saved: float = field(default_factory=time.monotonic)  # when the epoch began, or last.pt was written in it
 
     def train(self, batches: Callable[[int], Iterable[Batch]], epoch: Epoch) -> None:
-        """Train the rest of an epoch.
+        """Train the rest of an epoch, which is updated after every step.
 
-        Args:
-            batches: gives the epoch's batches from a step on, always the same ones.
-            epoch: is updated after every step.
+        `batches` gives its batches from a step on, always the same ones.
 
         Raises:
             SystemExit: a signal asked to stop; 128 + its number.
