@@ -65,7 +65,7 @@ def trained(monkeypatch, two_rows):
         (config.output / "metrics.json").write_text("{}")
         made.append((config.output.parent.name, config.seed))
 
-    def predict(config, share):
+    def predict(config):
         run = config.checkpoint.parent
         column = run.parent.name == "c-r"
         predicted(config.output, config.checkpoint, torch.tensor(COUNTS[column, int(run.name[-1])]))
@@ -177,7 +177,7 @@ def test_another_split_is_scored(trained, drawn_set, tmp_path):
 def test_the_threshold_may_be_tuned(trained, drawn_set, tmp_path, monkeypatch):
     """The same runs are scored again, beside their other scores."""
     asked, predict = [], compare.predict
-    monkeypatch.setattr(compare, "predict", lambda config, share: asked.append(config) or predict(config, share))
+    monkeypatch.setattr(compare, "predict", lambda config: asked.append(config) or predict(config))
     words = words_of(drawn_set, tmp_path / "out", "--seeds", 1)
     for flags in ([], ["--threshold", "tuned"]):
         main([*words, *flags])
