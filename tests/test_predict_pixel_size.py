@@ -15,8 +15,8 @@ from tests.scripts import metrics_of, pixels, predict
 from tests.test_predict_places import areas_in
 from utils.checkpoint import save_checkpoint
 from utils.console import UserError
-from utils.prediction.blending import resized
 from utils.prediction.predictor import ChangePredictor
+from utils.prediction.resampling import resized
 
 
 @pytest.fixture(scope="module")

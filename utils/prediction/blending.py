@@ -1,31 +1,15 @@
-"""Resamples windows to the pixel size that a network knows, and blends their probabilities into those of a scene."""
+"""Blends the probabilities of windows into those of a scene, a few finished rows at a time."""
 
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from datasets.windows import Window, starts
+from utils.prediction.resampling import resized
 
 TILE = 512  # side of a window in scenes that are not predicted whole
 BATCH = 8  # windows in a batch, if they are small
 TTA = ("flips", "rotations", "swap", "scales")  # of test-time augmentation
-
-
-def resized(image: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Return uint8 (h, w, channels) or float32 (h, w) resampled to another height and width, bilinearly.
-
-    Pixels that become larger are means, as of a sensor with such pixels.
-    """
-    if image.shape[:2] == shape:
-        return image
-    import torch  # flags are answered before it is imported
-
-    planes = torch.from_numpy(np.ascontiguousarray(image)).float()
-    stacked = planes.permute(2, 0, 1)[None] if image.ndim == 3 else planes[None, None]
-    found = torch.nn.functional.interpolate(stacked, shape, mode="bilinear", antialias=True)[0]  # (channels, *shape)
-    if image.ndim == 2:
-        return found[0].numpy()
-    return found.round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy()
 
 
 class Cover:
