@@ -15,16 +15,15 @@ from utils.console import errors_in_one_line, show_log
 from utils.prediction.config import parse_predict_config
 from utils.prediction.masks import score_masks
 from utils.prediction.session import predict
-from utils.prediction.sharing import Share
+from utils.prediction.sharing import Process
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the script. An expected error is one line on stderr and exit code 2; exit code 1 means that pairs failed."""
-    share = Share.of_torchrun()
     with errors_in_one_line("interrupted; resume by the same command with --skip-existing (not --overwrite)"):
-        show_log(quiet=share.rank > 0)
+        show_log(quiet=Process.of_torchrun().rank > 0)
         config = parse_predict_config(argv)
-        failed = score_masks(config) if config.masks else predict(config, share)
+        failed = score_masks(config) if config.masks else predict(config)
     if failed:
         raise SystemExit(1)
 

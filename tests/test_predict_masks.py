@@ -48,6 +48,7 @@ def test_masks_are_scored_as_they_were_predicted(checkpoint, drawn_set, tmp_path
         (["{root}"], "no mask has the name of a label in"),
         (["{wrong}"], "mask and label differ in size, 32 x 64 and 64 x 64"),
         (["BTI={wrong}s"], "wrongs: no such folder (nearest: 'wrong')"),
+        (["{twice}"], "scene_0002.tif: a second file for the name 'scene_0002', besides scene_0002.png"),
     ],
 )
 def test_masks_that_cannot_be_scored(masks, says, data, tmp_path, capsys):
@@ -55,7 +56,9 @@ def test_masks_that_cannot_be_scored(masks, says, data, tmp_path, capsys):
     shutil.copytree(label, wrong)
     for path in wrong.iterdir():
         Image.open(path).resize((64, 32)).save(path)
-    words = [word.format(label=label, root=ROOT / "docs", wrong=wrong) for word in masks]
+    twice = shutil.copytree(label, tmp_path / "twice")
+    Image.open(label / "scene_0002.png").save(twice / "scene_0002.tif")
+    words = [word.format(label=label, root=ROOT / "docs", wrong=wrong, twice=twice) for word in masks]
     predict("--masks", *words, "--label", label, code=2)
     assert says in capsys.readouterr().err
 

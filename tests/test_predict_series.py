@@ -136,7 +136,7 @@ def test_without_all_pairs_there_is_no_map_of_a_place(difference, tmp_path, caps
 
 
 def test_change_date_maps_leave_with_their_prediction(difference, tmp_path):
-    """Those of dates that are replaced, and fail, too. A first prediction leaves what it did not write."""
+    """Those of dates that are replaced, and fail, too. What no prediction wrote stays."""
     folder, out = write_dates(tmp_path / "bay", "png"), tmp_path / "out"
     own = out / "change-date" / "own.txt"
     own.parent.mkdir(parents=True)
@@ -147,12 +147,13 @@ def test_change_date_maps_leave_with_their_prediction(difference, tmp_path):
     for year in YEARS[1:]:
         write_image(folder / f"{year}.png", drawn(year)[1:, : year - 2000])
     predict(*flags, "--series", folder, "--skip-existing", code=1)
-    left = {"legend.png", "protocol.json", *(f"records/{path.name}" for path in (out / "records").iterdir())}
+    records = {f"records/{path.name}" for path in (out / "records").iterdir()}
+    left = {"change-date/own.txt", "legend.png", "protocol.json", *records}
     assert contents(out).keys() == left
     predict(*flags, "--series", write_dates(tmp_path / "cape", "png"), "--overwrite")
     assert (out / "change-date" / "cape.png").is_file()
     predict(*flags, "--before", tmp_path / "cape/2015.png", "--after", tmp_path / "cape/2018.png", "--overwrite")
-    assert not (out / "change-date").exists()
+    assert [path.name for folder in out.glob("change-date*") for path in folder.iterdir()] == ["own.txt"]
 
 
 def test_a_first_date_without_a_place_has_no_other_grid(difference, tmp_path, capsys):

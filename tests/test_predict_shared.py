@@ -15,7 +15,7 @@ from tests.conftest import write_image, write_pairs
 from tests.scripts import contents, predict
 from utils.prediction.predictor import ChangePredictor
 from utils.prediction.records import Records
-from utils.prediction.sharing import Share
+from utils.prediction.sharing import Process
 
 ROOT = Path(__file__).parents[1]
 
@@ -26,7 +26,7 @@ def predict_as(rank, ranks, monkeypatch, *flags, **options):
     with monkeypatch.context() as patch:
         patch.setenv("RANK", str(rank))
         patch.setenv("WORLD_SIZE", str(ranks))
-        patch.setattr(Share, "meet", lambda share: None)
+        patch.setattr(Process, "meet", lambda process: None)
         patch.setattr(Records, "_refuse_others", lambda records: None)  # which the first one does before all others
         predict(*flags, "--skip-existing", **options)
 

@@ -37,7 +37,6 @@ from utils.console import UserError, errors_in_one_line, show_log
 from utils.flags import Parser
 from utils.prediction.config import PredictConfig
 from utils.prediction.session import predict
-from utils.prediction.sharing import Share
 from utils.settings import DataConfig
 from utils.training.config import TrainConfig, plain_config
 from utils.training.run_folder import changed_settings
@@ -248,7 +247,7 @@ def train_and_score(config: TrainConfig, scoring: Scoring) -> None:
             threshold=0.5 if scoring.threshold == "0.5" else scoring.threshold, device=config.device,
             num_workers=config.num_workers, overwrite=True,
         )  # fmt: skip
-        if failed := predict(settings, Share()):
+        if failed := predict(settings):
             (scores / "metrics.json").unlink(missing_ok=True)
             raise UserError(f"{scores}: {failed} pairs could not be predicted; correct them and run again")
 

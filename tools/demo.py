@@ -23,7 +23,6 @@ from utils.flags import Parser
 from utils.metrics import best_threshold
 from utils.prediction.config import parse_predict_config
 from utils.prediction.session import predict
-from utils.prediction.sharing import Share
 from utils.training.config import parse_train_config
 from utils.training.session import train
 
@@ -51,10 +50,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     maps = {args.model: run / "predict-test"}
     if args.model == "amfnet":
         maps = {"detector, before fine-tuning": run / "detector", "detector, fine-tuned": run / "predict-test"}
-        predict(parse_predict_config([*shared, *VIEWS, "--output", str(run / "detector")]), Share.of_torchrun())
+        predict(parse_predict_config([*shared, *VIEWS, "--output", str(run / "detector")]))
         show(maps, 1, find_pairs(args.data, "test"))
     train(parse_train_config([*shared, "--output", str(run), *FLAGS[args.model].split()]))
-    predict(parse_predict_config([*shared, *VIEWS, "--checkpoint", str(run)]), Share.of_torchrun())
+    predict(parse_predict_config([*shared, *VIEWS, "--checkpoint", str(run)]))
     show(maps, len(maps), find_pairs(args.data, "test"))
     log.info("curves: %s", run / "curves.png")
 

@@ -54,12 +54,9 @@ def change_map(changed: np.ndarray) -> np.ndarray:
 
 
 def error_map(changed: np.ndarray, mask: np.ndarray, palette: Palette = PALETTES["amfnet"]) -> np.ndarray:
-    """The errors of a prediction, uint8 (H, W, 3) RGB.
+    """The errors of a prediction, bool (H, W), as uint8 RGB (H, W, 3).
 
-    Args:
-        changed: bool (H, W), the prediction.
-        mask: (H, W), the truth: 0 and 1; other values are not counted and become grey.
-        palette: the colours.
+    `mask`, (H, W), is the truth: 0 and 1. Other values are not counted and become grey.
     """
     # by 2 * truth + prediction, the last for what is not counted
     colours = (palette.unchanged, palette.false_alarm, palette.missed, palette.found, NOT_COUNTED)

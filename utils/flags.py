@@ -46,11 +46,9 @@ def setting(
 
 
 def keys_in(file: str, table: str) -> tuple[str, ...]:
-    """Keys of a dict in a file of this project, read from its text: importing it may import PyTorch for seconds.
+    """Keys of an annotated dict in a file, whose path is from the project's root.
 
-    Args:
-        file: path from the project's root.
-        table: annotated name that the dict literal is assigned to.
+    They are read from its text: importing it may import PyTorch for seconds.
     """
     tree = ast.parse((Path(__file__).parents[1] / file).read_text(encoding="utf-8"))
     named = {ast.unparse(node.target): node.value for node in tree.body if isinstance(node, ast.AnnAssign)}

@@ -26,7 +26,7 @@ from tools.methods import rows
 from tools.methods.rows import TABLES, configs_of, draw
 from tools.tables.results import read_csv, read_published
 from utils.checkpoint import load_checkpoint, save_checkpoint
-from utils.prediction.sharing import Share
+from utils.prediction.sharing import Process
 from utils.training.config import parse_train_config, plain_config
 
 COUNTS = {  # by whether there is column attention, and by seed: F1 is 2/3 and 3/4, or 1/2 and 1/2
@@ -65,7 +65,7 @@ def trained(monkeypatch, two_rows):
         (config.output / "metrics.json").write_text("{}")
         made.append((config.output.parent.name, config.seed))
 
-    def predict(config, share):
+    def predict(config):
         run = config.checkpoint.parent
         column = run.parent.name == "c-r"
         predicted(config.output, config.checkpoint, torch.tensor(COUNTS[column, int(run.name[-1])]))
@@ -177,7 +177,7 @@ def test_another_split_is_scored(trained, drawn_set, tmp_path):
 def test_the_threshold_may_be_tuned(trained, drawn_set, tmp_path, monkeypatch):
     """The same runs are scored again, beside their other scores."""
     asked, predict = [], compare.predict
-    monkeypatch.setattr(compare, "predict", lambda config, share: asked.append(config) or predict(config, share))
+    monkeypatch.setattr(compare, "predict", lambda config: asked.append(config) or predict(config))
     words = words_of(drawn_set, tmp_path / "out", "--seeds", 1)
     for flags in ([], ["--threshold", "tuned"]):
         main([*words, *flags])
@@ -223,7 +223,7 @@ def test_processes_of_torchrun_train_alone(monkeypatch):
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
     assert compare.of_this_process([]) == ["--device", "cuda:1"]
-    assert Share.of_torchrun() == Share()
+    assert Process.of_torchrun() == Process()
     assert compare.of_this_process([]) == []
 
 

@@ -35,7 +35,6 @@ from utils.prediction.blending import BATCH
 from utils.prediction.config import parse_predict_config
 from utils.prediction.predictor import ChangePredictor
 from utils.prediction.session import predict
-from utils.prediction.sharing import Share
 from utils.runtimes.input_scaling import InputScaling
 from utils.settings import PRECISIONS
 from utils.training.config import TrainConfig
@@ -228,7 +227,7 @@ def prediction(folder: Path, device: torch.device, short: bool) -> list[Case]:
         predictor = ChangePredictor(saved(folder / f"{name}.pt", name, build_model(name)), device)
         batches = [predictor.collate(pixels[i : i + BATCH]) for i in range(0, len(pixels), BATCH)]
         config = parse_predict_config(flags(folder, f"{name}.pt", "scenes", device))
-        script = partial(predict, config, Share.of_torchrun())
+        script = partial(predict, config)
         cases.append(Case(f"network, {name}", partial(network, predictor, batches), len(pixels)))
         cases.append(Case(f"files, {name}", script, len(pixels), f"network, {name}"))
     return cases

@@ -14,7 +14,6 @@ from utils.console import UserError
 from utils.flags import at_least, setting
 from utils.prediction.config import PredictConfig
 from utils.prediction.session import predict
-from utils.prediction.sharing import Share
 from utils.settings import BandConfig
 
 SUFFIXES = (".pt", ".pth", ".onnx")
@@ -59,7 +58,7 @@ def predict_masks(checkpoint: Path, config: PairsConfig, output: Path) -> Path:
     before = summary.level
     summary.setLevel(logging.WARNING)  # the figure logs the scores, and the folder of masks is temporary
     try:
-        failed = predict(wanted, Share())
+        failed = predict(wanted)
     finally:
         summary.setLevel(before)
     if failed:

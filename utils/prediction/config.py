@@ -160,14 +160,10 @@ def parse_predict_config(argv: Sequence[str] | None) -> PredictConfig:
         raise UserError("--before and --after replace --data-root and --split: give one or the other")
     config = _checked_series(config, given.keys())
     if config.origin is not None:
-        _check_origin(config)
+        if len(config.origin) != 2 or not all(map(math.isfinite, config.origin)):
+            raise UserError("--origin takes two numbers, X and Y of the upper left corner")
+        if config.pixel_size is None or config.before is None or config.before.is_dir():
+            raise UserError("--origin places one pair: give --pixel-size, and two files as --before and --after")
     if isinstance(config.threshold, float) and not 0 <= config.threshold <= 1:
         raise UserError(f"--threshold {config.threshold}: must lie in [0, 1]")
     return replace(config, checkpoint=find_checkpoint(config.checkpoint))
-
-
-def _check_origin(config: PredictConfig) -> None:
-    if len(config.origin) != 2 or not all(map(math.isfinite, config.origin)):
-        raise UserError("--origin takes two numbers, X and Y of the upper left corner")
-    if config.pixel_size is None or config.before is None or config.before.is_dir():
-        raise UserError("--origin places one pair: give --pixel-size, and two files as --before and --after")

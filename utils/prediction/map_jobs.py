@@ -1,9 +1,9 @@
 """Predicts one pair: opens it, reads windows, writes maps, and keeps its record."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from utils.console import UserError
 from utils.prediction.blending import Cover
 from utils.prediction.maps import MapSettings, PairMaps
 from utils.prediction.predictor import Dates
-from utils.prediction.records import Records, image_row, sparse
+from utils.prediction.records import Records, Row, image_row, sparse
 
 if TYPE_CHECKING:
     from datasets.open_pair import OpenPair
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def remove_recorded_shift(image: "WindowedImage", row: Mapping[str, Any]) -> None:
+def remove_recorded_shift(image: "WindowedImage", row: Row) -> None:
     """Read a later image without its shift from now on, if its pair's row says that its maps were drawn so."""
     if row.get("shift_corrected"):
         image.remove_shift(row["shift_rows"], row["shift_columns"])
@@ -39,30 +39,30 @@ class MapJob:
     the pair's files. `seen` is how the training images look.
     """
 
-    scene: "OpenPair"  # once it is open
+    opened: "OpenPair"  # once it is open
 
     def __init__(
-        self, name: str, open_scene: Callable[[], "OpenPair"], settings: MapSettings, done: bool, stamp: str,
+        self, name: str, open_pair: Callable[[], "OpenPair"], settings: MapSettings, done: bool, stamp: str,
         seen: Ranges | None = None,
     ) -> None:  # fmt: skip
         self.name, self.settings, self.done, self.stamp = name, settings, done, stamp
-        self.records, self.open_scene = Records(settings.output), open_scene
+        self.records, self.open_pair = Records(settings.output), open_pair
         self._maps: PairMaps | None = None
         self._files, self._check, self._windows = ExitStack(), DateCheck(seen), ""
 
     def open(self) -> tuple[int, int]:
         """Read the headers, measure the shift if it is asked for; return (height, width)."""
-        self.scene = self._files.enter_context(self.open_scene())
-        if self.settings.origin and self.scene.grid:
-            raise UserError(f"{self.scene.before.path}: has a georeference of its own; leave out --origin")
+        self.opened = self._files.enter_context(self.open_pair())
+        if self.settings.origin and self.opened.grid:
+            raise UserError(f"{self.opened.before.path}: has a georeference of its own; leave out --origin")
         if self.settings.register != "off" and not self.done:
-            self.scene.measure_shift(correct=self.settings.register == "auto")
-        return self.scene.size
+            self.opened.measure_shift(correct=self.settings.register == "auto")
+        return self.opened.size
 
     @property
     def pixel_size(self) -> float | None:
         """Metres a pixel, once it is open; None: unknown."""
-        return self.settings.pixel_size or metres_a_pixel(self.scene.grid)
+        return self.settings.pixel_size or metres_a_pixel(self.opened.grid)
 
     def rows(self, cover: Cover) -> range:
         """Return the rows of windows whose finished pixels are needed: all, or none if the maps exist."""
@@ -73,14 +73,14 @@ class MapJob:
 
     def read(self, window: Window) -> Dates:
         """Return both dates of a window."""
-        dates = self.scene.read(window)
+        dates = self.opened.read(window)
         self._check.see(dates)
         return dates
 
     def write(self, top: int, probability: np.ndarray) -> None:
         """Draw the next finished rows, float32 (n, width)."""
         if self._maps is None:
-            self._maps = PairMaps(self.name, self.scene, self.settings)
+            self._maps = PairMaps(self.name, self.opened, self.settings)
         self._maps.write(top, probability)
 
     def finish(self) -> None:
@@ -92,13 +92,11 @@ class MapJob:
         remarks = self._check.remarks()
         if maps.no_polygons:
             remarks.append(f"no polygons, since {maps.no_polygons}")
-        shift = self._shift()
+        row = image_row(self.name, maps.changed, maps.known, maps.counts if self.opened.labelled else None)
         content = {
-            "row": image_row(self.name, maps.changed, maps.known, maps.counts if self.scene.labelled else None) | shift,
-            "size": self.scene.size, "windows": self._windows, "aligned": self.scene.aligned, "stamp": self.stamp,
-            **({"remarks": remarks} if remarks else {}),
-            **({"levels": sparse(maps.levels)} if self.scene.labelled else {}),
-            "files": list(maps.files.values()),
+            "row": row | self._shift(), "size": self.opened.size, "windows": self._windows,
+            "aligned": self.opened.aligned, "stamp": self.stamp, **({"remarks": remarks} if remarks else {}),
+            **({"levels": sparse(maps.levels)} if self.opened.labelled else {}), "files": list(maps.files.values()),
         }  # fmt: skip
         self.records.write(self.name, content)
 
@@ -106,12 +104,12 @@ class MapJob:
         """Return the columns of per_image.csv about a shift of the later image; empty if it is not measured."""
         if self.settings.register == "off":
             return {}
-        shift, metres = self.scene.shift, self.pixel_size
+        shift, metres = self.opened.shift, self.pixel_size
         return {
             "shift_rows": round(shift.rows, 2) if shift else "",
             "shift_columns": round(shift.columns, 2) if shift else "",
             "shift_metres": round(shift.length * metres, 3) if shift and metres else "",
-            "shift_corrected": self.scene.corrected,
+            "shift_corrected": self.opened.corrected,
         }
 
     def fail(self, error: Exception) -> None:

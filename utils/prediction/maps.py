@@ -26,27 +26,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class MapSettings:
-    """What is written of every pair.
+    """What is written of every pair."""
 
-    Attributes:
-        output: the folder, with a folder for each kind.
-        save: kinds, of PNGS and PLACED; those that need a missing label or georeference are left out.
-        threshold: a pixel is changed if its probability exceeds it.
-        min_area: regions of fewer pixels become unchanged.
-        palette: colours of error maps.
-        pixel_size: metres a pixel; None: as the georeference has it.
-        register: what is done about a shift of the later image, of REGISTER.
-        origin: X and Y of the upper left corner, for world files; None: without them.
-    """
-
-    output: Path
-    save: tuple[str, ...] = ("mask",)
-    threshold: float = 0.5
-    min_area: int = 0
-    palette: str = "amfnet"
-    pixel_size: float | None = None
-    register: str = REGISTER[0]
-    origin: Sequence[float] | None = None
+    output: Path  # has a folder for each kind
+    save: tuple[str, ...] = ("mask",)  # kinds; those that need a missing label or georeference are left out
+    threshold: float = 0.5  # a pixel is changed if its probability exceeds it
+    min_area: int = 0  # regions of fewer pixels become unchanged
+    palette: str = "amfnet"  # of error maps
+    pixel_size: float | None = None  # metres; None: as the georeference has it
+    register: str = REGISTER[0]  # what is done about a shift of the later image
+    origin: Sequence[float] | None = None  # X and Y of the upper left corner, for world files; None: without them
 
 
 class PairMaps:
@@ -64,14 +53,14 @@ class PairMaps:
         OSError: a file cannot be written.
     """
 
-    def __init__(self, name: str, scene: "OpenPair", settings: MapSettings) -> None:
-        self._scene, self._settings = scene, settings
-        gaps = scene.known(Window(0, 0, 1, scene.size[1])) is not None  # whether pixels may be without data
+    def __init__(self, name: str, opened: "OpenPair", settings: MapSettings) -> None:
+        self._opened, self._settings = opened, settings
+        gaps = opened.known(Window(0, 0, 1, opened.size[1])) is not None  # whether pixels may be without data
         self.counts, self.changed, self.known = torch.zeros(2, 2, dtype=torch.int64), 0, 0
         self.levels = torch.zeros(2, LEVELS, dtype=torch.int64)
-        kinds = [k for k in settings.save if (scene.labelled or k != "error") and (scene.grid or k not in PLACED)]
+        kinds = [k for k in settings.save if (opened.labelled or k != "error") and (opened.grid or k not in PLACED)]
         self.no_polygons = ""
-        if scene.grid and POLYGONS.keys() & kinds and not leads_to_wgs84(scene.grid):
+        if opened.grid and POLYGONS.keys() & kinds and not leads_to_wgs84(opened.grid):
             self.no_polygons = "the reference system has no way to longitude and latitude"
             if not scene.grid.crs:
                 self.no_polygons = "there is no coordinate reference system; add it: gdal_edit.py -a_srs EPSG:CODE FILE"
@@ -91,17 +80,17 @@ class PairMaps:
                 stack.callback(self._partial["geo"].unlink, missing_ok=True)
             for kind, partial in self._partial.items():
                 if kind in PNGS:
-                    self._streams[kind] = PngStream(partial, scene.size, *PNGS[kind])
-                elif scene.grid:
+                    self._streams[kind] = PngStream(partial, opened.size, *PNGS[kind])
+                elif opened.grid:
                     full_scale, nodata = TIFFS[kind]
                     dtype = np.min_scalar_type(nodata).name
-                    self._streams[kind] = GeoTiff(partial, scene.grid, nodata if gaps else None, dtype, full_scale)
+                    self._streams[kind] = GeoTiff(partial, opened.grid, nodata if gaps else None, dtype, full_scale)
             self._stack = stack.pop_all()
 
     def write(self, top: int, probability: np.ndarray) -> None:
         """Take the next rows, float32 (n, width)."""
-        height, width = self._scene.size
-        known = self._scene.known(Window(top, 0, len(probability), width))
+        height, width = self._opened.size
+        known = self._opened.known(Window(top, 0, len(probability), width))
         changed = probability > self._settings.threshold
         strip = Strip(top, probability, changed if known is None else changed & known, known)
         for decided in self._filter.add(strip, last=top + len(changed) == height):
@@ -109,8 +98,8 @@ class PairMaps:
 
     def _put(self, strip: Strip) -> None:
         """Write and count final rows."""
-        window = Window(strip.top, 0, len(strip.changed), self._scene.size[1])
-        mask = self._scene.mask(window)
+        window = Window(strip.top, 0, len(strip.changed), self._opened.size[1])
+        mask = self._opened.mask(window)
         for kind, stream in self._streams.items():
             stream.write(self._drawn(kind, strip, mask, window))
         if self._regions:
@@ -130,9 +119,12 @@ class PairMaps:
             assert mask is not None
             return error_map(strip.changed, mask, PALETTES[self._settings.palette])
         if kind == "overlay":
-            return overlay(self._scene.picture(window), strip.changed)
+            return overlay(self._opened.picture(window), strip.changed)
         full_scale, nodata = TIFFS.get(kind) or (2 ** PNGS[kind][1] - 1, 0)
-        drawn = quantise(strip.probability, full_scale) if full_scale else change_map(strip.changed)
+        if full_scale:
+            drawn = (strip.probability * full_scale).round().astype(np.min_scalar_type(full_scale))
+        else:
+            drawn = change_map(strip.changed)
         if strip.known is not None:
             drawn[~strip.known] = nodata
         return drawn
@@ -145,12 +137,12 @@ class PairMaps:
         """
         for stream in self._streams.values():
             stream.close()
-        if self._regions and self._scene.grid:
+        if self._regions and self._opened.grid:
             files = {kind: self._settings.output / path for kind, path in self.files.items() if kind in POLYGONS}
             try:
                 with ExitStack() as stack:
                     partial = {kind: stack.enter_context(written_whole(path)) for kind, path in files.items()}
-                    write_polygons(partial, self._partial["geo"], self._scene.grid, self._regions)
+                    write_polygons(partial, self._partial["geo"], self._opened.grid, self._regions)
             except UserError as error:  # the other maps are kept
                 self.no_polygons = str(error)
                 self.files = {kind: path for kind, path in self.files.items() if kind not in POLYGONS}
@@ -167,11 +159,6 @@ class PairMaps:
             with suppress(OSError):  # closing flushes, which fails on a full disk
                 stream.abandon()
         self._stack.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
-
-
-def quantise(probability: np.ndarray, full_scale: int) -> np.ndarray:
-    """Return probabilities in [0, 1] as integers in [0, full_scale], in the smallest type."""
-    return (probability * full_scale).round().astype(np.min_scalar_type(full_scale))
 
 
 def world_file(pixel_size: float, x: float, y: float) -> str:

@@ -56,9 +56,9 @@ def mask_scores(
     """Score folders of masks against the labels of the same names.
 
     Raises:
-        UserError: no mask has a label, or sizes differ.
+        UserError: no mask has a label, two files of a folder have one name, or sizes differ.
     """
-    labels = {nfc(path.stem): path for path in list_images(label)}
+    labels = _by_name(label)
     reading = decide_alone(list(labels.values()), reading)
 
     def counts_of(paths: tuple[Path, Path], how: PixelFormat) -> torch.Tensor:
@@ -71,7 +71,7 @@ def mask_scores(
 
     found = {}
     for name, folder in folders.items():
-        both = [(path, labels[nfc(path.stem)]) for path in list_images(folder) if nfc(path.stem) in labels]
+        both = [(path, labels[name]) for name, path in _by_name(folder).items() if name in labels]
         if not both:
             raise UserError(f"{folder}: no mask has the name of a label in {label}")
         if len(both) < len(labels):
@@ -80,4 +80,13 @@ def mask_scores(
         counts = list(threaded(partial(counts_of, how=how), both, workers))
         images = image_set((path.stem, *each.sum(1).tolist()) for (path, _), each in zip(both, counts, strict=True))
         found[name] = ScoredMasks(scores(torch.stack(counts).sum(0)), images, len(labels))
+    return found
+
+
+def _by_name(folder: Path) -> dict[str, Path]:
+    """The images of a folder by their names without suffix."""
+    found: dict[str, Path] = {}
+    for path in list_images(folder):
+        if (other := found.setdefault(nfc(path.stem), path)) is not path:
+            raise UserError(f"{path}: a second file for the name {path.stem!r}, besides {other.name}")
     return found

@@ -80,8 +80,8 @@ class Pipeline:
             OSError: something could not be written.
         """
         try:
-            opened = _ahead(groups, lambda group: self._pool.submit(self._opened, group), 1)
-            batches = (batch for flows in opened for batch in self._plan(flows) if _needed(batch))
+            groups_of_flows = _ahead(groups, lambda group: self._pool.submit(self._flows, group), 1)
+            batches = (batch for flows in groups_of_flows for batch in self._plan(flows) if _needed(batch))
             for batch, dates in _ahead(batches, lambda batch: self._pool.submit(self._read, batch), self.threads):
                 self._predict(batch, dates)
             self._lanes.wait()
@@ -91,7 +91,7 @@ class Pipeline:
             for flow in self._open:
                 flow.job.close()
 
-    def _opened(self, jobs: Sequence[MapJob]) -> list[_Flow]:
+    def _flows(self, jobs: Sequence[MapJob]) -> list[_Flow]:
         """The jobs that can be opened."""
         flows = []
         for job in jobs:

@@ -21,7 +21,8 @@ from utils.prediction.geopackage import geopackage
 from utils.prediction.geotiff import CACHE
 from utils.prediction.regions import RegionTable
 
-AT_ONCE = 100  # polygons whose corners are transformed together
+TOGETHER = 100  # polygons whose corners are transformed together
+PORTION = 10_000  # points that are Python's numbers at a time, which take ten times the memory of an array
 WGS84 = "EPSG:4326"
 Fields = dict[str, float]  # of a region: id, from 1 on, area_m2, mean_probability, pixels
 NOWHERE = "its reference system gives no longitude and latitude for a part of the scene"
@@ -77,14 +78,28 @@ def _geojson(path: Path) -> Iterator[Callable[[Fields, list[list[Ring]]], None]]
         file.write('{"type": "FeatureCollection", "features": [')
 
         def add(fields: Fields, polygons: list[list[Ring]]) -> None:
-            parts = [[ring.round(8).tolist() for ring in polygon] for polygon in polygons]
-            kind, coordinates = ("Polygon", parts[0]) if len(parts) == 1 else ("MultiPolygon", parts)
-            geometry = {"type": kind, "coordinates": coordinates}
+            kind, coordinates = ("Polygon", polygons[0]) if len(polygons) == 1 else ("MultiPolygon", polygons)
             file.write(",\n" if fields["id"] > 1 else "\n")
-            file.write(json.dumps({"type": "Feature", "properties": fields, "geometry": geometry}))
+            file.write(f'{{"type": "Feature", "properties": {json.dumps(fields)}, ')
+            file.write(f'"geometry": {{"type": "{kind}", "coordinates": ')
+            file.writelines(_json(coordinates))
+            file.write("}}")
 
         yield add
         file.write("\n]}\n")
+
+
+def _json(coordinates: Any) -> Iterator[str]:
+    """A ring, or nested lists of rings, as JSON, a portion of points at a time."""
+    nested = isinstance(coordinates, list)
+    for number, part in enumerate(coordinates if nested else _portions(coordinates)):
+        yield ", " if number else "["
+        yield from _json(part) if nested else [json.dumps(part.round(8).tolist())[1:-1]]
+    yield "]"
+
+
+def _portions(points: np.ndarray) -> list[np.ndarray]:
+    return [points[start : start + PORTION] for start in range(0, len(points), PORTION)]
 
 
 def _traced(
@@ -99,7 +114,7 @@ def _traced(
     longitude, latitude = _middle(grid)
     equal_area = CRS.from_proj4(f"+proj=laea +lat_0={latitude} +lon_0={longitude} +datum=WGS84 +units=m")
     crosses, outlines, number = _crosses(grid), _outlines(change_map, regions), 0
-    while polygons := list(islice(outlines, AT_ONCE)):
+    while polygons := list(islice(outlines, TOGETHER)):
         stepped = [[_in_steps(r, max(grid.size) / STEPS) if crosses else r for r in polygon] for polygon in polygons]
         corners = np.concatenate([ring for polygon in stepped for ring in polygon])
         ends = np.cumsum([len(ring) for polygon in stepped for ring in polygon])[:-1]
@@ -134,7 +149,9 @@ def _transformed(grid: Grid, corners: np.ndarray, crs: Any) -> np.ndarray:
     from rasterio.warp import transform
 
     try:
-        found = np.stack(transform(CRS.from_wkt(grid.crs), crs, *grid.place(*corners.T)), -1)
+        own = CRS.from_wkt(grid.crs)
+        portions = (transform(own, crs, *grid.place(*some.T)) for some in _portions(corners))
+        found = np.concatenate([np.stack(portion, -1) for portion in portions])
     except Exception as error:  # GDAL's errors have no common base
         raise UserError(NOWHERE) from error
     if not np.isfinite(found).all():
@@ -177,4 +194,4 @@ def _outlines(change_map: Path, regions: RegionTable) -> Iterator[list[Ring]]:
         for top, drawn in ending:
             found: Iterable[tuple[Any, float]] = shapes(drawn, drawn, transform=rasterio.Affine.translation(0, top))
             for shape, _ in found:
-                yield [np.array(ring) for ring in shape["coordinates"]]
+                yield [np.array(ring) for ring in shape.pop("coordinates")]  # whose lists are freed

@@ -238,9 +238,9 @@ class ChangePredictor:
         """
         if isinstance(before, str | Path) and isinstance(after, str | Path):
             pair = Pair(Path(before).stem, Path(before), Path(after), None)
-            with OpenPair(pair, reading_from(self.about.get("reading"))) as scene:
-                pixel_size = pixel_size or metres_a_pixel(scene.grid)
-                before, after = scene.read(Window(0, 0, *scene.size))
+            with OpenPair(pair, reading_from(self.about.get("reading"))) as opened:
+                pixel_size = pixel_size or metres_a_pixel(opened.grid)
+                before, after = opened.read(Window(0, 0, *opened.size))
         first, second = _as_array(before), _as_array(after)
         if not first.dtype == second.dtype == np.uint8 or not first.shape == second.shape == (
             *first.shape[:2], self.channels,

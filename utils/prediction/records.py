@@ -8,6 +8,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterable, Mapping
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,9 +20,12 @@ from utils.files import short_name, write_text
 from utils.metrics import LEVELS, scores
 
 FOLDER, PARTS = "records", ".parts"
-CHANGE_DATES = ("change-date", "change-date-legend")  # folders of a prediction of series
+CHANGE_DATES = ("change-date/{}.png", "change-date/{}.tif", "change-date-legend/{}.png")  # of each place of a series
 SUMMARY = ("per_image.csv", "change_dates.csv", "metrics.json", "report.html")
 COUNTS = ("tn", "fp", "fn", "tp")
+Row = Mapping[str, Any]  # of per_image.csv
+Record = Mapping[str, Any]  # of a pair: its `row`, `files` under the output folder, and facts; or `error`
+Whole = Mapping[str, Record]  # of the pairs that were predicted, by name
 SAME = (  # settings that a resumed run must share with the earlier one
     "checkpoint_sha256", "reading", "tile_size", "overlap", "tta", "threshold", "min_area", "save", "palette",
     "precision", "backend", "register", "series", "pixel_size", "origin",
@@ -49,7 +53,8 @@ class Records:
         """Prepare the folder, and write protocol.json.
 
         If the run resumes, pairs that are done stay, by the stamps of pairs, and the maps of the others are removed;
-        otherwise all maps on record are removed. Change-date maps are drawn anew in any case.
+        otherwise all maps on record are removed. Change-date maps, those of the protocol's `places`, are drawn
+        anew in any case.
 
         Raises:
             UserError: to resume, the settings differ from those of the maps; or the folder holds other files.
@@ -64,8 +69,8 @@ class Records:
             self._refuse_changes(there, here)
         for name in SUMMARY:
             (self.output / name).unlink(missing_ok=True)
-        for folder in CHANGE_DATES if there.get("series") else ():
-            shutil.rmtree(self.output / folder, ignore_errors=True)
+        for place, name in product(there.get("places", ()), CHANGE_DATES):
+            (self.output / name.format(place)).unlink(missing_ok=True)
         if not resume:
             self.end()
         undone = (self._path(name) for name, stamp in stamps.items() if not self.done(name, stamp))
@@ -94,8 +99,8 @@ class Records:
         """Remove the parts that processes keep for each other."""
         shutil.rmtree(self.output / PARTS, ignore_errors=True)
 
-    def write(self, name: str, content: Mapping[str, Any]) -> None:
-        """Write the record of a pair: `row`, `files` (paths under the output folder) and facts, or `error`."""
+    def write(self, name: str, content: Record) -> None:
+        """Write the record of a pair."""
         write_text(self._path(name), json.dumps(content) + "\n")
 
     def read(self, name: str) -> dict[str, Any] | None:
@@ -131,7 +136,7 @@ def image_row(name: str, changed: int, known: int, counts: Tensor | None) -> dic
     return row
 
 
-def total_counts(rows: Iterable[Mapping[str, Any]]) -> Tensor | None:
+def total_counts(rows: Iterable[Row]) -> Tensor | None:
     """Return the pixels of all rows, int64 (2, 2); None without labels."""
     counted = [[row[name] for name in COUNTS] for row in rows if "tp" in row]
     return torch.tensor(counted, dtype=torch.int64).sum(0).view(2, 2) if counted else None
@@ -155,7 +160,7 @@ def sparse(levels: Tensor) -> dict[str, list[int]]:
     return {str(level): levels[:, level].tolist() for level in levels.sum(0).nonzero().flatten().tolist()}
 
 
-def total_levels(contents: Iterable[Mapping[str, Any]]) -> Tensor:
+def total_levels(contents: Iterable[Record]) -> Tensor:
     """Return the levels of all records, int64 (2, LEVELS)."""
     total = torch.zeros(2, LEVELS, dtype=torch.int64)
     for content in contents:

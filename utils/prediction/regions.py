@@ -1,28 +1,22 @@
 """Finds the 4-connected regions of a change map that arrives in strips: drops small ones, counts the others."""
 
-from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
+TALL = 8  # strips above each strip whose regions are drawn, at most: a higher number takes less memory and more time
+
 
 @dataclass
 class Strip:
-    """Rows of one scene's maps, from `top` on.
+    """Some rows of a scene's maps."""
 
-    Attributes:
-        top: the first row.
-        probability: float32 (n, W).
-        changed: bool (n, W).
-        known: bool (n, W), False where an image has no data; None: everywhere True.
-    """
-
-    top: int
-    probability: np.ndarray
-    changed: np.ndarray
-    known: np.ndarray | None = None
+    top: int  # the first row
+    probability: np.ndarray  # float32 (n, W)
+    changed: np.ndarray  # bool (n, W)
+    known: np.ndarray | None = None  # bool (n, W), False where an image has no data; None: everywhere True
 
 
 def label_regions(changed: np.ndarray) -> tuple[np.ndarray, int]:
@@ -75,7 +69,7 @@ class RegionTable:
     """Counts the pixels of every region, averages their probability and draws them again."""
 
     def __init__(self) -> None:
-        self._parts: list[np.ndarray] = []  # of each strip: pixels, sum of probability, index of the first pixel
+        self._strips: list[np.ndarray] = []  # of each strip: pixels, sum of probability, index of the first pixel
         self._tops = [0]  # first rows of the strips, and of the next one
         self._links: list[np.ndarray] = [np.empty((0, 2), int)]  # numbers of regions that touch across strips
         self._count = 0
@@ -89,7 +83,7 @@ class RegionTable:
         sums = np.bincount(region, strip.probability.ravel()[inside], count)
         first = np.empty(count)
         first[region[::-1]] = inside[::-1] + strip.top * labels.shape[1]  # backwards, as the last assignment counts
-        self._parts.append(np.stack([np.bincount(region, minlength=count), sums, first]))
+        self._strips.append(np.stack([np.bincount(region, minlength=count), sums, first]))
         self._tops.append(strip.top + len(labels))
         numbers = np.where(labels[[0, -1]] > 0, labels[[0, -1]] + self._count - 1, -1)
         if len(self._above):
@@ -106,8 +100,8 @@ class RegionTable:
         links = np.concatenate(self._links).T
         graph = coo_array((np.ones(links.shape[1]), links), (self._count, self._count))
         number, region = connected_components(graph, directed=False)
-        counts = [part.shape[1] for part in self._parts]
-        pixels, sums, first = np.concatenate([np.empty((3, 0)), *self._parts], 1)
+        counts = [part.shape[1] for part in self._strips]
+        pixels, sums, first = np.concatenate([np.empty((3, 0)), *self._strips], 1)
         places = np.full(number, np.inf)
         np.minimum.at(places, region, first)
         first, region = np.unique(places[region], return_inverse=True)
@@ -126,12 +120,19 @@ class RegionTable:
     def ending(self, changed: Callable[[int, int], np.ndarray]) -> Iterator[tuple[int, np.ndarray]]:
         """Draw the regions that end in each strip, whole and alone: first row, and uint8 (n, width) of 0 and 1.
 
+        Where some are tall, they wait for those that end in the next strips, so that a strip is drawn TALL + 2 times
+        on average, at most.
+
         `changed` returns the map from one row to another, bool (n, width).
         """
         tops, width, (regions, first, last, *_) = self._tops, len(self._above), self.regions
-        for strip in np.unique(last).tolist():
-            ends = last == strip
-            start = bisect_right(tops, first[ends.argmax()] // width) - 1
+        begin, waiting, strips = np.searchsorted(tops, first // width, "right") - 1, 0, np.unique(last).tolist()
+        for strip in strips:
+            ends = (waiting <= last) & (last <= strip)
+            start = begin[ends].min()
+            if strip - start > TALL * (strip - waiting + 1) and strip < strips[-1]:
+                continue
+            waiting = strip + 1
             drawn = np.empty((tops[strip + 1] - tops[start], width), np.uint8)
             for number in range(start, strip + 1):
                 labels, _ = label_regions(changed(tops[number], tops[number + 1]))

@@ -29,7 +29,7 @@ QUALITIES = (85, 75, 65, 50, 35, 20)  # of JPEG, tried in this order
 CHANGED = (255, 0, 170)  # magenta: rare in roofs and fields, and in no error map
 STRIP = 512  # rows of an image that are read at a time, about
 PAGE = Path(__file__).with_name("report_page")
-PARTS = {
+PAGE_FILES = {
     "/*STYLE*/": "style.css", "/*SUMMARY*/": "summary.js", "/*GALLERY*/": "gallery.js", "/*SERIES*/": "series.js",
 }  # fmt: skip
 
@@ -79,7 +79,7 @@ def write_report(
 def _template() -> list[str]:
     """The page up to its numbers, from there to its pictures, and the rest."""
     text = (PAGE / "page.html").read_text(encoding="utf-8")
-    for mark, name in PARTS.items():
+    for mark, name in PAGE_FILES.items():
         text = text.replace(mark, (PAGE / name).read_text(encoding="utf-8"))
     return text.replace("<!--DATA-->", "<!--PIXELS-->").split("<!--PIXELS-->")
 

@@ -1,7 +1,7 @@
 """Draws the change-date map of a place: for each pixel, the first date of a series at which it is changed."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -22,11 +22,11 @@ from utils.files import write_csv, written_whole
 from utils.prediction.geotiff import BLOCK, GeoTiff
 from utils.prediction.map_jobs import remove_recorded_shift
 from utils.prediction.png_stream import PngStream
-from utils.prediction.records import CHANGE_DATES
+from utils.prediction.records import CHANGE_DATES, Record, Whole
 from utils.prediction.report import SIDE, shrunk
 
 log = logging.getLogger("predict")
-FOLDER, LEGENDS = CHANGE_DATES
+MAP, PLACED_MAP, LEGEND = CHANGE_DATES
 NEVER, UNKNOWN = 0, 255  # in a change-date map; otherwise the number of a date, the second date being 1
 INDICES = PixelFormat(change_value=1, named=True)  # reads the numbers of a map, not its colours
 COMPARED = {  # how, by whether it is with the first date
@@ -34,7 +34,6 @@ COMPARED = {  # how, by whether it is with the first date
     True: "Each date is compared with the first one. A colour marks the first date that differs from it, even if later "
     "ones do not.",
 }
-Whole = Mapping[str, Mapping[str, Any]]  # records of the pairs that were predicted, by name
 
 
 def draw_change_dates(found: Sequence[Series], whole: Whole, reading: PixelFormat, output: Path) -> dict[str, Any]:
@@ -46,8 +45,8 @@ def draw_change_dates(found: Sequence[Series], whole: Whole, reading: PixelForma
     Raises:
         OSError: a file cannot be written.
     """
-    for folder in CHANGE_DATES:
-        (output / folder).mkdir(exist_ok=True)
+    for name in CHANGE_DATES:
+        (output / name).parent.mkdir(exist_ok=True)
     places, rows = [], []
     for series in found:
         try:
@@ -67,7 +66,7 @@ def draw_change_dates(found: Sequence[Series], whole: Whole, reading: PixelForma
     if rows:
         columns = ("place", "value", "date", "pixels", "share")
         write_csv(output / "change_dates.csv", [dict(zip(columns, row, strict=True)) for row in rows])
-        log.info("change-date maps: %s, %s", output / FOLDER, output / "change_dates.csv")
+        log.info("change-date maps: %s, %s", (output / MAP).parent, output / "change_dates.csv")
     return {"compared": COMPARED[found[0].against_first], "places": places}
 
 
@@ -83,11 +82,11 @@ def _draw(series: Series, whole: Whole, reading: PixelFormat, output: Path) -> n
             maps.append(stack.enter_context(_open_map(pair, grid, whole[pair.name], reading, output)))
             if maps[-1].size != (height, width):
                 raise UserError(f"{pair.before} has another size than the first date, which has no georeference")
-        file = stack.enter_context(written_whole(output / FOLDER / f"{series.place}.png"))
+        file = stack.enter_context(written_whole(output / MAP.format(series.place)))
         streams: list[PngStream | GeoTiff] = [PngStream(file, (height, width), colours=palette)]
         stack.callback(streams[0].abandon)
         if grid:
-            file = stack.enter_context(written_whole(output / FOLDER / f"{series.place}.tif"))
+            file = stack.enter_context(written_whole(output / PLACED_MAP.format(series.place)))
             streams.append(GeoTiff(file, grid, UNKNOWN, colours=palette))
             stack.callback(streams[1].abandon)
         for top in range(0, height, BLOCK):
@@ -99,7 +98,7 @@ def _draw(series: Series, whole: Whole, reading: PixelFormat, output: Path) -> n
         for stream in streams:
             stream.close()
     legend = dict(zip(series.meanings, colours, strict=True))
-    with written_whole(output / LEGENDS / f"{series.place}.png") as path:
+    with written_whole(output / LEGEND.format(series.place)) as path:
         draw_legend({**legend, "never changed": (0, 0, 0), "unknown": NOT_COUNTED}).save(path, format="PNG")
     return counts
 
@@ -116,16 +115,14 @@ def first_changes(masks: Sequence[np.ndarray]) -> np.ndarray:
     return numbers
 
 
-def _open_map(
-    pair: Pair, grid: Grid | None, record: Mapping[str, Any], reading: PixelFormat, output: Path
-) -> WindowedImage | OpenPair:
+def _open_map(pair: Pair, grid: Grid | None, record: Record, reading: PixelFormat, output: Path) -> Any:
     """Open the map of a pair on the first date's grid; its `mask` is IGNORE where a date is unknown."""
     if grid and (geo := f"geo/{pair.name}.tif") in record["files"]:
         return WindowedImage(output / geo, MASKS, label=True, onto=grid)
     labels = replace(reading, change_value=MASKS.change_value, ignore_value=None, change_from=None)
-    scene = OpenPair(replace(pair, label=output / "mask" / f"{pair.name}.png"), labels)  # the dates tell what is known
-    remove_recorded_shift(scene.after, record["row"])
-    return scene
+    opened = OpenPair(replace(pair, label=output / "mask" / f"{pair.name}.png"), labels)  # the dates tell what is known
+    remove_recorded_shift(opened.after, record["row"])
+    return opened
 
 
 def _pictures(series: Series, whole: Whole, reading: PixelFormat, output: Path) -> dict[str, list[np.ndarray]]:
@@ -145,6 +142,6 @@ def _pictures(series: Series, whole: Whole, reading: PixelFormat, output: Path) 
             else:
                 grid = image.grid
             dates.append(shrunk(partial(shown, image), image.size, SIDE))
-    with WindowedImage(output / FOLDER / f"{series.place}.png", INDICES, label=True) as image:
+    with WindowedImage(output / MAP.format(series.place), INDICES, label=True) as image:
         maps = shrunk(partial(by_date, image), image.size, SIDE)
     return {"dates": dates, "maps": list(np.moveaxis(maps, -1, 0))}

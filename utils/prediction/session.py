@@ -2,7 +2,7 @@
 
 import hashlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 from itertools import combinations
@@ -43,10 +43,10 @@ from utils.prediction.map_jobs import MapJob, remove_recorded_shift
 from utils.prediction.maps import MapSettings
 from utils.prediction.pipeline import Pipeline
 from utils.prediction.predictor import ChangePredictor
-from utils.prediction.records import Records
+from utils.prediction.records import Record, Records
 from utils.prediction.report import SIDE, shrunk
 from utils.prediction.series import draw_change_dates
-from utils.prediction.sharing import Share, predict_jobs
+from utils.prediction.sharing import Process, predict_jobs
 from utils.prediction.summary import write_page, write_summary
 from utils.settings import DETECTOR, BandConfig
 
@@ -54,17 +54,18 @@ log = logging.getLogger("predict")
 PROGRESS = "predicting {percentage:3.0f}% |{bar}| {n:.1f} of {total} pairs [{elapsed}, {remaining} left]"
 
 
-def predict(config: PredictConfig, share: Share) -> int:
+def predict(config: PredictConfig) -> int:
     """Write every pair's maps, per_image.csv, metrics.json and report.html; return the number of pairs that failed."""
+    process = Process.of_torchrun()
     series = find_series(config.series, config.pairs == "first") if config.series else []
     pairs = [pair for each in series for pair in each.pairs] or pairs_to_predict(config)
     beside = Path() if config.checkpoint == DETECTOR else config.checkpoint.parent
     output = config.output or beside / f"predict-{images_of(config, pairs)}"
-    records, first = Records(output), share.rank == 0
+    records, first = Records(output), process.rank == 0
     if first and not (config.skip_existing or config.overwrite):
         records.refuse_to_replace()
     predictor = ChangePredictor(
-        config.checkpoint, share.device(pick_device(config.device)), config.tile_size, config.overlap,
+        config.checkpoint, process.device(pick_device(config.device)), config.tile_size, config.overlap,
         config.batch_size, config.tta, config.precision, config.backend,
     )  # fmt: skip
     reading = how_to_read(config, predictor, pairs)
@@ -83,19 +84,19 @@ def predict(config: PredictConfig, share: Share) -> int:
     )  # fmt: skip
     if first:
         log_network(config, predictor, reading, pairs[0])
-    if first:
         protocol = protocol_of(config, predictor, reading, settings, pairs)
-        records.begin(protocol, {pair.name: pair.stamp for pair in pairs}, config.skip_existing)
+        kept = {**protocol, "places": [each.place for each in series]}
+        records.begin(kept, {pair.name: pair.stamp for pair in pairs}, config.skip_existing)
         write_legend(settings)
-    share.meet()
+    process.meet()
     size, count = config.batch_size or BATCH, len(pairs)
-    total = sum(map(len, share.groups(count, size)))
+    total = sum(map(len, process.groups(count, size)))
     progress = tqdm(total=total, bar_format=PROGRESS, dynamic_ncols=True, disable=not first)
     with freed_memory_kept(config.keep_memory), progress as bar, logging_redirect_tqdm():
         # rounding may make the shares of a pair slightly more than 1
         pipeline = Pipeline(predictor, config.num_workers, lambda part: bar.update(min(part, bar.total - bar.n)))
         make_job = partial(job_of, pairs, reading, settings, config.skip_existing, predictor.seen)
-        predict_jobs(pipeline, make_job, count, size, share)
+        predict_jobs(pipeline, make_job, count, size, process)
     log.info("peak memory: %.0f MB%s", peak_used(predictor.device), " of the GPU" * (predictor.device.type == "cuda"))
     return finish(config, pairs, reading, settings, protocol | predictor.turned_out(), series) if first else 0
 
@@ -107,8 +108,8 @@ def log_network(config: PredictConfig, predictor: ChangePredictor, reading: Pixe
         log.info("network: %s", name)
         return
     log.info("network: %s, trained on pixels of %g m", name, expected)
-    with suppress(UserError, OSError), OpenPair(pair, reading) as scene:  # its own job reports what is wrong
-        found = config.pixel_size or metres_a_pixel(scene.grid)
+    with suppress(UserError, OSError), OpenPair(pair, reading) as opened:  # its own job reports what is wrong
+        found = config.pixel_size or metres_a_pixel(opened.grid)
         if found is None:
             log.info("pixel size: unknown; pass --pixel-size METRES if it is not about %g m", expected)
         elif found / expected > LARGEST:
@@ -126,7 +127,7 @@ def finish(
     reading: PixelFormat,
     settings: MapSettings,
     protocol: dict[str, Any],
-    series: Sequence[Series] = (),
+    series: Sequence[Series],
 ) -> int:
     """Summarise the records of all processes; return the number of pairs that failed."""
     records = Records(settings.output)
@@ -134,7 +135,9 @@ def finish(
     found = {pair.name: records.read(pair.name) or {"error": "left no record"} for pair in pairs}
     whole = {name: content for name, content in found.items() if "row" in content}
     failed = {name: content["error"] for name, content in found.items() if "error" in content}
-    remarks = remarks_of(pairs, whole)
+    doubts = [(pair.name, remark) for pair in pairs if (remark := later_first(pair))]
+    doubts += [(name, remark) for name, record in whole.items() for remark in record.get("remarks", ())]
+    remarks = grouped(doubts)
     for remark in remarks:
         log.warning("%s", remark)
     if whole:
@@ -147,12 +150,6 @@ def finish(
         name, error = next(iter(failed.items()))
         log.error("error: %d of %d pairs could not be predicted, first %s: %s", len(failed), len(pairs), name, error)
     return len(failed)
-
-
-def remarks_of(pairs: Sequence[Pair], whole: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Return a line for each kind of remark on names and records: what makes maps doubtful."""
-    swapped = [(pair.name, remark) for pair in pairs if (remark := later_first(pair))]
-    return grouped([*swapped, *((name, said) for name, each in whole.items() for said in each.get("remarks", ()))])
 
 
 def pairs_to_predict(config: PredictConfig) -> list[Pair]:
@@ -252,12 +249,12 @@ def job_of(
     """Return the job of a pair; in a resumed run, it is done if its record says so."""
     pair = pairs[number]
 
-    def open_scene() -> OpenPair:
+    def open_pair() -> OpenPair:
         refuse_broken_links(pair)
         return OpenPair(pair, reading)
 
     done = resume and Records(settings.output).done(pair.name, pair.stamp)
-    return MapJob(pair.name, open_scene, settings, done, pair.stamp, seen)
+    return MapJob(pair.name, open_pair, settings, done, pair.stamp, seen)
 
 
 def write_legend(settings: MapSettings) -> None:
@@ -267,12 +264,12 @@ def write_legend(settings: MapSettings) -> None:
             draw_legend({**PALETTES[settings.palette].legend(), "changed": OVERLAY}).save(path, format="PNG")
 
 
-def thumbnails(pair: Pair, reading: PixelFormat, output: Path, record: Mapping[str, Any]) -> dict[str, np.ndarray]:
+def thumbnails(pair: Pair, reading: PixelFormat, output: Path, record: Record) -> dict[str, np.ndarray]:
     """Return small pictures of a pair for its report: both dates, the map, and the error map if there is one."""
-    with OpenPair(pair, reading) as scene:
-        remove_recorded_shift(scene.after, record["row"])
-        images = {"before": shrunk(lambda window: as_rgb(scene.read(window)[0]), scene.size, SIDE)}
-        images["after"] = shrunk(scene.picture, scene.size, SIDE)
+    with OpenPair(pair, reading) as opened:
+        remove_recorded_shift(opened.after, record["row"])
+        images = {"before": shrunk(lambda window: as_rgb(opened.read(window)[0]), opened.size, SIDE)}
+        images["after"] = shrunk(opened.picture, opened.size, SIDE)
     for kind, folder in (("map", "mask"), ("error", "error")):
         if (path := f"{folder}/{pair.name}.png") in record["files"]:
             with WindowedImage(output / path, MASKS, label=kind == "map", alone=True) as image:

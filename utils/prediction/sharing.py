@@ -31,15 +31,15 @@ PAUSE = 0.2  # seconds between two looks at the files of other processes
 
 
 @dataclass(frozen=True)
-class Share:
+class Process:
     """The number of this process, and how many there are."""
 
     rank: int = 0
     ranks: int = 1
 
     @classmethod
-    def of_torchrun(cls) -> "Share":
-        """Return the share that torchrun sets; without torchrun, everything."""
+    def of_torchrun(cls) -> "Process":
+        """Return what torchrun says of this process; without torchrun it is the only one."""
         return cls(int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1")))
 
     def device(self, device: torch.device) -> torch.device:
@@ -72,11 +72,11 @@ class Share:
 
 
 class PartJob(MapJob):
-    """A pair of which this process predicts some rows of windows, see `Share.rows`, and keeps them as parts."""
+    """A pair of which this process predicts some rows of windows, see `Process.rows`, and keeps them as parts."""
 
-    def __init__(self, job: MapJob, share: Share, shift: int) -> None:
-        super().__init__(job.name, job.open_scene, job.settings, job.done, job.stamp)
-        self.share, self.shift = share, shift
+    def __init__(self, job: MapJob, process: Process, shift: int) -> None:
+        super().__init__(job.name, job.open_pair, job.settings, job.done, job.stamp)
+        self.process, self.shift = process, shift
         self._tops: list[int] = []
 
     def rows(self, cover: Cover) -> range:
@@ -84,7 +84,7 @@ class PartJob(MapJob):
         if not super().rows(cover):
             return range(0)
         self._tops = cover.tops
-        rows = self.share.rows(len(cover.tops), self.shift)
+        rows = self.process.rows(len(cover.tops), self.shift)
         missing = [row for row in rows if not self.part(row).is_file()]
         return range(missing[0], rows.stop) if missing else range(0)
 
@@ -104,26 +104,26 @@ class PartJob(MapJob):
         """Do nothing: the first process draws the maps."""
 
 
-def predict_jobs(pipeline: Pipeline, make_job: Callable[[int], MapJob], count: int, size: int, share: Share) -> None:
+def predict_jobs(pipeline: Pipeline, job_of: Callable[[int], MapJob], count: int, size: int, process: Process) -> None:
     """Predict this process's share of `count` pairs; the first process returns when all have done theirs.
 
-    `make_job` returns the job of a pair by its number. The windows of `size` pairs, a group, make batches.
+    `job_of` returns the job of a pair by its number. The windows of `size` pairs, a group, make batches.
     """
-    by_rows = share.by_rows(count, size)
+    by_rows = process.by_rows(count, size)
 
     def groups() -> Iterator[list[MapJob]]:
-        for numbers in share.groups(count, size):
-            jobs = [make_job(number) for number in numbers]
+        for numbers in process.groups(count, size):
+            jobs = [job_of(number) for number in numbers]
             pipeline.advance(sum(job.done for job in jobs))
             if by_rows:  # scenes of one window in a group belong to one process, as their batches do
-                jobs = [PartJob(job, share, numbers.start // size) for job in jobs]
+                jobs = [PartJob(job, process, numbers.start // size) for job in jobs]
             if not all(job.done for job in jobs):
                 yield jobs
 
     pipeline.run(groups())
-    if share.ranks == 1 or share.rank > 0:
+    if process.ranks == 1 or process.rank > 0:
         return
-    for job in map(make_job, range(count)):
+    for job in map(job_of, range(count)):
         if not job.done and by_rows:
             _put_together(job, pipeline.predictor)
         _wait_until(partial(job.records.read, job.name))
@@ -134,7 +134,7 @@ def _put_together(job: MapJob, predictor: ChangePredictor) -> None:
     try:
         cover = predictor.cover(*job.open(), job.pixel_size)
         job.rows(cover)
-        parts = [PartJob(job, Share(), 0).part(row) for row in range(len(cover.tops))]
+        parts = [PartJob(job, Process(), 0).part(row) for row in range(len(cover.tops))]
         for top, part in zip(cover.tops, parts, strict=True):
             _wait_until(lambda part=part: part.is_file() or job.records.read(job.name))  # type: ignore[misc]
             if not part.is_file():  # the pair failed in some process

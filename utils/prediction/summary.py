@@ -3,7 +3,7 @@
 import json
 import logging
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +14,15 @@ from utils.change_map import PALETTES
 from utils.files import write_csv, write_text
 from utils.metrics import LEVELS, SCORES, precision_recall, score_table, scores
 from utils.prediction.maps import MapSettings
-from utils.prediction.records import COUNTS, total_counts, total_levels
+from utils.prediction.records import COUNTS, Row, Whole, total_counts, total_levels
 from utils.prediction.report import write_report
 
 log = logging.getLogger(__name__)
 REPORT_PAIRS = 5000  # in one page, which then has 300 MB
 
 
-def write_summary(
-    output: Path, whole: Mapping[str, Mapping[str, Any]], failed: Mapping[str, str], protocol: Mapping[str, Any]
-) -> None:
-    """Write per_image.csv and metrics.json, and log their content.
-
-    `whole` holds the record of each pair that was predicted, by name; `failed` the errors of the others.
-    """
+def write_summary(output: Path, whole: Whole, failed: Mapping[str, str], protocol: Mapping[str, Any]) -> None:
+    """Write per_image.csv and metrics.json, and log their content; `failed` has errors by name."""
     rows = sorted((content["row"] for content in whole.values()), key=lambda row: row["name"])
     counts = total_counts(rows)
     protocol = {
@@ -41,7 +36,15 @@ def write_summary(
     write_csv(output / "per_image.csv", rows)
     content = {"scores": result, "pixels": pixels, "failed": failed, "protocol": protocol}
     write_text(output / "metrics.json", json.dumps(content, indent=1) + "\n")
-    _log(output, rows, result, protocol, {path.split("/")[0] for one in whole.values() for path in one["files"]})
+    _log(rows, result, protocol)
+    kinds = {path.split("/")[0] for record in whole.values() for path in record["files"]}
+    log.info("maps: %s", ", ".join(str(output / kind) for kind in protocol["save"] if kind in kinds) or "none")
+    if protocol["save"] and not kinds:
+        log.warning("--save %s: no pair has the label or the georeference for that", ",".join(protocol["save"]))
+    log.info("%s: %s, %s", "scores" if result else "shares", output / "per_image.csv", output / "metrics.json")
+    old = sorted({path.stem for path in (output / "mask").glob("*.png")} - {row["name"] for row in rows})
+    if old:
+        log.warning("%s also holds %d maps of an earlier prediction, first %s.png", output, len(old), old[0])
     if counts is not None and not counts[1].sum():
         read = ", ".join(f"--{n.replace('_', '-')} {protocol['reading'][n]}" for n in ("change_value", "ignore_value"))
         log.warning("no label has a changed pixel (read by %s): scores of the changed class mean nothing", read)
@@ -51,13 +54,7 @@ def write_summary(
         log.warning("this checkpoint was trained on these pairs: maps and scores are optimistic")
 
 
-def _log(
-    output: Path,
-    rows: Sequence[Mapping[str, Any]],
-    result: Mapping[str, float],
-    protocol: Mapping[str, Any],
-    kinds: Collection[str],
-) -> None:
+def _log(rows: Sequence[Row], result: Mapping[str, float], protocol: Mapping[str, Any]) -> None:
     share = sum(row["changed_share"] for row in rows) / len(rows)
     log.info("%d pairs, %.2f %% of pixels changed", len(rows), 100 * share)
     if share in (0.0, 1.0):
@@ -69,28 +66,16 @@ def _log(
         _log_shifts(rows, register == "auto")
     if result:
         log.info("%s", score_table({"all pairs": result}, SCORES))
-    log.info("maps: %s", ", ".join(str(output / kind) for kind in protocol["save"] if kind in kinds) or "none")
-    if protocol["save"] and not kinds:
-        log.warning("--save %s: no pair has the label or the georeference for that", ",".join(protocol["save"]))
-    log.info("%s: %s, %s", "scores" if result else "shares", output / "per_image.csv", output / "metrics.json")
-    old = sorted({path.stem for path in (output / "mask").glob("*.png")} - {row["name"] for row in rows})
-    if old:
-        log.warning("%s also holds %d maps of an earlier prediction, first %s.png", output, len(old), old[0])
 
 
-def _log_shifts(rows: Sequence[Mapping[str, Any]], correct: bool) -> None:
+def _log_shifts(rows: Sequence[Row], correct: bool) -> None:
     """Log how far the later images are shifted, and what is done about it."""
     found = {
         row["name"]: math.hypot(row["shift_rows"], row["shift_columns"]) for row in rows if row["shift_rows"] != ""
     }
     far = {name: length for name, length in found.items() if length > RELEVANT}
-    log.info(
-        "shift of the later image: reliable in %d of %d pairs, over %g pixel in %d",
-        len(found),
-        len(rows),
-        RELEVANT,
-        len(far),
-    )
+    counts = len(found), len(rows), RELEVANT, len(far)
+    log.info("shift of the later image: reliable in %d of %d pairs, over %g pixel in %d", *counts)
     if not far:
         return
     largest = max(far, key=far.__getitem__)
@@ -105,7 +90,7 @@ def _log_shifts(rows: Sequence[Mapping[str, Any]], correct: bool) -> None:
 
 def write_page(
     settings: MapSettings,
-    whole: Mapping[str, Mapping[str, Any]],
+    whole: Whole,
     thumbnails: Callable[[str], Mapping[str, np.ndarray]],
     series: Mapping[str, Any],
 ) -> None:

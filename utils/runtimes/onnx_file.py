@@ -26,12 +26,8 @@ NEEDED = {"model", "statistics", "size_divisor"}  # in the metadata
 def onnx_program(network: nn.Module, channels: int, divisor: int, dtype: torch.dtype, output: str) -> Any:
     """Return a network as a graph that `save(path)` writes. The caller compares its numbers.
 
-    Args:
-        network: takes two dates, (B, channels, H, W); on the CPU.
-        channels: of a date.
-        divisor: H and W are free multiples of it.
-        dtype: of a date.
-        output: name of the output. The inputs are `before` and `after`.
+    The network, on the CPU, takes two dates of this type, (B, channels, H, W). H and W are free multiples of `divisor`.
+    The inputs are named `before` and `after`, the output `output`.
 
     Raises:
         UserError: a package is missing.

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from utils.console import UserError
 
 EXTRA = "pip install -r requirements-export.txt"
-AT_ONCE = 2**20  # pixels of a scene predicted whole, and of a batch: 1024 x 1024, where HANet takes 1.6 GB
+PIXELS_AT_ONCE = 2**20  # pixels of a scene predicted whole, and of a batch: 1024 x 1024, where HANet takes 1.6 GB
 KEPT = 2  # batches that stay compiled, each with memory of its own: a full one and the last of a set
 
 
@@ -34,7 +34,7 @@ class OpenVino:
         UserError: OpenVINO is missing, or the file is damaged.
     """
 
-    at_once = AT_ONCE  # it takes no more memory than PyTorch
+    at_once = PIXELS_AT_ONCE  # it takes no more memory than PyTorch
 
     def __init__(self, source: Path | nn.Module, precision: str = "fp32") -> None:
         self._openvino, self._core = imported("openvino"), openvino_core()

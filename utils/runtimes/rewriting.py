@@ -30,9 +30,7 @@ def prepare_for_inference(network: nn.Module, channels: int = 3) -> nn.Module:
     Modules keep their names and outputs except: HANet's `stem` holds the first block's first convolution, `reduce`
     holds the head, and AMFNet's `up1` holds the head's first convolution.
 
-    Args:
-        network: with a `size_divisor`, in float32 or float64, on the CPU; it is not changed.
-        channels: of a date.
+    The network, of dates with so many channels, is in float32 or float64 on the CPU, and is not changed.
     """
     prepared, side = copy.deepcopy(network).eval().double(), cast(int, network.size_divisor)
     generator = torch.Generator().manual_seed(0)  # the global generator's draws stay as they are

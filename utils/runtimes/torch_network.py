@@ -14,7 +14,7 @@ from utils.console import UserError
 from utils.machine import first_line, is_out_of_memory
 from utils.runtimes.input_scaling import InputScaling
 from utils.runtimes.onnx_file import OnnxRuntime, onnx_program
-from utils.runtimes.openvino import AT_ONCE, OpenVino, imported
+from utils.runtimes.openvino import PIXELS_AT_ONCE, OpenVino, imported
 from utils.runtimes.rewriting import prepare_for_inference
 
 log = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ class TorchNetwork(nn.Module):
     """
 
     can_swap = True
-    at_once = AT_ONCE
+    at_once = PIXELS_AT_ONCE
 
     def __init__(
         self, content: Checkpoint, device: torch.device, precision: str = "fp32", backend: str = "torch"

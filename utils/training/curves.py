@@ -63,10 +63,7 @@ def draw_precision_recall(
 ) -> None:
     """Draw precision against recall with lines of equal F1, as a PNG.
 
-    Args:
-        curve: "precision" and "recall", one value a threshold.
-        marks: name -> "precision" and "recall" of a threshold to mark.
-        path: the PNG to write.
+    `curve` has the "precision" and "recall" of all thresholds, `marks` those of some, by the names to show.
     """
     from matplotlib.figure import Figure
 

@@ -110,8 +110,8 @@ def open_data(
 
 def pixel_size_of(config: TrainConfig, pair: Pair, reading: PixelFormat, name: str) -> float | None:
     """Metres a pixel of the training data: from --pixel-size, a pair's georeference, or the catalog."""
-    with OpenPair(pair, reading) as scene:
-        return config.pixel_size or metres_a_pixel(scene.grid) or known_pixel_size(name)
+    with OpenPair(pair, reading) as opened:
+        return config.pixel_size or metres_a_pixel(opened.grid) or known_pixel_size(name)
 
 
 def looked_over(train: Sequence[Pair], reading: PixelFormat, source: Checkpoint | None) -> Ranges:

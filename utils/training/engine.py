@@ -39,7 +39,7 @@ class Learner:
     scaler: torch.amp.GradScaler  # of the loss; does nothing except in float16
     rate: Callable[[int, int], float]  # (epoch, step of it), both from 0 -> learning rate
     amp_type: torch.dtype | None = None  # half-precision type of mixed precision
-    parts: int = 1  # the batch of a step is computed in so many parts
+    accumulate: int = 1  # parts in which the batch of a step is computed
     ema: EMA | None = None
     seed: int = 0  # of dropout
     frozen_epochs: int = 0  # in which the network's encoder keeps its weights
@@ -55,21 +55,21 @@ class Learner:
         """Mixed precision, where the run uses it."""
         return torch.autocast(self.device.type, dtype=self.amp_type, enabled=self.amp_type is not None)
 
-    def step(self, parts: Iterable[Batch]) -> tuple[Tensor, Tensor, int]:
-        """Forward, backward and one step of the optimizer over the parts of a batch.
+    def step(self, batches: Iterable[Batch]) -> tuple[Tensor, Tensor, int]:
+        """Forward, backward and one step of the optimizer over `accumulate` batches.
 
         Returns:
             Pixel counts of the main head (2, 2), the loss of each output summed over pairs, and the number of pairs.
         """
         counts, losses = (torch.zeros((), dtype=dtype, device=self.device) for dtype in (torch.int64, torch.float32))
         pairs = 0
-        for number, batch in enumerate(parts, start=1):
+        for number, batch in enumerate(batches, start=1):
             before, after, mask = to_device(batch, self.device)
-            with self._own_gradients(number < self.parts):
+            with self._own_gradients(number < self.accumulate):
                 with mistakes_of_users(), self.autocast():
                     outputs = self.training_network(*self.scaling(before, after))
                 total, values = self.loss([logits.float() for logits in outputs], mask)
-                self.scaler.scale(total / self.parts).backward()
+                self.scaler.scale(total / self.accumulate).backward()
             with torch.no_grad():
                 counts = counts + count_pixels(changed_pixels(outputs[0]), mask)
                 losses = losses + values * len(mask)
@@ -82,7 +82,7 @@ class Learner:
         return counts, losses, pairs
 
     def _own_gradients(self, more_to_come: bool) -> Any:
-        """Keep the gradients of all but the last part to this process; the last part sends the sum."""
+        """Keep the gradients of all but the last batch to this process; the last one sends the sum."""
         network = self.training_network
         return network.no_sync() if more_to_come and isinstance(network, DistributedDataParallel) else nullcontext()
 
@@ -130,27 +130,23 @@ def to_device(batch: Batch, device: torch.device) -> tuple[Tensor, Tensor, Tenso
 def train_one_epoch(learner: Learner, loader: Iterable[Batch], epoch: Epoch, progress: tqdm) -> None:
     """Train until the epoch is done or there are no more batches; `epoch` is updated after every step.
 
-    Args:
-        learner: what is trained.
-        loader: batches from `epoch.step` on, `learner.parts` of them a step.
-        epoch: its progress.
-        progress: a bar that counts pairs.
+    `loader` gives batches from `epoch.step` on, `learner.accumulate` of them a step. `progress` counts pairs.
 
     Raises:
         DivergedError: the loss is not finite any more.
     """
     learner.train_mode(epoch.number)
     epoch.counts, epoch.losses = epoch.counts.to(learner.device), epoch.losses.to(learner.device)
-    batches = iter(loader)
+    loaded = iter(loader)
     names: deque[list[str]] = deque(maxlen=LOG_EVERY)  # of the last steps' pairs; their batches are not kept
     bad = torch.full((), -1, device=learner.device)  # first step whose loss is not finite
     started = time.perf_counter() - epoch.seconds
-    while not epoch.done and (parts := list(islice(batches, learner.parts))):
+    while not epoch.done and (batches := list(islice(loaded, learner.accumulate))):
         for group in learner.optimizer.param_groups:
             group["lr"] = learner.rate(epoch.number, epoch.step)
         seed_everything(learner.seed, epoch.number, epoch.step, distributed.rank())
-        names.append([name for part in parts for name in part["name"]])
-        counts, losses, pairs = learner.step(parts)
+        names.append([name for batch in batches for name in batch["name"]])
+        counts, losses, pairs = learner.step(batches)
         epoch.counts, epoch.losses = epoch.counts + counts, epoch.losses + losses
         bad = torch.where((bad < 0) & ~losses.sum().isfinite(), epoch.step, bad)
         epoch.step += 1
@@ -218,5 +214,5 @@ def in_halves(function: Callable[..., Result], *tensors: Tensor) -> list[Result]
             raise
     torch.cuda.empty_cache()
     half = len(tensors[0]) // 2
-    parts = [x[:half] for x in tensors], [x[half:] for x in tensors]
-    return [result for part in parts for result in in_halves(function, *part)]
+    halves = [x[:half] for x in tensors], [x[half:] for x in tensors]
+    return [result for each in halves for result in in_halves(function, *each)]

@@ -13,20 +13,20 @@ log = logging.getLogger("train")
 
 
 def load_initial_weights(network: nn.Module, config: TrainConfig, source: Checkpoint | None) -> None:
-    """Give a network the weights that the settings name.
-
-    Args:
-        network: takes the weights.
-        config: settings of the run.
-        source: the checkpoint of --init-from; its heads are kept, whatever --zero-heads is.
+    """Give a network the weights that the settings name; the heads of --init-from's `source` are not set to 0.
 
     Raises:
-        UserError: there is no encoder to load or to freeze, or no weight fits.
+        UserError: there is no encoder to load or to freeze, or weights do not fit.
     """
     if config.freeze_encoder:
         encoder_of(network, config, "--freeze-encoder")
     if config.backbone_weights != "none":
-        load_backbone(network, config)
+        encoder = encoder_of(network, config, "--backbone-weights")
+        with mistakes_of_users():
+            encoder.load(config.backbone_weights)
+        inflated = len(config.bands) not in (0, 3)
+        how = f", the mean of its first filters for each of {len(config.bands)} bands" if inflated else ""
+        log.info("encoder starts from %s%s", config.backbone_weights, how)
     if source:
         load_fitting(network, len(config.bands) or 3, source, str(config.init_from))
     elif config.zero_heads:
@@ -44,16 +44,10 @@ def encoder_of(network: nn.Module, config: TrainConfig, flag: str) -> Encoder:
 def load_fitting(network: nn.Module, bands: int, content: Checkpoint, name: str) -> None:
     """Take every weight of a checkpoint that fits by name and shape, and log which were left.
 
-    Where the number of bands differs, the first convolution is converted by `for_bands`.
-
-    Args:
-        network: takes the weights.
-        bands: of its images.
-        content: the checkpoint.
-        name: of the checkpoint, for messages.
+    Where the checkpoint's number of bands differs from `bands`, `for_bands` converts the first convolution.
 
     Raises:
-        UserError: none fits.
+        UserError: none fits; the error calls the checkpoint `name`.
     """
     own, old = network.state_dict(), content["options"].get("in_channels", 3)
     taken: dict[str, Tensor] = {}
@@ -84,17 +78,3 @@ def zero_heads(network: nn.Module) -> None:
         if "head" in name and isinstance(module, nn.Conv2d | nn.ConvTranspose2d) and module.out_channels == 2:
             for parameter in module.parameters():
                 nn.init.zeros_(parameter)
-
-
-def load_backbone(network: nn.Module, config: TrainConfig) -> None:
-    """Load the encoder's weights from --backbone-weights.
-
-    Raises:
-        UserError: the network has no encoder to load, or the weights do not fit it.
-    """
-    encoder = encoder_of(network, config, "--backbone-weights")
-    with mistakes_of_users():
-        encoder.load(config.backbone_weights)
-    inflated = len(config.bands) not in (0, 3)
-    how = f", the mean of its first filters for each of {len(config.bands)} bands" if inflated else ""
-    log.info("encoder starts from %s%s", config.backbone_weights, how)

@@ -32,11 +32,8 @@ def one_hot_bce(logits: Tensor, mask: Tensor) -> Tensor:
 def focal(logits: Tensor, mask: Tensor, gamma: float = 0.5, alpha: float | None = None) -> Tensor:
     """Focal loss; gamma 0.5 and no alpha as released with HANet, gamma 0 is cross-entropy.
 
-    Args:
-        logits: (B, 2, H, W).
-        mask: (B, H, W).
-        gamma: weight (1 - p)^gamma of a pixel with probability p for its own class; it carries no gradient.
-        alpha: weight of class 0; class 1 has 1 - alpha.
+    A pixel with probability p for its own class has the weight (1 - p)^gamma, which carries no gradient. With alpha,
+    class 0 has this weight besides, and class 1 has 1 - alpha.
     """
     log_p = (F.log_softmax(logits, dim=1) * _one_hot(mask, logits.dtype)).sum(1)  # (B, H, W)
     losses = -((1 - log_p.detach().exp()) ** gamma) * log_p

@@ -21,11 +21,7 @@ SCHEDULES: dict[str, Callable[[float, int], float]] = {
 def learning_rate(config: "TrainConfig", steps: Sequence[int], epoch: int, step: int) -> float:
     """The rate of one step: in a warm-up a straight line, after it the schedule over all steps that are left.
 
-    Args:
-        config: settings of the run.
-        steps: number of steps of each epoch.
-        epoch: number of the epoch, from 0.
-        step: number of the step in its epoch, from 0.
+    `steps` has the number of steps of each epoch. `epoch`, and `step` within it, count from 0.
     """
     passed, done, warmup = epoch + step / steps[epoch], sum(steps[:epoch]) + step, config.warmup_steps
     if done < warmup:

@@ -78,7 +78,7 @@ def build_learner(
         scaler=torch.amp.GradScaler(device.type, enabled=half == torch.float16),
         rate=partial(learning_rate, config, steps),
         amp_type=half,
-        parts=config.accumulate,
+        accumulate=config.accumulate,
         ema=EMA(network, config.ema) if config.ema else None,
         seed=config.seed,
         frozen_epochs=config.freeze_encoder,
@@ -96,11 +96,9 @@ class Trainer:
     saved: float = field(default_factory=time.monotonic)  # when the epoch began, or last.pt was written in it
 
     def train(self, batches: Callable[[int], Iterable[Batch]], epoch: Epoch) -> None:
-        """Train the rest of an epoch.
+        """Train the rest of an epoch, which is updated after every step.
 
-        Args:
-            batches: gives the epoch's batches from a step on, always the same ones.
-            epoch: is updated after every step.
+        `batches` gives its batches from a step on, always the same ones.
 
         Raises:
             SystemExit: a signal asked to stop; 128 + its number.
@@ -112,18 +110,18 @@ class Trainer:
                 together = self._together(batches(epoch.step), epoch)
                 train_one_epoch(self.run.learner, together, epoch, self.progress)
             except DivergedError as error:
-                parts = islice(batches(error.step), self.run.learner.parts)
-                raise UserError(f"{error}; {self._keep_batch(list(parts))}") from error
+                diverged = list(islice(batches(error.step), self.run.learner.accumulate))
+                raise UserError(f"{error}; {self._keep(diverged)}") from error
         if not epoch.done:
             self._leave(epoch)
 
-    def _keep_batch(self, parts: list[Batch]) -> str:
+    def _keep(self, batches: list[Batch]) -> str:
         """Write diverged.pt, each process its own; return where it is, or why it could not be written."""
         rank = distributed.rank()
         kept = self.run.folder / (f"diverged-{rank}.pt" if rank else "diverged.pt")
         try:
             kept.parent.mkdir(parents=True, exist_ok=True)  # of several processes, only the first one's exists already
-            save_whole(kept, parts)
+            save_whole(kept, batches)
         except OSError as error:
             return f"the batch could not be kept in {kept} ({error.strerror})"
         return f"the batch is kept in {kept}"
@@ -221,14 +219,15 @@ class Trainer:
             Stopped: a signal asked a process to stop, and no epoch is trained, or a batch was lost.
             NotLoaded: a process could not get its batch.
         """
-        batches, parts = chain(loader), self.run.learner.parts if epoch else 1  # `chain` starts the loader with `next`
+        batches = chain(loader)  # which starts the loader with `next`
+        accumulate = self.run.learner.accumulate if epoch else 1
         for given in count():
             batch, error = None, None
             try:
                 batch = next(batches, None)
             except Exception as caught:
                 error = caught
-            between, due = given % parts == 0, False
+            between, due = given % accumulate == 0, False
             if epoch and epoch.step and between:
                 self.run.begin()
                 due = time.monotonic() - self.saved >= 60 * self.run.config.save_minutes > 0

@@ -84,11 +84,12 @@ def table_of(changed, rows):
 
 
 @pytest.mark.parametrize("seed", [0, 1])
-def test_strips_give_the_file_of_a_whole_map(tmp_path, seed):
+def test_strips_and_portions_give_the_file_of_a_whole_map(tmp_path, seed, monkeypatch):
     changed, files = blobs(200, 160, seed) ^ (seed == 1), []
     grid = grid_at("UTM", changed.shape)
     write_map(tmp_path / "map.tif", grid, changed.astype(np.uint8) * 255)
     for rows in (200, 64, 7, 1):
+        monkeypatch.setattr(polygons, "PORTION", rows)
         files.append(tmp_path / f"{rows}.geojson")
         write_polygons({"polygons": files[-1]}, tmp_path / "map.tif", grid, table_of(changed, rows))
     assert len({path.read_bytes() for path in files}) == 1

@@ -8,7 +8,7 @@ from datasets.scenes import draw_scene
 from utils.checkpoint import save_checkpoint
 from utils.prediction.blending import BATCH, TILE
 from utils.prediction.predictor import ChangePredictor
-from utils.runtimes.torch_network import AT_ONCE
+from utils.runtimes.torch_network import PIXELS_AT_ONCE
 
 
 def images(height, width, seed=0):
@@ -51,11 +51,11 @@ def test_one_window_is_the_network_of_the_image_filled_by_reflection(checkpoint,
 
 
 def test_what_is_predicted_whole(checkpoint):
-    """By default up to AT_ONCE pixels, so 952 x 640 without a flag, and larger scenes by windows."""
+    """By default up to PIXELS_AT_ONCE pixels, so 952 x 640 without a flag, and larger scenes by windows."""
     predictor = ChangePredictor(checkpoint, "cpu")
     assert predictor.cover(640, 952).shape == (640, 952)
-    assert predictor.cover(1024, AT_ONCE // 1024).shape == (1024, 1024)
-    assert predictor.cover(1024, AT_ONCE // 1024 + 1).shape == (TILE, TILE)
+    assert predictor.cover(1024, PIXELS_AT_ONCE // 1024).shape == (1024, 1024)
+    assert predictor.cover(1024, PIXELS_AT_ONCE // 1024 + 1).shape == (TILE, TILE)
     assert predictor.cover(100, 20000).shape == (100, TILE)
     assert ChangePredictor(checkpoint, "cpu", tile_size=0).cover(5000, 5000).shape == (5000, 5000)
     assert ChangePredictor(checkpoint, "cpu", tile_size=256).cover(640, 952).shape == (256, 256)

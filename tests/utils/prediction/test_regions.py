@@ -74,3 +74,14 @@ def test_every_region_is_drawn_once_and_whole_where_it_ends(case):
         assert ndimage.label(regions)[1] == len(np.unique(ndimage.label(changed)[0][top:bottom][regions > 0]))
         drawn[top:bottom] += regions
     assert np.array_equal(drawn, changed)
+
+
+def test_tall_regions_that_end_in_every_strip_are_drawn_together():
+    """Each strip would else be drawn again for all that end below it: 5,050 rows."""
+    changed, table = np.zeros((100, 200), bool), RegionTable()
+    changed[:, ::2] = np.tri(100, dtype=bool).T  # from the first row on
+    for top in range(100):
+        table.add(Strip(top, np.zeros((1, 200), np.float32), changed[top : top + 1]))
+    drawn = list(table.ending(lambda top, bottom: changed[top:bottom]))
+    assert sum(regions.sum() for _, regions in drawn) == changed.sum()
+    assert 100 < sum(len(regions) for _, regions in drawn) <= 1000

@@ -49,7 +49,7 @@ def learner(parts=1, lr=0.1, optimizer=torch.optim.SGD):
         device=torch.device("cpu"),
         scaler=torch.amp.GradScaler("cpu", enabled=False),
         rate=lambda epoch, step: lr,
-        parts=parts,
+        accumulate=parts,
     )
 
 

@@ -13,7 +13,7 @@ def test_last_is_written_every_so_many_minutes(monkeypatch):
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     for minutes in (2, 0):
         run = SimpleNamespace(
-            config=SimpleNamespace(save_minutes=minutes), learner=SimpleNamespace(parts=2),
+            config=SimpleNamespace(save_minutes=minutes), learner=SimpleNamespace(accumulate=2),
             begin=lambda: None, save_last=lambda epoch, minutes=minutes: written.append((minutes, now[0])),
         )  # fmt: skip
         trainer, epoch = Trainer(run, [], SimpleNamespace(number=0), saved=0.0), Epoch(0, 9, 1)

@@ -1,7 +1,7 @@
 // Every pair with its slider, sorted and filtered, and one pair alone. Continues summary.js.
 
 const KINDS = ["before", "after", "map", "error"]; // in the order of a pair's images in the file
-const AT_ONCE = 120; // more cards than a screen has
+const FIRST_CARDS = 120; // more cards than a screen has
 
 // ---- pictures of one pair or place
 
@@ -124,10 +124,10 @@ function list() {
   const words = $("filter").value.toLowerCase().split(/\s+/);
   shown = order.filter((index) => words.every((word) => lowered[index].includes(word)));
   const items = (from, to) => shown.slice(from, to).map((index) => (cards[index] ??= card(index)));
-  $("list").replaceChildren(...items(0, AT_ONCE));
+  $("list").replaceChildren(...items(0, FIRST_CARDS));
   cancelAnimationFrame(later); // the rest comes two frames later, so that typing never waits for 2,000 cards
   later = requestAnimationFrame(() => {
-    later = requestAnimationFrame(() => $("list").append(...items(AT_ONCE)));
+    later = requestAnimationFrame(() => $("list").append(...items(FIRST_CARDS)));
   });
   const all = many(pairs.length, "pair");
   $("count").textContent = shown.length === pairs.length ? all : `${grouped(shown.length)} of ${all}`;
