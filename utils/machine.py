@@ -153,7 +153,7 @@ def freed_memory_kept(wanted: bool = True) -> Iterator[bool]:
     finally:
         if kept:
             _set_malloc(DEFAULTS)
-            _trim()
+            return_freed_memory()
 
 
 def peak_used(device: torch.device) -> float:
@@ -168,19 +168,20 @@ def used_now(device: torch.device) -> float:
 
 def forget_peak() -> None:
     """Return unused memory and start the peak anew, where the platform can."""
-    _trim()
+    return_freed_memory()
     with suppress(OSError):  # not Linux, or not allowed: the peak is that of the process
         CLEAR.write_text("5")
+
+
+def return_freed_memory() -> None:
+    """Give memory that glibc keeps back to the operating system."""
+    if trim := _libc("malloc_trim"):
+        trim(0)
 
 
 def _set_malloc(values: Mapping[int, int]) -> bool:
     mallopt = _libc("mallopt")
     return bool(mallopt) and all(mallopt(parameter, value) for parameter, value in values.items())
-
-
-def _trim() -> None:
-    if trim := _libc("malloc_trim"):
-        trim(0)
 
 
 def _libc(name: str) -> Any:

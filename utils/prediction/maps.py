@@ -62,7 +62,7 @@ class PairMaps:
         self.no_polygons = ""
         if opened.grid and POLYGONS.keys() & kinds and not leads_to_wgs84(opened.grid):
             self.no_polygons = "the reference system has no way to longitude and latitude"
-            if not scene.grid.crs:
+            if not opened.grid.crs:
                 self.no_polygons = "there is no coordinate reference system; add it: gdal_edit.py -a_srs EPSG:CODE FILE"
             kinds = [kind for kind in kinds if kind not in POLYGONS]
         self.files = {kind: f"{kind}/{name}.{PLACED.get(kind, 'png')}" for kind in kinds}

@@ -16,12 +16,14 @@ import numpy as np
 from datasets.windows import Grid
 from utils.console import UserError
 from utils.files import naming
+from utils.machine import return_freed_memory
 from utils.prediction.antimeridian import Ring, cut, signed_area
 from utils.prediction.geopackage import geopackage
 from utils.prediction.geotiff import CACHE
 from utils.prediction.regions import RegionTable
 
 TOGETHER = 100  # polygons whose corners are transformed together
+LARGE = 2**26  # pixels traced in one call, of which GDAL may leave much memory
 PORTION = 10_000  # points that are Python's numbers at a time, which take ten times the memory of an array
 WGS84 = "EPSG:4326"
 Fields = dict[str, float]  # of a region: id, from 1 on, area_m2, mean_probability, pixels
@@ -193,5 +195,7 @@ def _outlines(change_map: Path, regions: RegionTable) -> Iterator[list[Ring]]:
         ending = regions.ending(lambda top, bottom: dataset.read(1, window=((top, bottom), (0, dataset.width))) == 255)
         for top, drawn in ending:
             found: Iterable[tuple[Any, float]] = shapes(drawn, drawn, transform=rasterio.Affine.translation(0, top))
-            for shape, _ in found:
+            for number, (shape, _) in enumerate(found):
+                if number == 0 and drawn.size > LARGE:
+                    return_freed_memory()  # of GDAL's tracing; Python's lists do not reuse it
                 yield [np.array(ring) for ring in shape.pop("coordinates")]  # whose lists are freed
