@@ -24,11 +24,7 @@ MODELS = {  # the name -> its class, behind that of the file in this folder if i
 
 
 def build_model(name: str, **options: object) -> "nn.Module":
-    """Build a network from its name and plain options; both travel in the checkpoint.
-
-    Raises:
-        ValueError: the name or an option is unknown, or an option has a value of another type.
-    """
+    """Build a network from its name and plain options; both travel in the checkpoint. ValueError for an unknown one."""
     if name not in MODELS:
         raise ValueError(f"no network is called {name!r}; choose one of {', '.join(MODELS)}")
     file, _, class_name = MODELS[name].rpartition(".")

@@ -12,13 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.encoders import build_encoder
-from models.siamese import both_dates, check_pair
-
-
-def conv_bn_relu(inputs: int, outputs: int, kernel: int = 1, groups: int = 1, bias: bool = False) -> list[nn.Module]:
-    """Convolution that keeps the size, batch normalisation, ReLU."""
-    conv = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, groups=groups, bias=bias)
-    return [conv, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)]
+from models.siamese import both_dates, check_pair, conv_bn_relu
 
 
 def depthwise_separable(channels: int) -> nn.Sequential:
@@ -213,18 +207,10 @@ class AMFNet(nn.Module):
         return self.iams[stage](fused) if self.iams else fused
 
     def forward(self, before: Tensor, after: Tensor, auxiliary: bool | None = None) -> list[Tensor]:
-        """Score every pixel as unchanged (0) or changed (1).
+        """(B, in_channels, H, W) float twice, sides multiples of 32 -> logits (B, 2, H, W); see models.__init__.
 
-        Args:
-            before: (B, in_channels, H, W) float, published in [0, 1] without normalisation; H, W multiples of 32.
-            after: the later date, same shape.
-            auxiliary: also return the auxiliary heads; by default in training only.
-
-        Returns:
-            Logits (B, 2, H, W): main head, then the heads at strides 4, 8 and 16.
-
-        Raises:
-            ValueError: wrong or different sizes, or a training batch of one pair.
+        Published inputs lie in [0, 1] without normalisation. With `auxiliary`, by default in training only, the heads
+        at strides 4, 8 and 16 follow the main head. A training batch of one pair is a ValueError.
         """
         check_pair(before, after, self.size_divisor, self.in_channels)
         auxiliary = self.training if auxiliary is None else auxiliary

@@ -26,10 +26,6 @@ class ResNetOfStride8(ResNet):
         for name in ("layer3.0.conv1", "layer3.0.downsample.0"):
             cast(nn.Conv2d, self.get_submodule(name)).stride = (1, 1)
 
-    @property
-    def stages(self) -> list[nn.Module]:
-        return [self.get_submodule(f"layer{number}") for number in (1, 2, 3)]
-
 
 def start(module: nn.Module) -> None:
     """Draw the weights of a convolution or linear layer from a normal distribution of deviation 0.02."""
@@ -42,11 +38,7 @@ def start(module: nn.Module) -> None:
 class TransformerBlock(nn.Module):
     """Multi-head attention and a perceptron, each behind layer normalisation and added to its input.
 
-    Args:
-        width: channels of what attends and of what is attended to.
-        heads: of the attention.
-        head_width: channels of a head.
-        cross: whether to attend to other tokens; then query, key and value have a matrix each, else one for all.
+    If it attends to other tokens (`cross`), query, key and value have a matrix each, else one for all.
     """
 
     def __init__(self, width: int, heads: int, head_width: int, cross: bool) -> None:
@@ -116,12 +108,7 @@ class Decoder(nn.ModuleList):
 class BIT(nn.Module):
     """BIT: the difference of two dates of features, of which each has attended to tokens of its own date.
 
-    Args:
-        width: channels of the features and of the tokens.
-        tokens: of a date.
-        encoder_depth: blocks of the encoder.
-        decoder_depth: blocks of the decoder.
-        in_channels: bands of an image.
+    Features and tokens have `width` channels. A date has `tokens` tokens. Depths count blocks.
     """
 
     size_divisor = 8

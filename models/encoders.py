@@ -30,18 +30,13 @@ def for_bands(weight: Tensor, bands: int) -> Tensor:
 class Encoder(nn.Module):
     """Base of all encoders: float (B, in_channels, H, W), H and W multiples of 32 -> four maps (B, widths[m], h, w).
 
-    Attributes:
-        widths: channels of the maps at strides 4, 8, 16 and 32.
-        stages: modules that follow the stem, each of which gives one map.
-        first: name of the convolution that takes the image.
-        unused: prefixes of the classifier's weights, which the encoder does not have.
-        normalised: names of each convolution and the batch normalisation that follows it.
+    The modules `stages` follow the stem; each gives one map.
     """
 
-    widths: tuple[int, ...]
-    first: str
-    unused: tuple[str, ...] = ()
-    normalised: tuple[tuple[str, str], ...] = ()
+    widths: tuple[int, ...]  # channels of the maps at strides 4, 8, 16 and 32
+    first: str  # name of the convolution that takes the image
+    unused: tuple[str, ...] = ()  # prefixes of the classifier's weights, which the encoder does not have
+    normalised: tuple[tuple[str, str], ...] = ()  # each convolution, and the batch normalisation that follows it
 
     def __init__(self, name: str) -> None:
         super().__init__()
@@ -62,12 +57,9 @@ class Encoder(nn.Module):
     def encode_both(
         self, before: Tensor, after: Tensor, exchange: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None = None
     ) -> list[tuple[Tensor, Tensor]]:
-        """Features of both dates, a pair of maps for each of the four strides.
+        """(B, in_channels, H, W) twice -> a pair of maps for each of the four strides.
 
-        Args:
-            before: (B, in_channels, H, W).
-            after: the later date, same shape.
-            exchange: is applied to the maps at stride 16 before the last stage, whose input alone it changes.
+        `exchange` is applied to the maps at stride 16 before the last stage, whose input alone it changes.
         """
         dates, features = (self.stem(before), self.stem(after)), []  # one by one: the stem takes the most memory
         for number, stage in enumerate(self.stages):
@@ -78,11 +70,7 @@ class Encoder(nn.Module):
         return features
 
     def imagenet(self) -> dict[str, Tensor]:
-        """ImageNet weights of this encoder.
-
-        Raises:
-            ValueError: they cannot be fetched or are not installed.
-        """
+        """ImageNet weights of this encoder; ValueError if they cannot be fetched or are not installed."""
         raise NotImplementedError
 
     def renamed(self, key: str) -> str:
@@ -92,19 +80,14 @@ class Encoder(nn.Module):
     def load(self, source: str) -> None:
         """Start from ImageNet ("imagenet") or from a file of the network's weights.
 
-        For other than three bands the first convolution is converted by `for_bands`.
-
-        Raises:
-            FileNotFoundError: there is no such file.
-            ValueError: nothing could be fetched, or keys or shapes are not those of this encoder.
+        For other than three bands the first convolution is converted by `for_bands`. A ValueError says that nothing
+        could be fetched, or that keys or shapes are not those of this encoder.
         """
         if source != "imagenet" and not Path(source).is_file():
             raise FileNotFoundError(f"--backbone-weights {source}: no such file (or use imagenet or none)")
         try:
-            if source == "imagenet":
-                state = self.imagenet()
-            else:
-                state = torch.load(source, map_location="cpu", weights_only=True)
+            file = source != "imagenet"
+            state = torch.load(source, map_location="cpu", weights_only=True) if file else self.imagenet()
             if {"model", "weights", "statistics"} <= state.keys():
                 raise ValueError(
                     f"--backbone-weights {source}: this is a checkpoint, not an encoder's weights. Pass --init-from "
@@ -149,7 +132,7 @@ class ResNet(Encoder):
 
     @property
     def stages(self) -> list[nn.Module]:
-        return [self.get_submodule(f"layer{number}") for number in (1, 2, 3, 4)]
+        return [self.get_submodule(f"layer{number}") for number, _ in enumerate(self.widths, 1)]
 
     def stem(self, x: Tensor) -> Tensor:
         """(B, in_channels, H, W) -> (B, 64, H/4, W/4)."""
@@ -289,11 +272,7 @@ class Timm(Encoder):
             raise ValueError(f"{self.name} cannot be built: {error}") from error
 
     def load(self, source: str) -> None:
-        """Start from timm's own weights, fetched once.
-
-        Raises:
-            ValueError: `source` is not "imagenet", or the weights cannot be fetched.
-        """
+        """Start from timm's own weights, fetched once; ValueError for another source, or if that fails."""
         if source != "imagenet":
             raise ValueError(f"--backbone-weights {source}: {self.name} takes imagenet or none")
         self.network = self._create(pretrained=True)
@@ -311,11 +290,7 @@ class Timm(Encoder):
 
 
 def build_encoder(name: str, in_channels: int = 3) -> Encoder:
-    """Build an encoder by its name.
-
-    Raises:
-        ValueError: the name is unknown, or timm is not installed or has no such network.
-    """
+    """Build an encoder by its name; ValueError if it is unknown, or timm is not installed or lacks it."""
     if name in RESNETS:
         return ResNet(name, in_channels)
     if name == "efficientnet_lite0":

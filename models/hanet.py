@@ -198,18 +198,9 @@ class HANet(nn.Module):
         return fused  # (B, 2 * width, H, W)
 
     def forward(self, before: Tensor, after: Tensor, auxiliary: bool | None = None) -> list[Tensor]:
-        """Score every pixel as unchanged (0) or changed (1).
+        """(B, in_channels, H, W) float twice, sides multiples of 8 -> [logits (B, 2, H, W)]; see models.__init__.
 
-        Args:
-            before: (B, in_channels, H, W) float, normalised with the run's statistics; H, W multiples of 8.
-            after: the later date, same shape, normalised with its own statistics.
-            auxiliary: ignored; HANet has no auxiliary heads.
-
-        Returns:
-            One logits tensor (B, 2, H, W) in a list.
-
-        Raises:
-            ValueError: wrong or different sizes.
+        Each date is normalised with its own statistics. `auxiliary` is ignored: there are no auxiliary heads.
         """
         check_pair(before, after, self.size_divisor, self.stem.in_channels)
         dates = both_dates(self.stem, before, after, self.training)  # 2 x (B, width, H, W)

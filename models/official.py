@@ -27,7 +27,6 @@ LISTED = 8  # problems, or keys, that a message names before it counts the rest
 
 
 def _amfnet_names() -> dict[str, str]:
-    """Prefix of AMFNet's published keys -> prefix of ours."""
     names = {"net.net": "backbone", "up1.0.conv": "up1", "output": "head"}
     for s in range(4):
         names |= {f"dpfa{s + 1}.channel_conv{d + 1}": f"bfams.{s}.channel_convs.{d}" for d in range(2)}
@@ -42,7 +41,6 @@ def _amfnet_names() -> dict[str, str]:
 
 
 def _hanet_names() -> dict[str, str]:
-    """Prefix of HANet's published keys -> prefix of ours."""
     names = {"conv0_0": "stem", "conv6": "reduce", "conv7": "head"}
     names |= {f"conv{n}": f"blocks.{m}" for m, n in enumerate((0, 2, 4, 5))}
     for m in range(4):
@@ -56,7 +54,6 @@ def _hanet_names() -> dict[str, str]:
 
 
 def _fc_names() -> dict[str, str]:
-    """Prefix of the published keys of FC-EF, FC-Siam-conc and FC-Siam-diff -> prefix of ours."""
     names = {"conv11d": "head"}
     for s, units in enumerate((2, 2, 3, 3)):
         names[f"upconv{s + 1}"] = f"ups.{3 - s}"
@@ -70,7 +67,6 @@ def _fc_names() -> dict[str, str]:
 
 
 def _snunet_names() -> dict[str, str]:
-    """Prefix of SNUNet's published keys -> prefix of ours."""
     names = {"ca": "inter", "ca1": "intra", "conv_final": "head"}
     layers = {"conv1": "conv", "bn1": "rest.0", "conv2": "rest.2", "bn2": "rest.3"}
     for node in (f"{i}_{j}" for i in range(5) for j in range(5 - i)):
@@ -80,7 +76,6 @@ def _snunet_names() -> dict[str, str]:
 
 
 def _bit_names() -> dict[str, str]:
-    """Prefix of BIT's published keys -> prefix of ours."""
     names = {"resnet": "backbone", "conv_pred": "reduce", "conv_a": "tokenizer"}
     names |= {"pos_embedding": "encoder.position", "classifier": "head"}
     for theirs, ours, matrices in (("", "encoder", ("qkv",)), ("_decoder", "decoder", ("q", "k", "v"))):
@@ -93,17 +88,16 @@ def _bit_names() -> dict[str, str]:
     return names
 
 
-NAMES = {  # a key of the published file that no other network has -> the table
+NAMES = {  # a key that no other network's file has -> the table: prefix of published keys -> prefix of ours
     "net.net.conv1.weight": _amfnet_names(),
     "conv0_0.weight": _hanet_names(),
-    "conv11.weight": _fc_names(),
+    "conv11.weight": _fc_names(),  # of FC-EF, FC-Siam-conc and FC-Siam-diff
     "conv0_0.conv1.weight": _snunet_names(),
     "pos_embedding": _bit_names(),
 }
 
 
 def _table(keys: Iterable[str]) -> dict[str, str]:
-    """The table of the network that has these keys."""
     known = set(keys) & NAMES.keys()
     return NAMES[known.pop()] if known else {}
 
@@ -115,16 +109,10 @@ def our_names(keys: Iterable[str]) -> dict[str, str]:
 
 
 def behind(state: Mapping[str, Tensor], variant: str = "full") -> tuple[str, dict[str, object]]:
-    """Name and options of the network behind a published state dict, for `build_model`.
+    """Name and options of the network behind a published state dict, for `build_model`; ValueError if unknown.
 
-    Keys and shapes tell the networks apart. Three of AMFNet's variants (iam, exchange, full) share their keys.
-
-    Args:
-        state: published keys to tensors; a `module.` prefix is stripped.
-        variant: AMFNet's released ablation: backbone, bfam, bfm, iam, exchange or full.
-
-    Raises:
-        ValueError: unknown variant or network.
+    Keys, without the prefix `module.`, and shapes tell the networks apart. `variant` is AMFNet's released ablation, of
+    AMFNET_VARIANTS; iam, exchange and full share their keys.
     """
     state = _stripped(state)
     if "conv0_0.weight" in state:
@@ -149,10 +137,9 @@ def behind(state: Mapping[str, Tensor], variant: str = "full") -> tuple[str, dic
 
 
 def from_official(state: Mapping[str, Tensor], variant: str = "full") -> nn.Module:
-    """Build the network behind a published state dict (see `behind`) and load it.
+    """Build the network behind a published state dict and load it; arguments as for `behind`.
 
-    Raises:
-        ValueError: unknown variant or network, or any unknown, missing or misshapen key, each by its name.
+    A ValueError names an unknown variant, and each unknown, missing or misshapen key.
     """
     name, options = behind(state, variant)
     state, network = _stripped(state), build_model(name, **options)
@@ -181,7 +168,6 @@ def _listed(words: Sequence[str], comma: str = ", ") -> str:
 
 
 def _within(key: str, prefixes: Iterable[str]) -> bool:
-    """Whether a key lies in a module of these."""
     return any(key.startswith(f"{prefix}.") for prefix in prefixes)
 
 

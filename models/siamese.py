@@ -1,9 +1,9 @@
-"""Parts of every network for two dates: one module run over both, and the check of the input."""
+"""Parts of several networks: one module run over both dates, the check of the input, and a convolution's block."""
 
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def both_dates(run: Callable[[Tensor], Tensor], before: Tensor, after: Tensor, separate: bool) -> tuple[Tensor, Tensor]:
@@ -28,3 +28,9 @@ def check_pair(before: Tensor, after: Tensor, divisor: int, channels: int) -> No
     height, width = before.shape[-2:]
     if height % divisor or width % divisor or not (height and width):
         raise ValueError(f"images are {height} x {width}: height and width must be multiples of {divisor}; crop or pad")
+
+
+def conv_bn_relu(inputs: int, outputs: int, kernel: int = 1, groups: int = 1, bias: bool = False) -> list[nn.Module]:
+    """Convolution that keeps the size, batch normalisation, ReLU."""
+    conv = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, groups=groups, bias=bias)
+    return [conv, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)]

@@ -9,16 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.encoders import build_encoder
-from models.siamese import check_pair
-
-
-def double_conv(inputs: int, outputs: int) -> nn.Sequential:
-    """Two 3 x 3 convolutions that keep the size, each with batch normalisation and ReLU."""
-    layers: list[nn.Module] = []
-    for channels in (inputs, outputs):
-        conv = nn.Conv2d(channels, outputs, 3, padding=1, bias=False)
-        layers += [conv, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)]
-    return nn.Sequential(*layers)
+from models.siamese import check_pair, conv_bn_relu
 
 
 class UNet(nn.Module):
@@ -40,8 +31,11 @@ class UNet(nn.Module):
         self.in_channels, self.fusion = in_channels, fusion
         self.backbone = build_encoder(backbone, in_channels)
         c1, c2, c3, c4 = (c if fusion == "difference" else 2 * c for c in self.backbone.widths)
-        inputs = zip((c4, *self.WIDTHS[:-1]), (c3, c2, c1, 0, 0), strict=True)  # from below, and the skip's
-        self.decoder = nn.ModuleList(double_conv(a + b, c) for (a, b), c in zip(inputs, self.WIDTHS, strict=True))
+        inputs = zip((c4, *self.WIDTHS[:-1]), (c3, c2, c1, 0, 0), strict=True)
+        self.decoder = nn.ModuleList(
+            nn.Sequential(*conv_bn_relu(below + skip, c, 3), *conv_bn_relu(c, c, 3))
+            for (below, skip), c in zip(inputs, self.WIDTHS, strict=True)
+        )
         self.head = nn.Conv2d(self.WIDTHS[-1], 2, 3, padding=1)
 
     def fuse(self, before: Tensor, after: Tensor) -> Tensor:

@@ -62,10 +62,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def examine_all(config: CheckConfig, workers: int, pixel_size: float | None) -> dict[str, Examination]:
-    """Examine the splits of one or two data sets, the first of this pixel size in metres.
-
-    The key of a split of the second is NAME:SPLIT.
-    """
+    """Examine the splits of one or two data sets by name, NAME:SPLIT of the second; the first has this pixel size."""
     found = {"": survey(config.data_root, config.folders)}
     if config.against:
         found[f"{config.against.resolve().name}:"] = survey(config.against, config.folders)

@@ -90,11 +90,7 @@ def own_flags() -> Parser:
 
 
 def of_this_process(words: Sequence[str]) -> list[str]:
-    """Make a process of torchrun train whole runs alone; return the flag of its own GPU, if there are GPUs.
-
-    Raises:
-        UserError: several processes would start the table again.
-    """
+    """Make a process of torchrun train whole runs alone, without --overwrite; return the flag of its GPU, if any."""
     rank = int(os.environ.get("LOCAL_RANK", "-1"))
     show_log(quiet=rank > 0)
     if rank >= 0 and "--overwrite" in words:
@@ -118,17 +114,9 @@ class Scoring(NamedTuple):
 
 
 def run_table(table: Comparison, name: str, scoring: Scoring, words: Sequence[str]) -> None:
-    """Train, score and show a table.
+    """Train, score and show a table by words, flags of train_aux.py; UserError if the folder has other contents.
 
-    Args:
-        table: its rows.
-        name: of the folder in checkpoints/, without --output; empty: after the data set.
-        scoring: of the runs.
-        words: flags of train_aux.py.
-
-    Raises:
-        UserError: the folder has other contents, or a setting is wrong.
-        FileNotFoundError: the data set lacks the split.
+    Without --output, the folder is checkpoints/NAME, or is called after the data set.
     """
     configs = configs_of(table, words)
     common = next(iter(configs.values()))
@@ -176,11 +164,7 @@ def jobs_of(folder: Path, table: Comparison, configs: Mapping[str, TrainConfig],
 
 
 def begin(folder: Path, names: Iterable[str], overwrite: bool) -> None:
-    """Check that a folder is empty, or has runs of these rows alone; with --overwrite, remove the runs.
-
-    Raises:
-        UserError: it has other files, or a process works on a run.
-    """
+    """With --overwrite, remove a folder's runs; UserError if it has other files, or a process works on a run."""
     rows = [row_folder(folder, row) for row in names]
     there = [path for path in folder.iterdir() if path.suffix != ".lock"] if folder.is_dir() else []
     if there and not any(row.is_dir() for row in rows):
@@ -220,11 +204,7 @@ def complete(jobs: Sequence[Job]) -> None:
 
 
 def train_and_score(config: TrainConfig, scoring: Scoring) -> None:
-    """Complete a run: training, and scoring.
-
-    Raises:
-        UserError: the run was made with other settings, or a pair cannot be predicted.
-    """
+    """Train and score what is missing; UserError if the run has other settings, or a pair cannot be predicted."""
     run = config.folder
     if (run / "best.pt").is_file():
         there, wanted = (

@@ -40,16 +40,10 @@ def count_parameters(network: nn.Module) -> int:
 
 
 def count_macs(network: nn.Module, height: int, width: int, channels: int = 3) -> list[Macs]:
-    """Multiply-adds of a prediction for one pair, by module, in the order of the network.
+    """Multiply-adds of a prediction for one pair of (channels, height, width), by module, in the order of the network.
 
     FLOPs are twice as many. Additions, activations, normalisation and upsampling are not counted, as usual. Both dates
     pass through a module if it gets a batch of two, or two calls with maps of one size.
-
-    Args:
-        network: (before, after) -> list of logits.
-        height: of the pair in pixels, a multiple of the network's size divisor.
-        width: likewise.
-        channels: bands of an image.
     """
     network = copy.deepcopy(network).to("meta").eval()  # a copy, which gets the hooks
     calls: dict[str, list[torch.Size]] = defaultdict(list)

@@ -49,14 +49,9 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def export(config: ExportConfig) -> dict[str, float]:
-    """Write the file, if it agrees with PyTorch.
+    """Write the file, if it agrees with PyTorch; return the largest difference of a probability on each input.
 
-    Returns:
-        Inputs of the comparison, and the largest difference of a probability on each.
-
-    Raises:
-        FileNotFoundError: there is no such checkpoint.
-        UserError: a package is missing, the output is not called .onnx, or the file gives other probabilities.
+    UserError: a package is missing, the output is not called .onnx, or the file gives other probabilities.
     """
     checkpoint = find_checkpoint(config.checkpoint)
     output = config.output or checkpoint.with_suffix(".onnx")

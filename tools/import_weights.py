@@ -50,12 +50,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def import_weights(config: ImportConfig) -> Path:
-    """Write the checkpoint and return its path.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        UserError: it has no weights, or not of these networks; or the output exists.
-    """
+    """Write the checkpoint and return its path; UserError for a file without weights of these networks."""
     state, data_name = read_state_dict(config.weights), config.data_name
     try:
         model, options = behind(state, config.variant)
@@ -131,20 +126,15 @@ class StandIn(metaclass=_Uncallable):
 def read_state_dict(path: Path) -> dict[str, Tensor]:
     """Read a state dict, or that of a pickled network, onto the CPU; no code in the file is run.
 
-    Args:
-        path: file of `torch.save`, PyTorch 1.6 or later, with a state dict or a whole module.
-
-    Returns:
-        Names to tensors, as in `state_dict()`.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        UserError: the file would run code (the message names it), is damaged or older, or has other contents.
+    The file is of `torch.save`, PyTorch 1.6 or later. A UserError names code that it would run, and refuses damaged or
+    older files and other contents.
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file")
     try:
-        _check_archive(path)
+        with zipfile.ZipFile(path) as archive:  # torch.save never compresses; what does could fill the memory
+            if packed := [info.filename for info in archive.infolist() if info.compress_type != zipfile.ZIP_STORED]:
+                raise UserError(f"{packed[0]} is compressed")
         names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
         with torch.serialization.safe_globals([(_stand_in(name), name) for name in names]):
             content = torch.load(path, map_location="cpu", weights_only=True)
@@ -159,13 +149,6 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         ) from error
 
 
-def _check_archive(path: Path) -> None:
-    """Refuse compressed records, which torch.save never writes: they could fill the memory."""
-    with zipfile.ZipFile(path) as archive:
-        if compressed := [info.filename for info in archive.infolist() if info.compress_type != zipfile.ZIP_STORED]:
-            raise UserError(f"{compressed[0]} is compressed")
-
-
 def _stand_in(name: str) -> type[StandIn]:
     """A class of stand-ins for a dotted name; RefusedError if Python or PyTorch has the name and it is no layer."""
     module, _, own = name.rpartition(".")
@@ -176,7 +159,6 @@ def _stand_in(name: str) -> type[StandIn]:
 
 
 def _state_dict(content: object) -> dict[str, Tensor]:
-    """The state dict of a file's content."""
     if isinstance(content, StandIn):
         content = _walk(content, "")
     if not isinstance(content, Mapping):

@@ -13,13 +13,14 @@ from tools.figures.architecture import ArchitectureConfig, architecture
 from tools.figures.comparison import ComparisonConfig, comparison
 from tools.figures.counts import BalanceConfig, PfbsConfig, balance, pfbs
 from tools.figures.heatmap import HeatmapConfig, heatmap
+from tools.figures.paper import FigureConfig, known_suffix
 from tools.figures.runs import CurvesConfig, PrecisionRecallConfig, curves, precision_recall_figure
 from tools.figures.shifts import ShiftErrorsConfig, ShiftsConfig, shift_errors, shifts
 from utils.console import errors_in_one_line, show_log
 from utils.flags import Parser, given_flags
 
 PROGRAM = "python -m tools.make_figures"
-FIGURES: dict[str, tuple[type, Callable]] = {
+FIGURES: dict[str, tuple[type[FigureConfig], Callable]] = {
     "comparison": (ComparisonConfig, comparison),
     "heatmap": (HeatmapConfig, heatmap),
     "architecture": (ArchitectureConfig, architecture),
@@ -42,6 +43,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         given = given_flags(
             settings, str(draw.__doc__).splitlines()[0], words[1:], required=settings.REQUIRED, prog=f"{PROGRAM} {name}"
         )
+        known_suffix(given["output"])  # refuses a wrong suffix before anything is read
         draw(settings(**given))
 
 

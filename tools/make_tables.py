@@ -5,7 +5,7 @@ KIND is comparison (methods on data sets) or an ablation: amfnet (its modules), 
 threshold, and the split that chose the epoch.
 """
 
-import argparse
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +18,7 @@ from datasets.reading import labels_of
 from tools.tables.layout import ABLATIONS, build_table
 from tools.tables.results import PAPERS, SCORES, Result, averaged, read_csv, read_folder, read_published
 from tools.tables.text import format_of, write_tables
-from utils.console import UserError, errors_in_one_line, show_log
+from utils.console import UserError, choose, errors_in_one_line, show_log
 from utils.flags import given_flags, named_path, setting, words
 from utils.prediction.masks import mask_scores
 from utils.settings import label_code
@@ -32,17 +32,11 @@ TITLES = {
 }
 
 
-def _kind(word: str) -> str:
-    if word not in TITLES:
-        raise argparse.ArgumentTypeError(f"no table is called {word!r}; choose one of {', '.join(TITLES)}")
-    return word
-
-
 @dataclass(frozen=True)
 class TableConfig:
     """Contents of a table; the flags are made from these fields."""
 
-    kind: str = setting("comparison", ", ".join(TITLES), parse=_kind)
+    kind: str = setting("comparison", ", ".join(TITLES))
     runs: list[tuple[str, Path]] = setting(
         (), "folders of predict_batch.py or train_aux.py; NAME@DATA=DIR names the data set; a pattern such as "
         "'NAME=RUN/seed-*/predict-test', or a NAME given twice, is averaged", parse=named_path,
@@ -67,17 +61,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     with errors_in_one_line():
         show_log()
         config = TableConfig(**given_flags(TableConfig, str(__doc__), argv, positional=("kind",)))
+        title = choose(TITLES, config.kind, "KIND")
         format_of(config.output)  # refuses a wrong suffix before anything is read
-        write_tables([build_table(collect(config), config.kind, TITLES[config.kind])], config.output)
+        write_tables([build_table(collect(config), config.kind, title)], config.output)
 
 
 def collect(config: TableConfig) -> list[Result]:
-    """Published results first, then ours, in the papers' order.
-
-    Raises:
-        FileNotFoundError: a folder lacks a file.
-        UserError: there is nothing to show, or a name is unknown.
-    """
+    """Published results first, then ours, in the papers' order; UserError if there is nothing, or a name is unknown."""
     if bool(config.masks) != bool(config.label):
         raise UserError("--masks NAME=DIR and --label, the folder of the truth, go together")
     if config.published is None:
@@ -132,8 +122,11 @@ def mask_results(config: TableConfig) -> list[Result]:
 
 
 def data_title(name: str, titles: Iterable[str]) -> str:
-    """The published data set that a folder's name, such as LEVIR-CD-256, begins with; else the name itself."""
-    found = [title for title in titles if name.lower().startswith(title.lower()) and "," not in title]
+    """The published data set that a folder's name, such as LEVIR-CD-256, begins with; else the name itself.
+
+    LEVIR-CD+ is another set than LEVIR-CD.
+    """
+    found = [each for each in titles if re.match(re.escape(each) + "(?![a-z+])", name, re.I) and "," not in each]
     return name if name in titles else max(found, key=len, default=name)
 
 

@@ -42,13 +42,10 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def pack(config: PackConfig) -> None:
-    """Write the packed checkpoint.
+    """Write the packed checkpoint; UserError if a weight leaves float16's range, or the output exists.
 
     Weights of more than one dimension are stored as float16 and are float32 again in the network that takes them. The
     others, such as running variances, which leave float16's range, stay float32. The threshold is the tuned one.
-
-    Raises:
-        UserError: a weight leaves float16's range, or the output exists.
     """
     content = load_checkpoint(config.checkpoint)
     if config.output.exists():

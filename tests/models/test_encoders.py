@@ -89,11 +89,6 @@ def test_separate_and_shared_are_one_network_at_first():
     assert torch.allclose(first, second, atol=1e-5)
 
 
-def test_unknown_norms():
-    with pytest.raises(ValueError, match="choose shared or separate"):
-        build_model("amfnet", bfm_norms="own", **LITE)
-
-
 def test_timm():
     pytest.importorskip("timm")
     network = build_model("amfnet", backbone="timm:resnet10t").eval()

@@ -1,4 +1,4 @@
-"""The networks that papers compare with: the published numbers, and what every network must hold to."""
+"""The networks that papers compare with: the published numbers, sizes, bands and the form that predicts."""
 
 import pytest
 import torch
@@ -23,8 +23,6 @@ CASES = {
     "unet of both": ("unet", {"backbone": "resnet18", "fusion": "concatenation"}),
     "unet, lite": ("unet", {"backbone": "efficientnet_lite0"}),
 }
-# biases of the last layer before a difference of dates: both dates have them
-CANCELLED = ("decoder.1.mlp.3.bias", "backbone.blocks.4.15.bn2.bias")
 every_case = pytest.mark.parametrize("case", CASES)
 
 
@@ -61,16 +59,6 @@ def test_dropped_layers_are_the_unused_ones(name):
 
 
 @every_case
-def test_every_parameter_receives_a_gradient(case):
-    network = build(case).train()
-    (logits,) = network(*pair())
-    assert logits.shape == (2, 2, 64, 96)
-    logits.square().sum().backward()
-    heard = {n: p.grad for n, p in network.named_parameters() if n not in CANCELLED}
-    assert [n for n, gradient in heard.items() if gradient is None or not gradient.abs().max() > 0] == []
-
-
-@every_case
 @torch.no_grad()
 def test_sizes_and_bands(case):
     network = build(case, in_channels=5).eval()
@@ -81,33 +69,6 @@ def test_sizes_and_bands(case):
         network(*pair(side, side + 4, 5))
     with pytest.raises(ValueError, match=r"\(B, 5, H, W\)"):
         network(*pair(side, side))
-
-
-@every_case
-@torch.no_grad()
-def test_pairs_of_a_batch_are_independent_and_dates_have_their_places(case):
-    network = build(case).eval()
-    for module in network.modules():  # or what enters FC-Siam-diff from below would fade in its many small weights
-        if isinstance(module, nn.ConvTranspose2d | nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, mode="fan_out" if module.transposed else "fan_in")
-    before, after = pair()
-    together = network(before, after)[0]
-    alone = torch.cat([network(b[None], a[None])[0] for b, a in zip(before, after, strict=True)])
-    assert torch.allclose(together, alone, rtol=1e-4, atol=1e-4 * alone.abs().max().item())
-    exchanged = network(after, before)[0]
-    assert torch.allclose(together, exchanged, rtol=1e-3) == (case in ("unet", "unet, lite"))  # |before - after| alone
-
-
-@pytest.mark.parametrize("case", [case for case in CASES if case != "fc-ef"])
-def test_dates_keep_their_own_batch_statistics_in_training(case):
-    network = build(case).train()
-    norm = next(module for module in network.modules() if isinstance(module, nn.BatchNorm2d))
-    norm.momentum = 0.1  # EfficientNet-Lite's own would hide the first update
-    seen = []
-    norm.register_forward_hook(lambda module, args, output: seen.append(args[0].mean((0, 2, 3)).detach()))
-    network(*pair())
-    assert len(seen) == 2
-    assert torch.allclose(norm.running_mean, 0.9 * (0.1 * seen[0]) + 0.1 * seen[1], atol=1e-6)
 
 
 @every_case
@@ -149,8 +110,3 @@ def test_bit_trains_as_published(drawn_set, tmp_path):
     assert last["optimizer"]["param_groups"][0]["momentum"] == 0.99
     dates = torch.randint(256, (2, 50, 61, 3), dtype=torch.uint8).numpy()
     assert ChangePredictor(tmp_path, "cpu")(*dates).shape == (50, 61)
-
-
-def test_unet_knows_its_fusions():
-    with pytest.raises(ValueError, match="choose difference or concatenation"):
-        build_model("unet", fusion="sum")

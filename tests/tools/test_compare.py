@@ -1,6 +1,5 @@
 """Comparisons: that rows are those asked for or published; a table that is run, shared, stopped, and run again."""
 
-import csv
 import json
 import re
 import subprocess
@@ -315,9 +314,4 @@ def test_a_stopped_table_goes_on_to_the_same_numbers(two_rows, drawn_set, tmp_pa
     assert "--save" not in said
     assert (out / "base" / "seed-0" / "best.pt").read_bytes() == done
     assert (out / "table.csv").read_bytes() == (tmp_path / "whole" / "table.csv").read_bytes()
-    (row,) = [row for row in csv.DictReader((out / "table.csv").open(encoding="utf-8")) if row["Column"] == "yes"
-              and "as published" not in row["notes"]]  # fmt: skip
-    f1 = [json.loads((out / "c-r" / f"seed-{n}" / "predict-test" / "metrics.json").read_text())["scores"]["f1"]
-          for n in (0, 1)]  # fmt: skip
-    assert row["scenes F1"].split(" ± ")[0] == f"{50 * sum(f1):.2f}"
     assert parse_train_config(["--config", str(out / "c-r" / "seed-1" / "config.toml")]).seed == 1

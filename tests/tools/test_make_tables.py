@@ -5,8 +5,8 @@ import re
 
 import numpy as np
 import pytest
-from PIL import Image
 
+from tests.conftest import write_image
 from tests.scripts import fails
 from tests.tools.tables.test_results import COUNTS, best, predicted  # noqa: F401 (a fixture)
 from tools.make_tables import data_title, main
@@ -49,11 +49,10 @@ def test_seeds_are_averaged_by_a_pattern_or_a_name(best, tmp_path, capsys):  # n
 
 def test_masks_of_others(tmp_path, capsys):
     for name, value in (("label", 255), ("half", 255), ("none", 0)):
-        (tmp_path / "CDD" / "test" / name).mkdir(parents=True)
         pixels = np.zeros((8, 8), np.uint8)
         pixels[: 4 if name == "label" else 2] = value
         for number in range(1 if name == "half" else 2):
-            Image.fromarray(pixels).save(tmp_path / "CDD" / "test" / name / f"{number}.png")
+            write_image(tmp_path / "CDD" / "test" / name / f"{number}.png", pixels)
     masks = [f"{name}={tmp_path / 'CDD' / 'test' / name}" for name in ("half", "none")]
     make("comparison", "--masks", *masks, "--label", tmp_path / "CDD" / "test" / "label", "--published", "none")
     said = capsys.readouterr().out
@@ -68,14 +67,13 @@ def test_masks_and_predictions_of_the_same_images_are_ranked_together(best, tmp_
     pixels = np.zeros((25, 40), np.uint8)
     pixels[:5] = 255
     for name in ("label", "mask"):
-        (tmp_path / name).mkdir()
-        Image.fromarray(pixels).save(tmp_path / name / "a.png")
+        write_image(tmp_path / name / "a.png", pixels)
     flags = ["--runs", f"Ours@X={predicted(tmp_path / 'out', best)}", "--masks", f"Theirs@X={tmp_path / 'mask'}"]
     flags += ["--label", tmp_path / "label", "--published", "none", "--output"]
     make("comparison", *flags, tmp_path / "t.html")
     assert '<span style="color:#00f">66.67</span>' in (tmp_path / "t.html").read_text(encoding="utf-8")
     pixels[5] = 255
-    Image.fromarray(pixels).save(tmp_path / "label" / "a.png")
+    write_image(tmp_path / "label" / "a.png", pixels)
     make("comparison", *flags, tmp_path / "t.html")
     text = (tmp_path / "t.html").read_text(encoding="utf-8")
     assert "color:#" not in text.partition("<table>")[2]
@@ -113,13 +111,11 @@ def test_every_kind_shows_the_papers_own(capsys):
         (["comparison", "--data", "LEVIR"], "--data LEVIR: no row has this data set; there are WHU-CD, LEVIR-CD"),
         (["comparison", "--output", "t.doc"], "unknown suffix; use .md, .csv, .tex, .html"),
         (["comparison", "--published", "x"], "--published x: no such table; there are hanet-1, amfnet"),
-        (["ablation"], "no table is called 'ablation'; choose one of comparison, amfnet, pfbs, attention, loss"),
+        (["ablation"], "KIND ablation: not known; choose one of comparison, amfnet, pfbs, attention, loss"),
     ],
 )
 def test_errors_are_one_line(argv, says, tmp_path, capsys):
-    with pytest.raises(SystemExit, match="2"):
-        make(*(word.format(here=tmp_path) for word in argv))
-    assert says in capsys.readouterr().err.strip().splitlines()[-1]
+    fails(lambda: make(*(word.format(here=tmp_path) for word in argv)), capsys, says)
 
 
 def test_an_ablation_needs_the_variant(best, tmp_path, capsys):  # noqa: F811
@@ -133,4 +129,5 @@ def test_data_sets_by_their_folders():
     titles = ["LEVIR-CD", "CDD", "LEVIR-CD, 20 % of train"]
     assert data_title("levir-cd-256", titles) == "LEVIR-CD"
     assert data_title("CDD", titles) == "CDD"
-    assert data_title("mine", titles) == "mine"
+    for other in ("mine", "LEVIR-CD+", "CDDX"):
+        assert data_title(other, titles) == other

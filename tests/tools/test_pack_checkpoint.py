@@ -1,8 +1,8 @@
 """Packed checkpoints: smaller files that predict the same to float16's rounding."""
 
-import pytest
 import torch
 
+from tests.scripts import fails
 from tools.pack_checkpoint import main
 from utils.checkpoint import load_checkpoint, network_from, save_checkpoint
 
@@ -30,10 +30,7 @@ def test_what_cannot_be_packed(checkpoint, tmp_path, capsys):
     content = load_checkpoint(checkpoint)
     content["weights"]["head.weight"] = torch.full_like(content["weights"]["head.weight"], 1e6)
     save_checkpoint(tmp_path / "best.pt", content)
-    with pytest.raises(SystemExit):
-        main([str(tmp_path / "best.pt"), "--output", str(tmp_path / "small.pt")])
-    assert "head.weight: values up to 1e+06 do not fit into float16" in capsys.readouterr().err
+    output, says = str(tmp_path / "small.pt"), "head.weight: values up to 1e+06 do not fit into float16"
+    fails(lambda: main([str(tmp_path / "best.pt"), "--output", output]), capsys, says)
     (tmp_path / "small.pt").touch()
-    with pytest.raises(SystemExit):
-        main([str(checkpoint), "--output", str(tmp_path / "small.pt")])
-    assert "small.pt: exists" in capsys.readouterr().err
+    fails(lambda: main([str(checkpoint), "--output", output]), capsys, "small.pt: exists")

@@ -185,14 +185,10 @@ def examine(
     reading: PixelFormat = PLAIN,
     pixel_size: float | None = None,
 ) -> Examination:
-    """Decode every file of a split once, in threads, and judge it.
+    """Decode every file of a split of `survey` once, in threads, and judge it.
 
-    Args:
-        split: from `survey`.
-        workers: threads; each holds the decoded files of one name in memory.
-        tick: called with the number of names done since the last call.
-        reading: how the files are read.
-        pixel_size: metres; None: as georeferences have it.
+    Each of the `workers` holds the decoded files of one name in memory. `tick` is called with the number of names done
+    since its last call. Without a pixel size in metres, georeferences give it.
     """
     result = Examination(split, list(split.findings), reading, pixel_size=pixel_size)
     items = list(split.files.items())

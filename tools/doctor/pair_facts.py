@@ -54,11 +54,7 @@ class PairFacts:
 def read_facts(name: str, files: Mapping[str, Path], reading: PixelFormat = PLAIN, measure: bool = False) -> PairFacts:
     """Decode the files of one name, by role. A file that cannot be decoded becomes a finding, not an error.
 
-    Args:
-        name: of the pair.
-        files: by role.
-        reading: how the files are read.
-        measure: True to measure the shift of the later image, which costs more than decoding small tiles.
+    With `measure`, the shift of the later image is measured, which costs more than decoding small tiles.
     """
     problem, facts = "", PairFacts()
     if files.keys() >= set(DATES):
@@ -122,14 +118,9 @@ def _judged(facts: PairFacts) -> PairFacts:
 
 
 def image_facts(path: Path, mode: str, pixels: np.ndarray, known: np.ndarray | None, hashed: bool = True) -> ImageFacts:
-    """Facts of one date.
+    """Facts of one date, uint8 (H, W, channels), of which only pixels that are `known`, bool (H, W), count.
 
-    Args:
-        path: the file.
-        mode: of the file.
-        pixels: uint8 (H, W, channels).
-        known: bool (H, W), pixels that count; None: all.
-        hashed: False if the pixels were resampled, so that their hashes identify nothing.
+    If the pixels were resampled, they are not `hashed`: their hashes would identify nothing.
     """
     levels = level_counts(pixels if known is None else pixels[known])
     windows = tuple(_hash(window) for window in _windows(pixels) if hashed and not _is_constant(window))

@@ -39,11 +39,7 @@ def draw_pictures(results: Mapping[str, Examination], folder: Path) -> list[Path
 
 
 def samples(results: Mapping[str, Examination]) -> list[tuple[str, Pair, PixelFormat]]:
-    """Up to SAMPLES pairs with change, equally many of each data set, from the smallest changed share to the largest.
-
-    Args:
-        results: by SPLIT, or NAME:SPLIT of a second data set.
-    """
+    """Up to SAMPLES pairs with change, equally many of each data set, in the order of their changed shares."""
     found: dict[str, list[tuple[float, tuple[str, Pair, PixelFormat]]]] = {}
     for label, result in results.items():
         of_set = found.setdefault(label.rpartition(":")[0], [])
@@ -79,20 +75,14 @@ def draw_shares(shares: Mapping[str, Sequence[float]], path: Path) -> None:
 
 
 def outlined(image: np.ndarray, mask: np.ndarray, side: int = 192) -> np.ndarray:
-    """Shrink an image and draw the outline of its changed regions in red.
+    """Shrink an image, uint8 (H, W, 3), to a longer side of `side`, and draw the outline of its changed regions in red.
 
-    Args:
-        image: uint8 (H, W, 3).
-        mask: (H, W), changed where not 0.
-        side: pixels of the result's longer side. The outline is drawn after shrinking, which would erase it.
-
-    Returns:
-        uint8 (h, w, 3).
+    The mask (H, W) is changed where not 0. The outline is drawn after shrinking, which would erase it.
     """
+    from scipy.ndimage import binary_erosion
+
     size = fitted((image.shape[1], image.shape[0]), side)
     small = np.array(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC))
     changed = np.asarray(Image.fromarray(change_map(mask != 0)).resize(size)) >= 128
-    framed = np.pad(changed, 1, mode="edge")
-    inner = framed[:-2, 1:-1] & framed[2:, 1:-1] & framed[1:-1, :-2] & framed[1:-1, 2:]
-    small[changed & ~inner] = (255, 0, 0)
+    small[changed & ~binary_erosion(changed, border_value=1)] = (255, 0, 0)
     return small

@@ -5,14 +5,13 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from models import MODELS
 from tools.costs import count_parameters
-from tools.figures.paper import COLOURS, OUTPUT, PAGE, broken, chart, known_suffix
+from tools.figures.paper import COLOURS, PAGE, FigureConfig, broken, chart
 from tools.figures.trace import Box, blank_network, trace
 from utils.flags import at_least, setting
 from utils.training.config import network_option
@@ -32,21 +31,18 @@ Point = tuple[float, float]
 
 
 @dataclass(frozen=True)
-class ArchitectureConfig:
-    """Settings of a drawn network; the flags are made from these fields."""
+class ArchitectureConfig(FigureConfig):
+    """Settings of a drawn network."""
 
-    REQUIRED: ClassVar = ("output",)
     model: str = setting("amfnet", "network", tuple(MODELS))
     model_options: dict[str, object] = setting(
         None, "its settings, such as backbone=resnet18 bfam=false, or width=20", parse=network_option
     )
     width: float = setting(PAGE, "printed width in inches; the size of letters stays the same")
-    output: Path = setting(None, OUTPUT, parse=Path)
 
 
 def architecture(config: ArchitectureConfig) -> None:
     """A network's modules with names, widths and strides, and the flow of data, found by running it."""
-    known_suffix(config.output)
     at_least(config, width=5)
     options = config.model_options or {}
     network = blank_network(config.model, **options)
@@ -148,7 +144,9 @@ class Drawing:
         centres, sizes = (
             np.array([of[name] for name in others]).reshape(-1, 1, 2) for of in (self.centres, self.sizes)
         )
-        inside = (np.abs(points_on(way) - centres) < sizes / 2 + 1).all(-1).any(-1)
+        parts = itertools.pairwise(way)  # points on them at distances of at most 1
+        points = np.concatenate([np.linspace(a, b, math.ceil(math.dist(a, b)) + 1) for a, b in parts])
+        inside = (np.abs(points - centres) < sizes / 2 + 1).all(-1).any(-1)
         return [name for name, hit in zip(others, inside, strict=True) if hit]
 
 
@@ -157,12 +155,6 @@ def edge(centre: Point, towards: Point, w: float, h: float) -> Point:
     dx, dy = towards[0] - centre[0], towards[1] - centre[1]
     share = 1 / max(abs(dx) / w, abs(dy) / h, 1e-9)
     return centre[0] + share * dx, centre[1] + share * dy
-
-
-def points_on(way: Sequence[Point]) -> np.ndarray:
-    """Points on a path at distances of at most 1, float (n, 2)."""
-    parts = itertools.pairwise(way)
-    return np.concatenate([np.linspace(a, b, math.ceil(math.dist(a, b)) + 1) for a, b in parts])
 
 
 def lines_of(box: Box, width: float) -> list[tuple[str, bool]]:

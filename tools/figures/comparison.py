@@ -49,7 +49,7 @@ def _box(word: str) -> tuple[str, Window]:
 
 @dataclass(frozen=True)
 class ComparisonConfig(PairsConfig):
-    """Settings of a comparison; the flags are made from these fields."""
+    """Settings of a comparison."""
 
     REQUIRED: ClassVar = ("data_root", "methods", "output")
     methods: list[tuple[str, Path]] = setting(
@@ -135,12 +135,7 @@ def check(config: ComparisonConfig) -> None:
 
 
 def masks_of(path: Path, pairs: Sequence[Pair], config: ComparisonConfig, scratch: Path) -> dict[str, Path]:
-    """Masks by the name of their pair: those of a folder, or those that a checkpoint predicts into `scratch`.
-
-    Raises:
-        FileNotFoundError: no such folder or checkpoint.
-        UserError: no pair has a mask there, or one cannot be predicted.
-    """
+    """Masks by the name of their pair, of a folder or predicted by a checkpoint into `scratch`; UserError if none."""
     checkpoint = checkpoint_of(path)
     folder = predict_masks(checkpoint, config, scratch) if checkpoint else path
     names = {pair.name for pair in pairs}
@@ -161,12 +156,9 @@ def judge(masks: Masks, reading: PixelFormat, pair: Pair) -> Judged:
 
 
 def choose_pairs(config: ComparisonConfig, pairs: Sequence[Pair], judged: Mapping[str, Judged]) -> list[Pair]:
-    """The pairs to show: those named, or the first by `pick`.
+    """The pairs to show: those named, or the first by `pick`; UserError if there are none.
 
     Best and worst leave out pairs whose label has no change: their F1 is 0 for every method.
-
-    Raises:
-        UserError: a name that no pair has, or no pair has an F1.
     """
     by_name(pairs, list(dict(config.boxes)))
     if config.scenes:

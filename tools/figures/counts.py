@@ -5,7 +5,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 
@@ -14,7 +13,7 @@ from datasets.pairs import find_pairs
 from datasets.pfbs import PFBSSampler
 from datasets.raster import all_bands
 from datasets.reading import labels_of
-from tools.figures.paper import COLUMN, OUTPUT, PAGE, chart, known_suffix
+from tools.figures.paper import COLUMN, PAGE, FigureConfig, chart
 from tools.tables.results import PAPERS, read_csv
 from utils.console import UserError
 from utils.flags import at_least, named_path, setting
@@ -24,20 +23,17 @@ CHANGED, UNCHANGED = "#00b7c4", "#f2c14e"  # about those of Fig. 2: cyan and yel
 
 
 @dataclass(frozen=True)
-class BalanceConfig:
-    """Settings of the balance of classes; the flags are made from these fields."""
+class BalanceConfig(FigureConfig):
+    """Settings of the balance of classes."""
 
-    REQUIRED: ClassVar = ("output",)
     found: list[tuple[str, Path]] = setting(
         (), "files of `python -m tools.check_dataset --json FILE`, one per data set", parse=named_path
     )
     published: bool = setting(True, "add the numbers of HANet's Fig. 2, hatched")
-    output: Path = setting(None, OUTPUT, parse=Path)
 
 
 def balance(config: BalanceConfig) -> None:
     """Changed against unchanged pixels of data sets (HANet Fig. 2), as measured here and as published."""
-    known_suffix(config.output)
     rows = [(name, *pixels_found(path), False) for name, path in config.found]
     if config.published:
         published = read_csv(PAPERS / "hanet_fig2.csv")
@@ -62,12 +58,7 @@ def balance(config: BalanceConfig) -> None:
 
 
 def pixels_found(path: Path) -> tuple[int, int]:
-    """Changed and unchanged pixels of all splits of a data set, from the JSON of check_dataset.
-
-    Raises:
-        FileNotFoundError: the file is missing.
-        UserError: it has other contents, or the set has no labels.
-    """
+    """Changed and unchanged pixels of all splits of a data set, from the JSON of check_dataset; UserError if none."""
     remedy = f"python -m tools.check_dataset --json {path}"
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; write it with {remedy}")
@@ -83,10 +74,9 @@ def pixels_found(path: Path) -> tuple[int, int]:
 
 
 @dataclass(frozen=True)
-class PfbsConfig(DataConfig):
-    """Settings of the samplers' figure; the flags are made from these fields."""
+class PfbsConfig(FigureConfig, DataConfig):
+    """Settings of the samplers' figure."""
 
-    REQUIRED: ClassVar = ("output",)
     data_root: Path | None = setting(
         None, "data set whose training split is sampled (default: HANet's example, WHU-CD's counts)", parse=Path
     )
@@ -94,12 +84,10 @@ class PfbsConfig(DataConfig):
     fixed_epochs: int = setting(15, "X of Fixed-X; 15 in HANet's Fig. 3")
     linear_epochs: int = setting(15, "Y of Linear-Y; 15 there")
     both_epochs: int = setting(10, "X and Y of Fixed-X Linear-Y; 10 there")
-    output: Path = setting(None, OUTPUT, parse=Path)
 
 
 def pfbs(config: PfbsConfig) -> None:
     """Images per epoch with the four samplers of PFBS (HANet Fig. 3), those with and those without change."""
-    known_suffix(config.output)
     at_least(config, epochs=1, fixed_epochs=1, linear_epochs=1, both_epochs=1)
     changed = changed_pixels(config)
     x, y, both = config.fixed_epochs, config.linear_epochs, config.both_epochs

@@ -229,10 +229,7 @@ def amfnet_grid(pairs: Sequence[ComparedPair], captions: Captions, side: int, in
 def draw_grid(columns: Mapping[str, Sequence[np.ndarray]], path: Path, names: Sequence[str] = ()) -> None:
     """Draw images of pairs, a row per pair in two blocks, with the names of their columns and pairs.
 
-    Args:
-        columns: name to one uint8 image per pair, (H, W) or (H, W, 3).
-        path: the .png to write.
-        names: names of the pairs.
+    A column has an image per pair, uint8 (H, W) or (H, W, 3).
     """
     panels, side, gap = [], 192, 4
     for number, images in enumerate(zip(*columns.values(), strict=True)):

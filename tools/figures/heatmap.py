@@ -24,7 +24,7 @@ from datasets.reading import as_rgb, labels_of
 from datasets.windows import Window
 from tools.figures.grids import Panel, Sheet
 from tools.figures.paper import save_sheet, unique_names
-from tools.figures.predicted import PairsConfig, by_name, checkpoint_of, label_picture
+from tools.figures.predicted import PairsConfig, by_name, label_picture
 from utils.console import UserError
 from utils.flags import named_path, setting
 from utils.prediction.predictor import ChangePredictor, Dates
@@ -50,7 +50,7 @@ RANGES = "Every map has the colours of the bar over its own range, which is writ
 
 @dataclass(frozen=True)
 class HeatmapConfig(PairsConfig):
-    """Settings of heat maps; the flags are made from these fields."""
+    """Settings of heat maps."""
 
     REQUIRED: ClassVar = ("data_root", "checkpoints", "output")
     checkpoints: list[tuple[str, Path]] = setting(
@@ -80,7 +80,7 @@ def heatmap(config: HeatmapConfig) -> None:
     config.check()
     checkpoints = unique_names("--checkpoints", config.checkpoints)
     pairs = pairs_to_show(config)
-    predictors = {name: ChangePredictor(checkpoint_of(path) or path / "best.pt") for name, path in checkpoints.items()}
+    predictors = {name: ChangePredictor(path) for name, path in checkpoints.items()}
     scenes = [rows_of(pair, predictors, pairs, config) for pair in pairs]
     save_sheet(sheet_of(scenes, config), config.output, config.width)
     log.info("from the top: %s", ", ".join(pair.name for pair in pairs))
@@ -125,15 +125,9 @@ def rows_of(
 
 @torch.inference_mode()
 def heat_of(predictor: ChangePredictor, dates: Dates, name: str = "") -> Heat:
-    """Outputs of a network and of its modules for a pair, which is padded as in prediction.
+    """Outputs of a network and of its modules for a pair, uint8 (H, W, channels) twice, padded as in prediction.
 
-    Args:
-        predictor: the network.
-        dates: uint8 (H, W, channels) twice.
-        name: of the pair, for errors.
-
-    Raises:
-        UserError: the network is an ONNX file, which has no logits, or the scene needs several windows.
+    An ONNX file, which has no logits, and a pair that needs several windows are UserErrors.
     """
     model, (height, width) = predictor.model, dates[0].shape[:2]
     if not isinstance(model, TorchNetwork):

@@ -1,22 +1,23 @@
-"""Style of figures for a paper with two columns, and how figures are written to files."""
+"""Style of figures for a paper with two columns, their common setting, and how they are written to files."""
 
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from PIL import Image
 
 from utils.console import UserError
 from utils.files import written_whole
+from utils.flags import setting
 
 if TYPE_CHECKING:  # matplotlib is imported only to draw
     from matplotlib.figure import Figure
 
 COLUMN, PAGE = 3.5, 7.16  # inches; IEEE's one and two columns
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")  # Okabe and Ito's
-OUTPUT = ".png, .pdf or .svg to write"  # help text of every figure's --output
 NO_DATE = {".png": {}, ".pdf": {"CreationDate": None}, ".svg": {"Date": None}}  # equal figures give equal bytes
 STYLE = {
     "font.size": 8,
@@ -33,6 +34,14 @@ STYLE = {
     "pdf.fonttype": 42,  # TrueType, which publishers accept
     "savefig.dpi": 300,
 }
+
+
+@dataclass(frozen=True)
+class FigureConfig:
+    """What every figure's settings have; the flags are made from the fields."""
+
+    REQUIRED: ClassVar[tuple[str, ...]] = ("output",)
+    output: Path = setting(None, ".png, .pdf or .svg to write", parse=Path)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from datasets.pairs import Pair
-from tools.figures.paper import OUTPUT, PAGE, known_suffix
+from tools.figures.paper import PAGE, FigureConfig
 from utils.change_map import NOT_COUNTED, change_map
 from utils.console import UserError
 from utils.flags import at_least, setting
@@ -20,18 +20,16 @@ SUFFIXES = (".pt", ".pth", ".onnx")
 
 
 @dataclass(frozen=True)
-class PairsConfig(BandConfig):
+class PairsConfig(FigureConfig, BandConfig):
     """Settings of every figure of pairs."""
 
     split: str = setting("test", "split of the data set")
     scenes: list[str] = setting((), "names of the pairs to show, in order", parse=str)
     side: int = setting(256, "pixels of a picture's longer side; the images' own side keeps every pixel")
     width: float = setting(PAGE, "printed width in inches")
-    output: Path = setting(None, OUTPUT, parse=Path)
 
     def check(self) -> None:
-        """Raise UserError for a wrong suffix or size, before anything is read."""
-        known_suffix(self.output)
+        """Raise UserError for a wrong size, before anything is read."""
         at_least(self, side=32, width=1)
 
 
@@ -44,12 +42,7 @@ def checkpoint_of(path: Path) -> Path | None:
 
 
 def predict_masks(checkpoint: Path, config: PairsConfig, output: Path) -> Path:
-    """Write the masks that predict_batch.py would write; returns their folder.
-
-    Raises:
-        FileNotFoundError: no such checkpoint.
-        UserError: not a checkpoint, one for other images, or a pair that cannot be predicted.
-    """
+    """Write the masks that predict_batch.py would write, and return their folder; UserError if a pair has none."""
     how = {each.name: getattr(config, each.name) for each in fields(BandConfig)}
     wanted = PredictConfig(
         **how, checkpoint=checkpoint, split=config.split, output=output, save=("mask",), report=False

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from tools.figures.paper import COLOURS, COLUMN, OUTPUT, PAGE, chart, known_suffix, unique_names
+from tools.figures.paper import COLOURS, COLUMN, PAGE, FigureConfig, chart, unique_names
 from utils.console import UserError
 from utils.flags import named_path, setting
 from utils.metrics import LEVELS, precision_recall
@@ -23,8 +23,8 @@ SHORT = 20  # epochs; in a shorter run, smoothed lines lag behind by several poi
 
 
 @dataclass(frozen=True)
-class CurvesConfig:
-    """Settings of training curves; the flags are made from these fields."""
+class CurvesConfig(FigureConfig):
+    """Settings of training curves."""
 
     REQUIRED: ClassVar = ("runs", "output")
     runs: list[tuple[str, Path]] = setting(None, "run folders", parse=named_path)
@@ -35,12 +35,10 @@ class CurvesConfig:
         parse=float,
     )
     against: str = setting("iteration", "what to draw against", ("iteration", "epoch"))
-    output: Path = setting(None, OUTPUT, parse=Path)
 
 
 def curves(config: CurvesConfig) -> None:
     """Loss, precision, recall and F1 of runs against iteration (HANet Fig. 7), raw and smoothed, train and val."""
-    known_suffix(config.output)
     if config.smoothing is not None and not 0 <= config.smoothing < 1:
         raise UserError(f"--smoothing {config.smoothing:g}: must lie in [0, 1)")
     folders = unique_names("--runs", config.runs)
@@ -96,35 +94,29 @@ def iterations(folder: Path, log: Mapping[str, np.ndarray]) -> np.ndarray:
     needed(folder / "config.toml", "it has the batch size; without it, pass --against epoch")
     batch_size = read_config(folder / "config.toml")["batch_size"]
     if "pairs_per_second" not in log:
-        raise UserError(
-            f"{folder / 'log.csv'}: no column 'pairs_per_second' to compute steps from; pass --against epoch"
-        )
+        raise UserError(f"{folder / 'log.csv'}: no column 'pairs_per_second' to count steps by; pass --against epoch")
     return np.round(log["seconds"] * log["pairs_per_second"] / batch_size).cumsum()
 
 
 def smooth(values: Sequence[float] | np.ndarray, weight: float) -> np.ndarray:
     """Exponential moving average, corrected for its start at zero."""
-    mean, total, result = 0.0, 0.0, []
-    for value in values:
-        mean, total = weight * mean + (1 - weight) * value, weight * total + (1 - weight)
-        result.append(mean / total)
-    return np.array(result)
+    from scipy.signal import lfilter
+
+    return lfilter([1 - weight], [1, -weight], values) / (1 - weight ** np.arange(1, len(values) + 1))
 
 
 @dataclass(frozen=True)
-class PrecisionRecallConfig:
-    """Settings of precision against recall; the flags are made from these fields."""
+class PrecisionRecallConfig(FigureConfig):
+    """Settings of precision against recall."""
 
     REQUIRED: ClassVar = ("runs", "output")
     runs: list[tuple[str, Path]] = setting(
         None, "run folders (validation split), or folders of predict_batch.py for labelled pairs", parse=named_path
     )
-    output: Path = setting(None, OUTPUT, parse=Path)
 
 
 def precision_recall_figure(config: PrecisionRecallConfig) -> None:
     """Precision against recall of one or several runs, with lines of equal F1 and the chosen thresholds."""
-    known_suffix(config.output)
     found = {name: read_curve(folder) for name, folder in unique_names("--runs", config.runs).items()}
     with chart(config.output, COLUMN, 3.3 + 0.15 * len(found)) as figure:
         axes = figure.subplots()
@@ -141,12 +133,7 @@ def precision_recall_figure(config: PrecisionRecallConfig) -> None:
 
 
 def read_curve(folder: Path) -> tuple[dict[str, np.ndarray], float]:
-    """Threshold, precision, recall and F1 of a run or a prediction, and the chosen threshold.
-
-    Raises:
-        FileNotFoundError: a file is missing.
-        UserError: a prediction without labels.
-    """
+    """Threshold, precision, recall and F1 of a run or a prediction with labels, and the chosen threshold."""
     if not (folder / FOLDER).is_dir():
         advice = "a run writes it when it ends; the folder of a prediction with labels works too"
         curve = columns_of(needed(folder / "precision_recall.csv", advice))

@@ -5,25 +5,24 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any
 
 import numpy as np
 
 from datasets.label_codes import decide_to_predict
 from datasets.open_pair import read_pair
-from datasets.pairs import find_pairs
+from datasets.pairs import Pair, find_pairs
 from datasets.reading import IGNORE, PLAIN, reading_from
-from datasets.registration import LEAST, Shift, Unshifted, shift_between
+from datasets.registration import LEAST, SIDES, Shift, Unshifted, shift_between
 from datasets.windows import Content, Window
-from tools.figures.paper import COLUMN, OUTPUT, chart, known_suffix
+from tools.figures.paper import COLUMN, FigureConfig, chart
 from utils.console import UserError
 from utils.flags import at_least, setting
+from utils.prediction.predictor import ChangePredictor
 from utils.settings import DataConfig
 
-if TYPE_CHECKING:  # flags are answered before PyTorch is imported
-    from utils.prediction.predictor import ChangePredictor
-
 log = logging.getLogger(__name__)
+MEASURABLE = 2 * min(SIDES)  # pixels; in smaller images no window fits twice, see datasets/registration.py
 LINES = {"as it is": ("--", "#d55e00"), "corrected": ("-", "#0072b2")}
 DIRECTIONS = ((0, 1), (1, 0), (0, -1), (-1, 0))  # whole pixels, so that adding a shift interpolates nothing
 Points = dict[str, list[tuple[float, float]]]  # by kind of pair: length of an added shift, and error of the estimate
@@ -31,38 +30,36 @@ Dates = tuple[np.ndarray, np.ndarray, np.ndarray]  # before and after, uint8 (H,
 
 
 @dataclass(frozen=True)
-class ShiftErrorsConfig(DataConfig):
-    """Settings of the error of estimated shifts; the flags are made from these fields."""
+class ShiftErrorsConfig(FigureConfig, DataConfig):
+    """Settings of the error of estimated shifts."""
 
-    REQUIRED: ClassVar = ("output",)
     split: str = setting("test", "which split of the data set, with labels")
     largest: int = setting(20, "pixels; longest shift that is added")
     pairs: int = setting(100, "use at most so many pairs, evenly from the split")
-    output: Path = setting(None, OUTPUT, parse=Path)
 
 
 @dataclass(frozen=True)
 class ShiftsConfig(ShiftErrorsConfig):
-    """Settings of F1 against a shift; the flags are made from these fields."""
+    """Settings of F1 against a shift."""
 
     largest: int = setting(6, "pixels; shifts of 0, 1, ... up to this are added")
     checkpoint: Path = setting(Path("detector"), "best.pt of a run, its folder, or detector")
     device: str = setting("auto", "auto, cpu, cuda or cuda:N")
 
 
+def pairs_of(config: ShiftErrorsConfig) -> list[Pair]:
+    """The pairs to use, evenly from the split."""
+    at_least(config, largest=1, pairs=1)
+    pairs = find_pairs(config.data_root, config.split, labels=True, folders=config.folders)
+    return pairs[:: math.ceil(len(pairs) / config.pairs)]
+
+
 def shifts(config: ShiftsConfig) -> None:
     """F1 against a shift that is added to the later images, as they are and corrected as by --register auto."""
-    known_suffix(config.output)
-    at_least(config, largest=1, pairs=1)
-    from utils.prediction.predictor import ChangePredictor
-
+    pairs, lengths = pairs_of(config), range(config.largest + 1)
     predictor = ChangePredictor(config.checkpoint, config.device)
-    pairs = find_pairs(config.data_root, config.split, labels=True, folders=config.folders)
-    pairs = pairs[:: math.ceil(len(pairs) / config.pairs)]
     reading = decide_to_predict(pairs, reading_from(predictor.about.get("reading")))
-    lengths = range(config.largest + 1)
-    dates = (read_pair(pair, reading) for pair in pairs)
-    scores = f1_by_shift(predictor, dates, lengths)
+    scores = f1_by_shift(predictor, (read_pair(pair, reading) for pair in pairs), lengths)
     with chart(config.output, COLUMN, 2.4) as figure:
         axes = figure.subplots()
         for name, values in scores.items():
@@ -76,21 +73,20 @@ def shifts(config: ShiftsConfig) -> None:
 
 def shift_errors(config: ShiftErrorsConfig) -> None:
     """Error of the estimated shift of images that were shifted, and how often unlike places seem shifted."""
-    known_suffix(config.output)
-    at_least(config, largest=1, pairs=1)
-    pairs = find_pairs(config.data_root, config.split, labels=True, folders=config.folders)
-    pairs = pairs[:: math.ceil(len(pairs) / config.pairs)]
+    pairs = pairs_of(config)
     reading = decide_to_predict(pairs, PLAIN)
-    found, claims = errors_by_kind([read_pair(pair, reading) for pair in pairs], config.largest)
+    dates = [read_pair(pair, reading) for pair in pairs]
+    if max(min(mask.shape) for _, _, mask in dates) < MEASURABLE:
+        raise UserError(f"{config.data_root}: too small to measure shifts; pass images of {MEASURABLE} pixels or more")
+    found, claims = errors_by_kind(dates, config.largest)
     with chart(config.output, COLUMN, 2.4) as figure:
         axes = figure.subplots()
         for (name, points), colour in zip(found.items(), ("#d55e00", "#0072b2"), strict=True):
-            reliable = np.array([point for point in points if math.isfinite(point[1])] or [(math.nan, math.nan)])
+            reliable = np.array([point for point in points if math.isfinite(point[1])]).reshape(-1, 2)
             axes.plot(*reliable.T, ".", color=colour, markersize=3, label=name, gid=name)
-            said = "%s: reliable %d of %d, median error %.2f, 90 %% below %.2f pixels"
-            log.info(
-                said, name, np.isfinite(reliable[:, 1]).sum(), len(points), *np.quantile(reliable[:, 1], (0.5, 0.9))
-            )
+            errors = np.quantile(reliable[:, 1], (0.5, 0.9)) if len(reliable) else ()
+            said = ", median error {:.2f}, 90 % below {:.2f} pixels".format(*errors) if len(errors) else ""
+            log.info("%s: reliable %d of %d%s", name, len(reliable), len(points), said)
         axes.set(xlabel="added shift (pixels)", ylabel="error of the estimate (pixels)", ylim=(0, 1))
         axes.legend()
     log.info("unlike places: reliable %d of %d", sum(claims), len(claims))
@@ -124,14 +120,11 @@ def displaced(image: np.ndarray, rows: float, columns: float) -> Content:
     return np.stack(bands, -1).round().clip(0, 255).astype(np.uint8), known
 
 
-def f1_by_shift(predictor: "ChangePredictor", pairs: Iterator[Dates], lengths: range) -> Mapping[str, list[float]]:
+def f1_by_shift(predictor: ChangePredictor, pairs: Iterator[Dates], lengths: range) -> Mapping[str, list[float]]:
     """Return F1 of all pairs together for each length of an added shift, for both names of LINES.
 
-    Pairs are shifted to the right, down, left and up in turn. The same pixels count at all lengths: those
-    that every shift leaves known.
-
-    Raises:
-        UserError: a pair is too small.
+    Pairs are shifted to the right, down, left and up in turn. The same pixels count at all lengths: those that every
+    shift leaves known. A pair without any is a UserError.
     """
     counts = {name: np.zeros((len(lengths), 3)) for name in LINES}  # true positives, predicted, true
     border = 2 * (lengths[-1] + 3)  # a shift, and its correction

@@ -44,12 +44,8 @@ def trace(network: nn.Module, channels: int = 3) -> list[Box]:
     """The boxes of a network, each after all that feed it.
 
     A box is a module that is called outside of other boxes. Modules without a convolution that keep the size, such as
-    activations, are no boxes. A module of which only the weights are used is a box.
-
-    Args:
-        network: (before, after) -> list of logits; with an argument `auxiliary`, all outputs are drawn. It is not
-            changed.
-        channels: bands of an image.
+    activations, are no boxes. A module of which only the weights are used is a box. Of a network that takes
+    `auxiliary`, all outputs are drawn. The network is not changed.
     """
     network = copy.deepcopy(network).to("meta").eval()
     side = SMALLEST * int(network.size_divisor)

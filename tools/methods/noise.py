@@ -28,11 +28,8 @@ def differences(counts: Mapping[str, np.ndarray]) -> list[Difference]:
     """Return the differences between all rows, each with the better row first.
 
     A sample draws as many images as there are, with repetition, and the same ones for all rows and seeds. F1 is that of
-    the summed counts, and its mean over seeds.
-
-    Args:
-        counts: of each row, int (seeds, images, 3): true positives, false positives and false negatives. All rows have
-            the same images in the same order, at least two.
+    the summed counts, and its mean over seeds. The counts of a row are true positives, false positives and false
+    negatives, int (seeds, images, 3), of the same images in the same order, at least two.
     """
     from scipy.stats import bootstrap
 

@@ -114,11 +114,8 @@ def listing() -> str:
 def of_methods(methods: Sequence[str]) -> Comparison:
     """The comparison of --methods, with the settings of `equal` and three seeds unless flags say otherwise.
 
-    Args:
-        methods: names of networks and of UNTRAINED, separated by commas; or NAME=FLAGS, a row with flags of its own.
-
-    Raises:
-        UserError: a name is unknown, or no name of a folder; or two rows have one name, or there is none.
+    A word has names of networks and of UNTRAINED, separated by commas, or is NAME=FLAGS, a row with flags of its own.
+    UserError: a name is unknown, or no name of a folder; or two rows have one name, or there is none.
     """
     rows: dict[str, str] = {}
     for word in methods:
@@ -143,15 +140,10 @@ def row_folder(folder: Path, row: str) -> Path:
 
 
 def configs_of(table: Comparison, words: Sequence[str]) -> dict[str, TrainConfig]:
-    """The settings of each row; precedence is the table's flags < words < the row's own flags.
+    """The settings of each row; precedence is the table's flags < words, flags of train_aux.py < the row's own flags.
 
-    Args:
-        table: of TABLES, or of `of_methods`.
-        words: flags of train_aux.py. Without them, the table's scenes and two seeds are used.
-
-    Raises:
-        UserError: a flag is out of range; a row has data or an output of its own; its flags are no words; or the run
-            is too short for the phases of PFBS.
+    UserError: a flag is out of range; a row has data or an output of its own, or flags that are no words; or the run is
+    too short for the phases of PFBS.
     """
     shared = ["--data-root", str(table.scenes), "--seeds", "2", *table.flags.split(), *words]
     configs = {}

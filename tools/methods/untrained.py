@@ -78,9 +78,7 @@ UNTRAINED: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
 def score_untrained(name: str, config: BandConfig, split: str, output: Path) -> None:
     """Write masks, error maps and scores of a method of UNTRAINED, as predict_batch.py does, unless they are there.
 
-    Raises:
-        FileNotFoundError: the data set lacks the split.
-        UserError: a pair cannot be read, or the scores that are there are of another data set.
+    Scores of another data set that are there are a UserError.
     """
     if (output / "metrics.json").is_file():
         there = json.loads((output / "metrics.json").read_text(encoding="utf-8"))["protocol"]["images"]

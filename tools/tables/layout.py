@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 
 from datasets.catalog import CATALOG
 from tools.tables.results import PROTOCOL, SCORES, Result
@@ -65,16 +64,10 @@ def build_table(results: Sequence[Result], kind: str, title: str) -> Table:
     Columns without a number are left out. Published rows come first, then ours, then those of ours that were scored on
     other images than most are, or than published rows of their data set. Published rows and ours are ranked separately;
     the third part has no ranks. Ranks follow the printed numbers, so equal numbers share one. A number with a footnote
-    may be a misprint and has no rank.
-
-    Args:
-        results: in the order of the rows.
-        kind: comparison, or a key of ABLATIONS.
-        title: of the table.
+    may be a misprint and has no rank. Settings are shown if `kind` is a key of ABLATIONS.
     """
     settings = ABLATIONS.get(kind, {})
-    usual = _usual_images(results)
-    unlike = partial(_unlike, usual=usual, published=_published_pairs(results))
+    usual, unlike = _images(results)
     rows = sorted(_join_rows(results, tuple(settings.values())), key=lambda row: _part(row, unlike))
     parts = [_part(row, unlike) for row in rows]
     firsts = [next(iter(row.values())) for row in rows]
@@ -101,34 +94,35 @@ def build_table(results: Sequence[Result], kind: str, title: str) -> Table:
     return Table(title, header, tuple(zip(*cells, strict=True)), groups, tuple(notes), remarks, rules)
 
 
-def _usual_images(results: Sequence[Result]) -> dict[str, ImageSet]:
-    """For each data set, the images that most of our rows were scored on; of equally many, the larger set."""
+def _images(results: Sequence[Result]) -> tuple[dict[str, ImageSet], Callable[[Result], str]]:
+    """For each data set, the images that most of our rows were scored on; of equally many, the larger set.
+
+    The function says why a row of ours is not ranked: scored on other images than these, or than published rows; or "".
+    """
     counted: dict[str, Counter[ImageSet]] = {}
     for each in results:
         if not each.published:
             counted.setdefault(each.data, Counter())[each.images] += 1
-    return {data: max(sets, key=lambda images: (sets[images], images.pairs)) for data, sets in counted.items()}
-
-
-def _published_pairs(results: Sequence[Result]) -> dict[str, set[int]]:
-    """For each data set with a published row, the pairs that its test split may have; none: unknown."""
+    usual = {data: max(sets, key=lambda images: (sets[images], images.pairs)) for data, sets in counted.items()}
     known = {each.title: {counts.test for counts in each.counts} for each in CATALOG.values()}
-    return {each.data: known.get(each.data, set()) for each in results if each.published}
+    # pairs that the test split of a set with a published row may have; none: unknown
+    published = {each.data: known.get(each.data, set()) for each in results if each.published}
 
+    def unlike(result: Result) -> str:
+        data, here, test = result.data, result.images.pairs, published.get(result.data, set())
+        if result.published:
+            return ""
+        scored = f"not ranked: scored on {here or 'other'} pair{'s' * (here != 1)} of {data}, "
+        if (test and here not in test) or (data in published and result.protocol.get("split") in ("train", "val")):
+            counts = " or ".join(map(str, sorted(test)))
+            return scored + "published rows on its test split" + f" of {counts}" * bool(test)
+        if result.images == usual[data]:
+            return ""
+        if here and (there := usual[data].pairs) and here != there:
+            return scored + f"other rows on {there}"
+        return f"not ranked: scored on other images or labels of {data} than other rows"
 
-def _unlike(result: Result, usual: Mapping[str, ImageSet], published: Mapping[str, set[int]]) -> str:
-    """Why a row of ours is not ranked: scored on other images than most of ours, or than published rows; or ""."""
-    data, here, test = result.data, result.images.pairs, published.get(result.data, set())
-    if result.published:
-        return ""
-    scored = f"not ranked: scored on {here or 'other'} pair{'s' * (here != 1)} of {data}, "
-    if (test and here not in test) or (data in published and result.protocol.get("split") in ("train", "val")):
-        return scored + "published rows on its test split" + f" of {' or '.join(map(str, sorted(test)))}" * bool(test)
-    if result.images == usual[data]:
-        return ""
-    if here and (there := usual[data].pairs) and here != there:
-        return scored + f"other rows on {there}"
-    return f"not ranked: scored on other images or labels of {data} than other rows"
+    return usual, unlike
 
 
 def _part(row: Method, unlike: Callable[[Result], str]) -> int:
@@ -149,12 +143,7 @@ def _row_notes(row: Method, differences: Callable[[Result], str], unlike: Callab
 
 
 def _join_rows(results: Sequence[Result], settings: Sequence[str]) -> list[Method]:
-    """One row for a method on several data sets, or in several published tables that agree.
-
-    Args:
-        results: in the order of the rows.
-        settings: keys whose values are equal within a row.
-    """
+    """One row for a method on several data sets, or in several published tables that agree, with equal `settings`."""
     rows: list[Method] = []
     for result in results:
         for row in rows:

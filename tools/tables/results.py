@@ -41,9 +41,7 @@ class Result:
     parameters: float | None = None  # in millions
     flops: float | None = None  # in 10^9; ours are multiply-adds, as the papers' seem to be
     settings: Mapping[str, str] = field(default_factory=dict)  # by the names of flags and of the network's options
-    protocol: Mapping[str, str] = field(
-        default_factory=dict
-    )  # by the keys of PROTOCOL; missing: not stated, empty: none
+    protocol: Mapping[str, str] = field(default_factory=dict)  # by key of PROTOCOL; missing: not stated, empty: none
     notes: Mapping[str, str] = field(default_factory=dict)  # footnotes by score; those of the key "" are of the row
     images: ImageSet = ImageSet()  # that were scored; only rows of equal images are ranked together
 
@@ -55,15 +53,7 @@ def read_csv(path: Path) -> list[dict[str, str]]:
 
 
 def read_published(tables: Sequence[str] = (), kind: str = "") -> list[Result]:
-    """Rows of published tables, in the order of the tables' names.
-
-    Args:
-        tables: names of tables in docs/papers/tables.csv.
-        kind: without names, all tables of this kind: comparison, pfbs, ...
-
-    Raises:
-        UserError: no table has that name.
-    """
+    """Rows of the published tables of these names, or without names of this kind; UserError for an unknown name."""
     known = {row["table"]: row for row in read_csv(PAPERS / "tables.csv")}
     tables = tables or [name for name, row in known.items() if kind and row["kind"] == kind]
     if unknown := [name for name in tables if name not in known]:
@@ -86,16 +76,9 @@ def read_published(tables: Sequence[str] = (), kind: str = "") -> list[Result]:
 
 
 def read_folder(name: str, data: str, folder: Path) -> Result:
-    """Result of a run (its validation scores at threshold 0.5) or of a prediction.
+    """Result of a run (its validation scores at threshold 0.5) or of a prediction, by a method of this name.
 
-    Args:
-        name: name of the method.
-        data: title of the data set; empty: as recorded in the folder.
-        folder: output folder of train_aux.py or predict_batch.py.
-
-    Raises:
-        FileNotFoundError: a file is missing.
-        UserError: the file has no scores, or other contents.
+    `data` is the title of the data set; empty: as recorded. UserError for a folder without scores.
     """
     path = folder / "metrics.json"
     if not path.is_file():
@@ -120,7 +103,8 @@ def read_folder(name: str, data: str, folder: Path) -> Result:
 def _of_run(folder: Path, content: Mapping[str, Any]) -> tuple[Result, Checkpoint]:
     chosen, best = content["selected_on"], load_checkpoint(folder / "best.pt")
     protocol = {"split": chosen, "window": "whole images", "threshold": "0.5", "selection": chosen}
-    images = ImageSet(digest=f"{chosen} of {best.get('data', folder)}")
+    codes = [(best.get("reading") or {}).get(key) for key in ("change_value", "ignore_value", "change_from")]
+    images = ImageSet(digest=f"{chosen} of {best.get('data', folder)}, labels {codes}")
     data = Path(best["config"]["data_root"]).name
     return Result("", data, _percent(content["at_0.5"]), protocol=protocol, images=images), best
 
@@ -181,11 +165,7 @@ def _percent(scores: Mapping[str, float]) -> dict[str, float]:
 
 
 def averaged(results: Sequence[Result]) -> Result:
-    """Mean scores and standard deviations of several runs of one method.
-
-    Raises:
-        UserError: the runs differ in more than the seed.
-    """
+    """Mean scores and standard deviations of several runs of one method; UserError if more than the seed differs."""
     first = results[0]
     if len(results) == 1:
         return first
@@ -195,12 +175,12 @@ def averaged(results: Sequence[Result]) -> Result:
     columns = {score: [each.scores[score] for each in results] for score in first.scores}
     notes = dict.fromkeys([each.notes[""] for each in results if "" in each.notes])
     notes[f"mean ± standard deviation of {len(results)} runs"] = None
-    sets = sorted({each.images for each in results})
+    sets = sorted(each.images for each in results)
     return replace(
         first,
         scores={score: statistics.mean(values) for score, values in columns.items()},
         deviations={score: statistics.stdev(values) for score, values in columns.items()},
         protocol={key: " or ".join(dict.fromkeys(e.protocol.get(key, "?") for e in results)) for key in first.protocol},
         notes={**first.notes, "": "; ".join(notes)},
-        images=sets[0] if len(sets) == 1 else ImageSet(digest=str(sets)),  # each seed held out other pairs
+        images=sets[0] if sets[0] == sets[-1] else ImageSet(digest=str(sets)),  # each seed held out other pairs
     )

@@ -75,11 +75,7 @@ class Tile:
 
 
 def plan_scenes(splits: Mapping[str, Sequence[Pair]], tiling: Tiling, workers: int = 4) -> list[PlannedPair]:
-    """Plan every tile from the images' headers, in threads.
-
-    Raises:
-        UserError: an image cannot be read, the files of a pair do not show one place, or no image holds a tile.
-    """
+    """Plan every tile from the images' headers, in threads; UserError if a pair cannot be read or none holds a tile."""
     pairs = [(split, pair) for split, members in splits.items() for pair in members]
     scenes = list(threaded(lambda item: _plan_pair(*item, tiling), pairs, max(1, workers)))
     small = [scene for scene in scenes if not scene.windows]
@@ -122,12 +118,10 @@ def _tile_kind(image: WindowedImage, placed: bool) -> tuple[str, float | None]:
 
 
 class TileCutter:
-    """Cuts planned pairs into an output folder.
+    """Cuts planned pairs into SPLIT/{A,B,label}/NAME_ROW_COL.png of an output folder.
 
-    Args:
-        output: folder for SPLIT/{A,B,label}/NAME_ROW_COL.png.
-        tile_size: side of a tile; smaller windows are padded with zeros, which are unknown.
-        known: hashes of tiles from an earlier run, by split and name; a tile with another hash is cut again.
+    Windows smaller than a tile are padded with zeros, which are unknown. A tile with another hash than the `known` one
+    of an earlier run, by split and name, is cut again.
     """
 
     def __init__(self, output: Path, tile_size: int, known: Mapping[tuple[str, str], Hashes] | None = None) -> None:
@@ -174,7 +168,6 @@ class TileCutter:
         return hashes if self.known.get((scene.split, scene.tile_name(window)), hashes) == hashes else None
 
     def _write(self, scene: PlannedPair, window: Window, parts: Mapping[str, Content], grid: Grid | None) -> Hashes:
-        """Pad, encode and write a tile's images."""
         hashes, files = {}, scene.tile_files(window)
         for role, (values, known) in parts.items():
             suffix, nodata = scene.kinds[role]

@@ -37,13 +37,9 @@ def plan_of(scenes: Sequence[PlannedPair], tiling: Tiling, root: Path) -> dict[s
 
 
 def start_output(output: Path, plan: dict[str, Any]) -> dict[tuple[str, str], Hashes]:
-    """Make the folder and write the plan, or check that its tiles have the same plan.
+    """Make the folder and write the plan; UserError if it has tiles of another plan, or other files.
 
-    Returns:
-        Hashes in its manifest, by split and name of the tile; empty unless an earlier run was completed.
-
-    Raises:
-        UserError: it has tiles of another plan, or other files.
+    Return the hashes in its manifest, by split and name of the tile; none unless an earlier run was completed.
     """
     path = output / PLAN
     if path.is_file():

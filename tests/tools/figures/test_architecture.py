@@ -81,10 +81,9 @@ def test_boxes_do_not_overlap_and_stand_by_stride(drawing):
             assert bands[box.stride][0] < drawing.centres[name][1] < bands[box.stride][1]
 
 
-def test_places_follow_the_data():
-    boxes = trace(blank_network("hanet", width=4))
-    places = arrange(boxes)
-    for box in boxes:
+def test_places_follow_the_data(drawing):
+    places = arrange(list(drawing.boxes.values()))
+    for box in drawing.boxes.values():
         for source in box.sources:
             if places[source].band == places[box.name].band:
                 assert places[source].column < places[box.name].column

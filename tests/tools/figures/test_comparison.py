@@ -2,7 +2,6 @@
 
 import base64
 import io
-import json
 import re
 
 import numpy as np
@@ -10,7 +9,8 @@ import pytest
 from PIL import Image
 
 from datasets.windows import Window
-from tests.scripts import fails, predict
+from tests.conftest import write_image, write_pairs
+from tests.scripts import fails, metrics_of, predict
 from tools.figures import comparison as module
 from tools.figures.grids import ComparedPair
 from tools.make_figures import main
@@ -23,11 +23,6 @@ KNOWN = {  # of the real masks, all pixels together
 }  # fmt: skip
 
 
-def save(path, values):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(values).save(path)
-
-
 @pytest.fixture
 def quarters(tmp_path):
     """Scenes of 64 x 64: in `one` the left half changed; `top` maps the upper half, `left` the truth."""
@@ -35,10 +30,9 @@ def quarters(tmp_path):
     left[:, : SIDE // 2] = top[: SIDE // 2] = 255
     dates = np.full((SIDE, SIDE, 3), 90, np.uint8), np.full((SIDE, SIDE, 3), 160, np.uint8)
     for name, truth in (("one", left), ("two", top), ("none", np.zeros_like(top))):
-        for folder, image in zip(("A", "B", "label"), (*dates, truth), strict=True):
-            save(tmp_path / "set" / folder / f"{name}.png", image)
-        save(tmp_path / "top" / f"{name}.png", top if name != "none" else truth)
-        save(tmp_path / "left" / "mask" / f"{name}.png", left if name == "one" else truth)
+        write_pairs(tmp_path / "set", {name: (*dates, truth)})
+        write_image(tmp_path / "top" / f"{name}.png", top if name != "none" else truth)
+        write_image(tmp_path / "left" / "mask" / f"{name}.png", left if name == "one" else truth)
     return tmp_path
 
 
@@ -138,7 +132,7 @@ def test_picks(quarters, capsys, words, shown):
     """By the last method, which is right about `two` and half right about `one`; `none` has no change to find."""
     alarm = np.zeros((SIDE, SIDE), np.uint8)
     alarm[:4, :4] = 255
-    save(quarters / "top" / "none.png", alarm)
+    write_image(quarters / "top" / "none.png", alarm)
     draw(quarters, "amfnet", "--pick", *words, methods=("left", "top"))
     lines = [line.split(": ") for line in capsys.readouterr().err.splitlines()]
     assert [line[1] for line in lines if line[0] in ("I", "II", "III")] == shown
@@ -160,13 +154,13 @@ def test_what_cannot_be_drawn(quarters, capsys, flags, words):
 def test_folders_and_files_that_do_not_fit(quarters, capsys):
     fails(lambda: draw(quarters, "hanet", methods=("nowhere",)), capsys, "nowhere", "no such folder")
     fails(lambda: draw(quarters, "hanet", name="out.gif"), capsys, "out.gif", ".svg")
-    save(quarters / "others" / "x.png", np.zeros((4, 4), np.uint8))
+    write_image(quarters / "others" / "x.png", np.zeros((4, 4), np.uint8))
     fails(lambda: draw(quarters, "hanet", methods=("others",)), capsys, "others", "no mask", "none.png")
     fails(lambda: draw(quarters, "hanet", methods=("x.pt",)), capsys, "x.pt", "no such checkpoint")
     (quarters / "run").mkdir()
     (quarters / "run" / "best.pt").touch()
     fails(lambda: draw(quarters, "hanet", methods=("run",)), capsys, "best.pt", "not a checkpoint")
-    save(quarters / "top" / "one.png", np.zeros((4, 4), np.uint8))
+    write_image(quarters / "top" / "one.png", np.zeros((4, 4), np.uint8))
     fails(lambda: draw(quarters, "hanet"), capsys, "one.png", "never resized")
     assert not (quarters / "out.gif").exists()
 
@@ -174,7 +168,7 @@ def test_folders_and_files_that_do_not_fit(quarters, capsys):
 def test_checkpoints_and_runs_stand_for_their_masks(drawn_set, checkpoint, tmp_path, capsys):
     """Their F1 is that of predict_batch.py, and so is every pixel: they disagree nowhere."""
     predict("--checkpoint", checkpoint, "--data-root", drawn_set, "--output", tmp_path / "maps")
-    f1 = json.loads((tmp_path / "maps" / "metrics.json").read_text())["scores"]["f1"]
+    f1 = metrics_of(tmp_path / "maps")["scores"]["f1"]
     capsys.readouterr()
     methods = [f"folder={tmp_path / 'maps'}", f"file={checkpoint}", f"run={checkpoint.parent}"]
     words = ["comparison", "--data-root", str(drawn_set), "--methods", *methods, "--style", "hanet", "--no-zoom"]

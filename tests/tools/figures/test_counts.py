@@ -9,7 +9,7 @@ import pytest
 from datasets.pfbs import PFBSSampler
 from tests.scripts import fails
 from tools.figures.counts import PfbsConfig as Settings
-from tools.figures.counts import changed_pixels, images_seen, pixels_found
+from tools.figures.counts import changed_pixels, images_seen
 from tools.make_figures import main
 from tools.tables.results import PAPERS, read_csv
 
@@ -20,7 +20,7 @@ def line_points(svg, name):
     return np.array([float(word) for word in re.findall(r"-?[\d.]+", path)]).reshape(-1, 2) * (1, -1)
 
 
-def test_pool_sizes_of_the_papers_example():
+def test_pool_sizes_of_the_papers_example(drawn_set):
     """WHU-CD: 4536 tiles, 1200 with change; Linear-15 adds 3336 // 15 = 222 an epoch, F10-L10 adds 333."""
     changed = changed_pixels(Settings())
     assert (len(changed), sum(changed)) == (4536, 1200)
@@ -29,6 +29,7 @@ def test_pool_sizes_of_the_papers_example():
     assert linear[[0, 1, 14, 15, 16]].tolist() == [1200, 1422, 1200 + 14 * 222, 4536, 4536]
     both = images_seen(PFBSSampler(changed, fixed_epochs=10, linear_epochs=10), 21).sum(1)
     assert both[[0, 9, 10, 11, 20]].tolist() == [1200, 1200, 1533, 1866, 4536]
+    assert len(changed_pixels(Settings(data_root=drawn_set))) == 12
 
 
 def test_the_figure_of_samplers_holds_these_sizes(tmp_path):
@@ -46,20 +47,10 @@ def test_the_figure_of_samplers_holds_these_sizes(tmp_path):
     assert "with change</text>" in svg  # text stays text
 
 
-def test_samplers_of_a_data_set(drawn_set, tmp_path):
-    config = Settings(data_root=drawn_set)
-    assert len(changed_pixels(config)) == 12
-
-
 def as_found(path, **splits):
     about = {name: {"changed_pixels": c, "known_pixels": k} for name, (c, k) in splits.items()}
     path.write_text(json.dumps({"splits": about}))
     return path
-
-
-def test_pixels_of_the_doctor(tmp_path):
-    path = as_found(tmp_path / "a.json", train=(10, 100), test=(5, 50), **{"other:test": (7, 7)})
-    assert pixels_found(path) == (15, 135)
 
 
 def test_bars_are_as_high_as_the_counts(tmp_path, monkeypatch):
@@ -70,7 +61,7 @@ def test_bars_are_as_high_as_the_counts(tmp_path, monkeypatch):
 
     monkeypatch.setattr("matplotlib.axes.Axes.bar", bar)
     monkeypatch.setattr("matplotlib.figure.Figure.legend", lambda *_, **__: None)
-    found = as_found(tmp_path / "mine.json", train=(10, 100))
+    found = as_found(tmp_path / "mine.json", train=(7, 60), test=(3, 40), **{"other:test": (7, 7)})
     main(["balance", "--found", str(found), "--output", str(tmp_path / "out.svg")])
     assert bars["changed, measured"] == ([10], None)
     assert bars["unchanged, measured"] == ([90], None)

@@ -11,6 +11,7 @@ from datasets.pairs import find_pairs
 from datasets.raster import read_image, read_label
 from datasets.reading import MASKS
 from models import build_model
+from tests.conftest import write_pairs
 from tests.scripts import fails
 from tools.figures.heatmap import coloured, heat_of, watched
 from tools.make_figures import main
@@ -132,14 +133,11 @@ def test_stages_and_the_other_colours(drawn_set, checkpoint, predictor, tmp_path
     assert (picture(pixels, 0, below[0])[..., 0] == 255 * read_label(pair.label, MASKS)).all()
 
 
-def test_pdf_and_images_without_labels(drawn_set, checkpoint, tmp_path, capsys):
-    for role in ("A", "B"):
-        (tmp_path / "bare" / role).mkdir(parents=True)
-        (source,) = list((drawn_set / "test" / role).iterdir())[:1]
-        (tmp_path / "bare" / role / source.name).write_bytes(source.read_bytes())
+def test_pdf_and_images_without_labels(checkpoint, tmp_path, capsys):
+    write_pairs(tmp_path / "bare", ["one"], folders=("A", "B"))
     flags = ("--checkpoints", checkpoint)
     fails(lambda: heatmap(tmp_path / "bare", tmp_path / "x.pdf", *flags), capsys, "no pair", "--scenes")
-    assert heatmap(tmp_path / "bare", tmp_path / "x.pdf", *flags, "--scenes", source.stem).startswith(b"%PDF")
+    assert heatmap(tmp_path / "bare", tmp_path / "x.pdf", *flags, "--scenes", "one").startswith(b"%PDF")
 
 
 def test_what_cannot_be_drawn(drawn_set, checkpoint, tmp_path, capsys, predictor, monkeypatch):

@@ -5,6 +5,7 @@ import pytest
 
 from datasets.scenes import draw_scene
 from tests.conftest import write_pairs
+from tests.scripts import fails
 from tests.tools.figures.test_counts import line_points
 from tools.figures.shifts import errors_by_kind, f1_by_shift
 from tools.make_figures import main
@@ -48,6 +49,21 @@ def test_too_small_for_a_shift(pair):
     small = tuple(image[:20, :20] for image in pair)
     with pytest.raises(ValueError, match="20 x 20 pixels are too small for these shifts"):
         f1_by_shift(Differences(), iter([small]), range(7))
+
+
+def test_images_without_a_measurable_shift(pair, tmp_path, capsys):
+    """Small ones are refused; of flat ones none is reliable, and no median is said."""
+    write_pairs(tmp_path / "small", {"a": tuple(image[:100, :99] for image in pair)})
+    small, flat = (
+        ["shift-errors", "--data-root", str(tmp_path / name), "--output", str(tmp_path / f"{name}.svg")]
+        for name in ("small", "flat")
+    )
+    fails(lambda: main(small), capsys, "small: too small to measure shifts; pass images of 128 pixels or more")
+    write_pairs(tmp_path / "flat", {"a": (*np.full((2, 128, 128, 3), 90, np.uint8), 255 * pair[2][:128, :128])})
+    main(flat)
+    said = capsys.readouterr().err
+    assert "one date: reliable 0 of 4\n" in said and "nan" not in said
+    assert not (tmp_path / "small.svg").exists() and (tmp_path / "flat.svg").exists()
 
 
 @pytest.mark.slow

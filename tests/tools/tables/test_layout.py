@@ -254,8 +254,7 @@ def test_tables_that_agree_share_their_base():
     assert any("Table II; " in note and "Table III" in note for note in table.notes)
 
 
-@pytest.mark.parametrize("name", [row["table"] for row in read_csv(PAPERS / "tables.csv")])
-def test_every_published_table_can_be_shown(name):
-    found = read_published([name])
-    assert found
-    assert all(set(each.scores) <= set(SCORES) and each.published for each in found)
+def test_every_published_table_can_be_shown():
+    for row in read_csv(PAPERS / "tables.csv"):
+        found = read_published([row["table"]])
+        assert found and all(set(each.scores) <= set(SCORES) and each.published for each in found), row["table"]

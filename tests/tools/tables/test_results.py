@@ -8,7 +8,7 @@ import torch
 
 from models import build_model
 from tools.tables.results import Result, averaged, read_folder
-from utils.checkpoint import save_checkpoint
+from utils.checkpoint import load_checkpoint, save_checkpoint
 from utils.metrics import scores
 from utils.prediction.records import ImageSet, image_row, image_set
 from utils.prediction.summary import write_summary
@@ -91,6 +91,8 @@ def test_a_run(best):
     assert found.scores["precision"] == pytest.approx(60)
     assert found.data == "LEVIR-CD-256"
     assert found.protocol["split"] == found.protocol["selection"] == "val"
+    save_checkpoint(best, {**load_checkpoint(best), "reading": {"change_value": 1}})
+    assert read_folder("ours", "", best.parent).images not in (found.images, ImageSet()), "of labels read otherwise"
     best.unlink()
     with pytest.raises(FileNotFoundError, match=r"best\.pt: no such checkpoint"):
         read_folder("ours", "", best.parent)
@@ -131,10 +133,11 @@ def test_runs_are_averaged():
 
 def test_runs_of_other_images_keep_a_set_of_their_own():
     sets = (ImageSet(3, "a"), ImageSet(3, "b"))
-    runs = [Result("a", "s", {"f1": 80}, images=images) for images in sets]
-    assert averaged(runs).images not in sets
-    assert averaged(runs).images == averaged(runs[::-1]).images
-    assert averaged([runs[0], runs[0]]).images == sets[0]
+    one, other = (Result("a", "s", {"f1": 80}, images=images) for images in sets)
+    mixed = averaged([one, other]).images
+    assert mixed == averaged([other, one]).images not in sets
+    assert averaged([one, one]).images == sets[0]
+    assert averaged([one, one, other]).images != averaged([one, other, other]).images, "weighted otherwise"
 
 
 def test_runs_of_other_settings_have_no_mean():
