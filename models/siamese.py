@@ -1,9 +1,32 @@
-"""Parts of several networks: one module run over both dates, the check of the input, and a convolution's block."""
+"""Parts of several networks: the scaling and the check of the input, one module run over both dates, a block."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
+
+
+class InputScaling(nn.Module):
+    """Scales uint8 to [0, 1] and normalises each date by its mean and standard deviation, on the tensors' device.
+
+    Args:
+        statistics: "mean" and "std", each (2, C) in [0, 1], by date and channel.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, statistics: Mapping[str, Sequence[Sequence[float]]]) -> None:
+        super().__init__()
+        for name in ("mean", "std"):
+            self.register_buffer(name, torch.tensor(statistics[name], dtype=torch.float32).view(2, -1, 1, 1))
+
+    def forward(self, before: Tensor, after: Tensor) -> tuple[Tensor, Tensor]:
+        """uint8 (B, C, H, W) twice -> float32 (B, C, H, W) twice, channels_last, which is faster for convolutions."""
+        dates = enumerate((before, after))
+        scaled = (x.float().div_(255).sub_(self.mean[date]).div_(self.std[date]) for date, x in dates)
+        first, second = (x.contiguous(memory_format=torch.channels_last) for x in scaled)
+        return first, second
 
 
 def both_dates(run: Callable[[Tensor], Tensor], before: Tensor, after: Tensor, separate: bool) -> tuple[Tensor, Tensor]:

@@ -29,7 +29,7 @@ if __name__ == "__main__":  # python path/to/tools/compare.py works from any fol
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from datasets.pairs import find_pairs
-from tools.methods.outcome import draw_comparisons, write_results
+from tools.methods.result_files import draw_comparisons, write_results
 from tools.methods.rows import TABLES, Comparison, configs_of, draw, listing, of_methods, row_folder
 from tools.methods.untrained import UNTRAINED, score_untrained
 from utils.checkpoint import load_checkpoint

@@ -26,6 +26,7 @@ from datasets.scenes import write_scenes
 from datasets.tile_cache import open_cache
 from datasets.transforms import build_augmentation
 from models import build_model
+from models.siamese import InputScaling
 from tools.benchmarks.measuring import Case
 from tools.costs import in_own_process, time_and_memory
 from utils.checkpoint import save_checkpoint
@@ -35,7 +36,6 @@ from utils.prediction.blending import BATCH
 from utils.prediction.config import parse_predict_config
 from utils.prediction.predictor import ChangePredictor
 from utils.prediction.session import predict
-from utils.runtimes.input_scaling import InputScaling
 from utils.settings import PRECISIONS
 from utils.training.config import TrainConfig
 from utils.training.engine import Epoch, train_one_epoch

@@ -9,10 +9,10 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from models.siamese import InputScaling
 from utils.checkpoint import Checkpoint, network_from
 from utils.console import UserError
 from utils.machine import first_line, is_out_of_memory
-from utils.runtimes.input_scaling import InputScaling
 from utils.runtimes.onnx_file import OnnxRuntime, onnx_program
 from utils.runtimes.openvino import PIXELS_AT_ONCE, OpenVino, imported
 from utils.runtimes.rewriting import prepare_for_inference

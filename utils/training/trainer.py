@@ -16,12 +16,12 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
+from models.siamese import InputScaling
 from utils.checkpoint import load_checkpoint, network_from, save_whole
 from utils.console import UserError
 from utils.files import write_csv
 from utils.machine import amp_type, compiled, is_out_of_memory, peak_used
 from utils.metrics import LEVELS, best_threshold, precision_recall, score_table, scores
-from utils.runtimes.input_scaling import InputScaling
 from utils.training import distributed
 from utils.training.config import TrainConfig
 from utils.training.curves import draw_precision_recall

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
+from models.siamese import InputScaling
 from utils.metrics import LEVELS, count_pixels
-from utils.runtimes.input_scaling import InputScaling
 from utils.training import engine
 from utils.training.engine import (
     LOG_EVERY,

@@ -3,15 +3,15 @@
 import numpy as np
 import pytest
 
-from tools.methods import noise
-from tools.methods.noise import Difference, differences, in_a_line
+from tools.methods import significance
+from tools.methods.significance import Difference, differences, in_a_line
 
 IMAGES = 30
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    monkeypatch.setattr(noise, "RESAMPLES", 999)
+    monkeypatch.setattr(significance, "RESAMPLES", 999)
 
 
 def counted(seed, found, runs=1):
@@ -34,10 +34,10 @@ def test_equal_methods_do_not_differ_and_a_clearly_better_one_does():
     assert len(found) == 6
     assert found[frozenset(("a", "a again"))][2:] == (0, 0, 0)
     close = found[frozenset(("a", "b"))]
-    assert close.low < 0 < close.high and not close.clear
+    assert close.low < 0 < close.high and not close.significant
     for name in ("a", "b", "a again"):
         each = found[frozenset((name, "weak"))]
-        assert each.row == name and each.clear and 20 < each.low < each.mean < each.high < 40
+        assert each.row == name and each.significant and 20 < each.low < each.mean < each.high < 40
         assert each.mean == pytest.approx(f1_of(counts[name]) - f1_of(counts["weak"]))
 
 
@@ -49,8 +49,8 @@ def test_a_lead_from_one_image_is_not_clear_and_a_small_one_in_all_is():
     steady[..., 0] += 1
     by_pair = {each[:2]: each for each in differences({"base": base, "lucky": lucky, "steady": steady})}
     assert by_pair["lucky", "base"].mean > by_pair["steady", "base"].mean > 0
-    assert not by_pair["lucky", "base"].clear
-    assert by_pair["steady", "base"].clear
+    assert not by_pair["lucky", "base"].significant
+    assert by_pair["steady", "base"].significant
 
 
 def test_images_without_change_in_label_and_maps():

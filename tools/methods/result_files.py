@@ -1,4 +1,4 @@
-"""What a comparison ends with: tables of means and of every seed, clear differences, and pictures of both."""
+"""What a comparison ends with: tables of means and of every seed, significant differences, and pictures of both."""
 
 import json
 import logging
@@ -16,7 +16,7 @@ from tools.figures.comparison import GRIDS, ComparisonConfig, comparison
 from tools.figures.paper import COLOURS, COLUMN, PAGE, chart
 from tools.figures.predicted import predict_masks
 from tools.make_tables import TableConfig, collect
-from tools.methods.noise import Difference, differences, in_a_line
+from tools.methods.significance import Difference, differences, in_a_line
 from tools.tables.layout import build_table
 from tools.tables.results import COUNTED_SIDE, Result, scored_images
 from tools.tables.text import write_tables
@@ -38,13 +38,14 @@ def write_results(folder: Path, kind: str, title: str, found: Mapping[str, Seque
     here = {each.data for each in ours}
     table = build_table([each for each in results if kind != "comparison" or each.data in here], kind, title)
     rows = {name.partition("@")[0]: paths for name, paths in found.items()}
-    clear, line = compared(rows)
+    differing, line = significant_differences(rows)
     table = replace(table, remarks=(*table.remarks, *[line] * bool(line)))
     for form in ("md", "csv", "tex"):
         write_tables([table], folder / f"table.{form}")
     scores = {name: [scores_of(path) for path in paths] for name, paths in rows.items()}
-    if clear:
-        write_csv(folder / "differences.csv", [{**each._asdict(), "clear": each.clear} for each in clear])
+    if differing:
+        table = [{**each._asdict(), "significant": each.significant} for each in differing]
+        write_csv(folder / "differences.csv", table)
     write_csv(folder / "seeds.csv", [{"method": name, **run} for name, runs in scores.items() for run in runs])
     for suffix in ("png", "svg"):
         draw_seeds({name: [run["f1"] for run in runs] for name, runs in scores.items()}, folder / f"figure.{suffix}")
@@ -59,7 +60,7 @@ def scores_of(folder: Path) -> dict[str, float]:
     return {"run": folder.parent.name, **{name: 100 * value for name, value in content["scores"].items()}}
 
 
-def compared(rows: Mapping[str, Sequence[Path]]) -> tuple[list[Difference], str]:
+def significant_differences(rows: Mapping[str, Sequence[Path]]) -> tuple[list[Difference], str]:
     """Return the differences between rows of the same images, and a line on them; none of one row or one image."""
     scored = {name: [scored_images(path) for path in paths] for name, paths in rows.items()}
     usual = Counter(images for runs in scored.values() for images, _ in runs).most_common(1)[0][0]

@@ -1,11 +1,11 @@
-"""Which rows of a comparison are compared by the bootstrap, what is read for it, and pictures that hold the numbers."""
+"""Which rows of a comparison differ by the bootstrap, what is read for it, and pictures that hold the numbers."""
 
 import pytest
 from matplotlib.axes import Axes
 
 from tests.conftest import write_pairs
-from tools.methods import noise
-from tools.methods.outcome import compared, draw_comparisons, draw_costs, draw_seeds
+from tools.methods import significance
+from tools.methods.result_files import draw_comparisons, draw_costs, draw_seeds, significant_differences
 from tools.methods.untrained import score_untrained
 from tools.tables.results import Result, scored_images
 from utils.files import write_csv
@@ -27,20 +27,23 @@ def test_counts_are_by_name(tmp_path):
     assert counts.tolist() == [[8, 6, 7], [4, 2, 3]]
 
 
-def test_only_rows_of_the_same_images_are_compared(tmp_path, monkeypatch):
-    monkeypatch.setattr(noise, "RESAMPLES", 99)
+def test_only_rows_of_the_same_images_are_significant_differences(tmp_path, monkeypatch):
+    monkeypatch.setattr(significance, "RESAMPLES", 99)
     good, bad = {"a": (90, 0, 0, 10), "b": (90, 0, 0, 10)}, {"a": (80, 10, 9, 1), "b": (81, 9, 9, 1)}
     rows = {
         "good": [scored(tmp_path / "g0", good), scored(tmp_path / "g1", good)],
         "bad": [scored(tmp_path / "b", bad)],
     }
     rows["other"] = [scored(tmp_path / "o", {"a": (90, 0, 0, 10), "c": (90, 0, 0, 10)})]
-    found, line = compared(rows)
-    assert [(each.row, each.other, each.clear) for each in found] == [("good", "bad", True)]
+    found, line = significant_differences(rows)
+    assert [(each.row, each.other, each.significant) for each in found] == [("good", "bad", True)]
     assert found[0].mean == pytest.approx(100 - 200 * 2 / (4 + 19 + 18))
     assert "the noise of 2 images" in line
-    assert compared({"good": rows["good"]}) == ([], "")
-    assert compared({name: [scored(tmp_path / name, {"a": (1, 1, 1, 1)})] for name in ("x", "y")}) == ([], "")
+    assert significant_differences({"good": rows["good"]}) == ([], "")
+    assert significant_differences({name: [scored(tmp_path / name, {"a": (1, 1, 1, 1)})] for name in ("x", "y")}) == (
+        [],
+        "",
+    )
 
 
 def test_both_grids_are_drawn_from_masks(tmp_path):

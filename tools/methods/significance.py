@@ -19,7 +19,7 @@ class Difference(NamedTuple):
     high: float
 
     @property
-    def clear(self) -> bool:
+    def significant(self) -> bool:
         """True if the interval does not hold 0."""
         return not self.low <= 0 <= self.high
 
@@ -61,12 +61,14 @@ def differences(counts: Mapping[str, np.ndarray]) -> list[Difference]:
 
 
 def in_a_line(found: Sequence[Difference], images: int) -> str:
-    """Return a sentence that names the clear differences, or the others if they are fewer."""
-    clear, unclear = ([each for each in found if each.clear == wanted] for wanted in (True, False))
+    """Return a sentence that names the significant differences, or all others if those are fewer."""
+    significant, others = ([each for each in found if each.significant == wanted] for wanted in (True, False))
     noise = f"the noise of {images} images ({100 * LEVEL:g} % intervals, paired bootstrap over images)"
-    if not clear:
+    if not significant:
         return f"No difference in F1 is larger than {noise}"
-    if len(unclear) < len(clear):
-        exceptions = "; ".join(f"{each.row} and {each.other}" for each in unclear)
-        return f"All differences in F1 are larger than {noise}" + f", but not between {exceptions}" * bool(unclear)
-    return f"Larger than {noise} are the differences in F1 of " + "; ".join(f"{x.row} over {x.other}" for x in clear)
+    if len(others) < len(significant):
+        exceptions = "; ".join(f"{each.row} and {each.other}" for each in others)
+        return f"All differences in F1 are larger than {noise}" + f", but not between {exceptions}" * bool(others)
+    return f"Larger than {noise} are the differences in F1 of " + "; ".join(
+        f"{x.row} over {x.other}" for x in significant
+    )
