@@ -52,6 +52,7 @@ class BFAM(nn.Module):
         self.dwconv = depthwise_separable(channels)
 
     def forward(self, before: Tensor, after: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, C, h, w) twice -> both dates weighted, of the same shape."""
         dates = (before, after)
         vectors = torch.stack([y for x in dates for y in mean_and_max(x, (2, 3))], dim=1).flatten(2)  # (B, 4, C)
         maps = torch.cat([y for x in dates for y in mean_and_max(x, (1,))], dim=1)  # (B, 4, h, w)
@@ -80,6 +81,7 @@ class BFM(nn.Module):
             raise ValueError(f"bfm_norms is {norms!r}; choose shared or separate")
 
     def forward(self, concatenated: Tensor, difference: Tensor) -> Tensor:
+        """Two maps of the same height and width -> their fusion, (B, C, h, w)."""
         if self.training and len(concatenated) < 2:
             raise ValueError(
                 "BFM normalises a 1 x 1 map over the batch: AMFNet needs at least two pairs in a training batch; "

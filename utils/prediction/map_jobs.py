@@ -78,7 +78,7 @@ class MapJob:
         return dates
 
     def write(self, top: int, probability: np.ndarray) -> None:
-        """Draw the next finished rows, float32 (n, width)."""
+        """Draw the next finished rows, from row `top` on: probabilities in [0, 1], float32 (n, width)."""
         if self._maps is None:
             self._maps = PairMaps(self.name, self.opened, self.settings)
         self._maps.write(top, probability)

@@ -88,7 +88,7 @@ class PairMaps:
             self._stack = stack.pop_all()
 
     def write(self, top: int, probability: np.ndarray) -> None:
-        """Take the next rows, float32 (n, width)."""
+        """Take the next rows, from row `top` on: probabilities in [0, 1], float32 (n, width)."""
         height, width = self._opened.size
         known = self._opened.known(Window(top, 0, len(probability), width))
         changed = probability > self._settings.threshold

@@ -15,7 +15,7 @@ PALETTE = 3  # its number for indices of colours
 class PngStream:
     """A PNG file of 1 or 3 channels of 8 or 16 bits that is being written; it is valid only after `close`.
 
-    With `colours`, uint8 (n, 3), it has one channel of indices into them.
+    `size` is (height, width). With `colours`, uint8 (n, 3), it has one channel of indices into them.
     """
 
     def __init__(

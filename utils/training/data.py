@@ -158,7 +158,7 @@ def statistics_of(
 
 
 def training_loader(data: Data, config: TrainConfig, device: torch.device) -> tuple[DataLoader, PFBSSampler]:
-    """Augmented batches in the sampler's order: this process's share of each step, in `accumulate` parts.
+    """Return the loader of augmented batches, this process's share of each step in `accumulate` parts, and its sampler.
 
     Raises:
         UserError: the batch does not split evenly, or the first epoch has no whole batch.
@@ -215,6 +215,6 @@ class Loader(DataLoader):
 
 
 def batches_from(loader: DataLoader, sampler: PFBSSampler, draws_per_step: int, epoch: int, step: int) -> DataLoader:
-    """The loader, which then gives the batches of an epoch from a step on; a step takes `draws_per_step` draws."""
+    """Set the sampler to an epoch and a step, of `draws_per_step` draws each, and return the loader."""
     sampler.set_epoch(epoch, skip=step * draws_per_step)
     return loader

@@ -59,7 +59,7 @@ class Learner:
         """Forward, backward and one step of the optimizer over `accumulate` batches.
 
         Returns:
-            Pixel counts of the main head (2, 2), the loss of each output summed over pairs, and the number of pairs.
+            Pixel counts of the main head (2, 2), the loss of each output summed over pairs (outputs,), number of pairs.
         """
         counts, losses = (torch.zeros((), dtype=dtype, device=self.device) for dtype in (torch.int64, torch.float32))
         pairs = 0
@@ -122,7 +122,7 @@ def changed_pixels(logits: Tensor) -> Tensor:
 
 
 def to_device(batch: Batch, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """The batch's before and after, uint8, and mask, int64; copied as bytes, without waiting where memory is pinned."""
+    """Before and after, uint8 (B, C, H, W), and mask, int64 (B, H, W); copied as bytes, asynchronously if pinned."""
     before, after, mask = (batch[key].to(device, non_blocking=True) for key in ("before", "after", "mask"))
     return before, after, mask.long()
 

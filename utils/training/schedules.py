@@ -19,7 +19,7 @@ SCHEDULES: dict[str, Callable[[float, int], float]] = {
 
 
 def learning_rate(config: "TrainConfig", steps: Sequence[int], epoch: int, step: int) -> float:
-    """The rate of one step: in a warm-up a straight line, after it the schedule over all steps that are left.
+    """Return the rate of one step: linear in the warm-up; the schedule then spans the remaining steps.
 
     `steps` has the number of steps of each epoch. `epoch`, and `step` within it, count from 0.
     """
