@@ -81,7 +81,7 @@ class BFM(nn.Module):
             raise ValueError(f"bfm_norms is {norms!r}; choose shared or separate")
 
     def forward(self, concatenated: Tensor, difference: Tensor) -> Tensor:
-        """Two maps of the same height and width -> their fusion, (B, C, h, w)."""
+        """(B, 2 C, h, w) and (B, C, h, w) -> their fusion, (B, C, h, w)."""
         if self.training and len(concatenated) < 2:
             raise ValueError(
                 "BFM normalises a 1 x 1 map over the batch: AMFNet needs at least two pairs in a training batch; "

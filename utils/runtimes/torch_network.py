@@ -61,7 +61,7 @@ class TorchNetwork(nn.Module):
         return "compile" if isinstance(self.network, Compiled) and self.network.compiled is not None else "torch"
 
     def forward(self, before: Tensor, after: Tensor, swapped: bool = False, exact: bool = False) -> Tensor:
-        """uint8 (B, C, H, W) twice -> float32 (B, H, W) in [0, 1]; dates are swapped after scaling by own statistics."""
+        """uint8 (B, C, H, W) twice -> float32 (B, H, W) in [0, 1]; dates are swapped after their scaling."""
         dates = self.scaling(before, after)
         network = self.network if self.exact is None or not exact else self.exact
         return network(*(dates[::-1] if swapped else dates))[0].softmax(1)[:, 1]
