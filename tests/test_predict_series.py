@@ -1,6 +1,5 @@
 """predict_batch.py --series: the change-date map of four dates with known change, its legend and its table."""
 
-import csv
 import json
 
 import numpy as np
@@ -10,9 +9,8 @@ from PIL import Image
 from torch import nn
 
 from tests.conftest import write_image, write_tiff
-from tests.scripts import add_network, contents, fails, metrics_of, predict
+from tests.scripts import add_network, contents, fails, metrics_of, predict, predict_pair, rows_of, save_network
 from utils.change_map import NOT_COUNTED, date_colours
-from utils.checkpoint import save_checkpoint
 from utils.prediction.series import NEVER, UNKNOWN
 
 SIZE = 40, 48
@@ -47,10 +45,7 @@ class Difference(nn.Module):
 @pytest.fixture
 def difference(tmp_path, monkeypatch):
     add_network(monkeypatch, "difference", Difference)
-    statistics = {"mean": [[0.0] * 3] * 2, "std": [[1.0] * 3] * 2}
-    about = {"model": "difference", "options": {}, "weights": Difference().state_dict(), "statistics": statistics}
-    save_checkpoint(tmp_path / "best.pt", about)
-    return tmp_path / "best.pt"
+    return save_network(tmp_path / "best.pt", "difference", Difference())
 
 
 def drawn(year):
@@ -91,8 +86,7 @@ def test_values_of_a_change_date_map(mode, kind, difference, tmp_path):
     colours = {NEVER: (0, 0, 0), **dict(enumerate(date_colours(3), 1)), UNKNOWN: NOT_COUNTED}
     for value, colour in colours.items():
         assert (shown[wanted == value] == colour).all()
-    with (out / "change_dates.csv").open() as file:
-        rows = {row["date"]: (int(row["value"]), int(row["pixels"])) for row in csv.DictReader(file)}
+    rows = {row["date"]: (int(row["value"]), int(row["pixels"])) for row in rows_of(out, "change_dates.csv")}
     values = dict(zip(["never", "2018", "2021", "2024", "unknown"], colours, strict=True))
     assert rows == {date: (value, (wanted == value).sum()) for date, value in values.items()}
     befores = {"consecutive": (2015, 2018, 2021), "first": (2015,) * 3}[mode]
@@ -151,7 +145,7 @@ def test_change_date_maps_leave_with_their_prediction(difference, tmp_path):
     assert contents(out).keys() == left
     predict(*flags, "--series", write_dates(tmp_path / "cape", "png"), "--overwrite")
     assert (out / "change-date" / "cape.png").is_file()
-    predict(*flags, "--before", tmp_path / "cape/2015.png", "--after", tmp_path / "cape/2018.png", "--overwrite")
+    predict_pair(difference, tmp_path / "cape/2015.png", tmp_path / "cape/2018.png", out, "--overwrite", "--no-report")
     assert not (out / "change-date").exists()
 
 

@@ -1,9 +1,7 @@
 """The drawn scenes: repeatable, rightly labelled, and not to be solved by a subtraction."""
 
-import subprocess
-import sys
+import hashlib
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,14 +10,8 @@ from PIL import Image
 
 from datasets import scene_drawing, scene_plan, scenes
 from datasets.scenes import draw_scene, is_drawn, write_scenes
+from tests.scripts import python
 from utils.metrics import best_threshold
-
-ROOT = Path(__file__).parents[2]
-DIGEST = """
-import hashlib
-from datasets.scenes import draw_scene
-print(hashlib.sha256(b"".join(image.tobytes() for image in draw_scene([5, 2], 96))).hexdigest())
-"""
 
 
 @pytest.fixture(scope="module")
@@ -35,11 +27,13 @@ def test_shapes_and_types():
         assert before.dtype == after.dtype == mask.dtype == np.uint8
 
 
+def digest():
+    return hashlib.sha256(b"".join(image.tobytes() for image in draw_scene([5, 2], 96))).hexdigest()
+
+
 def test_same_seed_same_bytes_in_other_processes():
-    runs = [subprocess.run([sys.executable, "-c", DIGEST], cwd=ROOT, capture_output=True, text=True) for _ in "ab"]
-    assert runs[0].returncode == 0, runs[0].stderr
-    assert len(runs[0].stdout) == 65
-    assert runs[0].stdout == runs[1].stdout
+    code = "from tests.datasets.test_scenes import digest; print(digest())"
+    assert python("-c", code, PYTHONHASHSEED="7").stdout.strip() == digest()
 
 
 def test_other_seeds_other_scenes(drawn):
