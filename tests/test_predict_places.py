@@ -249,14 +249,14 @@ class Stub(nn.Module):
 
 @pytest.mark.parametrize("metres", [2, 1, 4], ids=["as it is", "enlarged", "reduced"])
 def test_a_large_scene_takes_no_more_memory_than_a_small_one_of_its_width(metres, tmp_path, monkeypatch):
-    """Three times the rows, the same memory; no seam, the georeference of the input, polygons of the mask's area."""
+    """Four times the rows, the same memory; no seam, the georeference of the input, polygons of the mask's area."""
     add_network(monkeypatch, "stub", Stub)
     monkeypatch.setattr(raster, "AT_ONCE", 1)  # else Pillow decodes TIFFs up to 4 million pixels at once
     monkeypatch.setattr(pipeline, "BACKLOG", 2**19)  # else all of these small maps may wait for the writer
     save_network(tmp_path / "best.pt", "stub", Stub(), pixel_size=metres)  # images have 2 m
     save, peaks = "mask,overlay,probability16,geo,polygons,geopackage", {}
     flags = ("--tile-size", 128, "--min-area", 9, "--save", save, "--no-report")
-    for height in (1000, 3000):
+    for height in (1000, 4000):
         folder = tmp_path / str(height)
         rows, columns = np.mgrid[0:height, 0:300]
         ground = np.stack([(np.sin(rows / (30 + c)) + np.cos(columns / 23)) * 50 + 120 for c in range(3)], -1)
@@ -268,11 +268,11 @@ def test_a_large_scene_takes_no_more_memory_than_a_small_one_of_its_width(metres
         predict_pair(tmp_path / "best.pt", *files, folder / "out", *flags)
         peaks[height] = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
-    assert peaks[3000] < 1.5 * peaks[1000]  # on a busy machine more rows wait for the writer
-    with rasterio.open(files[0]) as source, rasterio.open(folder / "out" / "geo" / "3000.tif") as drawn:
+    assert peaks[4000] < 1.5 * peaks[1000]  # on a busy machine more rows wait for the writer
+    with rasterio.open(files[0]) as source, rasterio.open(folder / "out" / "geo" / "4000.tif") as drawn:
         assert (drawn.bounds, drawn.crs, drawn.transform) == (source.bounds, source.crs, source.transform)
         changed = (drawn.read(1) == 255).sum()
-    assert areas_in(folder / "out" / "polygons" / "3000.geojson") == pytest.approx(4 * changed, rel=0.01)
-    cover = ChangePredictor(tmp_path / "best.pt", "cpu", tile_size=128).cover(3000, 300, 2)
-    probability = pixels(folder / "out" / "probability16" / "3000.png") / 65535
+    assert areas_in(folder / "out" / "polygons" / "4000.geojson") == pytest.approx(4 * changed, rel=0.01)
+    cover = ChangePredictor(tmp_path / "best.pt", "cpu", tile_size=128).cover(4000, 300, 2)
+    probability = pixels(folder / "out" / "probability16" / "4000.png") / 65535
     assert np.divide(*steps_at_and_off_borders(probability, cover)) <= 1.2
