@@ -11,11 +11,12 @@ import pytest
 import torch
 from hypothesis import settings
 from PIL import Image
+from torch import nn
 
 from datasets.pairs import Pair
 from datasets.scenes import write_scenes
 from models import build_model
-from tests.scripts import ROOT, save_network, train
+from tests.scripts import ROOT, add_network, save_network, train
 from utils.training import run_folder, trainer
 
 settings.register_profile("any machine", deadline=None, max_examples=50)  # speed is not what a test asserts
@@ -140,6 +141,28 @@ def checkpoint(tmp_path_factory):
     about = {"recipe": "hanet", "epoch": 1, "selected_on": "val", "threshold": 0.5}
     about["statistics"] = {"mean": [[0.4, 0.4, 0.3], [0.5, 0.4, 0.4]], "std": [[0.2, 0.2, 0.2], [0.3, 0.2, 0.2]]}
     return save_network(tmp_path_factory.mktemp("checkpoint") / "best.pt", "hanet", network, {"width": 8}, **about)
+
+
+class Difference(nn.Module):
+    """Changed where the dates differ by more than 70 grey levels."""
+
+    size_divisor = 8
+
+    def __init__(self):
+        super().__init__()
+        self.limit = nn.Parameter(torch.tensor(70 / 255))
+
+    def forward(self, before, after, auxiliary=None):
+        logits = 50 * ((before - after).abs().mean(1, keepdim=True) - self.limit)
+        return [torch.cat([-logits, logits], 1)]
+
+
+@pytest.fixture(scope="module")
+def difference(tmp_path_factory):
+    """A checkpoint of a network that is as good as none, so that every map can be told by value."""
+    with pytest.MonkeyPatch.context() as patch:
+        add_network(patch, "difference", Difference)
+        yield save_network(tmp_path_factory.mktemp("difference") / "best.pt", "difference", Difference())
 
 
 @pytest.fixture(scope="session")

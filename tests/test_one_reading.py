@@ -7,15 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import predict_batch
 from datasets.measurements import choose_reading, measure_limits, measure_statistics
 from datasets.open_pair import OpenPair, read_pair
 from datasets.pairs import Pair
 from datasets.reading import MASKS, PixelFormat
 from datasets.windows import Window, plan_windows
 from tests.conftest import write_image, write_tiff
-from tests.pixelwise import pixelwise_network
-from tests.scripts import metrics_of, predict_set, train
+from tests.scripts import altered, metrics_of, predict_pair, predict_set, train
 
 rasterio = pytest.importorskip("rasterio")
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -153,13 +151,12 @@ def test_what_is_read_is_what_lies_there(case, tmp_path_factory):
 @pytest.mark.parametrize("kind", TYPES)
 @settings(max_examples=2, derandomize=True)
 @given(data=st.data())
-def test_maps_and_scores_are_those_of_numpy(kind, data, tmp_path_factory):
+def test_maps_and_scores_are_those_of_numpy(kind, data, difference, tmp_path_factory):
     folder = tmp_path_factory.mktemp("case")
     pair, changed, known, truth = make(folder / "in", data.draw(cases(st.just(kind))))
     reading = None if kind == "uint8" else reading_of(kind).as_plain()
-    network = pixelwise_network(folder / "network.onnx", reading)
-    files = ["--before", str(pair.before), "--after", str(pair.after), "--label", str(pair.label)]
-    predict_batch.main(["--checkpoint", str(network), *files, "--output", str(folder / "out"), "--no-report"])
+    network = altered(difference, folder / "best.pt", reading=reading)
+    predict_pair(network, pair.before, pair.after, folder / "out", "--label", pair.label, "--no-report")
     with rasterio.open(folder / "out" / "geo" / "in.tif") as dataset:
         drawn = dataset.read(1)
     assert np.array_equal(drawn, np.where(known, changed * 255, 127))

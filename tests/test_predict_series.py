@@ -4,12 +4,10 @@ import json
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
-from torch import nn
 
 from tests.conftest import write_image, write_tiff
-from tests.scripts import add_network, contents, fails, metrics_of, predict, predict_pair, rows_of, save_network
+from tests.scripts import contents, fails, metrics_of, predict, predict_pair, rows_of
 from utils.change_map import NOT_COUNTED, date_colours
 from utils.prediction.series import NEVER, UNKNOWN
 
@@ -26,26 +24,6 @@ BLOCKS = {
     "known late": ((0, 100, 190, 190), 2, UNKNOWN),
 }
 YEARS = (2015, 2018, 2021, 2024)
-
-
-class Difference(nn.Module):
-    """Changed where the dates differ by more than 70 grey levels."""
-
-    size_divisor = 8
-
-    def __init__(self):
-        super().__init__()
-        self.limit = nn.Parameter(torch.tensor(70 / 255))
-
-    def forward(self, before, after, auxiliary=None):
-        logits = 50 * ((before - after).abs().mean(1, keepdim=True) - self.limit)
-        return [torch.cat([-logits, logits], 1)]
-
-
-@pytest.fixture
-def difference(tmp_path, monkeypatch):
-    add_network(monkeypatch, "difference", Difference)
-    return save_network(tmp_path / "best.pt", "difference", Difference())
 
 
 def drawn(year):

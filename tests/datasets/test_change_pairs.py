@@ -13,6 +13,7 @@ from datasets.pfbs import PFBSSampler
 from datasets.reading import MASKS, PixelFormat
 from datasets.transforms import AUGMENTATIONS, build_augmentation
 from tests.conftest import write_image, write_pairs
+from tests.scripts import forkserver
 
 
 def make(root, names="012", size=(32, 32), codes=(0, 255)):
@@ -60,7 +61,7 @@ def test_draws_do_not_depend_on_who_loads_them(workers, tmp_path):
     """Epochs differ from each other, and repeat exactly, also with workers that outlive an epoch."""
     pairs = make(tmp_path, names="0123")
     sampler = PFBSSampler([1] * 4, seed=5)
-    options = {"persistent_workers": True, "multiprocessing_context": "spawn"} if workers else {}
+    options = {"persistent_workers": True, "multiprocessing_context": forkserver()} if workers else {}
     loader = DataLoader(
         ChangePairs(pairs, AUGMENTATIONS["amfnet"], MASKS), 2, sampler=sampler, num_workers=workers, **options
     )
