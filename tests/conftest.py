@@ -144,13 +144,13 @@ def checkpoint(tmp_path_factory):
 
 
 class Difference(nn.Module):
-    """Changed where the dates differ by more than 70 grey levels."""
+    """Changed where the dates differ by more than 60 grey levels."""
 
     size_divisor = 8
 
     def __init__(self):
         super().__init__()
-        self.limit = nn.Parameter(torch.tensor(70 / 255))
+        self.limit = nn.Parameter(torch.tensor(60 / 255))
 
     def forward(self, before, after, auxiliary=None):
         logits = 50 * ((before - after).abs().mean(1, keepdim=True) - self.limit)
