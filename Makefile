@@ -10,7 +10,7 @@ demo: .venv/runtime
 	$(BIN)/python -m tools.demo --model $(MODEL)
 
 test: .venv/dev
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 # the unit tests with the oldest versions that requirements.txt and requirements-geo.txt allow; all else is .venv's
 test-oldest: .venv/oldest

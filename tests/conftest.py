@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Collection, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +11,20 @@ import pytest
 import torch
 from hypothesis import settings
 from PIL import Image
+from torch import nn
 
 from datasets.pairs import Pair
 from datasets.scenes import write_scenes
 from models import build_model
-from tests.scripts import RECIPES, train
-from utils.checkpoint import save_checkpoint
+from tests.scripts import ROOT, add_network, save_network, train
+from utils.training import run_folder, trainer
 
-settings.register_profile("any machine", deadline=None)  # how fast a test is, is not what it asserts
+settings.register_profile("any machine", deadline=None, max_examples=50)  # speed is not what a test asserts
 settings.load_profile("any machine")
 torch.set_num_threads(1)  # the networks of these tests are small, and threads that wait for each other cost more
-REAL_DATA = Path(__file__).parents[2] / "shared" / "data"
+for room, name in ((run_folder, "draw_curves"), (trainer, "draw_precision_recall")):
+    setattr(room, name, lambda *_: None)  # a chart takes longer than an epoch of these tests
+REAL_DATA = ROOT.parent / "shared" / "data"
 ROLES = ("A", "B", "label")
 
 
@@ -107,11 +111,15 @@ def drawn_set(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def runs(drawn_set, tmp_path_factory):
-    """A folder of a run a recipe; to be read, not written to."""
+    """The folder of a recipe's run, which is trained when it is first asked for; to be read, not written to."""
     folder = tmp_path_factory.mktemp("runs")
-    for recipe in RECIPES:
+
+    @cache
+    def run(recipe):
         train(drawn_set, folder / recipe, recipe=recipe)
-    return folder
+        return folder / recipe
+
+    return run
 
 
 @pytest.fixture
@@ -130,11 +138,31 @@ def checkpoint(tmp_path_factory):
             if "gamma" in name:  # more would turn the rounding of some processors into visible differences
                 value.fill_(0.1)
         network.head.weight *= 0.2  # probabilities that differ, and not only in rounding
-    path = tmp_path_factory.mktemp("checkpoint") / "best.pt"
-    statistics = {"mean": [[0.4, 0.4, 0.3], [0.5, 0.4, 0.4]], "std": [[0.2, 0.2, 0.2], [0.3, 0.2, 0.2]]}
-    about = {"model": "hanet", "options": {"width": 8}, "recipe": "hanet", "epoch": 1, "selected_on": "val"}
-    save_checkpoint(path, {**about, "weights": network.state_dict(), "statistics": statistics, "threshold": 0.5})
-    return path
+    about = {"recipe": "hanet", "epoch": 1, "selected_on": "val", "threshold": 0.5}
+    about["statistics"] = {"mean": [[0.4, 0.4, 0.3], [0.5, 0.4, 0.4]], "std": [[0.2, 0.2, 0.2], [0.3, 0.2, 0.2]]}
+    return save_network(tmp_path_factory.mktemp("checkpoint") / "best.pt", "hanet", network, {"width": 8}, **about)
+
+
+class Difference(nn.Module):
+    """Changed where the dates differ by more than 60 grey levels."""
+
+    size_divisor = 8
+
+    def __init__(self):
+        super().__init__()
+        self.limit = nn.Parameter(torch.tensor(60 / 255))
+
+    def forward(self, before, after, auxiliary=None):
+        logits = 50 * ((before - after).abs().mean(1, keepdim=True) - self.limit)
+        return [torch.cat([-logits, logits], 1)]
+
+
+@pytest.fixture(scope="module")
+def difference(tmp_path_factory):
+    """A checkpoint of a network that is as good as none, so that every map can be told by value."""
+    with pytest.MonkeyPatch.context() as patch:
+        add_network(patch, "difference", Difference)
+        yield save_network(tmp_path_factory.mktemp("difference") / "best.pt", "difference", Difference())
 
 
 @pytest.fixture(scope="session")

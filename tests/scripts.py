@@ -2,10 +2,13 @@
 
 import csv
 import json
+import multiprocessing
 import os
 import signal
+import subprocess
 import sys
 from contextlib import contextmanager
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,8 +19,10 @@ from PIL import Image
 import predict_batch
 import train_aux
 from models import MODELS
+from utils.checkpoint import load_checkpoint, save_checkpoint
 from utils.training.engine import Learner
 
+ROOT = Path(__file__).parents[1]
 AMFNET = ["--recipe", "amfnet", "--model-options", "backbone=resnet18", "--backbone-weights", "none"]
 HANET = ["--recipe", "hanet", "--model-options", "width=8", "--linear-epochs", "2"]
 SMALL = ["--batch-size", "4", "--num-workers", "0", "--device", "cpu"]
@@ -28,6 +33,36 @@ def add_network(patch, name, network):
     """A network of this test alone, as if models/NAME.py held its class."""
     patch.setitem(MODELS, name, network.__name__)
     patch.setitem(sys.modules, f"models.{name}", SimpleNamespace(**{network.__name__: network}))
+
+
+def save_network(path, name, network, options=None, **more):
+    """A checkpoint that divides images by 255 and no more."""
+    statistics = {"mean": [[0.0] * 3] * 2, "std": [[1.0] * 3] * 2}
+    about = {"model": name, "options": options or {}, "weights": network.state_dict(), "statistics": statistics}
+    save_checkpoint(path, {**about, **more})
+    return path
+
+
+def altered(checkpoint, path, **changes):
+    """A copy of a checkpoint with other entries."""
+    save_checkpoint(path, {**load_checkpoint(checkpoint), **changes})
+    return path
+
+
+def python(*words, cwd=ROOT, code=0, **environment):
+    """Run Python in a process of its own, with one thread; it must leave with the code."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
+    command = [sys.executable, *map(str, words)]
+    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == code, done.stderr[-3000:]
+    return done
+
+
+def forkserver():
+    """Starts processes in which PyTorch is imported already, with one thread as here."""
+    processes = multiprocessing.get_context("forkserver")
+    processes.set_forkserver_preload(["tests.conftest"])
+    return processes
 
 
 def train(data, output, *flags, recipe="hanet", epochs=2):
@@ -48,6 +83,10 @@ def predict(*flags, code=None):
 
 def predict_set(checkpoint, data, output, *flags, code=None):
     predict("--checkpoint", checkpoint, "--data-root", data, "--output", output, *flags, code=code)
+
+
+def predict_pair(checkpoint, before, after, output, *flags, code=None):
+    predict("--checkpoint", checkpoint, "--before", before, "--after", after, "--output", output, *flags, code=code)
 
 
 def contents(folder):
@@ -123,7 +162,10 @@ def metrics_of(folder):
     return json.loads((folder / "metrics.json").read_text())
 
 
-def log_of(folder):
-    """Rows of log.csv."""
-    with (folder / "log.csv").open() as file:
+def rows_of(folder, name="per_image.csv"):
+    with (folder / name).open(encoding="utf-8") as file:
         return list(csv.DictReader(file))
+
+
+def log_of(folder):
+    return rows_of(folder, "log.csv")

@@ -1,12 +1,8 @@
 """The examples of docs/contributing.md, taken from the page: each works in as many files as the page says."""
 
 import ast
-import os
 import re
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -17,13 +13,12 @@ from PIL import Image
 from datasets.pairs import find_pairs
 from datasets.raster import read_image
 from models import build_model
-from tests.scripts import SMALL, add_network, pixels, predict, stop_after, train
+from tests.scripts import ROOT, SMALL, add_network, loaded, pixels, predict_set, python, same_weights, stop_after, train
 from tools import export_onnx, make_figures, profile_networks
 from tools.figures.architecture import ArchitectureConfig, architecture
 from utils.prediction.predictor import ChangePredictor
 from utils.training import losses
 
-ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "contributing.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"^```(?:python|diff) (\S+\.py)\n(.*?)^```", PAGE, re.S | re.M)
 CHAINS = dict(re.findall(r"^```text (\w+)\n(.*?)^```", PAGE, re.S | re.M))
@@ -54,14 +49,6 @@ def extended(tmp_path_factory):
     return folder
 
 
-def run_script(folder, script, *words):
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, script, *map(str, words)]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout + done.stderr
-
-
 def test_every_example_touches_as_many_files_as_the_table_says():
     table = re.findall(r"^\| an? [\w ]+ \|(.*)\|$", PAGE, re.M)
     named = {word for row in table for word in re.findall(r"`([\w/]+\.py)`", row)}
@@ -72,20 +59,21 @@ def test_every_example_touches_as_many_files_as_the_table_says():
 def test_a_loss_a_data_set_and_a_recipe_train(extended, drawn_set, tmp_path):
     data, run = shutil.copytree(drawn_set, tmp_path / "harbour-2024"), tmp_path / "run"
     words = ("--model", "fcsiam", "--data-root", data, "--output", run, "--epochs", 1, "--model-options", "width=4")
-    assert "Harbour" in run_script(extended, "train_aux.py", *words, *SMALL)
-    best = torch.load(run / "best.pt", weights_only=True)
+    assert "Harbour" in python("train_aux.py", *words, *SMALL, cwd=extended).stderr
+    best = loaded(run, "best")
     assert (best["model"], best["recipe"], best["config"]["loss"]) == ("fcsiam", "fcsiam", "tversky")
     assert best["statistics"]["mean"] == [[0.4, 0.4, 0.3], [0.5, 0.4, 0.4]]
 
 
 def test_flags_list_what_was_added(extended):
-    assert "tversky" in (text := " ".join(run_script(extended, "train_aux.py", "--help").split()))
+    text = " ".join(python("train_aux.py", "--help", cwd=extended).stdout.split())
+    assert "tversky" in text
     assert "network: amfnet, hanet, fcsiam" in text
 
 
 def test_an_output_is_drawn(extended, drawn_set, checkpoint, tmp_path):
     words = ("--data-root", drawn_set, "--save", "doubt,probability", "--no-report", "--output", tmp_path)
-    run_script(extended, "predict_batch.py", "--checkpoint", checkpoint, *words, "--device", "cpu")
+    python("predict_batch.py", "--checkpoint", checkpoint, *words, "--device", "cpu", cwd=extended)
     for pair in find_pairs(drawn_set, "test"):
         doubt, probability = (pixels(tmp_path / kind / f"{pair.name}.png") for kind in ("doubt", "probability"))
         np.testing.assert_allclose(doubt, 255 - np.abs(2.0 * probability - 255), atol=2)
@@ -127,15 +115,14 @@ def test_a_network_resumes(run, drawn_set, tmp_path, monkeypatch):
         stop_after(patch, 4)
         train(drawn_set, tmp_path, "--model", "fcsiam")
     train(drawn_set, tmp_path, "--model", "fcsiam", "--resume")
-    whole, resumed = (torch.load(folder / "last.pt", weights_only=True)["weights"] for folder in (run, tmp_path))
-    assert all(torch.equal(resumed[name], value) for name, value in whole.items())
+    assert same_weights(loaded(tmp_path), loaded(run))
 
 
 def test_a_network_predicts_any_size(run, drawn_set, tmp_path):
     """A scene of 50 x 61 pixels by windows, and of a split the maps that its class makes."""
     dates = np.random.default_rng(0).integers(0, 256, (2, 50, 61, 3), np.uint8)
     assert ChangePredictor(run, "cpu", tile_size=32)(*dates).shape == (50, 61)
-    predict("--checkpoint", run, "--data-root", drawn_set, "--output", tmp_path)
+    predict_set(run, drawn_set, tmp_path, "--no-report")
     pair = find_pairs(drawn_set, "test")[0]
     probability = ChangePredictor(run, "cpu")(read_image(pair.before), read_image(pair.after))
     map_of = pixels(tmp_path / "mask" / f"{pair.name}.png")

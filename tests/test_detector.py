@@ -1,19 +1,17 @@
 """The trained weights of this repository: the file, its licence, and what it predicts."""
 
 import hashlib
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from datasets.scenes import draw_scene
 from tests.conftest import write_image
-from tests.scripts import metrics_of, predict
+from tests.scripts import ROOT, metrics_of, predict
 from utils.checkpoint import load_checkpoint
 from utils.prediction.predictor import ChangePredictor
 from utils.settings import DETECTOR
 
-ROOT = Path(__file__).parents[1]
 SHA256 = "fb54ba829219eb4469e9842d2350e1faeb40f2a758b18de494b13eda3a1da7f8"
 EXAMPLE = ROOT / "tests" / "golden" / "detector.npz"  # two pairs; every fourth row and column of their probabilities
 

@@ -11,9 +11,8 @@ from datasets.pairs import find_pairs
 from datasets.reading import PLAIN
 from datasets.scenes import draw_scene
 from tests.conftest import write_image
-from tests.scripts import metrics_of, pixels, predict, predict_set
+from tests.scripts import altered, metrics_of, pixels, predict_pair, predict_set
 from tests.tools.test_check_dataset import run as check
-from utils.checkpoint import load_checkpoint, save_checkpoint
 from utils.prediction.predictor import ChangePredictor
 from utils.training.data import looked_over
 
@@ -23,8 +22,7 @@ SEEN = {"brightness": [80, 120], "contrast": [20, 60]}
 @pytest.fixture
 def knowing(checkpoint, tmp_path):
     """A checkpoint that knows how its training images look."""
-    save_checkpoint(tmp_path / "knowing.pt", {**load_checkpoint(checkpoint), "seen": SEEN})
-    return tmp_path / "knowing.pt"
+    return altered(checkpoint, tmp_path / "knowing.pt", seen=SEEN)
 
 
 def test_dark_images_are_told_once(knowing, checkpoint, data, tmp_path, capsys):
@@ -49,14 +47,13 @@ def test_dark_images_are_told_once(knowing, checkpoint, data, tmp_path, capsys):
 def test_swapped_folders_are_told(checkpoint, data, tmp_path, capsys):
     folders = [(data / "test" / role).rename(tmp_path / year) for role, year in (("A", "2019-06"), ("B", "2016-07"))]
     for before, after, told in ((*folders, 1), (*folders[::-1], 0)):
-        flags = ("--before", before, "--after", after, "--no-report", "--output", tmp_path / f"maps-{told}")
-        predict("--checkpoint", checkpoint, *flags)
+        predict_pair(checkpoint, before, after, tmp_path / f"maps-{told}", "--no-report")
         said = capsys.readouterr().err
         assert said.count("3 more pairs: by their names, the dates are swapped: before is 2019-06, after is") == told
 
 
 def test_the_predictor_says_each_kind_once(knowing, caplog):
-    predictor = ChangePredictor(knowing, device="cpu")
+    predictor = ChangePredictor(knowing, device="cpu", tile_size=32)
     before, after, mask = draw_scene(4, 64, town=True)
     with caplog.at_level(logging.WARNING):
         for _ in range(2):

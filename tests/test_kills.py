@@ -1,8 +1,6 @@
 """A run that is killed at any moment and resumed each time ends with the very weights of the unbroken one."""
 
-import csv
 import json
-import multiprocessing
 import os
 import random
 import time
@@ -10,9 +8,9 @@ import time
 import pytest
 import torch
 
-from tests.scripts import train
+from tests.scripts import forkserver, loaded, log_of, same_weights, train
 
-KILLS = int(os.environ.get("KILLS", "3"))
+KILLS = int(os.environ.get("KILLS", "2"))
 EPOCHS = KILLS  # so that the last kill may still find it training
 FLAGS = ("--model-options", "width=4", "--batch-size", 2, "--deterministic", "--save-minutes", 0.004)
 
@@ -23,13 +21,9 @@ def test_killed_at_random_moments(drawn_set, tmp_path):
     """No file is torn, log.csv has neither gap nor double, and the weights are equal bit by bit."""
     train(drawn_set, tmp_path / "whole", *FLAGS, epochs=EPOCHS)
     rng, folder = random.Random(0), tmp_path / "run"
-    processes = multiprocessing.get_context("forkserver")
-    processes.set_forkserver_preload(["tests.conftest"])  # PyTorch is imported once, with one thread as here
     for kill in range(KILLS):
-        resume = ["--resume"] if kill else []
-        process = processes.Process(
-            target=train, args=(drawn_set, folder, *FLAGS, *resume), kwargs={"epochs": EPOCHS}
-        )  # fmt: skip
+        words = (drawn_set, folder, *FLAGS, *(["--resume"] if kill else []))
+        process = forkserver().Process(target=train, args=words, kwargs={"epochs": EPOCHS})
         process.start()
         while process.is_alive() and not (kill or folder.exists()):
             time.sleep(0.01)
@@ -42,8 +36,6 @@ def test_killed_at_random_moments(drawn_set, tmp_path):
             for line in (folder / "log.jsonl").read_text().splitlines():
                 json.loads(line)
     train(drawn_set, folder, *FLAGS, "--resume", epochs=EPOCHS)
-    broken, unbroken = (torch.load(f / "last.pt", weights_only=True) for f in (folder, tmp_path / "whole"))
-    assert all(torch.equal(broken["weights"][name], value) for name, value in unbroken["weights"].items())
-    with (folder / "log.csv").open() as file:
-        assert [row["epoch"] for row in csv.DictReader(file)] == [str(n) for n in range(1, EPOCHS + 1)]
+    assert same_weights(loaded(folder), loaded(tmp_path / "whole"))
+    assert [row["epoch"] for row in log_of(folder)] == [str(n) for n in range(1, EPOCHS + 1)]
     assert list(folder.glob(".*")) == []

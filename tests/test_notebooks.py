@@ -1,11 +1,11 @@
 """The notebooks run from their first cell to their last, find what is there, and lie in git without outputs."""
 
 import json
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from tests.scripts import ROOT
+
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 

@@ -1,25 +1,32 @@
 """predict_batch.py as a user runs it: any size, what is saved, and pairs that cannot be done."""
 
-import csv
+import json
 import os
+import re
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from datasets.pairs import find_pairs
 from datasets.raster import read_image, read_label
 from datasets.reading import MASKS
 from tests.conftest import ROLES, write_image
-from tests.scripts import contents, metrics_of, pixels, predict, predict_set
+from tests.scripts import (
+    ROOT,
+    altered,
+    contents,
+    metrics_of,
+    pixels,
+    predict,
+    predict_pair,
+    predict_set,
+    rows_of,
+)
 from utils.change_map import PALETTES, error_map, overlay
-from utils.checkpoint import save_checkpoint
 from utils.prediction.predictor import ChangePredictor
-
-ROOT = Path(__file__).parents[1]
 
 
 def damage(path, length=3000):
@@ -31,12 +38,12 @@ def stems(folder):
 
 
 def test_everything_that_can_be_saved(checkpoint, drawn_set, tmp_path):
-    """Mask, error map, overlay and probabilities are those of the predictor; nothing is georeferenced here."""
-    predict_set(checkpoint, drawn_set, tmp_path, "--save", "all", "--palette", "hanet")
+    """Maps are those of the predictor, scores those of the masks on disk; nothing is georeferenced here."""
+    predict_set(checkpoint, drawn_set, tmp_path, "--save", "all", "--palette", "hanet", "--batch-size", 3)
     folders = {path.name for path in tmp_path.iterdir() if path.is_dir()}
     assert folders == {"mask", "error", "overlay", "probability", "probability16", "records"}
-    predictor = ChangePredictor(checkpoint, "cpu")
-    for pair in find_pairs(drawn_set, "test"):
+    predictor, counts = ChangePredictor(checkpoint, "cpu"), dict.fromkeys(("tn", "fp", "fn", "tp"), 0)
+    for pair, row in zip(find_pairs(drawn_set, "test"), rows_of(tmp_path), strict=True):
         before, after, truth = read_image(pair.before), read_image(pair.after), read_label(pair.label, MASKS)
         probability = predictor(before, after)
         drawn = {folder: pixels(tmp_path / folder / f"{pair.name}.png") for folder in folders - {"records"}}
@@ -46,14 +53,55 @@ def test_everything_that_can_be_saved(checkpoint, drawn_set, tmp_path):
         assert np.array_equal(drawn["overlay"], overlay(after, changed))
         for folder, most in (("probability", 255), ("probability16", 65535)):
             assert np.abs(drawn[folder] / most - probability).max() < 0.51 / most + 1e-4
+        for name in counts:
+            here = int(((changed == (name[1] == "p")) & ((changed == truth) == (name[0] == "t"))).sum())
+            assert int(row[name]) == here
+            counts[name] += here
+        assert (row["name"], float(row["changed_share"])) == (pair.name, pytest.approx(changed.mean(), rel=1e-5))
     assert pixels(tmp_path / "legend.png").shape[2] == 3
+    metrics = metrics_of(tmp_path)
+    assert metrics["pixels"] == counts
+    f1 = 2 * counts["tp"] / (2 * counts["tp"] + counts["fp"] + counts["fn"])
+    assert metrics["scores"]["f1"] == pytest.approx(f1)
+    assert (metrics["protocol"]["recipe"], metrics["protocol"]["sizes"]) == ("hanet", ["64 x 64"])
+    assert not list(tmp_path.rglob(".*"))
+
+
+def test_report_of_a_prediction(checkpoint, drawn_set, tmp_path):
+    """report.html holds the rows, scores and settings of the other files, and a curve that goes through the scores."""
+    predict_set(checkpoint, drawn_set, tmp_path)
+    page = (tmp_path / "report.html").read_text()
+    data = json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', page)[1])
+    metrics, rows = metrics_of(tmp_path), rows_of(tmp_path)
+    assert data["protocol"] == metrics["protocol"]
+    assert data["scores"]["f1"] == pytest.approx(metrics["scores"]["f1"], rel=1e-5)
+    assert [(pair["name"], pair["fp"]) for pair in data["pairs"]] == [(row["name"], int(row["fp"])) for row in rows]
+    assert page.count('<script type="text/plain" id="pixels-') == len(rows) == 4
+    assert data["curve"]["recall"] == sorted(data["curve"]["recall"], reverse=True)
+    predict_set(checkpoint, drawn_set, tmp_path, "--no-report", "--overwrite")
+    assert not (tmp_path / "report.html").exists()  # that of an earlier prediction
+
+
+def test_prediction_without_labels(checkpoint, drawn_set, tmp_path):
+    """Two folders and no label: masks, and neither scores nor error maps; the run's folder names the earlier one."""
+    run = Path(shutil.copytree(checkpoint.parent, tmp_path / "run"))
+    predict("--checkpoint", run, "--before", drawn_set / "test" / "A", "--after", drawn_set / "test" / "B")
+    out = run / "predict-A"
+    assert len(list((out / "mask").iterdir())) == 4
+    assert not (out / "error").exists()
+    assert metrics_of(out)["scores"] == {}
+    assert '"title":"Changes from A to B"' in (out / "report.html").read_text()
+    assert (out / "per_image.csv").read_text().startswith("name,changed_share\n")
+    predict("--checkpoint", run, "--data-root", drawn_set / "test", "--no-report")
+    assert metrics_of(run / "predict-all")["protocol"]["split"] == "all"
+    assert not (run / "predict-test").exists()
 
 
 def test_only_what_is_asked_for_is_saved(checkpoint, drawn_set, tmp_path, capsys):
     predict_set(checkpoint, drawn_set, tmp_path / "out", "--save", "probability")
     names = {"probability", "records", "per_image.csv", "metrics.json", "protocol.json"}
     assert {path.name for path in (tmp_path / "out").iterdir()} == names
-    predict_set(checkpoint, drawn_set, tmp_path / "none", "--save", "geo")
+    predict_set(checkpoint, drawn_set, tmp_path / "none", "--save", "geo", "--no-report")
     assert "--save geo: no pair has the label or the georeference for that" in capsys.readouterr().err
     predict("--save", "masks", code=2)
     assert "'masks' is not known; choose of mask, error" in capsys.readouterr().err
@@ -82,7 +130,7 @@ def test_two_files(checkpoint, drawn_set, tmp_path):
     """Maps have the name of the file, or of the folder if the file is only called before."""
     (pair, *_) = find_pairs(drawn_set, "test")
     shutil.copytree(checkpoint.parent, tmp_path / "run")
-    predict("--checkpoint", tmp_path / "run", "--before", pair.before, "--after", pair.after)
+    predict("--checkpoint", tmp_path / "run", "--before", pair.before, "--after", pair.after, "--no-report")
     assert (tmp_path / "run" / f"predict-{pair.name}" / "mask" / f"{pair.name}.png").is_file()
     (tmp_path / "town").mkdir()
     files = []
@@ -115,10 +163,7 @@ def test_files_that_are_no_pair(checkpoint, flags, says, tmp_path, capsys):
 
 
 def test_a_bad_pair_is_reported_and_the_rest_is_done(checkpoint, data, tmp_path, capsys):
-    out, broken, small = (
-        tmp_path / "out",
-        *(data / "test" / f"{name}.png" for name in ("B/scene_0001", "A/scene_0003")),
-    )
+    out, broken, small = tmp_path / "out", *(data / "test" / f"{n}.png" for n in ("B/scene_0001", "A/scene_0003"))
     damage(broken)
     Image.open(small).resize((32, 32)).save(small)
     predict_set(checkpoint, data, out, code=1)
@@ -128,8 +173,7 @@ def test_a_bad_pair_is_reported_and_the_rest_is_done(checkpoint, data, tmp_path,
     assert stems(out / "mask") == {"scene_0000", "scene_0002"}
     assert set(metrics_of(out)["failed"]) == {"scene_0001", "scene_0003"}
     assert "64 x 64" in metrics_of(out)["failed"]["scene_0003"]
-    rows = list(csv.DictReader((out / "per_image.csv").open()))
-    assert [row["name"] for row in rows] == ["scene_0000", "scene_0002"]
+    assert [row["name"] for row in rows_of(out)] == ["scene_0000", "scene_0002"]
     assert sum(metrics_of(out)["pixels"].values()) == 2 * 64 * 64
     assert not list(out.rglob(".*"))
 
@@ -166,8 +210,7 @@ def test_names_that_are_no_text_get_their_maps(checkpoint, data, tmp_path):
         pytest.skip("this file system takes names in UTF-8 alone")
     predict_set(checkpoint, data, tmp_path / "out")
     assert (tmp_path / "out" / "mask" / f"{name}.png").is_file()
-    rows = list(csv.DictReader((tmp_path / "out" / "per_image.csv").open(encoding="utf-8")))
-    assert [row["name"] for row in rows][-1] == name.encode("ascii", "backslashreplace").decode()
+    assert rows_of(tmp_path / "out")[-1]["name"] == name.encode("ascii", "backslashreplace").decode()
 
 
 def test_a_map_whose_name_is_too_long_fails_alone(tmp_path, checkpoint, drawn_set, capsys):
@@ -207,10 +250,9 @@ def test_small_regions_are_left_out(checkpoint, drawn_set, tmp_path):
 
 def test_a_demo_checkpoint_on_other_images_is_told(checkpoint, data, tmp_path, capsys):
     """Of drawn scenes nothing is said, and nothing of a checkpoint that does not know what it was trained on."""
-    real, demo = Path(shutil.copytree(data, tmp_path / "real")), tmp_path / "demo.pt"
-    for path in real.rglob("*.png"):
+    real, demo = tmp_path / "real", altered(checkpoint, tmp_path / "demo.pt", drawn_scenes=True)
+    for path in shutil.copytree(data, real).rglob("*.png"):
         Image.open(path).save(path)  # without the mark
-    save_checkpoint(demo, {**torch.load(checkpoint, weights_only=True), "drawn_scenes": True})
     for number, (path, images, told) in enumerate([(demo, real, 1), (demo, data, 0), (checkpoint, real, 0)]):
         predict_set(path, images, tmp_path / str(number), "--no-report")
         assert capsys.readouterr().err.count("trained on the demo's drawn scenes") == told
@@ -230,17 +272,6 @@ def test_identical_dates_are_told_once(checkpoint, data, tmp_path, capsys):
         assert "scene_0001 and 1 more pairs: both dates are the same image" in said
 
 
-@pytest.mark.parametrize(("after", "told"), [("label", 1), ("B", 0)])
-def test_a_label_in_place_of_a_date_is_told(after, told, checkpoint, drawn_set, tmp_path, capsys):
-    test = drawn_set / "test"
-    flags = ("--before", test / "A", "--after", test / after, "--tile-size", 32, "--no-report")
-    predict("--checkpoint", checkpoint, *flags, "--output", tmp_path / "out")
-    said = capsys.readouterr().err
-    assert said.count("the after image has only the values 0 and 255, as a label has; check the files") == told
-    assert "the before image" not in said
-    assert "also given as" not in said
-
-
 @pytest.mark.parametrize(
     ("roles", "flags", "says"),
     [
@@ -251,6 +282,5 @@ def test_a_label_in_place_of_a_date_is_told(after, told, checkpoint, drawn_set, 
 def test_one_file_in_two_roles_is_told(roles, flags, says, checkpoint, drawn_set, tmp_path, capsys):
     paths = {role: drawn_set / "test" / role / "scene_0000.png" for role in ROLES}
     before, after, label = (paths[role] for role in roles)
-    files = ("--before", before, "--after", after, "--label", label, *flags)
-    predict("--checkpoint", checkpoint, *files, "--output", tmp_path / "out", "--no-report")
+    predict_pair(checkpoint, before, after, tmp_path / "out", "--label", label, *flags, "--no-report")
     assert capsys.readouterr().err.count(says.format(**paths)) == 1

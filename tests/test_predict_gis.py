@@ -9,7 +9,7 @@ from datasets import gdal
 from datasets.pairs import find_pairs
 from datasets.raster import read_image
 from tests.conftest import write_tiff
-from tests.scripts import contents, fails, predict
+from tests.scripts import contents, fails, predict_pair
 from utils.prediction.config import parse_predict_config
 
 PLACE = ("--pixel-size", 0.5, "--origin", -500000.25, 4e6)
@@ -20,9 +20,11 @@ def pair(drawn_set):
     return find_pairs(drawn_set, "test")[0]
 
 
-@pytest.fixture(scope="module")
-def plain(pair):
-    return "--before", pair.before, "--after", pair.after
+@pytest.fixture
+def placed(pair, tmp_path):
+    """Both dates as GeoTIFFs."""
+    pytest.importorskip("rasterio")
+    return [write_tiff(tmp_path / f"{role}.tif", read_image(getattr(pair, role))) for role in ("before", "after")]
 
 
 def kinds(folder):
@@ -32,12 +34,9 @@ def kinds(folder):
 
 
 @pytest.mark.parametrize("save", ["geopackage", "mask,geo,polygons,geopackage"])
-def test_a_geopackage_beside_the_other_maps_of_a_place(checkpoint, pair, tmp_path, save):
-    pytest.importorskip("rasterio")
-    files = [write_tiff(tmp_path / f"{role}.tif", read_image(getattr(pair, role))) for role in ("before", "after")]
-    out = tmp_path / "out"
-    predict("--checkpoint", checkpoint, "--before", files[0], "--after", files[1], "--output", out, "--save", save)
-    name = tmp_path.name
+def test_a_geopackage_beside_the_other_maps_of_a_place(checkpoint, placed, tmp_path, save):
+    out, name = tmp_path / "out", tmp_path.name
+    predict_pair(checkpoint, *placed, out, "--save", save, "--no-report")
     suffixes = {"mask": "png", "geo": "tif", "polygons": "geojson", "geopackage": "gpkg"}
     assert kinds(out) == {kind: [f"{name}.{suffixes[kind]}"] for kind in save.split(",")}
     with sqlite3.connect(out / "geopackage" / f"{name}.gpkg") as database:
@@ -48,13 +47,13 @@ def test_a_geopackage_beside_the_other_maps_of_a_place(checkpoint, pair, tmp_pat
         assert rows == [tuple(feature["properties"].values()) for feature in features]
 
 
-def test_world_files_place_the_maps_of_plain_images(checkpoint, plain, pair, tmp_path, monkeypatch):
+def test_world_files_place_the_maps_of_plain_images(checkpoint, pair, tmp_path, monkeypatch, capsys):
     """Without rasterio, too; the report reads these maps."""
-    out = tmp_path / "out"
+    plain, out = (checkpoint, pair.before, pair.after, tmp_path / "out"), tmp_path / "out"
     with monkeypatch.context() as patch:
         patch.setattr(gdal, "installed", lambda: None)
         for more in ((), ("--skip-existing",)):
-            predict("--checkpoint", checkpoint, *plain, *PLACE, "--save", "all", "--output", out, *more)
+            predict_pair(*plain, *PLACE, "--save", "all", *more)
     assert (out / "report.html").is_file()
     names = [f"{pair.name}.pgw", f"{pair.name}.png"]
     assert kinds(out) == dict.fromkeys(("mask", "overlay", "probability", "probability16"), names)
@@ -62,32 +61,15 @@ def test_world_files_place_the_maps_of_plain_images(checkpoint, plain, pair, tmp
     rasterio = pytest.importorskip("rasterio")
     with rasterio.open(out / "mask" / names[1]) as placed:
         assert placed.transform == rasterio.Affine(0.5, 0, -500000.25, 0, -0.5, 4e6)
-    predict("--checkpoint", checkpoint, *plain, "--output", out, "--overwrite")
+    said = "origin: [-500000.25, 4000000.0] there, None here"
+    fails(lambda: predict_pair(*plain, "--skip-existing"), capsys, said)
+    predict_pair(*plain, "--overwrite", "--no-report")
     assert kinds(out) == {"mask": names[1:]}
 
 
-def test_maps_at_another_origin_are_not_resumed(checkpoint, plain, tmp_path, capsys):
-    predict("--checkpoint", checkpoint, *plain, *PLACE, "--output", tmp_path / "out", "--no-report")
-    again = ("--checkpoint", checkpoint, *plain, "--output", tmp_path / "out", "--skip-existing")
-    fails(lambda: predict(*again), capsys, "origin: [-500000.25, 4000000.0] there, None here")
-
-
-def test_an_image_with_a_georeference_takes_no_origin(checkpoint, pair, tmp_path, capsys):
-    pytest.importorskip("rasterio")
-    files = [write_tiff(tmp_path / f"{role}.tif", read_image(getattr(pair, role))) for role in ("before", "after")]
-    words = (
-        "--checkpoint",
-        checkpoint,
-        "--before",
-        files[0],
-        "--after",
-        files[1],
-        *PLACE,
-        "--output",
-        tmp_path / "out",
-    )
-    predict(*words, code=1)
-    assert f"{files[0]}: has a georeference of its own; leave out --origin" in capsys.readouterr().err
+def test_an_image_with_a_georeference_takes_no_origin(checkpoint, placed, tmp_path, capsys):
+    predict_pair(checkpoint, *placed, tmp_path / "out", *PLACE, code=1)
+    assert f"{placed[0]}: has a georeference of its own; leave out --origin" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -1,17 +1,14 @@
 """predict_batch.py without a network: masks of others are scored."""
 
-import csv
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from datasets.gdal import encode_tiff
-from tests.scripts import metrics_of, predict, predict_set
+from tests.scripts import ROOT, metrics_of, predict, predict_set, rows_of
 
-ROOT = Path(__file__).parents[1]
 KNOWN = {
     "FC-EF": 92.43, "FC-Siam-conc": 92.48, "FC-Siam-diff": 91.64, "DTCDSCN": 91.50, "STANet": 91.90, "BIT": 93.87,
     "ChangeFormer": 90.83, "HANet": 59.89, "CGNet": 93.25,
@@ -24,8 +21,8 @@ def test_masks_of_nine_methods(real_data, tmp_path, capsys):
     predict("--label", root / "label", "--output", tmp_path / "out", "--masks", *folders)
     said = capsys.readouterr().err
     assert "STANet: masks of 6 of 7 labels; only these are scored" in said
-    rows = {row["masks"]: row for row in csv.DictReader((tmp_path / "out" / "scores.csv").open())}
-    assert {name: round(100 * float(row["f1"]), 2) for name, row in rows.items()} == KNOWN
+    rows = rows_of(tmp_path / "out", "scores.csv")
+    assert {row["masks"]: round(100 * float(row["f1"]), 2) for row in rows} == KNOWN
     for name, f1 in KNOWN.items():
         (line,) = [line for line in said.splitlines() if line.startswith(f"{name} ")]
         assert f" {f1:.2f} " in line
@@ -33,7 +30,7 @@ def test_masks_of_nine_methods(real_data, tmp_path, capsys):
 
 def test_masks_are_scored_as_they_were_predicted(checkpoint, drawn_set, tmp_path, capsys):
     """Our own masks, by the folder's name."""
-    predict_set(checkpoint, drawn_set, tmp_path / "out")
+    predict_set(checkpoint, drawn_set, tmp_path / "out", "--no-report")
     scores = metrics_of(tmp_path / "out")["scores"]
     capsys.readouterr()
     predict("--masks", tmp_path / "out" / "mask", "--label", drawn_set / "test" / "label")
@@ -74,5 +71,5 @@ def test_what_a_mask_does_not_know_is_not_scored(tmp_path, capsys):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "a.tif").write_bytes(encode_tiff(values, known, nodata=None if known is None else 127))
     predict("--masks", tmp_path / "geo", "--label", tmp_path / "label", "--output", tmp_path / "out")
-    (row,) = csv.DictReader((tmp_path / "out" / "scores.csv").open())
+    (row,) = rows_of(tmp_path / "out", "scores.csv")
     assert {row["f1"], row["recall"], row["precision"]} == {"1"}

@@ -5,15 +5,13 @@ import itertools
 import numpy as np
 import PIL.Image
 import pytest
-import torch
 
 from datasets.pairs import find_pairs
 from datasets.raster import read_image
 from datasets.scenes import draw_scene
 from tests.conftest import write_image, write_tiff
-from tests.scripts import metrics_of, pixels, predict
+from tests.scripts import altered, metrics_of, pixels, predict, predict_pair
 from tests.test_predict_places import areas_in
-from utils.checkpoint import save_checkpoint
 from utils.console import UserError
 from utils.prediction.predictor import ChangePredictor
 from utils.prediction.resampling import resized
@@ -22,9 +20,7 @@ from utils.prediction.resampling import resized
 @pytest.fixture(scope="module")
 def half_metre(checkpoint, tmp_path_factory):
     """A checkpoint that knows its pixel size."""
-    path = tmp_path_factory.mktemp("half-metre") / "best.pt"
-    save_checkpoint(path, {**torch.load(checkpoint, weights_only=True), "pixel_size": 0.5})
-    return path
+    return altered(checkpoint, tmp_path_factory.mktemp("half-metre") / "best.pt", pixel_size=0.5)
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +28,11 @@ def dates(drawn_set):
     """Two drawn dates of 64 x 64 pixels, at twice that size."""
     (pair, *_) = find_pairs(drawn_set, "test")
     return tuple(resized(read_image(path), (128, 128)) for path in (pair.before, pair.after))
+
+
+@pytest.fixture
+def plain(dates, tmp_path):
+    return [write_image(tmp_path / f"{name}.png", date) for name, date in zip("ba", dates, strict=True)]
 
 
 def iou(one, other):
@@ -78,25 +79,23 @@ def test_scales_keep_the_larger_probability(half_metre, dates, tmp_path):
     both = ChangePredictor(half_metre, "cpu", tta=["scales"])(*dates)
     assert np.allclose(both, np.maximum(fine(*dates), coarse), atol=1e-5)
     assert not np.allclose(both, fine(*dates), atol=0.01)
-    save_checkpoint(tmp_path / "best.pt", {**torch.load(half_metre, weights_only=True), "tta": ["scales"]})
+    altered(half_metre, tmp_path / "best.pt", tta=["scales"])
     assert np.array_equal(ChangePredictor(tmp_path, "cpu")(*dates), both)  # as the checkpoint has it
     assert np.array_equal(ChangePredictor(tmp_path, "cpu", tta=())(*dates), fine(*dates))
     odd = [date[:40, :70] for date in dates]
     assert ChangePredictor(tmp_path, "cpu")(*odd).shape == (40, 70)
 
 
-def test_georeference_and_flag_give_the_same_map(half_metre, dates, tmp_path, capsys):
+def test_georeference_and_flag_give_the_same_map(half_metre, dates, plain, tmp_path, capsys):
     pytest.importorskip("rasterio")
     placed = [write_tiff(tmp_path / f"{name}.tif", date, metres=0.25) for name, date in zip("ba", dates, strict=True)]
-    plain = [write_image(tmp_path / f"{name}.png", date) for name, date in zip("ba", dates, strict=True)]
     masks = {}
     for name, files, flags in (
         ("placed", placed, []), ("flag", plain, ["--pixel-size", 0.25]), ("unknown", plain, []),
         ("kept", placed, ["--no-resample"]),
     ):  # fmt: skip
-        output = tmp_path / name
-        predict("--checkpoint", half_metre, "--before", files[0], "--after", files[1], "--output", output, *flags)
-        masks[name] = pixels(output / "mask" / "b.png"), capsys.readouterr().err
+        predict_pair(half_metre, *files, tmp_path / name, *flags, "--no-report")
+        masks[name] = pixels(tmp_path / name / "mask" / "b.png"), capsys.readouterr().err
     assert np.array_equal(masks["placed"][0], masks["flag"][0])
     assert np.array_equal(masks["unknown"][0], masks["kept"][0])
     assert not np.array_equal(masks["placed"][0], masks["kept"][0])
@@ -105,19 +104,16 @@ def test_georeference_and_flag_give_the_same_map(half_metre, dates, tmp_path, ca
     assert metrics_of(tmp_path / "flag")["protocol"]["pixel_size"] == 0.25
 
 
-def test_pixels_far_too_large_are_warned_of(half_metre, dates, tmp_path, capsys):
-    files = [write_image(tmp_path / f"{name}.png", date) for name, date in zip("ba", dates, strict=True)]
-    flags = "--checkpoint", half_metre, "--before", files[0], "--after", files[1], "--output", tmp_path / "maps"
-    predict(*flags, "--pixel-size", 10)
+def test_pixels_far_too_large_are_warned_of(half_metre, plain, tmp_path, capsys):
+    predict_pair(half_metre, *plain, tmp_path / "maps", "--pixel-size", 10, "--no-report")
     assert "pixel size: 10 m, 20 times what the network knows" in capsys.readouterr().err
 
 
-def test_files_images_and_arrays_are_one(half_metre, dates, tmp_path):
+def test_files_images_and_arrays_are_one(half_metre, dates, plain):
     predictor = ChangePredictor(half_metre.parent, "cpu")
-    files = [write_image(tmp_path / f"{name}.png", date) for name, date in zip("ba", dates, strict=True)]
     expected = predictor(*dates)
-    assert np.array_equal(predictor(*files), expected)
-    assert np.array_equal(predictor(*map(str, files)), expected)
+    assert np.array_equal(predictor(*plain), expected)
+    assert np.array_equal(predictor(*map(str, plain)), expected)
     assert np.array_equal(predictor(*map(PIL.Image.fromarray, dates)), expected)
     assert np.array_equal(predictor.mask(*dates), expected > predictor.threshold)
     with pytest.raises(UserError, match="mode I;16 has more than 8 bits"):

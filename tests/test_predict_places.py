@@ -1,10 +1,8 @@
 """predict_batch.py on scenes with a georeference, of other depths and codes, and larger than memory."""
 
-import csv
 import json
 import shutil
 import tracemalloc
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,10 +15,19 @@ from datasets.pairs import find_pairs
 from datasets.raster import read_image, read_label
 from datasets.reading import MASKS
 from tests.conftest import write_image, write_tiff
-from tests.scripts import add_network, contents, metrics_of, pixels, predict, predict_set
+from tests.scripts import (
+    add_network,
+    altered,
+    contents,
+    metrics_of,
+    pixels,
+    predict_pair,
+    predict_set,
+    rows_of,
+    save_network,
+)
 from tests.utils.prediction.test_predictor import steps_at_and_off_borders
 from utils.change_map import NOT_COUNTED
-from utils.checkpoint import save_checkpoint
 from utils.console import UserError
 from utils.prediction import maps, pipeline
 from utils.prediction.predictor import ChangePredictor
@@ -28,10 +35,9 @@ from utils.prediction.predictor import ChangePredictor
 rasterio = pytest.importorskip("rasterio")
 
 
-def files_of(folder, before, after, **place):
-    """Flags for two dates that are written as GeoTIFFs of these arrays."""
-    paths = write_tiff(folder / "before.tif", before, **place), write_tiff(folder / "after.tif", after, **place)
-    return "--before", paths[0], "--after", paths[1]
+def files_of(folder, before, after):
+    """Both dates as GeoTIFFs."""
+    return write_tiff(folder / "before.tif", before), write_tiff(folder / "after.tif", after)
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +48,7 @@ def dates(drawn_set):
 
 @pytest.fixture
 def town(dates, tmp_path):
-    """Flags for a georeferenced pair called "town"."""
+    """The files of a georeferenced pair called "town"."""
     return files_of(tmp_path / "town", *dates)
 
 
@@ -57,19 +63,17 @@ def areas_in(path):
 def trained_on(checkpoint, folder, **reading):
     """The checkpoint with another reading."""
     plain = {"bands": [], "limits": [], "change_value": None, "ignore_value": None}
-    content = torch.load(checkpoint, weights_only=True)
-    save_checkpoint(folder / "other.pt", {**content, "reading": plain | reading})
-    return folder / "other.pt"
+    return altered(checkpoint, folder / "other.pt", reading=plain | reading)
 
 
 def test_maps_lie_where_the_images_lie(checkpoint, dates, tmp_path):
     before, after = (date.clip(1) for date in dates)
     before[:20] = 0
     source = write_tiff(tmp_path / "before.tif", before, nodata=0)
-    files = ("--before", source, "--after", write_tiff(tmp_path / "after.tif", after[:, 10:], left=20))
+    moved = write_tiff(tmp_path / "after.tif", after[:, 10:], left=20)
     save = "mask,geo,polygons,probability,geo-probability,geo-probability16"
     out, name = tmp_path / "out", tmp_path.name
-    predict("--checkpoint", checkpoint, *files, "--output", out, "--save", save)
+    predict_pair(checkpoint, source, moved, out, "--save", save, "--no-report")
     known = np.ones((64, 64), bool)
     known[:20] = known[:, :10] = False
     with rasterio.open(source) as before_file:
@@ -86,14 +90,14 @@ def test_maps_lie_where_the_images_lie(checkpoint, dates, tmp_path):
             assert np.array_equal(changed, pixels(out / "mask" / f"{name}.png") == 255)
         else:
             assert np.abs(read * scale - shown / 255)[known].max() < 0.51 / 255 + 0.51 * scale
-    (row,) = csv.DictReader((out / "per_image.csv").open())
+    (row,) = rows_of(out)
     assert float(row["changed_share"]) == pytest.approx(changed.sum() / known.sum(), rel=1e-5)
     assert areas_in(out / "polygons" / f"{name}.geojson") == pytest.approx(4 * changed.sum(), rel=0.01)
     assert metrics_of(out)["protocol"]["on_another_grid"] == 1
 
 
 def test_polygons_without_the_map_they_are_traced_on(checkpoint, town, tmp_path):
-    predict("--checkpoint", checkpoint, *town, "--output", tmp_path / "out", "--save", "polygons")
+    predict_pair(checkpoint, *town, tmp_path / "out", "--save", "polygons", "--no-report")
     left = {path for path in contents(tmp_path / "out") if path.startswith("polygons/")}
     assert left == {"polygons/town.geojson"}
 
@@ -111,9 +115,9 @@ def test_without_a_way_to_longitude_there_are_maps_but_no_polygons(local, why, c
     for pair in pairs:
         for role in ("before", "after"):
             write_tiff(tmp_path / role / f"{pair.name}.tif", read_image(getattr(pair, role)), crs=local)
-    files = ("--before", tmp_path / "before", "--after", tmp_path / "after", "--output", out)
+    flags = (tmp_path / "before", tmp_path / "after", out, "--save", "mask,geo,polygons", "--no-report")
     for more in ((), ("--skip-existing",)):
-        predict("--checkpoint", checkpoint, *files, "--save", "mask,geo,polygons", "--no-report", *more)
+        predict_pair(checkpoint, *flags, *more)
         assert capsys.readouterr().err.count(f"scene_0000 and 1 more pairs: no polygons, since {why}") == 1
     assert {path.stem for path in (out / "mask").iterdir()} == {pair.name for pair in pairs}
     assert not (out / "polygons").exists()
@@ -130,7 +134,7 @@ def test_where_polygons_cannot_be_placed_the_other_maps_are_kept(checkpoint, tow
 
     monkeypatch.setattr(maps, "write_polygons", nowhere)
     out = tmp_path / "out"
-    predict("--checkpoint", checkpoint, *town, "--output", out, "--save", "mask,polygons,geopackage")
+    predict_pair(checkpoint, *town, out, "--save", "mask,polygons,geopackage", "--no-report")
     assert "town: no polygons, since they lie nowhere" in capsys.readouterr().err
     assert [path for path in contents(out) if path.startswith(("mask", "polygons", "geopackage"))] == ["mask/town.png"]
     assert json.loads((out / "records" / "town.json").read_text())["files"] == ["mask/town.png"]
@@ -140,8 +144,7 @@ def test_pixels_without_data_are_not_scored(checkpoint, drawn_set, dates, tmp_pa
     before = dates[0].clip(1)
     before[:, 50:] = 0
     (pair, *_), path = find_pairs(drawn_set, "test"), write_tiff(tmp_path / "in" / "before.tif", before, nodata=0)
-    files = ("--before", path, "--after", pair.after, "--label", pair.label)
-    predict("--checkpoint", checkpoint, *files, "--output", tmp_path / "out")
+    predict_pair(checkpoint, path, pair.after, tmp_path / "out", "--label", pair.label, "--no-report")
     assert sum(metrics_of(tmp_path / "out")["pixels"].values()) == 64 * 50
     assert (pixels(tmp_path / "out" / "error" / "in.png")[:, 50:] == NOT_COUNTED).all()
 
@@ -152,7 +155,7 @@ def test_images_of_other_depth_than_those_trained_on_are_told(checkpoint, drawn_
     said = capsys.readouterr().err
     assert "scene_0000.png: has uint8 pixels of " in said
     assert "but 4000 is to become 255; pass --scale NUMBER" in said
-    predict_set(deep, drawn_set, tmp_path / "out", "--scale", 255, "--overwrite")
+    predict_set(deep, drawn_set, tmp_path / "out", "--scale", 255, "--overwrite", "--no-report")
     predict_set(checkpoint, drawn_set, tmp_path / "plain", "--no-report")
     assert contents(tmp_path / "out" / "mask") == contents(tmp_path / "plain" / "mask")
 
@@ -160,22 +163,21 @@ def test_images_of_other_depth_than_those_trained_on_are_told(checkpoint, drawn_
 def test_bands_and_scale_override_only_themselves(checkpoint, dates, tmp_path, capsys):
     """A network of bands 3, 2, 1 up to 4000: --scale keeps the bands, --bands the values."""
     deep = trained_on(checkpoint, tmp_path, bands=[3, 2, 1], limits=[[0.0, 4000.0]] * 3)
-    files = (*files_of(tmp_path, *(date.astype(np.uint16) * 10 for date in dates)), "--no-report")
+    files = files_of(tmp_path, *(date.astype(np.uint16) * 10 for date in dates))
     for flags, bands, limit in ((("--scale", 2550), [3, 2, 1], 2550), (("--bands", "1,2,3"), [1, 2, 3], 4000)):
-        predict("--checkpoint", deep, *files, "--output", tmp_path / "out", "--overwrite", *flags)
+        predict_pair(deep, *files, tmp_path / "out", "--overwrite", "--no-report", *flags)
         used = metrics_of(tmp_path / "out")["protocol"]["reading"]
         assert (used["bands"], used["limits"]) == (bands, [[0, limit]] * 3)
-    predict("--checkpoint", checkpoint, *files, "--output", tmp_path / "plain", code=1)
+    predict_pair(checkpoint, *files, tmp_path / "plain", code=1)
     said = "has 3 bands of uint16, but is to be read as 8-bit grey or RGB; pass --scale NUMBER"
     assert said in capsys.readouterr().err
 
 
 def recoded(drawn_set, folder, codes):
     """The data set with its labels' 0 and 255 as other values."""
-    data = Path(shutil.copytree(drawn_set, folder))
-    for path in (data / "test" / "label").iterdir():
+    for path in (shutil.copytree(drawn_set, folder) / "test" / "label").iterdir():
         write_image(path, np.where(pixels(path) > 127, *codes).astype(np.uint8))
-    return data
+    return folder
 
 
 @pytest.mark.parametrize(
@@ -211,10 +213,10 @@ def test_labels_without_any_change_are_no_other_codes(checkpoint, drawn_set, tmp
 @pytest.mark.slow
 def test_beirut_from_end_to_end(checkpoint, real_data, tmp_path):
     """16 bits, a label in odd codes and without a place: the map on the input's grid, polygons within its bounds."""
-    flags = [w for r in ("before", "after", "label") for w in (f"--{r}", real_data / "oscd_beirut" / f"{r}.tif")]
-    more = ("--scale", 4000, "--change-value", 2, "--tile-size", 256, "--min-area", 4)
-    predict("--checkpoint", checkpoint, *flags, *more, "--output", tmp_path / "out")
-    with rasterio.open(flags[1]) as source, rasterio.open(tmp_path / "out" / "geo" / "oscd_beirut.tif") as drawn:
+    before, after, label = (real_data / "oscd_beirut" / f"{role}.tif" for role in ("before", "after", "label"))
+    flags = ("--scale", 4000, "--change-value", 2, "--tile-size", 256, "--min-area", 4, "--no-report")
+    predict_pair(checkpoint, before, after, tmp_path / "out", "--label", label, *flags)
+    with rasterio.open(before) as source, rasterio.open(tmp_path / "out" / "geo" / "oscd_beirut.tif") as drawn:
         assert (drawn.bounds, drawn.crs, drawn.transform) == (source.bounds, source.crs, source.transform)
         assert drawn.overviews(1)
         changed, bounds = (drawn.read(1) == 255).sum(), source.bounds
@@ -242,7 +244,7 @@ class Stub(nn.Module):
 
     def __init__(self, width: int = 1):
         super().__init__()
-        self.weight = nn.Parameter(torch.full((width,), 20.0))
+        self.weight = nn.Parameter(torch.full((width,), 100.0))
 
     def forward(self, before, after, auxiliary=None):
         difference = avg_pool2d((before - after).abs().mean(1, keepdim=True), 9, 1, 4)
@@ -256,11 +258,9 @@ def test_a_large_scene_takes_no_more_memory_than_a_small_one_of_its_width(metres
     add_network(monkeypatch, "stub", Stub)
     monkeypatch.setattr(raster, "AT_ONCE", 1)  # else Pillow decodes TIFFs up to 4 million pixels at once
     monkeypatch.setattr(pipeline, "BACKLOG", 2**19)  # else all of these small maps may wait for the writer
-    statistics = {"mean": [[0.4] * 3] * 2, "std": [[0.2] * 3] * 2}
-    about = {"model": "stub", "options": {}, "weights": Stub().state_dict(), "statistics": statistics}
-    about["pixel_size"] = metres  # images have 2 m
-    save_checkpoint(tmp_path / "best.pt", about)
-    peaks = {}
+    save_network(tmp_path / "best.pt", "stub", Stub(), pixel_size=metres)  # images have 2 m
+    save, peaks = "mask,overlay,probability16,geo,polygons,geopackage", {}
+    flags = ("--tile-size", 128, "--min-area", 9, "--save", save, "--no-report")
     for height in (1000, 4000):
         folder = tmp_path / str(height)
         rows, columns = np.mgrid[0:height, 0:300]
@@ -269,19 +269,12 @@ def test_a_large_scene_takes_no_more_memory_than_a_small_one_of_its_width(metres
         for top, left in np.random.default_rng(0).integers(0, (height - 40, 260), (height // 40, 2)):
             later[top : top + 40, left : left + 25] += 90
         files = files_of(folder, *(date.clip(0, 255).astype(np.uint8) for date in (ground, later)))
-        save = (
-            "--save",
-            "mask,overlay,probability16,geo,polygons,geopackage",
-            "--no-report",
-            "--output",
-            folder / "out",
-        )
         tracemalloc.start()
-        predict("--checkpoint", tmp_path / "best.pt", *files, "--tile-size", 128, "--min-area", 9, *save)
+        predict_pair(tmp_path / "best.pt", *files, folder / "out", *flags)
         peaks[height] = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
     assert peaks[4000] < 1.5 * peaks[1000]  # on a busy machine more rows wait for the writer
-    with rasterio.open(files[1]) as source, rasterio.open(folder / "out" / "geo" / "4000.tif") as drawn:
+    with rasterio.open(files[0]) as source, rasterio.open(folder / "out" / "geo" / "4000.tif") as drawn:
         assert (drawn.bounds, drawn.crs, drawn.transform) == (source.bounds, source.crs, source.transform)
         changed = (drawn.read(1) == 255).sum()
     assert areas_in(folder / "out" / "polygons" / "4000.geojson") == pytest.approx(4 * changed, rel=0.01)

@@ -3,22 +3,16 @@
 import json
 import os
 import shutil
-import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-import predict_batch
-from tests.conftest import write_image
-from tests.scripts import contents, fails, files_end_at, metrics_of, pixels, predict, predict_set
+from tests.conftest import ROLES, write_image
+from tests.scripts import contents, fails, files_end_at, forkserver, metrics_of, pixels, predict, predict_set
 from tests.utils.prediction.test_report import read_report
 from utils.prediction.predictor import ChangePredictor
 
-ROOT = Path(__file__).parents[1]
 FLAGS = ("--save", "all", "--batch-size", 3, "--tile-size", 32, "--overlap", 8)
 
 
@@ -38,10 +32,8 @@ def test_a_resumed_run_gives_the_same_bytes(checkpoint, drawn_set, tmp_path):
 def test_a_full_disk_leaves_nothing_half_written(checkpoint, data, tmp_path, capsys):
     """The first map that has no room is named; once there is room, the same command does what is missing."""
     scene, out = np.random.default_rng(0).integers(0, 256, (400, 400, 3), np.uint8), tmp_path / "out"
-    for folder in ("A", "B", "label"):
-        write_image(
-            data / "test" / folder / "scene_0002.png", scene if folder != "label" else scene[..., 0] // 128 * 255
-        )
+    for folder, image in zip(ROLES, (scene, scene, scene[..., 0] // 128 * 255), strict=True):
+        write_image(data / "test" / folder / "scene_0002.png", image)
     flags = (checkpoint, data, out, "--save", "overlay,probability16")
     with files_end_at(150_000):
         line = fails(lambda: predict_set(*flags), capsys, "too large")
@@ -66,8 +58,11 @@ def test_maps_of_an_earlier_prediction_are_kept_unless_a_flag_says_otherwise(
         said = "holds maps predicted with other settings (threshold: 0.5 there, 0.7 here); pass --overwrite in place"
         fails(lambda: predict_set(*flags, "--skip-existing"), capsys, said)
     assert contents(out) == before
-    for folder in ("A", "B", "label"):
+    for folder in ROLES:
         (data / "test" / folder / "scene_0003.png").unlink()
+    if threshold == 0.5:
+        predict_set(*flags, "--skip-existing")
+        assert "also holds 1 maps of an earlier prediction, first scene_0003.png" in capsys.readouterr().err
     predict_set(*flags, "--save", "mask", "--overwrite")
     left = {path for path in contents(out) if path.startswith(("mask/", "error/", "records/"))}
     assert left == {
@@ -147,20 +142,16 @@ def test_a_new_run_forgets_the_old_summary(checkpoint, drawn_set, tmp_path, monk
 @pytest.mark.skipif(os.name != "posix", reason="SIGKILL")
 def test_killed_at_any_moment_and_resumed(checkpoint, drawn_set, tmp_path):
     """The files are those of an unbroken run, byte for byte, with nothing beside them."""
-    words = ["--checkpoint", checkpoint, "--data-root", drawn_set, "--split", "train", "--device", "cpu", *FLAGS]
-    flags, out, kills = [str(word) for word in words], tmp_path / "out", 0
-    predict_batch.main([*flags, "--output", str(tmp_path / "whole")])
-    start = [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r}); import torch, predict_batch as p; "
-             "torch.set_num_threads(1); print('ready', flush=True); p.main(sys.argv[1:])"]  # fmt: skip
+    flags, out, kills = ("--split", "train", *FLAGS), tmp_path / "out", 0
+    predict_set(checkpoint, drawn_set, tmp_path / "whole", *flags)
+    again = (checkpoint, drawn_set, out, *flags, "--skip-existing")
     for wait in (0.1, 0.5, 1.2):  # the first surely comes before the end
-        process = subprocess.Popen(
-            [*start, *flags, "--output", str(out), "--skip-existing"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-        )
-        process.stdout.readline()
+        process = forkserver().Process(target=predict_set, args=again)
+        process.start()
         time.sleep(wait)
-        kills += process.poll() is None
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-    predict_batch.main([*flags, "--output", str(out), "--skip-existing"])
+        kills += process.is_alive()
+        process.kill()
+        process.join()
+    predict_set(*again)
     assert contents(out) == contents(tmp_path / "whole")
     assert kills

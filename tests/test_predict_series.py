@@ -1,18 +1,14 @@
 """predict_batch.py --series: the change-date map of four dates with known change, its legend and its table."""
 
-import csv
 import json
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
-from torch import nn
 
 from tests.conftest import write_image, write_tiff
-from tests.scripts import add_network, contents, fails, metrics_of, predict
+from tests.scripts import contents, fails, metrics_of, predict, predict_pair, rows_of
 from utils.change_map import NOT_COUNTED, date_colours
-from utils.checkpoint import save_checkpoint
 from utils.prediction.series import NEVER, UNKNOWN
 
 SIZE = 40, 48
@@ -28,29 +24,6 @@ BLOCKS = {
     "known late": ((0, 100, 190, 190), 2, UNKNOWN),
 }
 YEARS = (2015, 2018, 2021, 2024)
-
-
-class Difference(nn.Module):
-    """Changed where the dates differ by more than 70 grey levels."""
-
-    size_divisor = 8
-
-    def __init__(self):
-        super().__init__()
-        self.limit = nn.Parameter(torch.tensor(70 / 255))
-
-    def forward(self, before, after, auxiliary=None):
-        logits = 50 * ((before - after).abs().mean(1, keepdim=True) - self.limit)
-        return [torch.cat([-logits, logits], 1)]
-
-
-@pytest.fixture
-def difference(tmp_path, monkeypatch):
-    add_network(monkeypatch, "difference", Difference)
-    statistics = {"mean": [[0.0] * 3] * 2, "std": [[1.0] * 3] * 2}
-    about = {"model": "difference", "options": {}, "weights": Difference().state_dict(), "statistics": statistics}
-    save_checkpoint(tmp_path / "best.pt", about)
-    return tmp_path / "best.pt"
 
 
 def drawn(year):
@@ -91,8 +64,7 @@ def test_values_of_a_change_date_map(mode, kind, difference, tmp_path):
     colours = {NEVER: (0, 0, 0), **dict(enumerate(date_colours(3), 1)), UNKNOWN: NOT_COUNTED}
     for value, colour in colours.items():
         assert (shown[wanted == value] == colour).all()
-    with (out / "change_dates.csv").open() as file:
-        rows = {row["date"]: (int(row["value"]), int(row["pixels"])) for row in csv.DictReader(file)}
+    rows = {row["date"]: (int(row["value"]), int(row["pixels"])) for row in rows_of(out, "change_dates.csv")}
     values = dict(zip(["never", "2018", "2021", "2024", "unknown"], colours, strict=True))
     assert rows == {date: (value, (wanted == value).sum()) for date, value in values.items()}
     befores = {"consecutive": (2015, 2018, 2021), "first": (2015,) * 3}[mode]
@@ -152,7 +124,7 @@ def test_change_date_maps_leave_with_their_prediction(difference, tmp_path):
     assert contents(out).keys() == left
     predict(*flags, "--series", write_dates(tmp_path / "cape", "png"), "--overwrite")
     assert (out / "change-date" / "cape.png").is_file()
-    predict(*flags, "--before", tmp_path / "cape/2015.png", "--after", tmp_path / "cape/2018.png", "--overwrite")
+    predict_pair(difference, tmp_path / "cape/2015.png", tmp_path / "cape/2018.png", out, "--overwrite", "--no-report")
     assert [path.name for folder in out.glob("change-date*") for path in folder.iterdir()] == ["own.txt"]
 
 

@@ -1,7 +1,5 @@
 """predict_batch.py --register: measured, corrected, told; the label stays on the grid of the earlier date."""
 
-import csv
-
 import numpy as np
 import pytest
 
@@ -9,8 +7,8 @@ from datasets.pairs import find_pairs
 from datasets.registration import Unshifted
 from datasets.scenes import draw_scene
 from datasets.windows import Window
-from tests.conftest import write_image, write_pairs, write_tiff
-from tests.scripts import contents, metrics_of, pixels, predict, predict_set
+from tests.conftest import write_pairs, write_tiff
+from tests.scripts import contents, metrics_of, pixels, predict_pair, predict_set, rows_of
 from utils.prediction.predictor import ChangePredictor
 
 SIZE = 192
@@ -33,32 +31,32 @@ def shifted(tmp_path_factory):
     return root
 
 
-def rows_of(folder):
-    with (folder / "per_image.csv").open() as file:
-        return {row["name"]: row for row in csv.DictReader(file)}
+def named(folder):
+    """Rows by the names of their pairs."""
+    return {row["name"]: row for row in rows_of(folder)}
 
 
 def test_a_shift_is_reported_and_nothing_is_moved(checkpoint, shifted, tmp_path, capsys):
-    predict_set(checkpoint, shifted, tmp_path / "off")
-    predict_set(checkpoint, shifted, tmp_path / "report", "--register", "report")
+    predict_set(checkpoint, shifted, tmp_path / "off", "--no-report")
+    predict_set(checkpoint, shifted, tmp_path / "report", "--register", "report", "--no-report")
     said = capsys.readouterr().err
     assert "shift of the later image: reliable in 2 of 3 pairs, over 0.5 pixel in 1" in said
     assert "largest 5.8 (moved); not corrected; pass --register auto" in said
-    rows = rows_of(tmp_path / "report")
+    rows = named(tmp_path / "report")
     assert [float(rows["moved"][f"shift_{axis}"]) for axis in ("rows", "columns")] == pytest.approx([-5, 3], abs=0.1)
     assert float(rows["still"]["shift_rows"]) == pytest.approx(0, abs=0.1)
     assert (rows["unlike"]["shift_rows"], rows["moved"]["shift_corrected"]) == ("", "False")
     maps, reported = contents(tmp_path / "off"), contents(tmp_path / "report")
     assert all(maps[name] == reported[name] for name in maps if name.endswith(".png"))
     assert metrics_of(tmp_path / "report")["protocol"]["register"] == "report"
-    assert "shift_rows" not in rows_of(tmp_path / "off")["moved"]
+    assert "shift_rows" not in named(tmp_path / "off")["moved"]
 
 
 def test_a_shift_is_corrected_at_the_later_date_alone(checkpoint, shifted, tmp_path, capsys):
     predict_set(checkpoint, shifted, tmp_path, "--register", "auto", "--save", "probability16,mask,error")
     said = capsys.readouterr().err
     assert "read without it; labels stay on the grid of the earlier image" in said
-    rows = rows_of(tmp_path)
+    rows = named(tmp_path)
     assert [rows[name]["shift_corrected"] for name in ("moved", "still", "unlike")] == ["True", "False", "False"]
     before, after, label = (pixels(shifted / "test" / folder / "moved.png") for folder in ("A", "B", "label"))
     shift = (float(rows["moved"][f"shift_{axis}"]) for axis in ("rows", "columns"))
@@ -76,9 +74,9 @@ def test_a_shift_is_corrected_at_the_later_date_alone(checkpoint, shifted, tmp_p
 def test_in_metres_and_on_the_grid_of_the_earlier_date(checkpoint, shifted, tmp_path, capsys):
     dates = [pixels(shifted / "test" / folder / "moved.png") for folder in "AB"]
     files = [write_tiff(tmp_path / f"{name}.tif", date) for name, date in zip(("before", "after"), dates, strict=True)]
-    flags = ("--before", files[0], "--after", files[1], "--register", "auto", "--save", "geo", "--no-resample")
-    predict("--checkpoint", checkpoint, *flags, "--output", tmp_path / "out")
-    (row,) = rows_of(tmp_path / "out").values()
+    flags = ("--register", "auto", "--save", "geo", "--no-resample", "--no-report")
+    predict_pair(checkpoint, *files, tmp_path / "out", *flags)
+    (row,) = rows_of(tmp_path / "out")
     assert float(row["shift_metres"]) == pytest.approx(2 * 34**0.5, abs=0.3)
     assert "m (" in next(line for line in capsys.readouterr().err.splitlines() if "largest" in line)
     (path,) = (tmp_path / "out" / "geo").iterdir()
@@ -111,8 +109,7 @@ def test_bands_of_16_bits(checkpoint, shifted, tmp_path):
     for folder, name in (("A", "before"), ("B", "after")):
         date = pixels(shifted / "test" / folder / "moved.png").astype(np.uint16) * 15
         write_tiff(tmp_path / f"{name}.tif", date)
-    write_image(tmp_path / "label.png", np.zeros((SIZE, SIZE), np.uint8))
-    flags = ("--before", tmp_path / "before.tif", "--after", tmp_path / "after.tif", "--bands", "1,2,3")
-    predict("--checkpoint", checkpoint, *flags, "--scale", "4000", "--register", "auto", "--output", tmp_path / "out")
-    (row,) = rows_of(tmp_path / "out").values()
+    flags = ("--bands", "1,2,3", "--scale", "4000", "--register", "auto", "--no-report")
+    predict_pair(checkpoint, tmp_path / "before.tif", tmp_path / "after.tif", tmp_path / "out", *flags)
+    (row,) = rows_of(tmp_path / "out")
     assert row["shift_corrected"] == "True"

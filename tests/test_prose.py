@@ -1,11 +1,11 @@
 """README.md and the pages of docs/ keep their limits: lines, words, and words in a sentence."""
 
 import re
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from tests.scripts import ROOT
+
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 LINES, WORDS = 250, {"README.md": 2500}
 SENTENCE = 30

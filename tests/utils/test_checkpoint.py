@@ -32,7 +32,7 @@ def test_network_from_the_file_alone(tmp_path):
 def test_predictor_scales_as_the_run_did(tmp_path):
     network, saved = content()
     save_checkpoint(tmp_path / "best.pt", saved)
-    predictor = ChangePredictor(tmp_path / "best.pt", torch.device("cpu"))
+    predictor = ChangePredictor(tmp_path / "best.pt", "cpu")
     assert predictor.threshold == 0.3
     before, after = torch.randint(0, 256, (2, 2, 3, 16, 16), dtype=torch.uint8).unbind()
     mean, std = (torch.tensor(STATISTICS[name]).view(2, 3, 1, 1) for name in ("mean", "std"))
@@ -62,7 +62,8 @@ def test_bad_files_are_named(kind, tmp_path, capsys):
         torch.save(network.state_dict(), path)
     else:
         path.write_bytes(pickle.dumps(Dangerous()))
-    with pytest.raises((ValueError, FileNotFoundError), match=r"best\.pt: .*checkpoint"):
+    hint = {"missing": "train_aux.py", "state dict": "tools.import_weights"}.get(kind, "")
+    with pytest.raises((ValueError, FileNotFoundError), match=rf"best\.pt: .*checkpoint.*{hint}"):
         load_checkpoint(path)
     assert "ran" not in capsys.readouterr().out
 
@@ -72,19 +73,3 @@ def test_weights_of_another_network_are_told_in_a_line():
     with pytest.raises(ValueError, match="weights and options of this checkpoint do not fit: .*conv1.weight") as caught:
         network_from({**saved, "model": "amfnet", "options": {}})
     assert len(str(caught.value)) < 300
-
-
-def test_crash_while_writing_keeps_the_old_file(tmp_path, monkeypatch):
-    path = tmp_path / "last.pt"
-    save_checkpoint(path, content()[1])
-    old = path.read_bytes()
-
-    def crash(obj, file):
-        file.write_bytes(b"half")
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(torch, "save", crash)
-    with pytest.raises(OSError, match="No space"):
-        save_checkpoint(path, content()[1])
-    assert path.read_bytes() == old
-    assert [p.name for p in tmp_path.iterdir()] == ["last.pt"]

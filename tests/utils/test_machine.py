@@ -1,16 +1,13 @@
 """Devices, seeds, denormal numbers, deterministic algorithms, and memory that is kept and measured."""
 
 import os
-import subprocess
-import sys
 import threading
 from contextlib import nullcontext
-from pathlib import Path
 
 import pytest
 import torch
 
-from tests.scripts import predict
+from tests.scripts import predict_set, python
 from utils import machine
 from utils.machine import WORKSPACE, algorithms, flush_denormals, pick_device, seed_everything
 from utils.prediction import session
@@ -120,9 +117,7 @@ print(int(known), given_back, kept, faults())
 @pytest.mark.skipif(not machine.STATUS.exists(), reason="Linux alone")
 def test_kept_memory_is_not_faulted_in_again():
     """In a process of its own, where nothing else is freed; afterwards it is as before."""
-    command = [sys.executable, "-c", FAULTS]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2])
-    known, given_back, kept, afterwards = map(int, done.stdout.split())
+    known, given_back, kept, afterwards = map(int, python("-c", FAULTS).stdout.split())
     if not known:
         pytest.skip("this C library has no mallopt")
     assert kept * 10 < given_back
@@ -134,6 +129,6 @@ def test_prediction_keeps_memory_and_tells_its_peak(flags, kept, checkpoint, dra
     made = []
     monkeypatch.setattr(session, "freed_memory_kept", lambda wanted: made.append(wanted) or nullcontext())
     monkeypatch.setattr(machine, "_resident", lambda field: {"VmHWM": 1234.4}[field])
-    predict("--checkpoint", checkpoint, "--data-root", drawn_set, "--output", tmp_path, "--no-report", *flags)
+    predict_set(checkpoint, drawn_set, tmp_path, "--no-report", *flags)
     assert made == [kept]
     assert "peak memory: 1234 MB\n" in capsys.readouterr().err

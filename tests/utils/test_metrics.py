@@ -82,7 +82,7 @@ def test_one_count_over_a_split_is_not_a_mean_over_batches():
 
 @settings(max_examples=10)
 @given(st.integers(0, 2**32 - 1))
-def test_best_threshold_is_the_best_of_all(seed):
+def test_curve_is_scikit_learns_and_its_best_threshold_the_best_of_all(seed):
     rng = np.random.default_rng(seed)
     probability = torch.from_numpy(rng.random((5, 9))).float()
     mask = torch.from_numpy(rng.choice([0, 1, 255], (5, 9)))
@@ -90,24 +90,12 @@ def test_best_threshold_is_the_best_of_all(seed):
     known = mask != 255
     truth, shown = (mask[known] == 1).numpy(), probability[known]
     assert levels.sum() == known.sum()
-    everything = [
-        sk.f1_score(truth, (shown > (k + 1) / LEVELS).numpy(), zero_division=0) for k in range(0, LEVELS - 1, 37)
-    ]
-    assert precision_recall(levels)["f1"][::37].tolist() == pytest.approx(everything)
-    k, f1 = best_threshold(levels)
-    assert f1 >= max(everything) - 1e-12
-    assert sk.f1_score(truth, (shown > (k + 1) / LEVELS).numpy(), zero_division=0) == pytest.approx(f1)
-
-
-def test_precision_and_recall_against_scikit_learn():
-    rng = np.random.default_rng(0)
-    mask = torch.from_numpy((rng.random(5000) < 0.2).astype(np.int64))
-    probability = torch.from_numpy(rng.integers(0, LEVELS, 5000) / LEVELS + 0.0005).float()
-    curve = precision_recall(count_levels(probability, mask))
-    for k in (0, 100, 500, 900):
-        changed = (probability > (k + 1) / LEVELS).numpy()
-        assert curve["precision"][k] == pytest.approx(sk.precision_score(mask, changed))
-        assert curve["recall"][k] == pytest.approx(sk.recall_score(mask, changed))
+    curve, (best, f1) = precision_recall(levels), best_threshold(levels)
+    for k in (*range(0, LEVELS - 1, 37), best):
+        changed = (shown > (k + 1) / LEVELS).numpy()
+        for name, score in (("f1", sk.f1_score), ("precision", sk.precision_score), ("recall", sk.recall_score)):
+            assert float(curve[name][k]) == pytest.approx(score(truth, changed, zero_division=0))
+    assert [f1, f1] == pytest.approx([float(curve["f1"].max()), float(curve["f1"][best])])
 
 
 def test_table_is_percent_and_aligned():

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from models import build_model
-from utils.checkpoint import save_checkpoint
+from tests.scripts import save_network
 from utils.console import UserError
 from utils.prediction.pipeline import Pipeline
 from utils.prediction.predictor import ChangePredictor
@@ -20,8 +20,7 @@ def predictor(tmp_path_factory):
     torch.manual_seed(1)
     network = build_model("amfnet", backbone="resnet18")  # its rounding depends on the size of a batch
     path = tmp_path_factory.mktemp("checkpoint") / "best.pt"
-    about = {"model": "amfnet", "options": {"backbone": "resnet18"}, "weights": network.state_dict()}
-    save_checkpoint(path, {**about, "statistics": {"mean": [[0.0] * 3] * 2, "std": [[1.0] * 3] * 2}})
+    save_network(path, "amfnet", network, {"backbone": "resnet18"})
     return ChangePredictor(path, "cpu", tile_size=64, overlap=16, batch_size=3)
 
 

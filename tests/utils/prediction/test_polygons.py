@@ -2,7 +2,6 @@
 
 import json
 from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from datasets.windows import Grid
-from tests.scripts import files_end_at
+from tests.scripts import files_end_at, forkserver
 from utils.prediction import geotiff, polygons
 from utils.prediction.config import NO_DATA
 from utils.prediction.geotiff import GeoTiff
@@ -114,7 +113,7 @@ def test_outlines_take_the_memory_of_those_that_end_in_a_strip(tmp_path):
     changed = np.zeros((2000, 1200), bool)
     changed[::4] = changed[1::4, ::2] = True  # 500 combs, one below another
     write_map(tmp_path / "map.tif", grid_at("UTM", changed.shape), changed.astype(np.uint8) * 255)
-    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+    with ProcessPoolExecutor(1, forkserver()) as pool:
         grown = pool.submit(grown_by, tmp_path / "map.tif", changed).result()
     assert grown[0] < grown[1] / 2, grown
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from datasets.scenes import draw_scene
-from utils.checkpoint import save_checkpoint
+from tests.scripts import altered
 from utils.prediction.blending import BATCH, TILE
 from utils.prediction.predictor import ChangePredictor
 from utils.runtimes.torch_network import PIXELS_AT_ONCE
@@ -23,19 +23,15 @@ def directly(predictor, before, after, swapped=False):
         return predictor.model.network(*(dates[::-1] if swapped else dates))[0].softmax(1)[0, 1].numpy()
 
 
-def test_a_run_folder_stands_for_its_best_checkpoint(checkpoint, tmp_path):
-    before, after = images(32, 32)
-    found = ChangePredictor(str(checkpoint.parent), "cpu")(before, after)
-    assert np.array_equal(found, ChangePredictor(checkpoint, "cpu")(before, after))
+def test_a_run_folder_stands_for_its_best_checkpoint(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"best\.pt: no such checkpoint"):
         ChangePredictor(tmp_path, "cpu")
 
 
 @pytest.mark.parametrize(("tuned", "told"), [(0.001, True), (0.25, False), (0.995, True)])
 def test_a_tuned_threshold_at_the_edge_is_told(tuned, told, checkpoint, tmp_path, caplog):
-    content = torch.load(checkpoint, weights_only=True)
-    save_checkpoint(tmp_path / "best.pt", {**content, "tuned_threshold": tuned})
-    assert ChangePredictor(tmp_path / "best.pt", "cpu").choose_threshold("tuned") == tuned
+    path = altered(checkpoint, tmp_path / "best.pt", tuned_threshold=tuned)
+    assert ChangePredictor(path, "cpu").choose_threshold("tuned") == tuned
     assert (f"{tuned:g} lies at the edge" in caplog.text) == told
 
 

@@ -123,16 +123,10 @@ def test_one_changed_pixel_is_seen_in_the_thumbnail(tmp_path):
     assert np.argwhere(alpha).tolist() == [[777 * 384 // 2000, 1111 * 288 // 1500]]
 
 
-HOSTILE = (
-    "<img src=x onerror=alert(1)>",
-    "</script><script>alert(1)</script>",
-    "<!--<script>",
-    "]]>",
-    '"&amp;\u2028\0',
-)
+HOSTILE = ("<img src=x onerror=alert(1)>", "</script><script>alert(1)</script>", "<!--<script>", "]]>")
 
 
-@pytest.mark.parametrize("text", [*HOSTILE, "\udcff"])
+@pytest.mark.parametrize("text", [*HOSTILE, '"&amp;\u2028\0', "\udcff"])
 def test_text_stays_text(text, tmp_path):
     plain = write(tmp_path / "plain.html", None, {"title": "t", "protocol": {"k": "v"}, "legend": {"l": (1, 2, 3)}})
     about = {"title": text, "protocol": {text: [text, {text: Path(text)}]}, "legend": {text: (1, 2, 3)}}

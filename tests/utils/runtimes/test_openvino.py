@@ -1,14 +1,10 @@
 """Other runtimes give the probabilities that PyTorch gives, whatever the batch, and fail as PyTorch does."""
 
-import os
-import subprocess
-import sys
-
 import pytest
 import torch
 from torch import nn
 
-from tests.scripts import fails, metrics_of, predict_set
+from tests.scripts import fails, metrics_of, predict_set, python
 from tests.utils.runtimes.test_torch_network import batch
 from utils.prediction.predictor import ChangePredictor
 from utils.runtimes import openvino
@@ -111,11 +107,6 @@ def test_openvino_keeps_few_batches_and_rounds_alike_whatever_came_before():
     assert one._settings["INFERENCE_NUM_THREADS"] == torch.get_num_threads()
 
 
-def in_own_process(code, **environment):
-    """A fresh Python's exit code."""
-    return subprocess.run([sys.executable, "-c", code], env={**os.environ, **environment}, check=False).returncode
-
-
 def test_openvino_leaves_the_process_as_it_was():
     """As for data loaders, which listen for the end of their workers, while predictors come and go."""
     pytest.importorskip("openvino")
@@ -133,13 +124,13 @@ while networks:
 del network
 subprocess.run([sys.executable, "-c", ""], check=True)
 """
-    assert in_own_process(code) == 0
+    python("-c", code)
 
 
 def test_onnxruntime_tells_nobody(tmp_path):
     pytest.importorskip("onnxruntime")
     code = "from utils.runtimes.openvino import imported; imported('onnxruntime')"
-    assert in_own_process(code, HOME=str(tmp_path), XDG_CACHE_HOME=str(tmp_path)) == 0
+    python("-c", code, HOME=str(tmp_path), XDG_CACHE_HOME=str(tmp_path))
     assert not list(tmp_path.rglob("*")), "a database of what it was used for"
 
 

@@ -73,7 +73,10 @@ def test_equal_is_one_protocol_for_every_network():
 
 @pytest.mark.parametrize("name", MODELS)
 def test_every_network_has_its_recipe(name):
-    assert parse_train_config(["--model", name]).model == parse_train_config(["--recipe", name]).model == name
+    config = parse_train_config(["--model", name])
+    assert (config.model, config.recipe) == (name, name)
+    assert parse_train_config(["--recipe", name]).model == name
+    assert parse_train_config(["--model", name, "--recipe", "amfnet"]).recipe == "amfnet"
 
 
 @pytest.mark.parametrize("name", [f.name for f in fields(TrainConfig) if "_" in f.name and f.type is int])
@@ -165,12 +168,6 @@ def test_a_resumed_run_brings_its_own_settings(named, tmp_path, monkeypatch):
     assert (other.recipe, other.ema, other.lr, other.num_workers) == (recipe, 0.9, 0.1, 7)
     for flags in (["--resume", "--recipe", "amfnet-gz"], ["--resume", "--model", "hanet"], ["--overwrite"], []):
         assert parse_train_config([*words, *flags]).ema == 0
-
-
-def test_a_network_brings_its_own_recipe():
-    config = parse_train_config(["--model", "hanet"])
-    assert (config.recipe, config.loss, config.backbone_weights) == ("hanet", "hybrid", "none")
-    assert parse_train_config(["--model", "hanet", "--recipe", "amfnet"]).recipe == "amfnet"
 
 
 @pytest.mark.parametrize(

@@ -43,8 +43,8 @@ def changed(network, reference):
 
 def test_a_run_starts_from_a_checkpoint(drawn_set, runs, tmp_path, capsys):
     """The network, its options, its weights and its statistics are the checkpoint's; without steps nothing changes."""
-    source = load_checkpoint(runs / "hanet" / "best.pt")
-    flags = ["--data-root", drawn_set, "--output", tmp_path, "--init-from", runs / "hanet", "--epochs", 1, "--lr", 0]
+    source = load_checkpoint(runs("hanet") / "best.pt")
+    flags = ["--data-root", drawn_set, "--output", tmp_path, "--init-from", runs("hanet"), "--epochs", 1, "--lr", 0]
     train_aux.main([str(word) for word in (*flags, "--ema", 0, "--epoch-steps", 1, "--crop-size", 0, *SMALL)])
     found = load_checkpoint(tmp_path / "best.pt")
     assert (found["model"], found["options"], found["recipe"]) == ("hanet", {"width": 8}, "fine-tune")
@@ -84,12 +84,12 @@ def test_nothing_fits():
 
 def test_a_frozen_encoder_keeps_weights_and_statistics(drawn_set, runs, tmp_path):
     """In the first epoch only the decoder learns; in the second one the encoder does, too."""
-    found = {}
+    found, first = {}, runs("amfnet") / "last.pt"
     for epochs in (1, 2):
-        flags = ["--init-from", runs / "amfnet" / "last.pt", "--freeze-encoder", 1, "--epoch-steps", 1]
+        flags = ["--init-from", first, "--freeze-encoder", 1, "--epoch-steps", 1]
         train(drawn_set, tmp_path / str(epochs), *flags, recipe="amfnet", epochs=epochs)
         found[epochs] = load_checkpoint(tmp_path / str(epochs) / "last.pt")
-    source = load_checkpoint(runs / "amfnet" / "last.pt")
+    source = load_checkpoint(first)
     assert "backbone" not in changed(found[1], source)
     assert {"bfams", "bfms", "ups", "head"} <= changed(found[1], source)
     assert "backbone" in changed(found[2], source)
@@ -109,5 +109,5 @@ def test_mistakes(drawn_set, tmp_path, capsys, flags, words):
 
 
 def test_statistics_of_other_bands(drawn_set, runs, tmp_path, capsys):
-    flags = ["--init-from", runs / "hanet", "--bands", "1", "--statistics", "checkpoint"]
+    flags = ["--init-from", runs("hanet"), "--bands", "1", "--statistics", "checkpoint"]
     fails(lambda: train(drawn_set, tmp_path / "run", *flags), capsys, "3 bands", "have 1", "--statistics train")

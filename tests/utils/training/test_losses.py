@@ -5,10 +5,9 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from torch.nn import functional as F
 
 from tests import golden
-from utils.training.losses import LOSSES, DeepSupervisionLoss, dice, focal, one_hot_bce
+from utils.training.losses import LOSSES, DeepSupervisionLoss, focal, one_hot_bce
 
 
 @pytest.fixture(scope="module")
@@ -40,13 +39,6 @@ def test_published_values(ours, theirs, case, published):
     assert ours(*case).item() == pytest.approx(published[theirs], rel=1e-6)
 
 
-def test_cross_entropy_is_torchs_also_with_ignored_pixels(case):
-    logits, mask = case[0], case[1].clone()
-    mask[:, :5] = 255
-    expected = F.cross_entropy(logits, mask, ignore_index=255)
-    assert LOSSES["cross-entropy"](logits, mask).item() == pytest.approx(expected.item(), rel=1e-6)
-
-
 @pytest.mark.parametrize("name", LOSSES)
 def test_ignored_pixels_have_no_say(name, case):
     """Neither value nor gradient depends on what lies under 255."""
@@ -56,13 +48,6 @@ def test_ignored_pixels_have_no_say(name, case):
     loss.backward()
     assert logits.grad[:, :, 10:].abs().max() == 0
     assert loss.item() == pytest.approx(LOSSES[name](logits[:, :, :10], mask[:, :10]).item(), rel=1e-6)
-
-
-def test_dice_by_hand():
-    """Two pixels, certain and right: 0. Certain and wrong: 1."""
-    logits = torch.tensor([[[[50.0, -50.0]], [[-50.0, 50.0]]]])
-    assert dice(logits, torch.tensor([[[0, 1]]])).item() == pytest.approx(0, abs=1e-6)
-    assert dice(logits, torch.tensor([[[1, 0]]])).item() == pytest.approx(1, abs=1e-6)
 
 
 def test_one_output_is_the_plain_loss_whatever_the_weights(case):

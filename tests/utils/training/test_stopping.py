@@ -3,12 +3,12 @@
 import errno
 import os
 import signal
-import subprocess
 import sys
 import time
 
 import pytest
 
+from tests.scripts import python
 from utils.training.stopping import Stopping, loader_trouble, starting_workers
 
 
@@ -31,8 +31,8 @@ def test_processes_started_as_workers_do_not_see_ctrl_c():
     before = signal.getsignal(signal.SIGCHLD)
     with starting_workers():
         signal.signal(signal.SIGCHLD, lambda *_: None)  # as PyTorch's loader does
-        worker = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        worker = python("-c", code)
+    other = python("-c", code)
     assert (worker.stdout, other.stdout) == ("True\n", "False\n")
     assert signal.getsignal(signal.SIGCHLD) is before
 
