@@ -59,6 +59,14 @@ def test_other_images_are_told_with_numbers(alter, says):
     assert remarks(before, alter(after), seen={}) == []
 
 
+@pytest.mark.parametrize(("values", "label"), [((0, 255), True), ((0, 128, 255), False), ((255, 255), False)])
+def test_a_label_is_known_by_the_values_of_all_windows(values, label):
+    check, before = DateCheck(), draw_scene(0, 32)[0]
+    for value in values:
+        check.see((before, np.full_like(before, value)))
+    assert check.labels() == ([("after", 0, 255)] if label else [])
+
+
 def test_most_inverted_images_are_told():
     """Their blue is brighter than their red; the others have as little colour as ordinary images."""
     dates = [255 - draw_scene([3, number], 64)[0] for number in range(12)]
