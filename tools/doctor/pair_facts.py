@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.date_check import DateCheck
 from datasets.file_errors import refuse_huge
+from datasets.image_check import ImageCheck
 from datasets.label_counts import LabelFacts, facts_alone, label_facts
 from datasets.measurements import level_counts
 from datasets.open_pair import OpenPair
@@ -99,7 +99,7 @@ def _pair_facts(opened: OpenPair, reading: PixelFormat) -> PairFacts:
         facts.findings.append(Finding("all unknown", where, "no pixel is known at both dates and in the label"))
     if np.array_equal(*dates) and not facts.images["before"].constant:
         facts.findings.append(Finding("identical dates", where, "before and after have the same pixels"))
-    check = DateCheck()
+    check = ImageCheck()
     check.see(dates)
     for role, what in check.labels():
         facts.findings.append(Finding("label as date", str(getattr(opened, role).path), f"has {what}"))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from datasets.date_check import DateCheck, Ranges
+from datasets.image_check import ImageCheck, Ranges
 from datasets.pixel_size import metres_a_pixel
 from datasets.windows import Window
 from utils.console import UserError
@@ -48,7 +48,7 @@ class MapJob:
         self.name, self.settings, self.done, self.stamp = name, settings, done, stamp
         self.records, self.open_pair = Records(settings.output), open_pair
         self._maps: PairMaps | None = None
-        self._files, self._check, self._windows = ExitStack(), DateCheck(seen), ""
+        self._files, self._check, self._windows = ExitStack(), ImageCheck(seen), ""
 
     def open(self) -> tuple[int, int]:
         """Read the headers, measure the shift if it is asked for; return (height, width)."""

@@ -22,9 +22,9 @@ from utils.prediction.geopackage import geopackage
 from utils.prediction.geotiff import CACHE
 from utils.prediction.regions import RegionTable
 
-TOGETHER = 100  # polygons whose corners are transformed together
-LARGE = 2**26  # pixels traced in one call, of which GDAL may leave much memory
-PORTION = 10_000  # points that are Python's numbers at a time, which take ten times the memory of an array
+REGIONS_TOGETHER = 100  # polygons whose corners are transformed together
+LARGE_TRACE = 2**26  # pixels traced in one call, of which GDAL may leave much memory
+POINTS_TOGETHER = 10_000  # points that are Python's numbers at a time, which take ten times the memory of an array
 WGS84 = "EPSG:4326"
 Fields = dict[str, float]  # of a region: id, from 1 on, area_m2, mean_probability, pixels
 NOWHERE = "its reference system gives no longitude and latitude for a part of the scene"
@@ -101,7 +101,7 @@ def _json(coordinates: Any) -> Iterator[str]:
 
 
 def _portions(points: np.ndarray) -> list[np.ndarray]:
-    return [points[start : start + PORTION] for start in range(0, len(points), PORTION)]
+    return [points[start : start + POINTS_TOGETHER] for start in range(0, len(points), POINTS_TOGETHER)]
 
 
 def _traced(
@@ -116,7 +116,7 @@ def _traced(
     longitude, latitude = _middle(grid)
     equal_area = CRS.from_proj4(f"+proj=laea +lat_0={latitude} +lon_0={longitude} +datum=WGS84 +units=m")
     crosses, outlines, number = _crosses(grid), _outlines(change_map, regions), 0
-    while polygons := list(islice(outlines, TOGETHER)):
+    while polygons := list(islice(outlines, REGIONS_TOGETHER)):
         stepped = [[_in_steps(r, max(grid.size) / STEPS) if crosses else r for r in polygon] for polygon in polygons]
         corners = np.concatenate([ring for polygon in stepped for ring in polygon])
         ends = np.cumsum([len(ring) for polygon in stepped for ring in polygon])[:-1]
@@ -196,6 +196,6 @@ def _outlines(change_map: Path, regions: RegionTable) -> Iterator[list[Ring]]:
         for top, drawn in ending:
             found: Iterable[tuple[Any, float]] = shapes(drawn, drawn, transform=rasterio.Affine.translation(0, top))
             for number, (shape, _) in enumerate(found):
-                if number == 0 and drawn.size > LARGE:
+                if number == 0 and drawn.size > LARGE_TRACE:
                     return_freed_memory()  # of GDAL's tracing; Python's lists do not reuse it
                 yield [np.array(ring) for ring in shape.pop("coordinates")]  # whose lists are freed

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from datasets.date_check import DateCheck, seen_by
+from datasets.image_check import ImageCheck, seen_by
 from datasets.open_pair import OpenPair
 from datasets.pairs import Pair
 from datasets.pixel_size import metres_a_pixel, zoom_for
@@ -262,7 +262,7 @@ class ChangePredictor:
 
     def _warn(self, dates: Dates) -> None:
         """Log what makes the map of two dates doubtful, each kind once."""
-        check = DateCheck(self.seen)
+        check = ImageCheck(self.seen)
         check.see(dates)
         for remark in check.remarks():
             if (kind := remark.partition(": ")[0]) not in self._told:

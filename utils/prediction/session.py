@@ -13,7 +13,7 @@ import numpy as np
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from datasets.date_check import Ranges, grouped
+from datasets.image_check import Ranges, grouped
 from datasets.label_codes import decide_to_predict
 from datasets.layouts import FOLDERS, has_split
 from datasets.measurements import overruled

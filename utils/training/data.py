@@ -11,8 +11,8 @@ from torch.utils.data import BatchSampler, DataLoader
 
 from datasets.catalog import STATISTICS, Statistics
 from datasets.change_pairs import ChangePairs, check_sizes, same_size_batches
-from datasets.date_check import Ranges, seen_by, study
 from datasets.held_out import hold_out, warn_of_overlap
+from datasets.image_check import Ranges, seen_by, study
 from datasets.label_codes import count_changed, decide
 from datasets.label_counts import LabelCounts, collect
 from datasets.layouts import has_split

@@ -88,7 +88,7 @@ def test_strips_and_portions_give_the_file_of_a_whole_map(tmp_path, seed, monkey
     grid = grid_at("UTM", changed.shape)
     write_map(tmp_path / "map.tif", grid, changed.astype(np.uint8) * 255)
     for rows in (200, 64, 7, 1):
-        monkeypatch.setattr(polygons, "PORTION", rows)
+        monkeypatch.setattr(polygons, "POINTS_TOGETHER", rows)
         files.append(tmp_path / f"{rows}.geojson")
         write_polygons({"polygons": files[-1]}, tmp_path / "map.tif", grid, table_of(changed, rows))
     assert len({path.read_bytes() for path in files}) == 1

@@ -29,7 +29,7 @@ DRAWN: Ranges = {  # of 1000 images of draw_scene
 }  # fmt: skip
 
 
-class DateCheck:
+class ImageCheck:
     """Finds dates that are identical, that have two grey values as a label has, or that look unlike training images.
 
     Several threads may use it. `seen` are the ranges of the training images; without them, none is unlike these.
@@ -130,8 +130,8 @@ def study(pairs: Sequence[Pair], reading: PixelFormat, known: Ranges) -> tuple[l
     return grouped(swapped + remarks), ranges
 
 
-def _look_at(pair: Pair, reading: PixelFormat) -> DateCheck:
-    check = DateCheck()
+def _look_at(pair: Pair, reading: PixelFormat) -> ImageCheck:
+    check = ImageCheck()
     with OpenPair(pair, reading) as opened:
         for window in scan(opened.size):
             check.see(opened.read(window))
