@@ -329,6 +329,7 @@ def test_a_killed_worker_loses_no_step(drawn_set, run, monkeypatch, capsys):
         for worker in multiprocessing.active_children() if step == 2 else ():
             worker.kill()
 
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # else PyTorch's stays, if another test has set it
     made = before_steps(monkeypatch, kill)
     call = lambda: train(drawn_set, run, "--num-workers", 1, epochs=9)  # noqa: E731
     fails(call, capsys, "a process that loads images ended", "what was trained is kept, --resume goes on")

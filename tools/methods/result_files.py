@@ -44,8 +44,8 @@ def write_results(folder: Path, kind: str, title: str, found: Mapping[str, Seque
         write_tables([table], folder / f"table.{form}")
     scores = {name: [scores_of(path) for path in paths] for name, paths in rows.items()}
     if differing:
-        table = [{**each._asdict(), "significant": each.significant} for each in differing]
-        write_csv(folder / "differences.csv", table)
+        lines = [{**each._asdict(), "significant": each.significant} for each in differing]
+        write_csv(folder / "differences.csv", lines)
     write_csv(folder / "seeds.csv", [{"method": name, **run} for name, runs in scores.items() for run in runs])
     for suffix in ("png", "svg"):
         draw_seeds({name: [run["f1"] for run in runs] for name, runs in scores.items()}, folder / f"figure.{suffix}")
