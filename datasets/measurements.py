@@ -97,7 +97,7 @@ def _common_kind(pairs: Sequence[Pair], lenient: bool) -> tuple[Path, tuple[int,
 def measure_limits(
     pairs: Sequence[Pair], reading: PixelFormat, lenient: bool = False
 ) -> tuple[tuple[float, float], ...]:
-    """Measure the 2nd and 98th percentile of each band, of types COUNTED, over all pixels that count, if any do."""
+    """Measure the 2nd and 98th percentile of each band over all pixels that count; UserError if none does."""
     counts = np.zeros((len(reading.bands), 2**16 - LOWEST), np.int64)
     counted = readable(partial(_counted_levels, reading=replace(reading, limits=())), lenient)
     for found in threaded(counted, pairs):
@@ -124,7 +124,7 @@ def _counted_levels(pair: Pair, reading: PixelFormat) -> np.ndarray:
 
 
 def measure_statistics(pairs: Sequence[Pair], reading: PixelFormat = PLAIN) -> Statistics:
-    """Measure mean and standard deviation per date and channel, in [0, 1], over all pixels that count, if any do."""
+    """Measure mean and deviation per date and channel, in [0, 1], over pixels that count; UserError if none does."""
     counted = threaded(partial(_counted_levels, reading=reading), pairs)
     histograms = sum(counted, np.zeros((2, reading.channels, 256), np.int64))
     if not histograms.any():

@@ -74,3 +74,19 @@ def test_a_lost_exact_form_is_noticed(name, lost, quantity, monkeypatch):
         monkeypatch.setattr(AMFNet, "forward", lambda self, x, y: forward(self, x, y, auxiliary=True))
     with sdpa_kernel(SDPBackend.MATH) if lost == "fused attention" else nullcontext():
         assert ratios(name, "predicting")[quantity] > LIMITS[name, "predicting"][quantity]
+
+
+def test_the_ledger_counts_living_storage_once():
+    before = torch.ones(1000)
+    with Ledger() as ledger:
+        copy = before + 1  # 4000 bytes
+        view = copy.view(10, 100)
+        del copy
+        assert (ledger.alive, ledger.peak) == (4000, 4000)
+        twice = view * 2
+        del view
+        assert (ledger.alive, ledger.peak) == (4000, 8000)
+        twice += 1
+        del twice
+    assert (ledger.alive, ledger.peak) == (0, 8000)
+    assert ledger.calls == {"add": 1, "view": 1, "mul": 1, "add_": 1}

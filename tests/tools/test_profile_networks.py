@@ -58,6 +58,19 @@ def test_beside_the_papers():
     assert all(row[5].text for row in table.rows)
 
 
+def test_the_reason_for_hanets_multiply_adds_holds():
+    """What fusion at full size and keys would take more, the head's taps less, and the number that fits the paper's."""
+    macs = {m.name: m for m in count_macs(build_model("hanet"), 256, 256)}
+    fusion = (600 * 80 * 256**2 - macs[""].convolutions) / 1e9
+    keys = sum(2 * (40 << m) ** 2 * (256 >> m) ** 2 for m in range(4)) / 1e9
+    taps = 18 * 18 * 256**2 / 1e9
+    assert (round(fusion, 2), round(keys, 2), round(taps, 2)) == (2.75, 0.84, 0.02)
+    more = fusion + keys - taps
+    convolutions = sum(m.convolutions for m in macs.values()) / 1e9
+    assert round(convolutions + more, 2) == 16.92
+    assert round(sum(m.convolutions / m.dates for m in macs.values()) / 1e9 + more, 2) == 13.95
+
+
 def test_modules_add_up():
     network = build_model("hanet", width=4)
     table = module_table(network, 32, 3)

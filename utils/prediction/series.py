@@ -115,7 +115,9 @@ def first_changes(masks: Sequence[np.ndarray]) -> np.ndarray:
     return numbers
 
 
-def _open_map(pair: Pair, grid: Grid | None, record: Record, reading: PixelFormat, output: Path) -> Any:
+def _open_map(
+    pair: Pair, grid: Grid | None, record: Record, reading: PixelFormat, output: Path
+) -> WindowedImage | OpenPair:
     """Open the map of a pair on the first date's grid; its `mask` is IGNORE where a date is unknown."""
     if grid and (geo := f"geo/{pair.name}.tif") in record["files"]:
         return WindowedImage(output / geo, MASKS, label=True, onto=grid)

@@ -6,6 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from tests.scripts import files_end_at
+from utils.files import partial_of
 from utils.prediction.png_stream import PngStream
 
 KINDS = {"L": (1, 8), "RGB": (3, 8), "I;16": (1, 16)}
@@ -34,3 +36,12 @@ def test_an_abandoned_file_is_no_image(tmp_path):
     stream.abandon()
     with pytest.raises(OSError), Image.open(tmp_path / "a.png") as image:
         image.load()
+
+
+def test_a_full_disk_is_named(tmp_path):
+    path = tmp_path / "image.png"
+    stream = PngStream(partial_of(path), (300, 300))
+    with files_end_at(20_000), pytest.raises(OSError, match="too large") as raised:
+        stream.write(np.random.default_rng(0).integers(0, 256, (300, 300), np.uint8))
+        stream.close()
+    assert raised.value.filename == str(path)
