@@ -7,7 +7,7 @@ from pathlib import Path
 from PIL import Image, UnidentifiedImageError
 
 from datasets.reading import scale_advice
-from utils.console import UserError
+from utils.console import UserError, quantity
 
 PILLOW_LIMIT = 2**26  # pixels decoded at once where windows cannot be read: 8192 x 8192, 0.2 GB as RGB
 BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)  # raised at a header with very many pixels
@@ -46,7 +46,7 @@ def named(path: Path) -> Iterator[None]:
 
 def too_deep(count: int, kind: str) -> str:
     """Return what to do about an image that is not 8-bit grey or RGB."""
-    what = f"has {count} band{'s' * (count != 1)} of {kind}, but is to be read as 8-bit grey or RGB"
+    what = f"has {quantity(count, 'band')} of {kind}, but is to be read as 8-bit grey or RGB"
     return f"{what}; {scale_advice(kind)}, and --bands to choose other bands than the first three"
 
 

@@ -13,6 +13,7 @@ from datasets.pairs import Pair, later_first
 from datasets.reading import PixelFormat
 from datasets.threads import readable, threaded
 from datasets.windows import scan
+from utils.console import quantity
 
 STUDIED = 50  # pairs of a training split, evenly spaced, that are looked at before a run
 STEP = 4  # every such row and column is measured
@@ -149,6 +150,6 @@ def grouped(remarks: Iterable[tuple[str, str]]) -> list[str]:
     for name, remark in remarks:
         kinds[remark.partition(": ")[0]].append((name, remark))
     return [
-        f"{name}{f' and {len(others)} more pairs' if others else ''}: {remark}"
+        f"{name}{' and ' * bool(others)}{quantity(len(others), 'more pair') if others else ''}: {remark}"
         for (name, remark), *others in kinds.values()
     ]

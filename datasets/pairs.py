@@ -11,7 +11,7 @@ from datasets.layouts import Names, SplitFiles, in_folders, list_images, list_sp
 from datasets.names import FOLDERS, list_advice, misnamed_pair, swapped_names
 from datasets.raster import SUFFIXES
 from datasets.sidecars import sidecars
-from utils.console import UserError, nearest
+from utils.console import UserError, nearest, quantity
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ def find_pairs(root: Path, split: str, labels: bool = True, folders: Names | Non
     if labels:
         for pair in pairs:
             refuse_broken_links(pair)
-    log.info("%s: %d pairs of %s", split, len(pairs), found.how)
+    log.info("%s: %s of %s", split, quantity(len(pairs), "pair"), found.how)
     return pairs
 
 
@@ -71,7 +71,7 @@ def match_pairs(before: Path, after: Path, label: Path | None = None) -> list[Pa
     folders = {role: path for role, path in zip(FOLDERS, (before, after, label), strict=True) if path}
     found = in_folders(folders, labels=False, how=", ".join(map(str, folders.values())))
     pairs = complete_pairs(found)
-    log.info("%d pairs of %s", len(pairs), found.how)
+    log.info("%s of %s", quantity(len(pairs), "pair"), found.how)
     return pairs
 
 

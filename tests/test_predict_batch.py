@@ -269,7 +269,7 @@ def test_identical_dates_are_told_once(checkpoint, data, tmp_path, capsys):
         predict_set(checkpoint, data, tmp_path / "out", "--tile-size", 32, "--no-report", *more)
         said = capsys.readouterr().err
         assert said.count("both dates are the same image") == 1
-        assert "scene_0001 and 1 more pairs: both dates are the same image" in said
+        assert "scene_0001 and 1 more pair: both dates are the same image" in said
 
 
 @pytest.mark.parametrize(

@@ -118,7 +118,7 @@ def test_without_a_way_to_longitude_there_are_maps_but_no_polygons(local, why, c
     flags = (tmp_path / "before", tmp_path / "after", out, "--save", "mask,geo,polygons", "--no-report")
     for more in ((), ("--skip-existing",)):
         predict_pair(checkpoint, *flags, *more)
-        assert capsys.readouterr().err.count(f"scene_0000 and 1 more pairs: no polygons, since {why}") == 1
+        assert capsys.readouterr().err.count(f"scene_0000 and 1 more pair: no polygons, since {why}") == 1
     assert {path.stem for path in (out / "mask").iterdir()} == {pair.name for pair in pairs}
     assert not (out / "polygons").exists()
     with rasterio.open(out / "geo" / "scene_0000.tif") as drawn:

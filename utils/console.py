@@ -45,6 +45,11 @@ def nearest(name: str, names: Iterable[str], cutoff: float = 0.7) -> str:
     return f" (nearest: {by_small[matches[0]]!r})" if matches else ""
 
 
+def quantity(number: int, noun: str) -> str:
+    """Text of a number with its noun, such as "2 pairs"."""
+    return f"{number} {noun}{'s' * (number != 1)}"
+
+
 def show_log(quiet: bool = False) -> None:
     """Print the project's log as plain lines on stderr; quiet: warnings only."""
     logging.basicConfig(level=logging.WARNING if quiet else logging.INFO, format="%(message)s", force=True)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from datasets.catalog import CATALOG
 from tools.tables.results import PROTOCOL, SCORES, Result
+from utils.console import quantity
 from utils.prediction.records import ImageSet
 
 ABLATIONS = {  # kind of table -> title of a column: the setting it shows
@@ -112,7 +113,7 @@ def _images(results: Sequence[Result]) -> tuple[dict[str, ImageSet], Callable[[R
         data, here, test = result.data, result.images.pairs, published.get(result.data, set())
         if result.published:
             return ""
-        scored = f"not ranked: scored on {here or 'other'} pair{'s' * (here != 1)} of {data}, "
+        scored = f"not ranked: scored on {quantity(here, 'pair') if here else 'other pairs'} of {data}, "
         if (test and here not in test) or (data in published and result.protocol.get("split") in ("train", "val")):
             counts = " or ".join(map(str, sorted(test)))
             return scored + "published rows on its test split" + f" of {counts}" * bool(test)
