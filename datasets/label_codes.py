@@ -128,7 +128,7 @@ def _misfit(codes: Mapping[int, int], reading: PixelFormat) -> str:
         fits = change in codes or codes.keys() <= {0}
         return "" if fits else f"no pixel has the value {reading.change_value}, which means changed; {FLAGS}"
     odd = codes.keys() - {0, change}
-    what = f"{reading.change_value} means changed in the first split, so these values do not fit"
+    what = f"{reading.change_value} means changed in another split or in the checkpoint; these values do not fit"
     return f"{what}; {FLAGS}" if odd else ""
 
 

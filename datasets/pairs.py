@@ -4,16 +4,18 @@ import hashlib
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from datasets.layouts import Names, SplitFiles, in_folders, list_images, list_split
 from datasets.names import FOLDERS, list_advice, misnamed_pair, swapped_names
 from datasets.raster import SUFFIXES
 from datasets.sidecars import sidecars
+from datasets.threads import readable, threaded
 from utils.console import UserError, nearest, quantity
 
 log = logging.getLogger(__name__)
+SAMPLED = 4096  # bytes at the start, in the middle and at the end of a file that its mark depends on
 
 
 @dataclass(frozen=True)
@@ -143,6 +145,18 @@ def fingerprint(pairs: Sequence[Pair]) -> str:
     return digest.hexdigest()[:16]
 
 
-def image_fingerprint(pairs: Sequence[Pair]) -> str:
-    """Return the same without labels."""
-    return fingerprint([replace(pair, label=None) for pair in pairs])
+def image_marks(pairs: Sequence[Pair]) -> list[str]:
+    """Return a short hash of each pair's images, of sizes and some bytes; empty for files that cannot be read."""
+    return [mark or "" for mark in threaded(readable(_mark, lenient=True), pairs)]
+
+
+def _mark(pair: Pair) -> str:
+    digest = hashlib.sha256()
+    for path in (pair.before, pair.after):
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            for place in (0, size // 2, size - SAMPLED):
+                file.seek(max(0, place))
+                digest.update(file.read(SAMPLED))
+        digest.update(str(size).encode())
+    return digest.hexdigest()[:12]

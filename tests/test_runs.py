@@ -127,7 +127,7 @@ def test_choosing_on_test_marks_every_output(drawn_set, run, tmp_path, capsys):
 
 
 def test_pairs_that_were_trained_on_are_told(drawn_set, tmp_path, capsys):
-    """Also without their labels; pairs of the test split are not among them. The next command can be typed as it is."""
+    """Also without labels, or under another name; not the test split. The next command can be typed as it is."""
     run = tmp_path / "my run"
     shutil.copytree(drawn_set, data := tmp_path / "data", ignore=shutil.ignore_patterns("val", "test"))
     train(data, run, epochs=1)
@@ -135,14 +135,22 @@ def test_pairs_that_were_trained_on_are_told(drawn_set, tmp_path, capsys):
     words = ["--checkpoint", str(run / "best.pt"), "--data-root", str(data), "--split", "train"]
     assert shlex.split(line)[-6:] == words
     out = tmp_path / "out"
+    images = [sorted((data / "train" / date).iterdir()) for date in "AB"]
+    count, mixed = len(images[0]), tmp_path / "mixed"
+    shutil.copytree(drawn_set / "test", mixed)
+    for date, (path, *_) in zip("AB", images, strict=True):
+        shutil.copy2(path, mixed / date / "other.png")
+    others = len(list((drawn_set / "test" / "A").iterdir()))
     for call, seen in (
-        (lambda: predict_set(run, data, out, "--split", "train", "--no-report"), True),
-        (lambda: predict_pair(run, data / "train" / "A", data / "train" / "B", out, "--overwrite"), True),
-        (lambda: predict_set(run, drawn_set, out, "--no-report", "--overwrite"), False),
+        (lambda: predict_set(run, data, out, "--split", "train", "--no-report"), (count, count)),
+        (lambda: predict_pair(run, data / "train" / "A", data / "train" / "B", out, "--overwrite"), (count, count)),
+        (lambda: predict_pair(run, mixed / "A", mixed / "B", out, "--overwrite"), (1, others + 1)),
+        (lambda: predict_set(run, drawn_set, out, "--no-report", "--overwrite"), (0, others)),
     ):
         call()
-        assert ("was trained on these pairs" in capsys.readouterr().err) == seen
-        assert metrics_of(out)["protocol"]["trained_on_these"] is seen
+        said = "was trained on {} of these {} pairs".format(*seen)
+        assert (said in capsys.readouterr().err) == bool(seen[0])
+        assert metrics_of(out)["protocol"]["trained_on_these"] == seen[0]
 
 
 def test_the_tuned_threshold_is_reported_beside_the_plain_one(drawn_set, run, tmp_path, monkeypatch):

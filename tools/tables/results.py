@@ -120,8 +120,8 @@ def _of_prediction(folder: Path, content: Mapping[str, Any]) -> tuple[Result, Ch
     protocol["threshold"] = threshold if isinstance(threshold, str) else f"{threshold:g}"
     protocol |= {"selection": about["selected_on"]} if about["selected_on"] is not None else {}
     notes = [
-        "trained on these very pairs: flatters" * about["trained_on_these"],
-        f"mean over views: {', '.join(about['tta'])}" * bool(about["tta"]),
+        f"trained on {about['trained_on_these']} of these pairs: optimistic" * bool(about["trained_on_these"]),
+        f"test-time augmentation: {', '.join(about['tta'])}" * bool(about["tta"]),
         f"changes under {about['min_area']} pixels left out" * bool(about["min_area"]),
         f"pairs that could not be predicted: {len(content['failed'])}" * bool(content["failed"]),
     ]

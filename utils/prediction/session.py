@@ -22,7 +22,7 @@ from datasets.pairs import (
     Pair,
     find_pairs,
     fingerprint,
-    image_fingerprint,
+    image_marks,
     later_first,
     match_pairs,
     refuse_broken_links,
@@ -106,6 +106,9 @@ def log_network(config: PredictConfig, predictor: ChangePredictor, reading: Pixe
     name = "detector, the network of this repository" if config.checkpoint == DETECTOR else str(config.checkpoint)
     if (expected := predictor.about.get("pixel_size")) is None:
         log.info("network: %s", name)
+        if config.pixel_size:
+            what = "resamples nothing, since this checkpoint does not hold the pixel size of its training images"
+            log.warning("--pixel-size %g: %s", config.pixel_size, what)
         return
     log.info("network: %s, trained on pixels of %g m", name, expected)
     with suppress(UserError, OSError), OpenPair(pair, reading) as opened:  # its own job reports what is wrong
@@ -218,6 +221,7 @@ def protocol_of(
 ) -> dict[str, Any]:
     """Return everything that the maps depend on, as plain values."""
     about = predictor.about
+    known = set(about.get("trained_on", ())) - {""}
     return {
         "checkpoint": str(config.checkpoint),
         "checkpoint_sha256": hashlib.sha256(config.checkpoint.read_bytes()).hexdigest(),
@@ -228,7 +232,7 @@ def protocol_of(
         "pairs": len(pairs),
         "series": config.pairs if config.series else None,
         "data": fingerprint(pairs),
-        "trained_on_these": image_fingerprint(pairs) == about.get("trained_on"),
+        "trained_on_these": sum(mark in known for mark in image_marks(pairs)) if known else 0,
         "reading": reading.as_plain(),
         "pixel_size": config.pixel_size,
         "network_pixel_size": predictor.pixel_size,

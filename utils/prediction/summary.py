@@ -50,8 +50,11 @@ def write_summary(output: Path, whole: Whole, failed: Mapping[str, str], protoco
         log.warning("no label has a changed pixel (read by %s): scores of the changed class mean nothing", read)
     if counts is not None and protocol["selected_on"] == "test":
         log.warning("this checkpoint was chosen on the test split of its data set: scores there are optimistic")
-    if protocol["trained_on_these"]:
-        log.warning("this checkpoint was trained on these pairs: maps and scores are optimistic")
+    if trained := protocol["trained_on_these"]:
+        log.warning(
+            "this checkpoint was trained on %d of these %d pairs: maps and scores are optimistic",
+            trained, protocol["pairs"],
+        )  # fmt: skip
 
 
 def _log(rows: Sequence[Row], result: Mapping[str, float], protocol: Mapping[str, Any]) -> None:

@@ -18,21 +18,22 @@ from datasets.label_counts import LabelCounts, collect
 from datasets.layouts import has_split
 from datasets.measurements import choose_reading, measure_statistics
 from datasets.open_pair import OpenPair
-from datasets.pairs import Pair, find_pairs, fingerprint, image_fingerprint, refuse_inside
+from datasets.pairs import Pair, find_pairs, fingerprint, image_marks, refuse_inside
 from datasets.pfbs import PFBSSampler
-from datasets.pixel_size import metres_a_pixel
+from datasets.pixel_size import SAME, metres_a_pixel
 from datasets.reading import PixelFormat, labels_of, reading_from
 from datasets.recognition import introduce, known_pixel_size, recognise, set_statistics
 from datasets.tile_cache import TileCache, open_cache
 from datasets.transforms import build_augmentation
 from utils.checkpoint import Checkpoint
-from utils.console import UserError, choose
+from utils.console import UserError, choose, quantity
 from utils.training import distributed
 from utils.training.config import TrainConfig
 from utils.training.stopping import ignore_interrupt, starting_workers
 
 log = logging.getLogger("train")
 HELD_OUT = "pairs held out of train"
+FEW = 5  # pairs of a validation split that are said to be few
 COUNTS = "label_counts.json"  # kept in the run folder
 
 
@@ -53,7 +54,7 @@ class Data:
     label_counts: LabelCounts
     caches: dict[str, TileCache]  # by split; a held-out val is in train's
     fingerprint: str
-    trained_on: str  # fingerprint of the images of train, with those held out
+    trained_on: list[str]  # marks of the images of train, with those held out
 
 
 def open_data(
@@ -81,7 +82,10 @@ def open_data(
     else:
         train, val = hold_out(pairs, list(changed.values()), config.seed)
         selected_on = HELD_OUT
-        log.warning("no val split: %d training pairs (seed %d) are held out to choose best.pt", len(val), config.seed)
+        log.warning(
+            "no val split: of train, %s (seed %d) are held out to choose best.pt%s",
+            quantity(len(val), "pair"), config.seed, "; so few that their scores say little" * (len(val) < FEW),
+        )  # fmt: skip
     size = check_sizes(train, divisor, alike=True, reading=reading, crop_size=config.crop_size)[0]
     val_sizes = check_sizes(val, divisor, alike=False, reading=reading)
     if selected_on == HELD_OUT:
@@ -98,20 +102,37 @@ def open_data(
         changed=[changed[pair] for pair in train],
         statistics=last["statistics"] if last else statistics_of(config, train, reading, name, source),
         reading=reading,
-        pixel_size=pixel_size_of(config, pairs[0], reading, name),
+        pixel_size=pixel_size_of(config, pairs[0], reading, name, source),
         seen=(last or {}).get("seen") or looked_over(train, reading, source),
         tta=(last or source or {}).get("tta", []),
         label_counts=counts,
         caches=open_caches(config, pairs, [] if val[0] in changed else val, reading),
         fingerprint=data,
-        trained_on=image_fingerprint(pairs),
+        trained_on=image_marks(pairs),
     )
 
 
-def pixel_size_of(config: TrainConfig, pair: Pair, reading: PixelFormat, name: str) -> float | None:
-    """Metres a pixel of the training data: from --pixel-size, a pair's georeference, or the catalog."""
+def pixel_size_of(
+    config: TrainConfig, pair: Pair, reading: PixelFormat, name: str, source: Checkpoint | None
+) -> float | None:
+    """Metres a pixel of the training data: from --pixel-size, a pair's georeference, or the catalog.
+
+    Warns if `source`, the checkpoint that the run starts from, knows pixels of another size.
+    """
     with OpenPair(pair, reading) as opened:
-        return config.pixel_size or metres_a_pixel(opened.grid) or known_pixel_size(name)
+        found = config.pixel_size or metres_a_pixel(opened.grid) or known_pixel_size(name)
+    start = (source or {}).get("pixel_size")
+    if found is None:
+        log.info(
+            "pixel size: unknown%s; pass --pixel-size METRES, so that predictions can resample images of other sizes",
+            f", that of {config.init_from} is {start:g} m" if start else "",
+        )
+    elif start and max(found / start, start / found) > SAME:
+        log.warning(
+            "pixel size: %.3g m, but %s was trained on %g m; resample your images to that size, or train for longer",
+            found, config.init_from, start,
+        )  # fmt: skip
+    return found
 
 
 def looked_over(train: Sequence[Pair], reading: PixelFormat, source: Checkpoint | None) -> Ranges:

@@ -194,7 +194,7 @@ def test_the_code_of_the_first_split_holds_for_the_others(root):
     reading = examine(train, 1).reading
     assert reading.change_value == 255
     (finding,) = examine(val, 1, reading=reading).findings
-    assert (finding.kind, "255 means changed in the first split" in finding.what) == ("label codes", True)
+    assert (finding.kind, "255 means changed in another split" in finding.what) == ("label codes", True)
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ def predicted(folder, checkpoint, counts=COUNTS, **changes):
     """A folder that predict_batch.py's own summary was written into."""
     protocol = {
         "checkpoint": str(checkpoint), "checkpoint_sha256": hashlib.sha256(checkpoint.read_bytes()).hexdigest(),
-        "selected_on": "val", "images": "sets/LEVIR-CD-256", "split": "test", "pairs": 1, "trained_on_these": False,
+        "selected_on": "val", "images": "sets/LEVIR-CD-256", "split": "test", "pairs": 1, "trained_on_these": 0,
         "reading": {"change_value": None, "ignore_value": None}, "tile_size": None, "overlap": 0, "tta": [],
         "threshold": 0.5, "min_area": 0, "save": ["mask"], **changes,
     }  # fmt: skip
@@ -59,12 +59,12 @@ def test_a_prediction(best, tmp_path):
 
 
 def test_what_flatters_is_noted(best, tmp_path):
-    changes = {"trained_on_these": True, "tta": ["flips"], "min_area": 9, "failed": {"b": "torn"}, "threshold": 0.372}
+    changes = {"trained_on_these": 1, "tta": ["flips"], "min_area": 9, "failed": {"b": "torn"}, "threshold": 0.372}
     found = read_folder("ours", "GZ-CD", predicted(tmp_path / "out", best, **changes))
     assert found.data == "GZ-CD"
     assert found.protocol["threshold"] == "0.372"
     assert found.notes[""] == (
-        "trained on these very pairs: flatters; mean over views: flips; changes under 9 pixels left out; "
+        "trained on 1 of these pairs: optimistic; test-time augmentation: flips; changes under 9 pixels left out; "
         "pairs that could not be predicted: 1"
     )
 

@@ -4,10 +4,14 @@ import pytest
 import torch
 
 import train_aux
+from datasets.pairs import find_pairs
+from datasets.reading import PixelFormat
 from models import build_model
 from tests.scripts import SMALL, fails, train
 from utils.checkpoint import load_checkpoint
 from utils.console import UserError
+from utils.training.config import parse_train_config
+from utils.training.data import pixel_size_of
 from utils.training.initial_weights import load_fitting, zero_heads
 
 
@@ -54,6 +58,23 @@ def test_a_run_starts_from_a_checkpoint(drawn_set, runs, tmp_path, capsys):
     logged = capsys.readouterr().err
     assert f"weights: {len(trained)} of {len(trained)} start from" in logged
     assert "left:" not in logged
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--pixel-size", "0.2"], "pixel size: 0.2 m, but detector was trained on 0.5 m"),
+        (["--pixel-size", "0.45"], ""),  # within 20 %
+        ([], "pixel size: unknown, that of detector is 0.5 m; pass --pixel-size METRES"),
+    ],
+)
+def test_a_start_from_pixels_of_another_size_is_told(flags, said, drawn_set, caplog):
+    pair, reading = find_pairs(drawn_set, "train")[0], PixelFormat()
+    caplog.clear()
+    with caplog.at_level("INFO"):
+        config = parse_train_config(["--data-root", str(drawn_set), "--init-from", "detector", *flags])
+        pixel_size_of(config, pair, reading, "generic", {"pixel_size": 0.5})
+    assert [message[: len(said)] for message in caplog.messages] == [said] * bool(said)
 
 
 def test_what_does_not_fit_is_listed(caplog):
