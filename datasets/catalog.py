@@ -29,7 +29,7 @@ class PublicSet:
     content: str  # pairs and their size in pixels, their origin, what counts as changed
     layout: str  # folders as distributed, below --data-root; braces as in a shell, before, after and label first
     suffixes: tuple[str, str]  # of images and of labels, as distributed
-    metres: str = ""  # metres a pixel, one number or a range
+    metres: str = ""  # metres per pixel, one number or a range
     counts: tuple[KnownCounts, ...] = ()  # pairs per split, for each size and each way of splitting in use
     terms: str = ""  # of use, by its makers
     source: str = ""  # address

@@ -1,4 +1,4 @@
-"""Metres a pixel: what a georeference gives, and how far an image is to be resampled for a network."""
+"""Metres per pixel: what a georeference gives, and how far an image is to be resampled for a network."""
 
 import math
 

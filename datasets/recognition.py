@@ -52,7 +52,7 @@ def count_remark(name: str, split: str, pairs: int, size: Size | None) -> str | 
 
 
 def known_pixel_size(name: str) -> float | None:
-    """Return the metres a pixel of a public set; None if they are unknown, or several."""
+    """Return the metres per pixel of a public set; None if they are unknown, or several."""
     try:
         return float(CATALOG[name].metres)
     except ValueError:
@@ -60,7 +60,7 @@ def known_pixel_size(name: str) -> float | None:
 
 
 def introduction(name: str, pairs: Mapping[str, int], size: Size | None) -> str:
-    """Return a line about a set: title, metres a pixel, if the number of pairs by split is a known one, terms."""
+    """Return a line about a set: title, metres per pixel, if the number of pairs by split is a known one, terms."""
     if name == GENERIC:
         return "data set: generic; the folder is not named after a public set (name one with --data-name)"
     entry = CATALOG[name]
@@ -70,7 +70,7 @@ def introduction(name: str, pairs: Mapping[str, int], size: Size | None) -> str:
         counts = "counts of pairs are not the known ones"
     else:
         counts = "counts of pairs as known"
-    return f"data set: {entry.title}; metres a pixel: {entry.said('metres')}; {counts}; terms: {entry.said('terms')}"
+    return f"data set: {entry.title}; metres per pixel: {entry.said('metres')}; {counts}; terms: {entry.said('terms')}"
 
 
 def introduce(name: str, pairs: Mapping[str, int], size: Size | None) -> None:

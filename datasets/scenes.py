@@ -34,7 +34,7 @@ def draw_scene(
         size: side of the images in pixels.
         town: draw streets of houses at 0.4 m a pixel, about a tenth of which is changed, by cameras that differ
             little. Other scenes hold any land at 0.3 to 1 m, most of them little change or none, as real images do.
-        pixel_size: metres a pixel, of PIXEL_SIZES; None: as above.
+        pixel_size: metres per pixel, of PIXEL_SIZES; None: as above.
 
     Returns:
         before, after: uint8 (size, size, 3) RGB; after is shifted by up to two pixels.

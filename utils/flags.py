@@ -18,6 +18,7 @@ SEVERAL: dict[str, str | tuple[str, ...]] = {  # settings that take several word
     "checkpoints": "NAME=FILE", "scenes": "SCENE", "pick": "WORD", "boxes": "SCENE=LEFT,TOP,SIDE",
     "origin": ("X", "Y"),
 }  # fmt: skip
+METAVARS = {"init_from": "CHECKPOINT", "freeze_encoder": "EPOCHS", "change_from": "LEVEL", "pixel_size": "METRES"}
 ALIASES = {"data_root": "dataroot", "epochs": "max_epochs", "output": "output_folder"}
 
 
@@ -82,11 +83,12 @@ def given_flags(
             parser.add_argument(each.name, type=each.metadata["parse"], metavar=each.name.upper(), help=text)
             continue
         flag: dict[str, Any] = {"dest": each.name, "required": each.name in required}
-        flag["help"] = text + (" (default: by recipe)" if each.name in by_recipe else _default(each))
+        default = " (default: by recipe)" if each.name in by_recipe else _default(each)
+        flag["help"] = text if "(default: " in text else text + default
         if isinstance(each.default, bool):
             flag["action"] = argparse.BooleanOptionalAction
         else:
-            metavar = None if choices else each.name.split("_")[-1].upper()
+            metavar = None if choices else METAVARS.get(each.name, each.name.split("_")[-1].upper())
             flag |= {"type": each.metadata["parse"], "choices": choices, "metavar": metavar}
         if each.name in SEVERAL:
             flag |= {"nargs": "+", "metavar": SEVERAL[each.name], "action": "extend"}

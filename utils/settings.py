@@ -92,7 +92,7 @@ class BandConfig(DataConfig):
         parse=_scale,
     )
     pixel_size: float | None = setting(
-        None, "metres a pixel of the images (default: from their georeference)", parse=_metres
+        None, "metres per pixel of the images (default: from their georeference)", parse=_metres
     )
 
 

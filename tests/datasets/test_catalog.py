@@ -132,12 +132,12 @@ def test_counts_that_differ_are_remarked_on(monkeypatch):
 def test_introductions_are_one_line(caplog):
     whole = {"train": 445, "val": 64, "test": 128}
     assert introduction("levir", whole, (1024, 1024)) == (
-        "data set: LEVIR-CD; metres a pixel: 0.5; counts of pairs as known; "
+        "data set: LEVIR-CD; metres per pixel: 0.5; counts of pairs as known; "
         "terms: academic use only, nothing commercial; Google Earth's terms hold for the images"
     )
     assert "counts of pairs are not the known ones" in introduction("levir", whole | {"val": 63}, (1024, 1024))
     assert "no counts of pairs known" in introduction("levir", whole, None)
-    assert "metres a pixel: 2 (uncertain); no counts" in introduction("dsifn", {"all": 3}, (512, 512))
+    assert "metres per pixel: 2 (uncertain); no counts" in introduction("dsifn", {"all": 3}, (512, 512))
     assert introduction(GENERIC, whole, (1024, 1024)).startswith("data set: generic")
     with caplog.at_level("INFO"):
         introduce("levir", whole | {"val": 63}, (1024, 1024))

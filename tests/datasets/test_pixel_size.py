@@ -1,4 +1,4 @@
-"""Metres a pixel from a georeference, and when images are resampled."""
+"""Metres per pixel from a georeference, and when images are resampled."""
 
 import math
 

@@ -81,7 +81,7 @@ def test_counts_of_a_public_set(data, tmp_path, capsys, monkeypatch):
     assert "\ndata set: generic; the folder is not named after a public set" in said
     said = run(capsys, "--data-root", data, "--data-name", "levir")[1].out
     assert "  test: 4 pairs of 64 x 64; LEVIR-CD is known to have 5" in said
-    assert "\ndata set: LEVIR-CD; metres a pixel: 0.5; counts of pairs are not the known ones; terms: acad" in said
+    assert "\ndata set: LEVIR-CD; metres per pixel: 0.5; counts of pairs are not the known ones; terms: acad" in said
     named = data.rename(data.parent / "LEVIR-CD256")
     assert "2 warnings" in run(capsys, "--data-root", named, "--json", tmp_path / "found.json")[1].out
     assert json.loads((tmp_path / "found.json").read_text())["data_name"] == "levir"

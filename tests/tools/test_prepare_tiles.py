@@ -78,7 +78,7 @@ def test_counts_of_a_public_set(tmp_path, capsys, monkeypatch):
         fill(tmp_path / "in" / split, size=(64, 64))
     run("--data-root", tmp_path / "in", "--output", tmp_path / "a", "--tile-size", 32, "--data-name", "whu")
     log = capsys.readouterr().err
-    assert "data set: WHU-CD; metres a pixel: 0.2; counts of pairs as known; terms:" in log
+    assert "data set: WHU-CD; metres per pixel: 0.2; counts of pairs as known; terms:" in log
     assert "train: 8 tiles of 32 x 32, as known of WHU-CD\n" in log
     assert "test: 8 tiles of 32 x 32\ntest: 8 pairs of 32 x 32; WHU-CD is known to have 9\n" in log
     named = (tmp_path / "in").rename(tmp_path / "WHU-CD")

@@ -71,7 +71,7 @@ class PredictConfig(BandConfig):
     )
     pairs: str = setting(PAIRS[0], "compare each date of a series with the one before, or with the first", PAIRS)
     output: Path | None = setting(
-        None, "folder of the maps (default: predict-SPLIT beside the checkpoint, or here with the detector)", parse=Path
+        None, "folder of the maps (default: predict-SPLIT beside the checkpoint; of the detector, here)", parse=Path
     )
     save: tuple[str, ...] = setting(
         ("mask", "error", "geo", "polygons", "geopackage"),

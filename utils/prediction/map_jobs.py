@@ -61,7 +61,7 @@ class MapJob:
 
     @property
     def pixel_size(self) -> float | None:
-        """Metres a pixel, once it is open; None: unknown."""
+        """Metres per pixel, once it is open; None: unknown."""
         return self.settings.pixel_size or metres_a_pixel(self.opened.grid)
 
     def rows(self, cover: Cover) -> range:

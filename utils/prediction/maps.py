@@ -162,6 +162,6 @@ class PairMaps:
 
 
 def world_file(pixel_size: float, x: float, y: float) -> str:
-    """Return the text of a world file, from metres a pixel and the coordinates of the upper left corner."""
+    """Return the text of a world file, from metres per pixel and the coordinates of the upper left corner."""
     half = pixel_size / 2  # a world file has the middle of the first pixel
     return "".join(f"{number}\n" for number in (pixel_size, 0.0, 0.0, -pixel_size, x + half, y - half))

@@ -46,7 +46,7 @@ class ChangePredictor:
         about: the checkpoint without weights: recipe, config, scores, epoch, the split it was selected on.
         threshold: a pixel is changed if its probability exceeds it.
         channels: of an image.
-        pixel_size: metres a pixel that the network was trained on; None: unknown, or nothing is to be resampled.
+        pixel_size: metres per pixel that the network was trained on; None: unknown, or nothing is to be resampled.
         size_divisor: windows are padded to multiples of it by reflection.
         seen: how the training images look; empty: unknown.
         overlap: of windows, in pixels.
@@ -230,7 +230,7 @@ class ChangePredictor:
         Args:
             before: uint8 (H, W, channels), RGB or the bands that the network was trained on; a PIL image; or a file.
             after: the later date, the same kind and size. Files with a georeference may have other sizes.
-            pixel_size: metres a pixel; None: as the georeference of the files has it, else that of the network.
+            pixel_size: metres per pixel; None: as the georeference of the files has it, else that of the network.
 
         Raises:
             FileNotFoundError: a file does not exist.

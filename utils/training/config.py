@@ -54,8 +54,8 @@ class TrainConfig(ReadConfig):
         None, "run folder (default: checkpoints/DATA-RECIPE; -MODEL is added if the recipe is for others)", parse=Path
     )
     config: Path | None = setting(None, "config.toml of a run to repeat; flags override it", parse=Path)
-    recipe: str = setting("amfnet", "published settings, for everything that no flag sets (default: the network's)")
-    list_recipes: bool = setting(False, "print the recipes as a table and leave")
+    recipe: str = setting("amfnet", "named settings; flags override them (default: the network's)")
+    list_recipes: bool = setting(False, "print all recipes as a table, and exit")
     model: str = setting("amfnet", f"network: {', '.join(MODELS)}")
     model_options: dict[str, object] = setting(
         None, "options of the network: backbone=resnet18 iam=false, or width=20 row=false, ...", parse=network_option
@@ -68,11 +68,11 @@ class TrainConfig(ReadConfig):
     freeze_encoder: int = setting(0, "epochs in which the encoder keeps its weights")
     statistics: str = setting(
         "none",
-        "mean and deviation to normalise by: none ([0, 1] stays), train (measured), imagenet, a public set's name "
-        "(levir, whu, ...), set: those of the set that is recognised, or checkpoint: those of --init-from",
+        "mean and deviation to normalise by: none ([0, 1] stays), half ([-1, 1]), train (measured), imagenet, a public "
+        "set's name (levir, whu, ...), set: those of the set that is recognised, or checkpoint: those of --init-from",
     )
     augmentation: str = setting("amfnet", "of both dates together: amfnet, hanet, open-cd, ours, colours or none")
-    crop_size: int = setting(0, "side in pixels of random crops, none filled to 3/4 by one class (0: whole tiles)")
+    crop_size: int = setting(0, "side of random crops in pixels, redrawn if one class fills 3/4 (0: whole tiles)")
     time_swap: bool = setting(False, "exchange the dates of every second training pair, at random")
     drawn: float = setting(0.0, "probability that a drawn scene, as in the demo, replaces a training pair")
     rotation_corners: str | None = setting(
@@ -82,7 +82,7 @@ class TrainConfig(ReadConfig):
     fixed_epochs: int = setting(0, "PFBS Fixed-X: epochs that draw only images with change")
     linear_epochs: int = setting(0, "PFBS Linear-Y: epochs over which the other images come in")
     pfbs_released: bool = setting(False, "PFBS as HANet's released code indexes it, not as the paper describes it")
-    pfbs_pool_only: bool = setting(False, "PFBS epochs that draw each open image once: early epochs are shorter")
+    pfbs_pool_only: bool = setting(False, "PFBS epochs draw every available image once: early epochs are shorter")
     zero_heads: bool = setting(False, "start the last layers at 0: every pixel is undecided")
     loss: str = setting("bce", "loss of each output", keys_in("utils/training/losses.py", "LOSSES"))
     aux_weights: tuple[float, ...] | str = setting(
@@ -93,7 +93,7 @@ class TrainConfig(ReadConfig):
     select_on: str = setting("val", "split that chooses best.pt; with test, all output is marked", ("val", "test"))
     ema: float = setting(0.0, "decay of an average of the weights, such as 0.999; best.pt then holds the average")
     optimizer: str = setting("adam", "optimizer", ("adam", "adamw", "sgd"))
-    momentum: float | None = setting(None, "momentum of sgd (default: 0)", parse=float)
+    momentum: float | None = setting(None, "momentum of sgd; without one, 0", parse=float)
     lr: float = setting(1e-4, "base learning rate")
     weight_decay: float = setting(0.0, "weight decay")
     schedule: str = setting("poly", "learning rate over the epochs", tuple(SCHEDULES))

@@ -115,7 +115,7 @@ def open_data(
 def pixel_size_of(
     config: TrainConfig, pair: Pair, reading: PixelFormat, name: str, source: Checkpoint | None
 ) -> float | None:
-    """Metres a pixel of the training data: from --pixel-size, a pair's georeference, or the catalog.
+    """Metres per pixel of the training data: from --pixel-size, a pair's georeference, or the catalog.
 
     Warns if `source`, the checkpoint that the run starts from, knows pixels of another size.
     """
