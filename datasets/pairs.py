@@ -145,14 +145,18 @@ def fingerprint(pairs: Sequence[Pair]) -> str:
     return digest.hexdigest()[:16]
 
 
-def image_marks(pairs: Sequence[Pair]) -> list[str]:
-    """Return a short hash of each pair's images, of sizes and some bytes; empty for files that cannot be read."""
-    return [mark or "" for mark in threaded(readable(_mark, lenient=True), pairs)]
+def image_marks(pairs: Sequence[Pair], labels: bool = False) -> list[str]:
+    """Return a short hash of each pair's images, of sizes and some bytes; empty for files that cannot be read.
+
+    With `labels`, the label is part of the hash.
+    """
+    files = (pair.files if labels else [pair.before, pair.after] for pair in pairs)
+    return [mark or "" for mark in threaded(readable(_mark, lenient=True), files)]
 
 
-def _mark(pair: Pair) -> str:
+def _mark(files: Sequence[Path]) -> str:
     digest = hashlib.sha256()
-    for path in (pair.before, pair.after):
+    for path in files:
         size = path.stat().st_size
         with path.open("rb") as file:
             for place in (0, size // 2, size - SAMPLED):

@@ -10,6 +10,8 @@ runs; --overwrite starts again. Processes with the same command, or those of tor
 """
 
 import argparse
+import hashlib
+import json
 import logging
 import os
 import shlex
@@ -28,16 +30,18 @@ from filelock import FileLock, Timeout
 if __name__ == "__main__":  # python path/to/tools/compare.py works from any folder
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from datasets.pairs import find_pairs
+from datasets.layouts import has_split, list_split
+from datasets.pairs import complete_pairs, find_pairs, image_marks
 from tools.methods.result_files import draw_comparisons, write_results
-from tools.methods.rows import TABLES, Comparison, configs_of, draw, listing, of_methods, row_folder
+from tools.methods.rows import TABLES, Comparison, configs_of, draw, listing, of_methods, row_folder, shared_config
 from tools.methods.untrained import UNTRAINED, score_untrained
 from utils.checkpoint import load_checkpoint
-from utils.console import UserError, errors_in_one_line, show_log
+from utils.console import UserError, errors_in_one_line, quantity, show_log
+from utils.files import write_text
 from utils.flags import Parser
 from utils.prediction.config import PredictConfig
 from utils.prediction.session import predict
-from utils.settings import DataConfig
+from utils.settings import BandConfig, DataConfig
 from utils.training.config import TrainConfig, plain_config
 from utils.training.run_folder import changed_settings
 from utils.training.session import train
@@ -118,8 +122,7 @@ def run_table(table: Comparison, name: str, scoring: Scoring, words: Sequence[st
 
     Without --output, the folder is checkpoints/NAME, or is called after the data set.
     """
-    configs = configs_of(table, words)
-    common = next(iter(configs.values()))
+    common, configs = shared_config(table, words), configs_of(table, words)
     data = common.data_root.resolve().name
     folder = common.output or Path("checkpoints") / (name or f"compare-{data}")
     if common.data_root == table.scenes:
@@ -128,15 +131,41 @@ def run_table(table: Comparison, name: str, scoring: Scoring, words: Sequence[st
         data = "drawn scenes"
     find_pairs(common.data_root, scoring.split, folders=common.folders)  # fails before hours of training
     begin(folder, table.rows, common.overwrite)
+    refuse_other_data(folder / "data.json", common, scoring.split)
     jobs = jobs_of(folder, table, configs, scoring)
     complete(jobs)
-    lengths = {f"{c.epochs} epochs" + f" of {c.epoch_steps} steps" * bool(c.epoch_steps) for c in configs.values()}
-    seeds = ", ".join(str(common.seed + turn) for turn in range(common.seeds))
-    title = f"{table.title}: {''.join(lengths) + ' ' if len(lengths) == 1 else ''}on {data}, seeds {seeds}"
+    title = f"{table.title}: {in_common([configs[row] for row in configs if row not in table.untrained], data)}"
     found = {row: [job.scores for job in jobs if job.row == row] for row in table.rows}
     with locked(folder / "tables"):  # another process may write the same
         write_results(folder, table.kind, title, {f"{row}@{data}": paths for row, paths in found.items()})
         draw_comparisons(folder, {row: paths[0] for row, paths in found.items()}, common, scoring.split)
+
+
+def in_common(configs: Sequence[TrainConfig], data: str) -> str:
+    """Text on the data, and on the length and the seeds of runs where they are alike."""
+    lengths = {f"{c.epochs} epochs " + f"of {c.epoch_steps} steps " * bool(c.epoch_steps) for c in configs}
+    seeds = {", ".join(str(c.seed + turn) for turn in range(c.seeds)) for c in configs}
+    shown = "".join(lengths) if len(lengths) == 1 else "", f", seeds {''.join(seeds)}" if len(seeds) == 1 else ""
+    return f"{shown[0]}on {data}{shown[1]}"
+
+
+def refuse_other_data(path: Path, config: TrainConfig, split: str) -> None:
+    """Keep in a file what the data set holds, and how it is read; UserError if there is something else in the file."""
+    settings = {each.name: getattr(config, each.name) for each in fields(BandConfig)}
+    here = {"settings": json.loads(json.dumps({**settings, "data_root": ""}))}
+    for name in {"train", "val", split}:
+        if name == split or has_split(config.data_root, name):
+            pairs = complete_pairs(list_split(config.data_root, name, False, config.folders))
+            content = repr([(pair.name, mark) for pair, mark in zip(pairs, image_marks(pairs, True), strict=True)])
+            here[name] = f"{quantity(len(pairs), 'pair')}, {hashlib.sha256(content.encode()).hexdigest()[:16]}"
+    there = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    for name in sorted(here.keys() & there.keys()):
+        if here[name] != there[name]:
+            changed = changed_settings(there[name], here[name]) if name == "settings" else f"files of {name}"
+            what = f"begun with other data ({changed})"
+            raise UserError(f"{path.parent}: {what}; pass another --output, or --overwrite to start again")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, json.dumps({**there, **here}, indent=1) + "\n")
 
 
 class Job(NamedTuple):
@@ -159,6 +188,7 @@ def jobs_of(folder: Path, table: Comparison, configs: Mapping[str, TrainConfig],
             elif row not in table.untrained and turn < config.seeds:
                 run = replace(config, seed=config.seed + turn, seeds=1, overwrite=False)
                 run = replace(run, output=place / f"seed-{run.seed}")
+                refuse_other_settings(run)
                 jobs.append(Job(row, run.folder / scoring.folder, partial(train_and_score, run, scoring)))
     return jobs
 
@@ -168,7 +198,7 @@ def begin(folder: Path, names: Iterable[str], overwrite: bool) -> None:
     rows = [row_folder(folder, row) for row in names]
     there = [path for path in folder.iterdir() if path.suffix != ".lock"] if folder.is_dir() else []
     if there and not any(row.is_dir() for row in rows):
-        raise UserError(f"{folder}: has other files; pass an empty folder as --output")
+        raise UserError(f"{folder}: has other files, and none of these rows; pass an empty folder as --output")
     if overwrite:
         for lock in folder.rglob("*.lock"):
             try:
@@ -177,6 +207,7 @@ def begin(folder: Path, names: Iterable[str], overwrite: bool) -> None:
                 raise UserError(f"{lock}: held by another process; end it first, or omit --overwrite") from None
         for row in rows:
             shutil.rmtree(row, ignore_errors=True)
+        (folder / "data.json").unlink(missing_ok=True)
 
 
 def locked(path: Path, timeout: float = -1) -> FileLock:
@@ -186,25 +217,31 @@ def locked(path: Path, timeout: float = -1) -> FileLock:
 
 
 def complete(jobs: Sequence[Job]) -> None:
-    """Do every job that no other process is doing, until all are done."""
-    left = jobs
+    """Do every job that no other process is doing, until all are done; UserError if some fail, after all others."""
+    left, failed = jobs, dict[Path, UserError]()
     while left:
         busy = list[Job]()
         for job in left:
             try:
                 with locked(job.scores.parent, timeout=0):
                     log.info("%s", job.scores.parent)
-                    job.do()
+                    if not ((job.scores / "metrics.json").is_file() and (job.scores / "mask").is_dir()):
+                        job.do()
             except Timeout:
                 busy.append(job)
+            except UserError as error:
+                failed[job.scores.parent] = error
+                log.error("%s: %s", job.scores.parent, error)
         if busy and len(busy) == len(left):
             log.info("waiting for another process: %s", busy[0].scores.parent)
             time.sleep(PAUSE)
         left = busy
+    for path, error in failed.items():
+        raise UserError(f"{path}: {error}; {len(failed)} of {quantity(len(jobs), 'run')} failed, all others are done")
 
 
-def train_and_score(config: TrainConfig, scoring: Scoring) -> None:
-    """Train and score what is missing; UserError if the run has other settings, or a pair cannot be predicted."""
+def refuse_other_settings(config: TrainConfig) -> None:
+    """Raise UserError if a run is there that was made with other settings."""
     run = config.folder
     if (run / "best.pt").is_file():
         there, wanted = (
@@ -216,20 +253,24 @@ def train_and_score(config: TrainConfig, scoring: Scoring) -> None:
                 f"{run}: made with other settings ({changes}); pass the same ones, another --output, or --overwrite to "
                 f"start again"
             )
+
+
+def train_and_score(config: TrainConfig, scoring: Scoring) -> None:
+    """Train and score what is missing; UserError if a pair cannot be predicted."""
+    run = config.folder
     if not (run / "metrics.json").is_file():
         train(replace(config, resume=(run / "last.pt").is_file()))
     (run / "last.pt").unlink(missing_ok=True)  # three times as large as best.pt, and no longer needed
     scores = run / scoring.folder
-    if not (scores / "metrics.json").is_file():
-        data = {each.name: getattr(config, each.name) for each in fields(DataConfig)}
-        settings = PredictConfig(
-            **data, checkpoint=run / "best.pt", split=scoring.split, output=scores, save=("mask",), report=False,
-            threshold=0.5 if scoring.threshold == "0.5" else scoring.threshold, device=config.device,
-            num_workers=config.num_workers, overwrite=True,
-        )  # fmt: skip
-        if failed := predict(settings):
-            (scores / "metrics.json").unlink(missing_ok=True)
-            raise UserError(f"{scores}: {failed} pairs could not be predicted; correct them and run again")
+    data = {each.name: getattr(config, each.name) for each in fields(DataConfig)}
+    settings = PredictConfig(
+        **data, checkpoint=run / "best.pt", split=scoring.split, output=scores, save=("mask",), report=False,
+        threshold=0.5 if scoring.threshold == "0.5" else scoring.threshold, device=config.device,
+        num_workers=config.num_workers, overwrite=True,
+    )  # fmt: skip
+    if failed := predict(settings):
+        (scores / "metrics.json").unlink(missing_ok=True)
+        raise UserError(f"{scores}: {quantity(failed, 'pair')} could not be predicted; correct them and run again")
 
 
 if __name__ == "__main__":

@@ -96,7 +96,7 @@ def run_results(name: str, folder: Path) -> list[Result]:
     """Results of one --runs: of a folder, or of all folders that match a pattern."""
     method, _, data = name.partition("@")
     folders = [folder]
-    if "*" in str(folder):
+    if "*" in str(folder) and not folder.is_dir():
         folders = sorted(Path(folder.anchor).glob(str(folder.relative_to(folder.anchor))))
         if not folders:
             raise FileNotFoundError(f"{folder}: no folder matches this pattern")

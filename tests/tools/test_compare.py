@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -13,19 +14,22 @@ import torch
 
 from datasets.pairs import find_pairs
 from datasets.pfbs import PFBSSampler
-from datasets.raster import read_label
+from datasets.raster import read_image, read_label
 from datasets.reading import MASKS
 from models import build_model
+from tests.conftest import write_image
 from tests.scripts import fails, metrics_of, stop_after
 from tests.tools.tables.test_results import predicted
 from tools import compare, demo
 from tools.compare import Job, complete, locked, main
 from tools.costs import count_parameters
-from tools.methods import rows
+from tools.methods import result_files, rows
 from tools.methods.rows import TABLES, configs_of, draw
 from tools.tables.results import read_csv, read_published
 from utils.checkpoint import load_checkpoint, save_checkpoint
+from utils.console import UserError
 from utils.prediction.sharing import Process
+from utils.settings import BandConfig
 from utils.training.config import parse_train_config, plain_config
 
 COUNTS = {  # by whether there is column attention, and by seed: F1 is 2/3 and 3/4, or 1/2 and 1/2
@@ -68,6 +72,7 @@ def trained(monkeypatch, two_rows):
         run = config.checkpoint.parent
         column = run.parent.name == "c-r"
         predicted(config.output, config.checkpoint, torch.tensor(COUNTS[column, int(run.name[-1])]))
+        (config.output / "mask").mkdir()
         return 0
 
     monkeypatch.setattr(compare, "train", train)
@@ -94,7 +99,7 @@ def test_a_table_of_seeds(trained, drawn_set, tmp_path, capsys):
     assert "**Column and row attention of HANet: 1 epochs on scenes, seeds 0, 1**" in capsys.readouterr().out
     assert not list(out.rglob("last.pt"))
     files = {path.name: path.read_bytes() for path in out.iterdir() if path.suffix not in ("", ".lock")}
-    tables = {"table.md", "table.csv", "table.tex", "seeds.csv"}  # of one image, there are no differences
+    tables = {"table.md", "table.csv", "table.tex", "seeds.csv", "data.json"}  # of one image, there are no differences
     assert set(files) == tables | {f"{name}.{form}" for name in ("figure", "costs") for form in ("png", "svg")}
     main(words_of(drawn_set, out))
     assert len(trained) == 4
@@ -109,7 +114,8 @@ def test_other_settings_are_refused_and_overwrite_begins_again(trained, drawn_se
     fails(lambda: main(words_of(drawn_set, out, "--lr", 0.5)), capsys, "lr: 0.001 there, 0.5 here", "--overwrite")
     other = words_of(drawn_set, out, "--epochs", 5, table="hanet-losses")
     fails(lambda: main(other), capsys, "has other files")
-    fails(lambda: main(words_of(data, out)), capsys, f"data set: {drawn_set} there, {data} here")
+    shutil.copytree(drawn_set, copy := tmp_path / "copy")
+    fails(lambda: main(words_of(copy, out)), capsys, f"data set: {drawn_set} there, {copy} here")
     assert len(trained) == 2
     main(words_of(drawn_set, out, "--lr", 0.5, "--seeds", 1, "--overwrite"))
     assert len(trained) == 4
@@ -117,10 +123,52 @@ def test_other_settings_are_refused_and_overwrite_begins_again(trained, drawn_se
     assert len(trained) == 4
 
 
+@pytest.mark.parametrize("change", ["a test pair more", "a training label", "a test label", "codes"])
+def test_other_data_are_refused(change, trained, data, tmp_path, capsys):
+    """Before a second seed would be trained or scored on them, or a row without training be taken for one of them."""
+    words = ["--methods", "cva,fc-ef", *words_of(data, tmp_path / "out", "--seeds", 1)[1:]]
+    main(words)
+    main(words)
+    split = "train" if "training" in change else "test"
+    for folder in ("A", "B", "label") if "pair" in change else ():
+        (path,) = (data / split / folder).glob("*0000.png")
+        shutil.copy2(path, path.with_name("more.png"))
+    if change.endswith("label"):
+        (path,) = (data / split / "label").glob("*0000.png")
+        write_image(path, 255 - read_image(path))
+    elif change == "codes":
+        fails(lambda: main([*words, "--change-value", "0"]), capsys, "change_value: None there, 0 here", "--overwrite")
+        return
+    fails(lambda: main([*words, "--seeds", "2"]), capsys, f"begun with other data (files of {split})", "--overwrite")
+    assert trained == [("fc-ef", 0)]
+    main([*words, "--overwrite"])
+
+
+def test_a_row_that_fails_is_told_after_the_others_are_done(trained, drawn_set, tmp_path, monkeypatch, capsys):
+    usual = compare.train
+
+    def train(config):
+        if config.lr == 9:
+            raise UserError("the loss is no finite number")
+        usual(config)
+
+    monkeypatch.setattr(compare, "train", train)
+    words = [*words_of(drawn_set, tmp_path / "out", "--seeds", 1)[1:], "--methods", "bad=--model fc-ef --lr 9", "fc-ef"]
+    fails(lambda: main(words), capsys, "seed-0: the loss is no finite number; 1 of 2 runs failed, all others are done")
+    assert trained == [("fc-ef", 0)]
+
+
+def test_no_grids_of_very_many_rows(trained, drawn_set, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(result_files, "METHODS", 1)
+    with caplog.at_level("WARNING"):
+        result_files.draw_comparisons(tmp_path, {"a": tmp_path, "b": tmp_path}, BandConfig(), "test")
+    assert "room for 1 rows" in caplog.text
+
+
 def test_what_is_missing_is_said_before_anything_is_trained(trained, data, tmp_path, capsys):
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "notes.txt").touch()
-    fails(lambda: main(words_of(data, tmp_path / "full")), capsys, "full: has other files; pass an empty")
+    fails(lambda: main(words_of(data, tmp_path / "full")), capsys, "full: has other files, and none of these rows")
     fails(lambda: main(words_of(data, tmp_path / "out", "--epochs", 0)), capsys, "--epochs 0: must be at least 1")
     pfbs = words_of(data, tmp_path / "out", "--epochs", 7, table="hanet-pfbs")
     fails(lambda: main(pfbs), capsys, "--epochs 7: too few for a phase of PFBS over 10/50 of them; give 8 or more")
@@ -156,6 +204,9 @@ def test_methods_with_flags_of_their_own_beside_untrained_ones(trained, drawn_se
     (["me@home=--model bit"], "'me@home=--model bit' has no name of a row"),
     (["x=--model 'bit"], "the flags of 'x' are not complete: No closing quotation"),
     (["cva", "x=--model bit --data-root elsewhere"], "--data-root of 'x' holds for all rows"),
+    (["cva", "x=--model bit --change-value 0"], "--change-value of 'x' holds for all rows"),
+    (["cva", "x=--model bit --los dice"], "error: the flags of the row 'x' are not those of train_aux.py: --model bit"),
+    (["_x=--model bit"], "'_x=--model bit' has no name of a row"),
 ])  # fmt: skip
 def test_methods_that_cannot_be(methods, says, trained, drawn_set, tmp_path, capsys):
     with pytest.raises(SystemExit, match="2"):

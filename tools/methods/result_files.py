@@ -8,15 +8,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from itertools import product
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from tools.figures.comparison import GRIDS, ComparisonConfig, comparison
+from tools.figures.comparison import GRIDS, METHODS, ComparisonConfig, comparison
 from tools.figures.paper import COLOURS, COLUMN, PAGE, chart
-from tools.figures.predicted import predict_masks
 from tools.make_tables import TableConfig, collect
-from tools.methods.significance import Difference, differences, in_a_line
+from tools.methods.significance import LEAST, Difference, differences, in_a_line
 from tools.tables.layout import build_table
 from tools.tables.results import COUNTED_SIDE, Result, scored_images
 from tools.tables.text import write_tables
@@ -43,13 +41,15 @@ def write_results(folder: Path, kind: str, title: str, found: Mapping[str, Seque
     for form in ("md", "csv", "tex"):
         write_tables([table], folder / f"table.{form}")
     scores = {name: [scores_of(path) for path in paths] for name, paths in rows.items()}
+    (folder / "differences.csv").unlink(missing_ok=True)
     if differing:
         lines = [{**each._asdict(), "significant": each.significant} for each in differing]
         write_csv(folder / "differences.csv", lines)
     write_csv(folder / "seeds.csv", [{"method": name, **run} for name, runs in scores.items() for run in runs])
     for suffix in ("png", "svg"):
         draw_seeds({name: [run["f1"] for run in runs] for name, runs in scores.items()}, folder / f"figure.{suffix}")
-        draw_costs(ours, folder / f"costs.{suffix}")
+        if any(each.parameters for each in ours):
+            draw_costs(ours, folder / f"costs.{suffix}")
     log.info("written: %s", folder / "seeds.csv, figure and costs (.png, .svg)")
     write_tables([table], None)
 
@@ -61,14 +61,17 @@ def scores_of(folder: Path) -> dict[str, float]:
 
 
 def significant_differences(rows: Mapping[str, Sequence[Path]]) -> tuple[list[Difference], str]:
-    """Return the differences between rows of the same images, and a line on them; none of one row or one image."""
+    """Return the differences between rows of the same images, and a line on them; none of one row or of few images."""
     scored = {name: [scored_images(path) for path in paths] for name, paths in rows.items()}
     usual = Counter(images for runs in scored.values() for images, _ in runs).most_common(1)[0][0]
     alike = {name: runs for name, runs in scored.items() if all(images == usual for images, _ in runs)}
-    if usual.pairs < 2 or len(alike) < 2:
+    if len(alike) < 2:
         return [], ""
+    if usual.pairs < LEAST:
+        return [], f"No intervals of differences in F1: they need {LEAST} images or more"
     found = differences({name: np.stack([counts for _, counts in runs]) for name, runs in alike.items()})
-    return found, in_a_line(found, usual.pairs)
+    others = ", ".join(rows.keys() - alike.keys())
+    return found, in_a_line(found, usual.pairs) + f"; not compared, since of other images: {others}" * bool(others)
 
 
 def draw_seeds(rows: Mapping[str, Sequence[float]], path: Path) -> None:
@@ -106,6 +109,7 @@ def draw_costs(results: Sequence[Result], path: Path) -> None:
             axes.minorticks_off()
             axes.xaxis.set(major_locator=LogLocator(subs=(1, 2, 5)), major_formatter="{x:g}")
             axes.grid(alpha=0.25, linewidth=0.4)
+            axes.set_ylim(top=min(100, axes.get_ylim()[1]))
         panels[0].set_ylabel("F1 (%)")
         drawn = dict(zip(*reversed(panels[0].get_legend_handles_labels()), strict=True))
         names = [each.name for each in results]
@@ -113,16 +117,11 @@ def draw_costs(results: Sequence[Result], path: Path) -> None:
 
 
 def draw_comparisons(folder: Path, rows: Mapping[str, Path], data: BandConfig, split: str) -> None:
-    """Draw the maps of all rows as both papers compare them.
-
-    A row has a folder of scores; without masks there, the checkpoint beside it predicts them.
-    """
+    """Draw the maps of all rows, each with a folder of masks, as both papers compare them."""
+    if len(rows) > METHODS:
+        log.warning("no comparison grids: they have room for %d rows", METHODS)
+        return
     how = {each.name: getattr(data, each.name) for each in fields(BandConfig)}
-    config = ComparisonConfig(**how, split=split, output=folder)
-    with TemporaryDirectory() as scratch:
-        masks = {name: path for name, path in rows.items() if (path / "mask").is_dir()}
-        for number, name in enumerate(rows.keys() - masks.keys()):
-            masks[name] = predict_masks(rows[name].parent / "best.pt", config, Path(scratch) / f"{number}")
-        methods = [(name, masks[name]) for name in rows]
-        for style in GRIDS:
-            comparison(replace(config, methods=methods, style=style, output=folder / f"comparison-{style}.png"))
+    config = ComparisonConfig(**how, split=split, output=folder, methods=list(rows.items()))
+    for style in GRIDS:
+        comparison(replace(config, style=style, output=folder / f"comparison-{style}.png"))

@@ -4,7 +4,7 @@ import logging
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from fractions import Fraction
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from tools.tables.results import PAPERS, read_csv
 from utils.console import UserError, choose
 from utils.files import write_text
 from utils.flags import words as split_words
+from utils.settings import DataConfig
 from utils.training.config import TrainConfig, parse_train_config
 
 log = logging.getLogger("compare")
@@ -32,7 +33,10 @@ AMFNET = (  # 320 steps on the demo's 320 scenes
 HANET = "--recipe hanet --linear-epochs 0 --schedule poly --lr 1e-3 --crop-size 128 --epochs 10 --batch-size 8 --amp"
 SCENES = Path("demo/scenes")
 SPARSE = Path("demo/sparse")  # change as rare as in WHU-CD, which HANet's ablations used
-SHARED = ("--data-root", "--output", "--overwrite")  # flags that no row has for itself
+SHARED = {  # flags that no row has for itself
+    "--output", "--output-folder", "--overwrite", "--dataroot",
+    *(f"--{each.name.replace('_', '-')}" for each in fields(DataConfig)),
+}  # fmt: skip
 PART = r"^\d+/\d+$"  # of the epochs of a run
 SPARSE_COUNTS = {"train": 700, "val": 120, "test": 240}  # drawn; 209, 45 and 65 are listed
 
@@ -124,8 +128,9 @@ def of_methods(methods: Sequence[str]) -> Comparison:
             if not equals:
                 choose({**MODELS, **dict.fromkeys(UNTRAINED, "")}, each, "--methods")
                 flags = "" if each in UNTRAINED else f"--model {each}"
-            if row_folder(Path(), each) == Path() or "@" in each:
-                raise UserError(f"--methods: {word!r} has no name of a row, which has letters or digits, and no '@'")
+            if row_folder(Path(), each) == Path() or "@" in each or each.startswith("_"):
+                what = "has no name of a row, which has letters or digits, no '@', and no '_' at its start"
+                raise UserError(f"--methods: {word!r} {what}")
             if row_folder(Path(), each) in [row_folder(Path(), row) for row in rows]:
                 raise UserError(f"--methods: two rows would have the folder {row_folder(Path(), each)}; rename one")
             rows[each] = flags
@@ -145,13 +150,28 @@ def configs_of(table: Comparison, words: Sequence[str]) -> dict[str, TrainConfig
     UserError: a flag is out of range; a row has data or an output of its own, or flags that are no words; or the run is
     too short for the phases of PFBS.
     """
-    shared = ["--data-root", str(table.scenes), "--seeds", "2", *table.flags.split(), *words]
+    shared = _shared_words(table, words)
     configs = {}
-    for row, flags in table.rows.items():  # an untrained row has the settings of some network, for its data
-        own = ["--model", next(iter(MODELS))] if row in table.untrained else _own_words(row, flags)
-        epochs = parse_train_config([*shared, *(re.sub(PART, "1", word) for word in own)]).epochs
+    for row, flags in table.rows.items():
+        if row in table.untrained:
+            configs[row] = shared_config(table, words)
+            continue
+        own = _own_words(row, flags)
+        try:
+            epochs = parse_train_config([*shared, *(re.sub(PART, "1", word) for word in own)]).epochs
+        except SystemExit:  # argparse has said what is wrong
+            raise UserError(f"the flags of the row {row!r} are not those of train_aux.py: {flags}") from None
         configs[row] = parse_train_config([*shared, *(in_epochs(word, epochs) for word in own)])
     return configs
+
+
+def shared_config(table: Comparison, words: Sequence[str]) -> TrainConfig:
+    """The settings that are not a row's own, those of some network; an untrained row has its data from them."""
+    return parse_train_config([*_shared_words(table, words), "--model", next(iter(MODELS))])
+
+
+def _shared_words(table: Comparison, words: Sequence[str]) -> list[str]:
+    return ["--data-root", str(table.scenes), "--seeds", "2", *table.flags.split(), *words]
 
 
 def _own_words(row: str, flags: str) -> list[str]:

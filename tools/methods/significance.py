@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 RESAMPLES, LEVEL, BATCH = 9999, 0.95, 50
+LEAST = 10  # images: of fewer, the intervals are far too narrow
 
 
 class Difference(NamedTuple):
@@ -63,7 +64,7 @@ def differences(counts: Mapping[str, np.ndarray]) -> list[Difference]:
 def in_a_line(found: Sequence[Difference], images: int) -> str:
     """Return a sentence that names the significant differences, or all others if those are fewer."""
     significant, others = ([each for each in found if each.significant == wanted] for wanted in (True, False))
-    noise = f"the noise of {images} images ({100 * LEVEL:g} % intervals, paired bootstrap over images)"
+    noise = f"the noise of {images} images ({100 * LEVEL:g} % intervals, paired bootstrap over images, not over seeds)"
     if not significant:
         return f"No difference in F1 is larger than {noise}"
     if len(others) < len(significant):

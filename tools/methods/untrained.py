@@ -1,6 +1,5 @@
 """Methods without training, as rows of a comparison: what every learned row must show that it adds."""
 
-import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -13,12 +12,12 @@ from PIL import Image
 from datasets.label_codes import decide_to_predict
 from datasets.layouts import has_split
 from datasets.measurements import choose_reading
-from datasets.open_pair import read_pair
+from datasets.open_pair import OpenPair, read_pair
 from datasets.pairs import Pair, find_pairs, fingerprint
-from datasets.reading import IGNORE, PixelFormat, labels_of
+from datasets.reading import PixelFormat, labels_of
 from datasets.threads import threaded
+from datasets.windows import Window
 from utils.change_map import change_map, error_map
-from utils.console import UserError
 from utils.files import written_whole
 from utils.metrics import count_pixels
 from utils.prediction.records import image_row
@@ -38,37 +37,43 @@ def difference_length(before: np.ndarray, after: np.ndarray) -> np.ndarray:
     return np.linalg.norm(before.astype(np.float64) - after, axis=-1)
 
 
-def above_otsu(strength: Callable[..., np.ndarray], before: np.ndarray, after: np.ndarray) -> np.ndarray:
-    """Pixels of a pair whose strength of change exceeds Otsu's threshold of this pair, bool (H, W)."""
+def above_otsu(
+    strength: Callable[..., np.ndarray], before: np.ndarray, after: np.ndarray, known: np.ndarray
+) -> np.ndarray:
+    """Pixels of a pair whose strength of change exceeds Otsu's threshold of its known pixels, bool (H, W)."""
     from skimage.filters import threshold_otsu
 
     values = strength(before, after)
-    return values > threshold_otsu(values)
+    return known & (values > threshold_otsu(values[known])) if known.any() else known
 
 
-def pca_kmeans(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+def pca_kmeans(before: np.ndarray, after: np.ndarray, known: np.ndarray) -> np.ndarray:
     """PCA-K-means (Celik, IEEE GRSL 6(4), 2009): uint8 (H, W, bands) twice -> changed pixels, bool (H, W).
 
     Blocks of the grey difference give the components. Each pixel is described by those of the block around it. Of two
-    clusters, the one with the larger mean difference is changed.
+    clusters, the one with the larger mean difference is changed. Pixels that are not `known`, bool (H, W), count as
+    equal in blocks, and are in no cluster.
     """
     from sklearn.cluster import KMeans
     from sklearn.decomposition import PCA
 
-    grey = grey_difference(before, after)
-    if grey.min() == grey.max():  # nothing to divide into clusters
-        return np.zeros(grey.shape, bool)
+    grey = np.where(known, grey_difference(before, after), 0)
+    changed = np.zeros(grey.shape, bool)
+    if len(np.unique(grey[known])) < 2:  # nothing to divide into clusters
+        return changed
     padded = np.pad(grey, ((1, BLOCK - 2), (1, BLOCK - 2)), mode="symmetric").astype(np.float32)
     around = np.lib.stride_tricks.sliding_window_view(padded, (BLOCK, BLOCK))  # (H, W, BLOCK, BLOCK)
     blocks = around[1::BLOCK, 1::BLOCK].reshape(-1, BLOCK**2)
     pca = PCA(min(COMPONENTS, len(blocks)), svd_solver="full").fit(blocks)
-    features = pca.transform(around.reshape(-1, BLOCK**2))
-    cluster = KMeans(2, n_init=1, random_state=0).fit_predict(features).reshape(grey.shape)
-    means = [grey[cluster == each].mean() for each in (0, 1)]
-    return cluster == int(np.argmax(means))
+    features = pca.transform(around[known].reshape(-1, BLOCK**2))
+    cluster = KMeans(2, n_init=1, random_state=0).fit_predict(features)
+    means = [grey[known][cluster == each].mean() for each in (0, 1)]
+    changed[known] = cluster == int(np.argmax(means))
+    return changed
 
 
-UNTRAINED: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
+Method = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]  # before, after, where both are known -> changed
+UNTRAINED: dict[str, Method] = {
     "grey-difference": partial(above_otsu, grey_difference),
     "cva": partial(above_otsu, difference_length),
     "pca-kmeans": pca_kmeans,
@@ -76,15 +81,7 @@ UNTRAINED: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
 
 
 def score_untrained(name: str, config: BandConfig, split: str, output: Path) -> None:
-    """Write masks, error maps and scores of a method of UNTRAINED, as predict_batch.py does, unless they are there.
-
-    Scores of another data set that are there are a UserError.
-    """
-    if (output / "metrics.json").is_file():
-        there = json.loads((output / "metrics.json").read_text(encoding="utf-8"))["protocol"]["images"]
-        if Path(there).resolve() != config.data_root.resolve():
-            raise UserError(f"{output}: made of {there}; pass another --output, or --overwrite to start again")
-        return
+    """Write masks, error maps and scores of a method of UNTRAINED, as predict_batch.py does."""
     pairs = find_pairs(config.data_root, split, folders=config.folders)
     reading = decide_to_predict(pairs, choose_reading(pairs, config.bands, config.scale, labels_of(config)))
     done = threaded(partial(predict_one, UNTRAINED[name], reading, output), pairs)
@@ -99,13 +96,12 @@ def score_untrained(name: str, config: BandConfig, split: str, output: Path) -> 
     write_summary(output, whole, {}, protocol)
 
 
-def predict_one(
-    method: Callable[[np.ndarray, np.ndarray], np.ndarray], reading: PixelFormat, output: Path, pair: Pair
-) -> dict[str, Any]:
+def predict_one(method: Method, reading: PixelFormat, output: Path, pair: Pair) -> dict[str, Any]:
     """Write mask and error map of a pair; return its record, see `write_summary`."""
     before, after, mask = read_pair(pair, reading)
-    unknown = (mask == IGNORE)[..., None]  # a gap in one date would move the threshold
-    changed = method(before, np.where(unknown, before, after))
+    with OpenPair(pair, reading) as opened:
+        known = opened.known(Window(0, 0, *opened.size))
+    changed = method(before, after, np.ones(mask.shape, bool) if known is None else known)
     for kind, picture in (("mask", change_map(changed)), ("error", error_map(changed, mask))):
         path = output / kind / f"{pair.name}.png"
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -18,6 +18,7 @@ SUPERSCRIPT = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 TEX = str.maketrans({
     "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}",
     ">": r"\textgreater{}", "±": r"$\pm$", **{each: "\\" + each for each in "&%$#_{}"},
+    "[": "{[}",  # after a line break, it would begin an option
 })  # fmt: skip
 TEX_RANKS = ("{}", r"\textcolor{{red}}{{{}}}", r"\textcolor{{blue}}{{{}}}", r"\textbf{{{}}}")
 HTML_RANKS = ("{}", '<span style="color:#f00">{}</span>', '<span style="color:#00f">{}</span>', "<b>{}</b>")

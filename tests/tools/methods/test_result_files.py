@@ -6,6 +6,7 @@ from matplotlib.axes import Axes
 from tests.conftest import write_pairs
 from tools.methods import significance
 from tools.methods.result_files import draw_comparisons, draw_costs, draw_seeds, significant_differences
+from tools.methods.significance import LEAST
 from tools.methods.untrained import score_untrained
 from tools.tables.results import Result, scored_images
 from utils.files import write_csv
@@ -29,21 +30,22 @@ def test_counts_are_by_name(tmp_path):
 
 def test_only_rows_of_the_same_images_are_significant_differences(tmp_path, monkeypatch):
     monkeypatch.setattr(significance, "RESAMPLES", 99)
-    good, bad = {"a": (90, 0, 0, 10), "b": (90, 0, 0, 10)}, {"a": (80, 10, 9, 1), "b": (81, 9, 9, 1)}
+    names = [f"{number:02}" for number in range(LEAST)]
+    good, bad = dict.fromkeys(names, (90, 0, 0, 10)), dict.fromkeys(names, (80, 10, 9, 1)) | {"00": (81, 9, 9, 1)}
     rows = {
         "good": [scored(tmp_path / "g0", good), scored(tmp_path / "g1", good)],
         "bad": [scored(tmp_path / "b", bad)],
     }
-    rows["other"] = [scored(tmp_path / "o", {"a": (90, 0, 0, 10), "c": (90, 0, 0, 10)})]
+    rows["other"] = [scored(tmp_path / "o", good | {"c": (90, 0, 0, 10)})]
     found, line = significant_differences(rows)
     assert [(each.row, each.other, each.significant) for each in found] == [("good", "bad", True)]
-    assert found[0].mean == pytest.approx(100 - 200 * 2 / (4 + 19 + 18))
-    assert "the noise of 2 images" in line
+    tp, fp, fn = LEAST, 10 * LEAST - 1, 9 * LEAST
+    assert found[0].mean == pytest.approx(100 - 200 * tp / (2 * tp + fp + fn))
+    assert f"the noise of {LEAST} images" in line
+    assert line.endswith("; not compared, since of other images: other")
     assert significant_differences({"good": rows["good"]}) == ([], "")
-    assert significant_differences({name: [scored(tmp_path / name, {"a": (1, 1, 1, 1)})] for name in ("x", "y")}) == (
-        [],
-        "",
-    )
+    few = {name: [scored(tmp_path / name, dict.fromkeys(names[1:], (1, 1, 1, 1)))] for name in ("x", "y")}
+    assert significant_differences(few) == ([], f"No intervals of differences in F1: they need {LEAST} images or more")
 
 
 def test_both_grids_are_drawn_from_masks(tmp_path):

@@ -60,7 +60,7 @@ def test_images_without_change_in_label_and_maps():
 
 def test_the_line_names_the_fewer():
     clear, unclear = Difference("a", "c", 5, 4, 6), Difference("a", "b", 1, -1, 3)
-    noise_of = "the noise of 9 images (95 % intervals, paired bootstrap over images)"
+    noise_of = "the noise of 9 images (95 % intervals, paired bootstrap over images, not over seeds)"
     assert in_a_line([unclear], 9) == f"No difference in F1 is larger than {noise_of}"
     assert in_a_line([clear], 9) == f"All differences in F1 are larger than {noise_of}"
     assert in_a_line([clear, clear, unclear], 9).endswith(f"{noise_of}, but not between a and b")

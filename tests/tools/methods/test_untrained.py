@@ -60,14 +60,32 @@ def test_a_gap_in_one_date_is_no_change(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", UNTRAINED)
+def test_a_gap_in_the_label_changes_no_map(name, tmp_path):
+    """Only the scores leave it out."""
+    dates, label = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8), np.zeros((32, 32), np.uint8)
+    label[:4] = 255
+    partly = label.copy()
+    partly[12:] = 127
+    for folder, each in (("whole", label), ("partly", partly)):
+        write_pairs(tmp_path / folder / "test", {"a": (*dates, each)})
+        score_untrained(
+            name, BandConfig(data_root=tmp_path / folder, ignore_value=127), "test", tmp_path / f"{folder}-out"
+        )
+    masks = [pixels(tmp_path / f"{folder}-out" / "mask" / "a.png") for folder in ("whole", "partly")]
+    assert np.array_equal(*masks) and 0 < masks[0].mean() < 255
+
+
+@pytest.mark.parametrize("name", UNTRAINED)
 def test_equal_dates_have_no_change(name):
     before, _, _ = pair_of()
-    assert not UNTRAINED[name](before, before).any()
+    everywhere = np.ones(before.shape[:2], bool)
+    assert not UNTRAINED[name](before, before, everywhere).any()
+    assert not UNTRAINED[name](before, 255 - before, ~everywhere).any()
 
 
 @pytest.mark.parametrize("name", UNTRAINED)
 @pytest.mark.parametrize("size", [(9, 14), (8, 8)])
 def test_any_size_and_bands(name, size):
     dates = np.random.default_rng(0).integers(0, 256, (2, *size, 5), np.uint8)
-    changed = UNTRAINED[name](*dates)
+    changed = UNTRAINED[name](*dates, np.ones(size, bool))
     assert (changed.shape, changed.dtype) == (size, bool) and 0 < changed.mean() < 1
