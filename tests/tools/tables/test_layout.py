@@ -164,6 +164,7 @@ def test_latex(table):
     assert r"\multicolumn{1}{c}{} & \multicolumn{1}{c}{WHU-CD} \\" in text
     assert text.count("{") == text.count("}")
     assert escaped("a\\b_{c}") == r"a\textbackslash{}b\_\{c\}"
+    assert escaped("[ours]") == "{[}ours]"  # after a line break it would be an option
 
 
 def test_html(table):
