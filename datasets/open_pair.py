@@ -116,10 +116,15 @@ class OpenPair:
                 self.after.remove_shift(self.shift.rows, self.shift.columns)
 
     def read(self, window: Window) -> tuple[np.ndarray, np.ndarray]:
-        """Read both dates, uint8 (h, w, channels) each."""
+        """Read both dates, uint8 (h, w, channels) each; 0 where either is unknown, or one alone would look changed."""
         with self._lock:
             self.check_scale()
-            return self.before.read(window), self.after.read(window)
+            before, after = self.before.read(window), self.after.read(window)
+            known = _both(self.before.known(window), self.after.known(window))
+        if known is None or known.all():
+            return before, after
+        zero = np.zeros((), before.dtype)
+        return np.where(known[..., None], before, zero), np.where(known[..., None], after, zero)
 
     def picture(self, window: Window) -> np.ndarray:
         """Read the later date for display, uint8 (h, w, 3)."""

@@ -34,9 +34,9 @@ class Pair:
 
     @property
     def stamp(self) -> str:
-        """Names, sizes and times of change of its files and their sidecars: another stamp, another pair."""
-        stats = [(path.name, _stat(path)) for file in self.files for path in with_sidecars(file)]
-        return " ".join(f"{name} {stat.st_size} {stat.st_mtime_ns}" if stat else name for name, stat in stats)
+        """Paths, sizes and times of change of its files and their sidecars: another stamp, another pair."""
+        stats = [(path.absolute(), _stat(path)) for file in self.files for path in with_sidecars(file)]
+        return " ".join(f"{path} {stat.st_size} {stat.st_mtime_ns}" if stat else str(path) for path, stat in stats)
 
 
 def with_sidecars(path: Path) -> list[Path]:

@@ -11,7 +11,7 @@ from datasets.layouts import list_images
 from datasets.lists import read_lines
 from datasets.names import DATE, image_names, loose
 from datasets.pairs import Pair
-from utils.console import UserError
+from utils.console import UserError, quantity
 
 log = logging.getLogger(__name__)
 MOST = 255  # dates of a place: a change-date map has 8 bits
@@ -28,7 +28,9 @@ class Series:
 
     def __post_init__(self) -> None:
         if not 2 <= len(self.images) <= MOST:
-            raise UserError(f"{self.place}: {len(self.images)} images; a series has 2 to {MOST} dates of one place")
+            raise UserError(
+                f"{self.place}: {quantity(len(self.images), 'image')}; a series has 2 to {MOST} dates of one place"
+            )
         if len(set(map(loose, self.dates))) < len(self.images):
             raise UserError(f"{self.place}: two images have one name ({', '.join(self.dates)}); rename or remove one")
 
@@ -87,7 +89,8 @@ def _in_folders(root: Path) -> dict[str, Sequence[Path]]:
     if alone and places:
         what = f"both images and folders of images, such as {next(iter(places))}"
         raise UserError(f"{root}: holds {what}; pass a folder of one place, or of a folder a place")
-    if len(places) > 1 and all(map(DATE.match, places)):
+    dated = all(map(DATE.search, places)) and len({DATE.sub("", place) for place in places}) == 1  # summer_2018, ...
+    if len(places) > 1 and (dated or all(map(DATE.match, places))):
         what = (
             f"the folders {', '.join(list(places)[:2])} are named by dates, but a folder holds the dates of one place"
         )

@@ -30,7 +30,7 @@ from utils.console import UserError
 from utils.files import naming
 
 log = logging.getLogger(__name__)
-HEADER, FORMAT = 4096, 2
+HEADER, FORMAT = 4096, 3
 STALE = 3600  # seconds; a process that fills a file writes many times an hour
 
 

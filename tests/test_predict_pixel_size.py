@@ -10,7 +10,7 @@ from datasets.pairs import find_pairs
 from datasets.raster import read_image
 from datasets.scenes import draw_scene
 from tests.conftest import write_image, write_tiff
-from tests.scripts import altered, metrics_of, pixels, predict, predict_pair
+from tests.scripts import altered, fails, metrics_of, pixels, predict, predict_pair
 from tests.test_predict_places import areas_in
 from utils.console import UserError
 from utils.prediction.predictor import ChangePredictor
@@ -44,6 +44,7 @@ def test_images_are_enlarged_sharply_and_reduced_by_means(dates):
     for shape, kernel in ((200, 150), "BICUBIC"), ((60, 50), "BILINEAR"):
         red = PIL.Image.fromarray(dates[0][..., 0].astype(np.float32)).resize(shape[::-1], PIL.Image.Resampling[kernel])
         assert np.abs(resized(dates[0], shape)[..., 0] - np.asarray(red).clip(0, 255)).max() <= 0.501
+    assert np.array_equal(resized(dates[0][::-1], (60, 50)), resized(dates[0][::-1].copy(), (60, 50)))
     step = np.repeat(np.float32([0, 1]), 8)[None].repeat(16, 0)
     assert (resized(step, (40, 40)).min(), resized(step, (40, 40)).max()) == (0, 1)
 
@@ -110,9 +111,25 @@ def test_a_network_of_unknown_pixel_size_resamples_nothing(half_metre, plain, tm
     assert "--pixel-size 0.25: resamples nothing, since this checkpoint does not hold" in capsys.readouterr().err
 
 
-def test_pixels_far_too_large_are_warned_of(half_metre, plain, tmp_path, capsys):
-    predict_pair(half_metre, *plain, tmp_path / "maps", "--pixel-size", 10, "--no-report")
-    assert "pixel size: 10 m, 20 times what the network knows" in capsys.readouterr().err
+def test_pixels_far_too_large_are_warned_of(half_metre, dates, tmp_path, capsys):
+    """Of any pair, once for all; in the protocol, and in Python."""
+    pytest.importorskip("rasterio")
+    for name, metres in (("a", 0.5), ("b", 10), ("c", 10)):
+        for folder, date in zip("AB", dates, strict=True):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            write_tiff(tmp_path / folder / f"{name}.tif", date, metres=metres)
+    predict_pair(half_metre, tmp_path / "A", tmp_path / "B", tmp_path / "maps", "--no-report")
+    said = "pixel size: 10 m, 20 times what the network knows"
+    assert f"b and 1 more pair: {said}" in capsys.readouterr().err
+    assert [said in remark for remark in metrics_of(tmp_path / "maps")["protocol"]["remarks"]].count(True) == 1
+    ChangePredictor(half_metre, "cpu")(*[tmp_path / folder / "b.tif" for folder in "AB"])
+    assert said in capsys.readouterr().err
+
+
+def test_a_resumed_run_has_the_same_resampling(half_metre, plain, tmp_path, capsys):
+    predict_pair(half_metre, *plain, tmp_path / "maps", "--pixel-size", 0.25, "--no-report")
+    words = [*plain, tmp_path / "maps", "--pixel-size", 0.25, "--skip-existing", "--no-resample"]
+    fails(lambda: predict_pair(half_metre, *words), capsys, "network_pixel_size: 0.5 there, None here")
 
 
 def test_files_images_and_arrays_are_one(half_metre, dates, plain):

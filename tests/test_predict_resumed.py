@@ -9,7 +9,17 @@ import numpy as np
 import pytest
 
 from tests.conftest import ROLES, write_image
-from tests.scripts import contents, fails, files_end_at, forkserver, metrics_of, pixels, predict, predict_set
+from tests.scripts import (
+    contents,
+    fails,
+    files_end_at,
+    forkserver,
+    metrics_of,
+    pixels,
+    predict,
+    predict_pair,
+    predict_set,
+)
 from tests.utils.prediction.test_report import read_report
 from utils.prediction.predictor import ChangePredictor
 
@@ -104,6 +114,20 @@ def test_resuming_sees_that_a_pair_has_changed(checkpoint, data, tmp_path):
     hidden.rename(data / "test" / "label")
     predict_set(checkpoint, data, out, *flags, "--skip-existing")
     assert sum(metrics_of(out)["pixels"].values()) == 4 * 64 * 64
+
+
+def test_resuming_sees_other_files_of_the_same_names(checkpoint, data, tmp_path):
+    """As large and as old as the others, as from an archive."""
+    pairs = [[tmp_path / folder / f"{name}.bmp" for name in ("2018", "2024")] for folder in ("one", "two")]
+    for number, files in enumerate(pairs):
+        for path, value in zip(files, (90, 90 + 90 * number), strict=True):
+            write_image(path, np.random.default_rng(value).integers(0, 256, (64, 64, 3), np.uint8))
+            os.utime(path, (1, 1))
+    masks = []
+    for files in pairs:
+        predict_pair(checkpoint, *files, tmp_path / "out", "--skip-existing", "--no-report", "--save", "probability")
+        masks.append(pixels(tmp_path / "out" / "probability" / "2018.png"))
+    assert not np.array_equal(*masks)
 
 
 def test_a_report_that_was_left_out_has_its_curve_later(checkpoint, drawn_set, tmp_path):

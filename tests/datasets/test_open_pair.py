@@ -49,6 +49,18 @@ def test_windows_hold_the_pixels_of_the_files(name, drawn_set, tmp_path):
             assert pair.known(window) is None
 
 
+def test_both_dates_are_0_where_one_is_unknown(rasterio, scene, tmp_path):
+    """A date alone would look changed to a network."""
+    known = np.ones((160, 200), bool)
+    known[40:90, 60:100] = False
+    before = write_tiff(tmp_path / "before.tif", scene, mask=known)
+    after = write_tiff(tmp_path / "after.tif", scene)
+    with OpenPair(Pair("scene", before, after)) as pair:
+        for date in pair.read(whole(pair)):
+            assert np.array_equal(date, np.where(known[..., None], scene, 0))
+        assert np.array_equal(pair.picture(whole(pair)), scene)
+
+
 def test_dates_that_are_offset_are_read_on_the_grid_of_the_earlier(rasterio, scene, tmp_path):
     """By whole pixels: the same values; the label, on a third grid, keeps its codes."""
     before = write_tiff(tmp_path / "before.tif", scene[20:120, 30:150], 60, 40)

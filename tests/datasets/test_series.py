@@ -54,7 +54,7 @@ def test_a_list_above_its_images(tmp_path):
      ("1.png 2.png 3.png", "line 1: '1.png' is no new name of a place"),
      ("some/bay 1.png 2.png", "line 1: 'some/bay' is no new name of a place"),
      ("bay 1.png 2.png\nbay 2.png 3.png", "line 2: 'bay' is no new name of a place"),
-     ("bay 1.png", "bay: 1 images; a series has 2 to 255 dates"),
+     ("bay 1.png", "bay: 1 image; a series has 2 to 255 dates"),
      ("bay 1.png 2.png 1.png", "bay: two images have one name (1, 2, 1)"),
      ("a 1.png 2.png\nA 1.png 2.png", "two pairs are called a_1__2; rename a place"),
      (", 1.png, 2.png", "line 1: '' is no new name of a place"),
@@ -65,6 +65,14 @@ def test_lines_that_are_refused(line, says, tmp_path):
     (tmp_path / "places.txt").write_text(line)
     with pytest.raises(ValueError, match=re.escape(says.format(tmp_path))):
         find_series(tmp_path / "places.txt", False)
+
+
+def test_folders_of_dates_are_refused(tmp_path):
+    fill(tmp_path, "summer_2018 summer_2021", "bay.png", "cape.png")
+    with pytest.raises(ValueError, match="the folders summer_2018, summer_2021 are named by dates"):
+        find_series(tmp_path, False)
+    (tmp_path / "summer_2021").rename(tmp_path / "winter_2021")
+    assert len(find_series(tmp_path, False)) == 2  # these may be places
 
 
 def test_folders_that_are_refused(tmp_path):

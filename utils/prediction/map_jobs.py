@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from datasets.image_check import ImageCheck, Ranges
-from datasets.pixel_size import metres_a_pixel
+from datasets.pixel_size import metres_a_pixel, size_remarks
 from datasets.windows import Window
 from utils.console import UserError
 from utils.prediction.blending import Cover
@@ -89,7 +89,11 @@ class MapJob:
         assert maps is not None
         maps.finish()
         self._maps = None
-        remarks = self._check.remarks()
+        own, later = metres_a_pixel(self.opened.grid), metres_a_pixel(self.opened.after.grid)
+        remarks = size_remarks(own, self.settings.network_pixel_size, later, self.settings.pixel_size)
+        remarks += self._check.remarks()
+        if not maps.known:
+            remarks.append("no pixel has data in both dates; check that they show one place")
         if maps.no_polygons:
             remarks.append(f"no polygons, since {maps.no_polygons}")
         row = image_row(self.name, maps.changed, maps.known, maps.counts if self.opened.labelled else None)

@@ -5,7 +5,8 @@ probability = ChangePredictor()(before, after)  # two files, PIL images or uint8
 """
 
 import logging
-from collections.abc import Callable, Collection, Sequence
+import math
+from collections.abc import Collection, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,17 +16,17 @@ import PIL.Image
 import PIL.ImageOps
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from datasets.image_check import ImageCheck, seen_by
 from datasets.open_pair import OpenPair
-from datasets.pairs import Pair
-from datasets.pixel_size import metres_a_pixel, zoom_for
+from datasets.pairs import Pair, later_first
+from datasets.pixel_size import metres_a_pixel, size_remarks, zoom_for
 from datasets.reading import reading_from
 from datasets.windows import Window
 from utils.console import UserError
 from utils.machine import is_out_of_memory, pick_device
-from utils.prediction.blending import BATCH, TILE, TTA, Blender, Cover
+from utils.prediction.blending import BATCH, TILE, Blender, Cover
+from utils.prediction.views import Views
 from utils.runtimes.opening import open_network
 from utils.runtimes.torch_network import TorchNetwork
 from utils.settings import find_checkpoint
@@ -93,8 +94,8 @@ class ChangePredictor:
         self.pixel_size: float | None = self.about.get("pixel_size")
         self.seen, self._told = seen_by(self.about), set[str]()
         self.tta = tuple(self.about.get("tta", ()) if tta is None else tta)
-        self.tile_size, self.batch_size, self.views = tile_size, batch_size, _views(self.tta)
-        side = tile_size or TILE
+        self.tile_size, self.batch_size = tile_size, batch_size
+        self.views, side = Views(self.tta, self.size_divisor), tile_size or TILE
         self.overlap = side // 4 if overlap is None else overlap
         self.flipped = (0, 0)
         self._fitting: dict[torch.Size, int] = {}  # windows of a shape that fitted into memory
@@ -133,7 +134,8 @@ class ChangePredictor:
     def cover(self, height: int, width: int, pixel_size: float | None = None) -> Cover:
         """Return the windows of a scene; sides and overlaps of windows are counted in pixels of the network."""
         zoom = zoom_for(pixel_size, self.pixel_size)
-        whole = self.tile_size == 0 or (self.tile_size is None and height * width * zoom**2 <= self.model.at_once)
+        fits = height * width * zoom**2 <= self.model.at_once and height * width <= LARGEST**2
+        whole = self.tile_size == 0 or (self.tile_size is None and fits)
         tile = self.tile_size or TILE
         side = min(round(tile / zoom), max(tile, LARGEST))
         return Cover((height, width), (height, width) if whole else (side, side), side * self.overlap // tile, zoom)
@@ -193,36 +195,13 @@ class ChangePredictor:
     def _mean(self, before: Tensor, after: Tensor) -> Tensor:
         """The mean over views, or its maximum over scales; for the first SAMPLE pixels of bf16, fp32 is compared."""
         first, second = (x.to(self.device, non_blocking=True) for x in (before, after))
-        result = self._over_scales(self.model, first, second)
+        result = self.views(self.model, first, second)
         flipped, compared = self.flipped
         if isinstance(self.model, TorchNetwork) and self.model.exact is not None and compared < SAMPLE:
-            exact = self._over_scales(partial(self.model, exact=True), first, second)
+            exact = self.views(partial(self.model, exact=True), first, second)
             flipped += int(((result > self.threshold) != (exact > self.threshold)).sum())
             self.flipped = flipped, compared + result.numel()
         return result
-
-    def _over_scales(self, model: Callable[..., Tensor], first: Tensor, second: Tensor) -> Tensor:
-        """The mean over the views; with scales the larger one of it and of the same at half the resolution."""
-        result = self._over_views(model, first, second)
-        if "scales" not in self.tta:
-            return result
-        shape = [side // 2 for side in first.shape[-2:]]
-        height, width = self.padded((shape[0], shape[1]))
-        halves = []
-        for dates in (first, second):
-            small = F.interpolate(dates.float(), shape, mode="bilinear", antialias=True).round()
-            padded = F.pad(small, (0, width - shape[1], 0, height - shape[0]), "replicate")
-            halves.append(padded.to(torch.uint8))
-        coarse = self._over_views(model, *halves)[:, None, : shape[0], : shape[1]]  # (B, 1, H/2, W/2)
-        return torch.maximum(result, F.interpolate(coarse, first.shape[-2:], mode="bilinear")[:, 0])
-
-    def _over_views(self, model: Callable[..., Tensor], first: Tensor, second: Tensor) -> Tensor:
-        total: Any = 0.0
-        for turns, mirrored, swapped in self.views:
-            dates = (torch.rot90(x.flip(-1) if mirrored else x, turns, (-2, -1)) for x in (first, second))
-            back = torch.rot90(model(*dates, swapped), -turns, (-2, -1))  # (B, H, W)
-            total = total + (back.flip(-1) if mirrored else back)
-        return total / len(self.views)
 
     def __call__(self, before: Image, after: Image, pixel_size: float | None = None) -> np.ndarray:
         """Return the probability of change, float32 (H, W) in [0, 1], of two images of any size.
@@ -232,24 +211,30 @@ class ChangePredictor:
             after: the later date, the same kind and size. Files with a georeference may have other sizes.
             pixel_size: metres per pixel; None: as the georeference of the files has it, else that of the network.
 
+        Pixels that are no data in a file have the probability 0. What makes a map doubtful is logged once.
+
         Raises:
             FileNotFoundError: a file does not exist.
-            UserError: other types, different shapes, or a window too large for memory.
+            UserError: other types, different shapes, a pixel size that is none, or a window too large for memory.
         """
+        if pixel_size is not None and not 0 < pixel_size < math.inf:
+            raise UserError(f"pixel_size {pixel_size}: must be metres per pixel, above 0")
+        known, own = None, None
         if isinstance(before, str | Path) and isinstance(after, str | Path):
-            pair = Pair(Path(before).stem, Path(before), Path(after), None)
-            with OpenPair(pair, reading_from(self.about.get("reading"))) as opened:
-                pixel_size = pixel_size or metres_a_pixel(opened.grid)
-                before, after = opened.read(Window(0, 0, *opened.size))
+            before, after, known, own = self._from_files(Path(before), Path(after), pixel_size)
+        else:
+            self._warn(size_remarks(None, self.about.get("pixel_size"), None, pixel_size))
         first, second = _as_array(before), _as_array(after)
         if not first.dtype == second.dtype == np.uint8 or not first.shape == second.shape == (
             *first.shape[:2], self.channels,
         ):  # fmt: skip
             found = " and ".join(f"{x.dtype} {x.shape}" for x in (first, second))
             raise UserError(f"before and after must be uint8 (height, width, {self.channels}), both alike; got {found}")
-        self._warn((first, second))
+        check = ImageCheck(self.seen)
+        check.see((first, second))
+        self._warn(check.remarks())
         height, width = first.shape[:2]
-        cover = self.cover(height, width, pixel_size)
+        cover = self.cover(height, width, pixel_size or own)
         blender, result = Blender(cover), np.empty(cover.size, np.float32)
         step = self.batch_for(cover.seen)
         for start in range(0, len(cover.windows), step):
@@ -258,13 +243,23 @@ class ChangePredictor:
             for window, probability in zip(windows, self.probability(*batch).cpu().numpy(), strict=True):
                 for top, rows in blender.add(window, cover.from_network(probability)):
                     result[top : top + len(rows)] = rows
-        return result
+        return result if known is None else np.where(known, result, np.float32(0))
 
-    def _warn(self, dates: Dates) -> None:
-        """Log what makes the map of two dates doubtful, each kind once."""
-        check = ImageCheck(self.seen)
-        check.see(dates)
-        for remark in check.remarks():
+    def _from_files(
+        self, before: Path, after: Path, given: float | None
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, float | None]:
+        """Read both dates, where both are known (None: everywhere), and metres per pixel (None: unknown)."""
+        pair = Pair(before.stem, before, after)
+        with OpenPair(pair, reading_from(self.about.get("reading"))) as opened:
+            own, later = metres_a_pixel(opened.grid), metres_a_pixel(opened.after.grid)
+            whole = Window(0, 0, *opened.size)
+            dates, known = opened.read(whole), opened.known(whole)
+        self._warn([*size_remarks(own, self.about.get("pixel_size"), later, given), *filter(None, [later_first(pair)])])
+        return *dates, known, own
+
+    def _warn(self, remarks: Iterable[str]) -> None:
+        """Log what makes a map doubtful, each kind once."""
+        for remark in remarks:
             if (kind := remark.partition(": ")[0]) not in self._told:
                 self._told.add(kind)
                 log.warning("%s", remark)
@@ -287,13 +282,3 @@ def _as_array(image: Any) -> np.ndarray:
     if not isinstance(image, np.ndarray):
         raise UserError(f"before and after must be two files, two PIL images or two arrays; got {type(image).__name__}")
     return image
-
-
-def _views(tta: Collection[str]) -> list[tuple[int, bool, bool]]:
-    """The views: quarter turns, whether mirrored before turning, and whether the dates are swapped."""
-    if unknown := set(tta) - set(TTA):
-        raise UserError(f"--tta {','.join(sorted(unknown))}: not known; choose of {', '.join(TTA)}")
-    turns = range(0, 4, 1 if "rotations" in tta else 2) if {"flips", "rotations"} & set(tta) else range(1)
-    mirrored = (False, True) if "flips" in tta else (False,)
-    swapped = (False, True) if "swap" in tta else (False,)
-    return [(t, m, s) for s in swapped for m in mirrored for t in turns]

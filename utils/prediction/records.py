@@ -28,7 +28,7 @@ Record = Mapping[str, Any]  # of a pair: its `row`, `files` under the output fol
 Whole = Mapping[str, Record]  # of the pairs that were predicted, by name
 SAME = (  # settings that a resumed run must share with the earlier one
     "checkpoint_sha256", "reading", "tile_size", "overlap", "tta", "threshold", "min_area", "save", "palette",
-    "precision", "backend", "register", "series", "pixel_size", "origin",
+    "precision", "backend", "register", "series", "pixel_size", "network_pixel_size", "origin",
 )  # fmt: skip
 
 

@@ -15,7 +15,7 @@ def resized(image: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     import torch  # flags are answered before it is imported
 
     smooth = image.ndim == 3 and shape[0] > image.shape[0]
-    planes = torch.tensor(image.reshape(*image.shape[:2], -1), dtype=torch.float32).permute(2, 0, 1)[None]
+    planes = torch.tensor(image.reshape(*image.shape[:2], -1).copy(), dtype=torch.float32).permute(2, 0, 1)[None]
     found = torch.nn.functional.interpolate(planes, shape, mode="bicubic" if smooth else "bilinear", antialias=True)[0]
     if image.ndim == 2:
         return found[0].numpy()

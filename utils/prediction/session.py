@@ -28,7 +28,7 @@ from datasets.pairs import (
     refuse_broken_links,
     refuse_inside,
 )
-from datasets.pixel_size import LARGEST, metres_a_pixel, zoom_for
+from datasets.pixel_size import metres_a_pixel, zoom_for
 from datasets.raster import WindowedImage
 from datasets.reading import MASKS, PixelFormat, as_rgb, labels_of, reading_from
 from datasets.scenes import is_drawn
@@ -80,7 +80,7 @@ def predict(config: PredictConfig) -> int:
     predictor.threshold = predictor.choose_threshold(config.threshold)
     settings = MapSettings(
         output, config.save, predictor.threshold, config.min_area, config.palette, config.pixel_size, config.register,
-        config.origin,
+        config.origin, predictor.about.get("pixel_size"),
     )  # fmt: skip
     if first:
         log_network(config, predictor, reading, pairs[0])
@@ -115,11 +115,6 @@ def log_network(config: PredictConfig, predictor: ChangePredictor, reading: Pixe
         found = config.pixel_size or metres_a_pixel(opened.grid)
         if found is None:
             log.info("pixel size: unknown; pass --pixel-size METRES if it is not about %g m", expected)
-        elif found / expected > LARGEST:
-            log.warning(
-                "pixel size: %.3g m, %.0f times what the network knows; what it knows is too small to be seen here",
-                found, found / expected,
-            )  # fmt: skip
         elif zoom_for(found, predictor.pixel_size) != 1:
             log.info("pixel size: %.3g m; resampled to %g m for the network", found, expected)
 
@@ -272,7 +267,7 @@ def thumbnails(pair: Pair, reading: PixelFormat, output: Path, record: Record) -
     """Return small pictures of a pair for its report: both dates, the map, and the error map if there is one."""
     with OpenPair(pair, reading) as opened:
         remove_recorded_shift(opened.after, record["row"])
-        images = {"before": shrunk(lambda window: as_rgb(opened.read(window)[0]), opened.size, SIDE)}
+        images = {"before": shrunk(lambda window: as_rgb(opened.before.read(window)), opened.size, SIDE)}
         images["after"] = shrunk(opened.picture, opened.size, SIDE)
     for kind, folder in (("map", "mask"), ("error", "error")):
         if (path := f"{folder}/{pair.name}.png") in record["files"]:

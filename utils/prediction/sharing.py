@@ -134,6 +134,8 @@ def _put_together(job: MapJob, predictor: ChangePredictor) -> None:
     try:
         cover = predictor.cover(*job.open(), job.pixel_size)
         job.rows(cover)
+        for window in cover.windows:
+            job.read(window)  # for what is doubtful about the whole images
         parts = [PartJob(job, Process(), 0).part(row) for row in range(len(cover.tops))]
         for top, part in zip(cover.tops, parts, strict=True):
             _wait_until(lambda part=part: part.is_file() or job.records.read(job.name))  # type: ignore[misc]

@@ -5,7 +5,9 @@ import pytest
 import torch
 
 from datasets.scenes import draw_scene
+from tests.conftest import write_tiff
 from tests.scripts import altered
+from utils.console import UserError
 from utils.prediction.blending import BATCH, TILE
 from utils.prediction.predictor import ChangePredictor
 from utils.runtimes.torch_network import PIXELS_AT_ONCE
@@ -57,6 +59,21 @@ def test_what_is_predicted_whole(checkpoint):
     assert ChangePredictor(checkpoint, "cpu", tile_size=256).cover(640, 952).shape == (256, 256)
     assert [predictor.batch_for((side, side)) for side in (64, 256, 512, 1024, 4096)] == [BATCH, BATCH, 4, 1, 1]
     assert ChangePredictor(checkpoint, "cpu", batch_size=3).batch_for((4096, 4096)) == 3
+    predictor.pixel_size = 0.5  # ten times coarser, these scenes have 400 x 400 and 800 x 800 pixels
+    assert [predictor.cover(side, side, 0.05).shape[0] for side in (4000, 8000)] == [4000, 4096]
+
+
+def test_what_is_unknown_in_a_file_is_0(checkpoint, tmp_path):
+    pytest.importorskip("rasterio")
+    dates = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), np.uint8)
+    known = np.arange(64)[None] < np.full((64, 1), 40)
+    before, after = write_tiff(tmp_path / "b.tif", dates[0]), write_tiff(tmp_path / "a.tif", dates[1], mask=known)
+    predictor = ChangePredictor(checkpoint, "cpu")
+    predictor.threshold = 0.0
+    assert np.array_equal(predictor.mask(before, after), known)
+    for size in (0, -1, float("nan"), float("inf")):
+        with pytest.raises(UserError, match="must be metres per pixel, above 0"):
+            predictor(before, after, size)
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 50])
@@ -127,9 +144,9 @@ def test_views_are_all_different(checkpoint, tta, count):
     corner = np.arange(6).reshape(2, 3)
     seen = {
         (np.rot90(corner[:, ::-1] if mirrored else corner, turns).tobytes(), turns % 2, swapped)
-        for turns, mirrored, swapped in predictor.views
+        for turns, mirrored, swapped in predictor.views.views
     }
-    assert len(seen) == len(predictor.views) == count
+    assert len(seen) == len(predictor.views.views) == count
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,6 @@ function showSettings() {
   const rows = named(settings);
   for (const [key, label] of Object.entries(OTHERS)) if (key in scores) rows.push([label, percent(scores[key])]);
   $("settings").hidden = rows.length === 0;
-  $("settings").open = innerWidth > 640; // on a phone they are a screen long
   $("settings-list").append(...rows.map(([key, value]) => make("div", {}, make("dt", {}, key), make("dd", {}, value))));
 }
 
