@@ -79,7 +79,8 @@ def test_a_run_from_a_cache_is_the_same_run(held_out, runs, data, tmp_path, caps
     if held_out:
         shutil.rmtree(data / "val")
         train(data, plain := tmp_path / "plain")
-        assert re.search(r"no val split: of train, \d pairs \(seed 0\) are held out", capsys.readouterr().err)
+        said = capsys.readouterr().err
+        assert re.search(r"no val split: best\.pt is chosen on \d pairs? held out of train \(seed 0\); so few", said)
         assert metrics_of(plain)["selected_on"] == "pairs held out of train"
         files = {"train.tiles"}
     train(data, tmp_path / "cached", "--cache", tmp_path / "cache", "--num-workers", 1)
@@ -202,7 +203,7 @@ def test_overlapping_tiles_are_held_out_by_scene(data, caplog):
         path.rename(path.with_name(f"town_{number // 3}_0000_{number % 3 * 32:04d}.png"))
     open_data(data)
     assert "held out: all tiles of 1 of 4 scenes (town_" in caplog.text
-    assert "no val split: of train, 3 pairs (seed 0) are held out to choose best.pt; so few that" in caplog.text
+    assert "best.pt is chosen on 3 pairs held out of train (seed 0); so few that" in caplog.text
     assert "share pixels" not in caplog.text
     for number, path in enumerate(sorted((data / "train").rglob("*.png"))):
         path.rename(path.with_name(f"town_0000_{number % 12 * 32:04d}.png"))

@@ -1,5 +1,7 @@
 """Cuts polygons on the globe at 180 degrees of longitude, as GeoJSON requires (RFC 7946, section 3.1.9)."""
 
+from itertools import pairwise
+
 import numpy as np
 
 Ring = np.ndarray  # float (n, 2), longitude and latitude in degrees; the first point is also the last
@@ -20,8 +22,9 @@ def cut(rings: list[Ring]) -> list[list[Ring]]:
     loops = _joined([chain for crosses, chains in parts if crosses for chain in chains])
     if not loops:
         return [whole]
+    loops = [part for loop in loops for part in _apart(loop)]
     polygons = [[loop] for loop in loops if signed_area(loop) > 0]  # a loop without area only touches the line
-    for hole in whole:
+    for hole in [*whole, *(loop for loop in loops if signed_area(loop) < 0)]:
         middle = hole[:2].mean(0)  # of an edge: rings share corners, but no edge
         next((polygon for polygon in polygons if _holds(polygon[0], middle)), polygons[0]).append(hole)
     return polygons
@@ -34,22 +37,32 @@ def signed_area(ring: Ring) -> float:
 
 
 def _split(ring: Ring) -> tuple[bool, list[np.ndarray]]:
-    """Whether a ring crosses the line, and its parts between crossings, with longitudes from -180 to 180."""
-    longitude, latitude = np.unwrap(ring[:, 0], period=360), ring[:, 1]
-    turns = np.floor((longitude + 180) / 360)
-    points = np.stack([longitude - 360 * turns, latitude], 1)
-    parts, start = [], [points[0]]
-    for at in range(1, len(ring)):
-        if step := turns[at] - turns[at - 1]:  # 1 to the east, -1 to the west
-            share = (step * 180 - points[at - 1, 0]) / (longitude[at] - longitude[at - 1])
-            crossed = latitude[at - 1] + share * (latitude[at] - latitude[at - 1])
-            parts.append([*start, np.array((step * 180, crossed))])
-            start = [np.array((-step * 180, crossed))]
-        start.append(points[at])
-    if not parts:
-        return False, [points]
-    parts[0] = start[:-1] + parts[0]  # the last point is also the first
-    return True, [np.array(part) for part in parts]
+    """Whether a ring has edges on both sides of the line, and its parts on each, with longitudes from -180 to 180.
+
+    An edge on the line is of the side on its left, where the inside is.
+    """
+    points = np.stack([np.unwrap(ring[:, 0], period=360), ring[:, 1]], 1)
+    edges = []
+    for start, end in zip(points[:-1], points[1:], strict=True):
+        line = 360 * np.ceil((min(start[0], end[0]) - 180) / 360) + 180  # the first that is not west of the edge
+        if min(start[0], end[0]) < line < max(start[0], end[0]):
+            share = (line - start[0]) / (end[0] - start[0])
+            middle = np.array((line, start[1] + share * (end[1] - start[1])))
+            edges += [(start, middle), (middle, end)]
+        else:
+            edges.append((start, end))
+    shifted = []
+    for start, end in edges:
+        on_line = start[0] == end[0] and start[0] % 360 == 180
+        inside = np.sign(start[1] - end[1]) if on_line else 0  # east of an edge to the south
+        turn = np.floor(((start[0] + end[0]) / 2 + inside + 180) / 360)
+        shifted.append(np.stack([start, end]) - (360 * turn, 0))
+    begins = [at for at, (start, _) in enumerate(shifted) if abs(start[0] - shifted[at - 1][1, 0]) > 180]
+    parts = []
+    for begin, stop in pairwise([*begins, begins[0] + len(shifted)] if begins else [0, len(shifted)]):
+        chain = [shifted[at % len(shifted)] for at in range(begin, stop)]
+        parts.append(np.stack([chain[0][0], *(end for _, end in chain)]))
+    return bool(begins), parts
 
 
 def _joined(chains: list[np.ndarray]) -> list[Ring]:
@@ -63,6 +76,18 @@ def _joined(chains: list[np.ndarray]) -> list[Ring]:
             ring = np.concatenate([ring, way, chains.pop(number - 1)[1:] if number else way[:0]])
         rings.append(ring)
     return rings
+
+
+def _apart(ring: Ring) -> list[Ring]:
+    """Divide a ring at points that it visits several times."""
+    rings, path = list[Ring](), list[tuple[float, float]]()
+    for point in map(tuple, ring.tolist()):
+        if point in path:
+            at = path.index(point)
+            rings.append(np.array([*path[at:], point]))
+            del path[at:]
+        path.append(point)
+    return [*rings, np.array(path)]
 
 
 def _along(end: np.ndarray, starts: list[np.ndarray]) -> tuple[np.ndarray, int]:

@@ -83,7 +83,7 @@ def open_data(
         train, val = hold_out(pairs, list(changed.values()), config.seed)
         selected_on = HELD_OUT
         log.warning(
-            "no val split: of train, %s (seed %d) are held out to choose best.pt%s",
+            "no val split: best.pt is chosen on %s held out of train (seed %d)%s",
             quantity(len(val), "pair"), config.seed, "; so few that their scores say little" * (len(val) < FEW),
         )  # fmt: skip
     size = check_sizes(train, divisor, alike=True, reading=reading, crop_size=config.crop_size)[0]

@@ -269,6 +269,20 @@ def test_a_grid_of_degrees_beyond_180(tmp_path):
     assert (*np.min(polygon[0], 0), *np.max(polygon[0], 0)) == (-160, -20, -140, -10)
 
 
+@pytest.mark.parametrize("west", [0, 1, 13, 32])
+def test_pixel_edges_on_180_degrees(west, tmp_path):
+    """`west` columns of noise lie west of the line; the parts are valid, and have the area of their pixels."""
+    shapely = pytest.importorskip("shapely")
+    side = 2.0**-10  # a whole number of pixels makes 180 exactly
+    changed = np.random.default_rng(west).random((64, 32)) < 0.55
+    grid = Grid((64, 32), CRS.from_epsg(4326).to_wkt(), (side, 0.0, 180 - west * side, 0.0, -side, 10.0))
+    for feature in features_on(tmp_path, grid, changed):
+        shape = shapely.geometry.shape(feature["geometry"])
+        assert shape.is_valid, shapely.is_valid_reason(shape)
+        assert shape.area / side**2 == pytest.approx(feature["properties"]["pixels"], abs=0.01)
+        assert all(part.exterior.is_ccw for part in getattr(shape, "geoms", [shape]))
+
+
 def test_polygons_around_a_pole(tmp_path):
     """One that holds the pole reaches 90 degrees on both sides of the line; a ring around it is cut once."""
     grid = Grid((40, 40), CRS.from_epsg(3413).to_wkt(), (1e4, 0.0, -203e3, 0.0, -1e4, 203e3))
