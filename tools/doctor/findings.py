@@ -29,6 +29,7 @@ KINDS: dict[str, tuple[str, str]] = {
     "identical dates": (WARNING, "check whether one date was copied over the other"),
     "label as date": (WARNING, "check which folder holds what: this is a label, not an image"),
     "swapped dates": (WARNING, "swap the folders, if the names are right; time is not read from the files"),
+    "unlike dates": (WARNING, "check that both folders show the same places; forests and water have few edges"),
     "shifted dates": (
         WARNING,
         "align the dates before you label them; predict_batch.py --register auto corrects a shift",

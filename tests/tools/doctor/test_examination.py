@@ -1,5 +1,6 @@
 """The doctor: a healthy set has no finding, and each damage is found as what it is, among all others."""
 
+import re
 import shutil
 
 import numpy as np
@@ -257,6 +258,18 @@ def test_shifted_dates(tmp_path):
     assert found["median_pixels"] == pytest.approx(5, abs=0.1)
     assert found["largest_metres"] == pytest.approx(2.5, abs=0.05)
     assert "median 5.0 px = 2.5 m" in result.findings[0].what
+
+
+def test_folders_of_unlike_places(tmp_path):
+    """As of numbers that are off by some; the same scenes in order have no finding."""
+    scenes = [draw_scene(seed, 128, town=True)[:2] for seed in range(12)]
+    label = square((128, 128))
+    for folder, off in (("same", 0), ("off", 1)):
+        pairs = {f"{n:02}": (scenes[n][0], scenes[(n + off) % 12][1], label) for n in range(12)}
+        write_pairs(tmp_path / folder, pairs)
+    assert "unlike dates" not in [finding.kind for finding in check(tmp_path / "same")[1]]
+    (finding,) = [finding for finding in check(tmp_path / "off")[1] if finding.kind == "unlike dates"]
+    assert re.fullmatch(r"no edges in common in ([4-9]|1[012]) of 12 pairs, first \d\d", finding.what)
 
 
 def test_missing_labels_are_told_as_in_training(root):
