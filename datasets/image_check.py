@@ -23,6 +23,7 @@ MARGINS, COLOUR = {"brightness": 30, "contrast": 10}, 10
 # SOFT times those near either; in 812 bands of real images they are at least 5.9 times as many
 EDGE, APART, SOFT = 16, 128, 2
 SHARES = (1, 99)  # percent of the images at both ends of a range
+NO_DATA = "no pixel has data in both dates; check that they show one place"
 Ranges = dict[str, list[float]]  # by measure, the range of most training images in levels of 0..255
 DRAWN: Ranges = {  # of 1000 images of draw_scene
     "brightness": [54, 166], "contrast": [16, 72],
@@ -150,6 +151,6 @@ def grouped(remarks: Iterable[tuple[str, str]]) -> list[str]:
     for name, remark in remarks:
         kinds[remark.partition(": ")[0]].append((name, remark))
     return [
-        f"{name}{' and ' * bool(others)}{quantity(len(others), 'more pair') if others else ''}: {remark}"
+        name + f" and {quantity(len(others), 'more pair')}" * bool(others) + f": {remark}"
         for (name, remark), *others in kinds.values()
     ]

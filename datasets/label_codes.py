@@ -6,8 +6,6 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from datasets.label_counts import (
     LabelCounts,
     LabelFacts,
@@ -23,7 +21,7 @@ from datasets.raster import WindowedImage
 from datasets.reading import COLOUR, PLAIN, PixelFormat, code_name, code_of
 from datasets.threads import threaded
 from datasets.windows import scan
-from utils.console import UserError
+from utils.console import UserError, quantity
 
 log = logging.getLogger(__name__)
 MAJORITY = 0.5  # share of changed pixels from which on the two values of a label may be swapped
@@ -43,8 +41,7 @@ def shares(codes: Mapping[int, int], most: int = 6) -> str:
 
 
 def _values(facts: Mapping[Path, LabelFacts], codes: Mapping[int, int]) -> str:
-    plural = "s" * (len(facts) != 1)
-    return f"{next(iter(facts)).parent}: {len(facts)} label{plural} of values {shares(codes)}"
+    return f"{next(iter(facts)).parent}: {quantity(len(facts), 'label')} of values {shares(codes)}"
 
 
 def decide(facts: Mapping[Path, LabelFacts], reading: PixelFormat) -> PixelFormat:
@@ -174,7 +171,7 @@ def count_changed(pairs: Sequence[Pair], reading: PixelFormat = PLAIN, counts: L
     if sum(changed) == known:
         raise UserError(f"{where}: every known pixel is changed; look at the labels, or pass --change-value N")
     what = f"{reading.change_from} and more" if reading.change_value is None else reading.change_value
-    share = f"{100 * sum(changed) / known:.2f} % of pixels, in {np.count_nonzero(changed)} pairs"
+    share = f"{100 * sum(changed) / known:.2f} % of pixels, in {quantity(sum(map(bool, changed)), 'pair')}"
     log.info("%s; %s means changed: %s", where, what, share)
     return changed
 

@@ -120,11 +120,8 @@ class OpenPair:
         with self._lock:
             self.check_scale()
             before, after = self.before.read(window), self.after.read(window)
-            known = _both(self.before.known(window), self.after.known(window))
-        if known is None or known.all():
-            return before, after
-        zero = np.zeros((), before.dtype)
-        return np.where(known[..., None], before, zero), np.where(known[..., None], after, zero)
+        known = self.known(window)
+        return (before, after) if known is None else (before * known[..., None], after * known[..., None])
 
     def picture(self, window: Window) -> np.ndarray:
         """Read the later date for display, uint8 (h, w, 3)."""

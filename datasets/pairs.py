@@ -5,7 +5,9 @@ import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from pathlib import Path
+from typing import Any
 
 from datasets.layouts import Names, SplitFiles, in_folders, list_images, list_split
 from datasets.names import FOLDERS, list_advice, misnamed_pair, swapped_names
@@ -15,7 +17,7 @@ from datasets.threads import readable, threaded
 from utils.console import UserError, nearest, quantity
 
 log = logging.getLogger(__name__)
-SAMPLED = 4096  # bytes at the start, in the middle and at the end of a file that its mark depends on
+SAMPLED, PLACES = 4096, 16  # bytes of a file, and at how many places, that the mark of a pair depends on
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,8 @@ class Pair:
     @property
     def stamp(self) -> str:
         """Paths, sizes and times of change of its files and their sidecars: another stamp, another pair."""
-        stats = [(path.absolute(), _stat(path)) for file in self.files for path in with_sidecars(file)]
+        paths = [path for file in self.files for path in with_sidecars(file)]
+        stats = [(_resolved(path.parent) / path.name, _stat(path)) for path in paths]
         return " ".join(f"{path} {stat.st_size} {stat.st_mtime_ns}" if stat else str(path) for path, stat in stats)
 
 
@@ -45,6 +48,11 @@ def with_sidecars(path: Path) -> list[Path]:
         return [path, *(path.with_name(name) for name in sidecars(path))]
     except OSError:
         return [path]
+
+
+@lru_cache
+def _resolved(folder: Path) -> Path:
+    return folder.resolve()
 
 
 def find_pairs(root: Path, split: str, labels: bool = True, folders: Names | None = None) -> list[Pair]:
@@ -148,19 +156,26 @@ def fingerprint(pairs: Sequence[Pair]) -> str:
 def image_marks(pairs: Sequence[Pair], labels: bool = False) -> list[str]:
     """Return a short hash of each pair's images, of sizes and some bytes; empty for files that cannot be read.
 
-    With `labels`, the label is part of the hash.
+    With `labels`, all bytes of the label are part of the hash.
     """
-    files = (pair.files if labels else [pair.before, pair.after] for pair in pairs)
-    return [mark or "" for mark in threaded(readable(_mark, lenient=True), files)]
+    return [mark or "" for mark in threaded(readable(partial(_mark, label=labels), lenient=True), pairs)]
 
 
-def _mark(files: Sequence[Path]) -> str:
+def marks_in(about: Mapping[str, Any]) -> set[str]:
+    """Return the marks of the pairs that a checkpoint was trained on; an older one holds none."""
+    found = about.get("trained_on", ())
+    return set() if isinstance(found, str) else {*found} - {""}
+
+
+def _mark(pair: Pair, label: bool) -> str:
     digest = hashlib.sha256()
-    for path in files:
+    for path in (pair.before, pair.after):
         size = path.stat().st_size
         with path.open("rb") as file:
-            for place in (0, size // 2, size - SAMPLED):
-                file.seek(max(0, place))
+            for place in range(0, size, max(SAMPLED, size // PLACES)):
+                file.seek(place)
                 digest.update(file.read(SAMPLED))
         digest.update(str(size).encode())
+    if label and pair.label:
+        digest.update(pair.label.read_bytes())
     return digest.hexdigest()[:12]

@@ -130,6 +130,16 @@ def test_resuming_sees_other_files_of_the_same_names(checkpoint, data, tmp_path)
     assert not np.array_equal(*masks)
 
 
+def test_resuming_knows_the_same_files_by_another_path(checkpoint, data, tmp_path, monkeypatch):
+    folders = [data / "test" / folder for folder in "AB"]
+    predict_pair(checkpoint, *folders, tmp_path / "out", "--no-report")
+    before = contents(tmp_path / "out" / "mask")
+    monkeypatch.setattr("utils.prediction.maps.PairMaps.write", None)  # nothing is drawn
+    again = [folder.parent / ".." / "test" / folder.name for folder in folders]
+    predict_pair(checkpoint, *again, tmp_path / "out", "--skip-existing", "--no-report")
+    assert contents(tmp_path / "out" / "mask") == before
+
+
 def test_a_report_that_was_left_out_has_its_curve_later(checkpoint, drawn_set, tmp_path):
     once, later = tmp_path / "at-once" / "report.html", tmp_path / "later" / "report.html"
     predict_set(checkpoint, drawn_set, once.parent)

@@ -36,8 +36,8 @@ from tools.methods.result_files import draw_comparisons, write_results
 from tools.methods.rows import TABLES, Comparison, configs_of, draw, listing, of_methods, row_folder, shared_config
 from tools.methods.untrained import UNTRAINED, score_untrained
 from utils.checkpoint import load_checkpoint
-from utils.console import UserError, errors_in_one_line, quantity, show_log
-from utils.files import write_text
+from utils.console import UserError, errors_in_one_line, in_one_line, quantity, show_log
+from utils.files import partial_of, write_text
 from utils.flags import Parser
 from utils.prediction.config import PredictConfig
 from utils.prediction.session import predict
@@ -131,7 +131,8 @@ def run_table(table: Comparison, name: str, scoring: Scoring, words: Sequence[st
         data = "drawn scenes"
     find_pairs(common.data_root, scoring.split, folders=common.folders)  # fails before hours of training
     begin(folder, table.rows, common.overwrite)
-    refuse_other_data(folder / "data.json", common, scoring.split)
+    with locked(folder / "data.json"):
+        refuse_other_data(folder / "data.json", common, scoring.split)
     jobs = jobs_of(folder, table, configs, scoring)
     complete(jobs)
     title = f"{table.title}: {in_common([configs[row] for row in configs if row not in table.untrained], data)}"
@@ -143,10 +144,10 @@ def run_table(table: Comparison, name: str, scoring: Scoring, words: Sequence[st
 
 def in_common(configs: Sequence[TrainConfig], data: str) -> str:
     """Text on the data, and on the length and the seeds of runs where they are alike."""
-    lengths = {f"{c.epochs} epochs " + f"of {c.epoch_steps} steps " * bool(c.epoch_steps) for c in configs}
-    seeds = {", ".join(str(c.seed + turn) for turn in range(c.seeds)) for c in configs}
-    shown = "".join(lengths) if len(lengths) == 1 else "", f", seeds {''.join(seeds)}" if len(seeds) == 1 else ""
-    return f"{shown[0]}on {data}{shown[1]}"
+    lengths = {quantity(c.epochs, "epoch") + f" of {c.epoch_steps} steps" * bool(c.epoch_steps) for c in configs}
+    seeds = {f"seed{'s' * (c.seeds > 1)} " + ", ".join(str(c.seed + n) for n in range(c.seeds)) for c in configs}
+    length, seed = (words.pop() if len(words) == 1 else "" for words in (lengths, seeds))
+    return f"{length} " * bool(length) + f"on {data}" + f", {seed}" * bool(seed)
 
 
 def refuse_other_data(path: Path, config: TrainConfig, split: str) -> None:
@@ -164,7 +165,6 @@ def refuse_other_data(path: Path, config: TrainConfig, split: str) -> None:
             changed = changed_settings(there[name], here[name]) if name == "settings" else f"files of {name}"
             what = f"begun with other data ({changed})"
             raise UserError(f"{path.parent}: {what}; pass another --output, or --overwrite to start again")
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, json.dumps({**there, **here}, indent=1) + "\n")
 
 
@@ -195,9 +195,10 @@ def jobs_of(folder: Path, table: Comparison, configs: Mapping[str, TrainConfig],
 
 def begin(folder: Path, names: Iterable[str], overwrite: bool) -> None:
     """With --overwrite, remove a folder's runs; UserError if it has other files, or a process works on a run."""
-    rows = [row_folder(folder, row) for row in names]
+    rows, data = [row_folder(folder, row) for row in names], folder / "data.json"
     there = [path for path in folder.iterdir() if path.suffix != ".lock"] if folder.is_dir() else []
-    if there and not any(row.is_dir() for row in rows):
+    known = any(row.is_dir() for row in rows) and (data.is_file() or overwrite)
+    if there and not known and set(there) - {data, partial_of(data)}:
         raise UserError(f"{folder}: has other files, and none of these rows; pass an empty folder as --output")
     if overwrite:
         for lock in folder.rglob("*.lock"):
@@ -207,7 +208,7 @@ def begin(folder: Path, names: Iterable[str], overwrite: bool) -> None:
                 raise UserError(f"{lock}: held by another process; end it first, or omit --overwrite") from None
         for row in rows:
             shutil.rmtree(row, ignore_errors=True)
-        (folder / "data.json").unlink(missing_ok=True)
+        data.unlink(missing_ok=True)
 
 
 def locked(path: Path, timeout: float = -1) -> FileLock:
@@ -218,7 +219,7 @@ def locked(path: Path, timeout: float = -1) -> FileLock:
 
 def complete(jobs: Sequence[Job]) -> None:
     """Do every job that no other process is doing, until all are done; UserError if some fail, after all others."""
-    left, failed = jobs, dict[Path, UserError]()
+    left, failed = jobs, dict[Path, str]()
     while left:
         busy = list[Job]()
         for job in left:
@@ -229,15 +230,17 @@ def complete(jobs: Sequence[Job]) -> None:
                         job.do()
             except Timeout:
                 busy.append(job)
-            except UserError as error:
-                failed[job.scores.parent] = error
-                log.error("%s: %s", job.scores.parent, error)
+            except Exception as error:
+                if not (message := in_one_line(error)):  # a bug
+                    raise
+                failed[job.scores.parent] = message
+                log.error("%s: %s", job.scores.parent, message)
         if busy and len(busy) == len(left):
             log.info("waiting for another process: %s", busy[0].scores.parent)
             time.sleep(PAUSE)
         left = busy
-    for path, error in failed.items():
-        raise UserError(f"{path}: {error}; {len(failed)} of {quantity(len(jobs), 'run')} failed, all others are done")
+    for path, message in failed.items():
+        raise UserError(f"{path}: {message}; {len(failed)} of {quantity(len(jobs), 'run')} failed, all others are done")
 
 
 def refuse_other_settings(config: TrainConfig) -> None:

@@ -68,7 +68,7 @@ def errors_in_one_line(on_interrupt: str = "interrupted") -> Iterator[None]:
             warnings.filterwarnings("ignore", "Dataset has no geotransform")
             yield
     except Exception as error:
-        message = _message(error)
+        message = in_one_line(error)
         if not message or os.environ.get("CHANGE_DETECTION_TRACEBACK"):
             raise
         sys.stderr.write(f"error: {message}\n")
@@ -91,7 +91,7 @@ def interrupts_in_one_line() -> None:
     sys.excepthook = hook
 
 
-def _message(error: Exception) -> str:
+def in_one_line(error: Exception) -> str:
     """The message of an expected error in one line; empty for any other error."""
     if type(error).__name__ == "OutOfMemoryError":  # PyTorch's, which need not be imported to name it
         return "out of GPU memory; use a smaller --batch-size (in training also --amp)"

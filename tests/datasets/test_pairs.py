@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from datasets.layouts import has_split
-from datasets.pairs import find_pairs, fingerprint, image_marks, match_pairs
+from datasets.pairs import find_pairs, fingerprint, image_marks, marks_in, match_pairs
 from tests.conftest import ROLES, write_image, write_pairs
 
 
@@ -120,6 +120,21 @@ def test_three_folders_by_hand(tmp_path):
     assert match_pairs(tmp_path / "old", tmp_path / "new", tmp_path / "truth") == pairs
     with pytest.raises(FileNotFoundError, match="missing: no such folder"):
         match_pairs(tmp_path / "old", tmp_path / "missing")
+
+
+def test_marks_are_of_the_content(tmp_path):
+    """Not of names; any byte of a small image counts, and with labels any byte of these."""
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    other = noise.copy()
+    other[40, 40] = 0
+    label = np.zeros((64, 64), np.uint8)
+    write_pairs(tmp_path, {"a": (noise, noise, label), "b": (noise, noise, label + 255), "c": (noise, other, label)})
+    pairs = find_pairs(tmp_path, "train")
+    one, two, three = image_marks(pairs)
+    assert one == two != three
+    assert len(set(image_marks(pairs, labels=True))) == 3
+    assert marks_in({"trained_on": [one, ""]}) == {one}
+    assert marks_in({"trained_on": one}) == marks_in({}) == set()  # a text, of an older version
 
 
 def test_fingerprint_follows_names_and_sizes(tmp_path):

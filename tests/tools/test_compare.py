@@ -96,7 +96,7 @@ def test_a_table_of_seeds(trained, drawn_set, tmp_path, capsys):
     assert "mean ± standard deviation of 2 runs" in rows[0]["notes"]
     assert "| 70.83 ± 5.89 | 67.50 ± 10.61 |" in (out / "table.md").read_text(encoding="utf-8")
     assert r"$\pm$" in (out / "table.tex").read_text(encoding="utf-8")
-    assert "**Column and row attention of HANet: 1 epochs on scenes, seeds 0, 1**" in capsys.readouterr().out
+    assert "**Column and row attention of HANet: 1 epoch on scenes, seeds 0, 1**" in capsys.readouterr().out
     assert not list(out.rglob("last.pt"))
     files = {path.name: path.read_bytes() for path in out.iterdir() if path.suffix not in ("", ".lock")}
     tables = {"table.md", "table.csv", "table.tex", "seeds.csv", "data.json"}  # of one image, there are no differences
@@ -150,12 +150,29 @@ def test_a_row_that_fails_is_told_after_the_others_are_done(trained, drawn_set, 
     def train(config):
         if config.lr == 9:
             raise UserError("the loss is no finite number")
+        if config.lr == 8:
+            raise torch.OutOfMemoryError
         usual(config)
 
     monkeypatch.setattr(compare, "train", train)
-    words = [*words_of(drawn_set, tmp_path / "out", "--seeds", 1)[1:], "--methods", "bad=--model fc-ef --lr 9", "fc-ef"]
-    fails(lambda: main(words), capsys, "seed-0: the loss is no finite number; 1 of 2 runs failed, all others are done")
+    rows = ["bad=--model fc-ef --lr 9", "large=--model fc-ef --lr 8", "fc-ef"]
+    words = [*words_of(drawn_set, tmp_path / "out", "--seeds", 1)[1:], "--methods", *rows]
+    fails(lambda: main(words), capsys, "seed-0: the loss is no finite number; 2 of 3 runs failed, all others are done")
     assert trained == [("fc-ef", 0)]
+
+
+def test_a_second_process_may_find_the_first_one_s_file(trained, drawn_set, tmp_path, capsys):
+    """It is written before any row; a folder of rows without it was made by something else."""
+    words = words_of(drawn_set, tmp_path / "out", "--seeds", 1)
+    main(words)
+    for row in ("base", "c-r"):
+        shutil.rmtree(tmp_path / "out" / row)
+    for path in (tmp_path / "out").iterdir():
+        if path.name != "data.json" and path.is_file():
+            path.unlink()
+    main(words)
+    (tmp_path / "out" / "data.json").unlink()
+    fails(lambda: main(words), capsys, "out: has other files")
 
 
 def test_no_grids_of_very_many_rows(trained, drawn_set, tmp_path, monkeypatch, caplog):
@@ -205,6 +222,7 @@ def test_methods_with_flags_of_their_own_beside_untrained_ones(trained, drawn_se
     (["x=--model 'bit"], "the flags of 'x' are not complete: No closing quotation"),
     (["cva", "x=--model bit --data-root elsewhere"], "--data-root of 'x' holds for all rows"),
     (["cva", "x=--model bit --change-value 0"], "--change-value of 'x' holds for all rows"),
+    (["cva", "x=--model bit --dataroot elsewhere"], "--data-root of 'x' holds for all rows"),
     (["cva", "x=--model bit --los dice"], "error: the flags of the row 'x' are not those of train_aux.py: --model bit"),
     (["_x=--model bit"], "'_x=--model bit' has no name of a row"),
 ])  # fmt: skip

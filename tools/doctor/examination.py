@@ -20,6 +20,7 @@ from datasets.registration import Shift
 from datasets.threads import threaded
 from tools.doctor.findings import Finding
 from tools.doctor.pair_facts import DATES, ImageFacts, PairFacts, read_facts
+from utils.console import quantity
 
 AT_A_TIME = 16  # names per job of a thread; with one name per job, decoding takes 2 % longer
 MEASURED = 50  # pairs of a split, evenly spaced, whose shift and likeness are measured
@@ -222,7 +223,7 @@ def _odd_ones(kind: str, values: Mapping[Path, str]) -> Iterator[Finding]:
     """A finding for every value but the most frequent one; `values` are by image."""
     for odd, count in (counts := Counter(values.values()).most_common())[1:]:
         first = next(path for path, value in values.items() if value == odd)
-        yield Finding(kind, str(first), f"{odd} in {count} images; most have {counts[0][0]}")
+        yield Finding(kind, str(first), f"{odd} in {quantity(count, 'image')}; most have {counts[0][0]}")
 
 
 def shift_text(about: Mapping[str, Any], which: str) -> str:

@@ -93,7 +93,8 @@ def read_facts(name: str, files: Mapping[str, Path], reading: PixelFormat = PLAI
 def _pair_facts(opened: OpenPair, reading: PixelFormat) -> PairFacts:
     refuse_huge(opened.before.path, *opened.size)
     whole, facts = Window(0, 0, *opened.size), PairFacts()
-    dates, counted = opened.read(whole), opened.counted(whole)
+    opened.check_scale()
+    dates, counted = (opened.before.read(whole), opened.after.read(whole)), opened.counted(whole)
     for role, image, pixels in zip(DATES, (opened.before, opened.after), dates, strict=True):
         facts.images[role] = image_facts(image.path, image.mode, pixels, counted, hashed=not image.aligned)
     facts.label = label_facts(opened, reading) if opened.label else None

@@ -41,7 +41,8 @@ def write_results(folder: Path, kind: str, title: str, found: Mapping[str, Seque
     for form in ("md", "csv", "tex"):
         write_tables([table], folder / f"table.{form}")
     scores = {name: [scores_of(path) for path in paths] for name, paths in rows.items()}
-    (folder / "differences.csv").unlink(missing_ok=True)
+    for name in ("differences.csv", "costs.png", "costs.svg"):
+        (folder / name).unlink(missing_ok=True)
     if differing:
         lines = [{**each._asdict(), "significant": each.significant} for each in differing]
         write_csv(folder / "differences.csv", lines)
@@ -50,7 +51,7 @@ def write_results(folder: Path, kind: str, title: str, found: Mapping[str, Seque
         draw_seeds({name: [run["f1"] for run in runs] for name, runs in scores.items()}, folder / f"figure.{suffix}")
         if any(each.parameters for each in ours):
             draw_costs(ours, folder / f"costs.{suffix}")
-    log.info("written: %s", folder / "seeds.csv, figure and costs (.png, .svg)")
+    log.info("written: %s", folder / "seeds.csv, figures")
     write_tables([table], None)
 
 

@@ -33,10 +33,7 @@ AMFNET = (  # 320 steps on the demo's 320 scenes
 HANET = "--recipe hanet --linear-epochs 0 --schedule poly --lr 1e-3 --crop-size 128 --epochs 10 --batch-size 8 --amp"
 SCENES = Path("demo/scenes")
 SPARSE = Path("demo/sparse")  # change as rare as in WHU-CD, which HANet's ablations used
-SHARED = {  # flags that no row has for itself
-    "--output", "--output-folder", "--overwrite", "--dataroot",
-    *(f"--{each.name.replace('_', '-')}" for each in fields(DataConfig)),
-}  # fmt: skip
+SHARED = ("--output", "--output-folder", "--overwrite")  # flags that no row has for itself, beside those of DataConfig
 PART = r"^\d+/\d+$"  # of the epochs of a run
 SPARSE_COUNTS = {"train": 700, "val": 120, "test": 240}  # drawn; 209, 45 and 65 are listed
 
@@ -150,11 +147,11 @@ def configs_of(table: Comparison, words: Sequence[str]) -> dict[str, TrainConfig
     UserError: a flag is out of range; a row has data or an output of its own, or flags that are no words; or the run is
     too short for the phases of PFBS.
     """
-    shared = _shared_words(table, words)
+    shared, common = _shared_words(table, words), shared_config(table, words)
     configs = {}
     for row, flags in table.rows.items():
         if row in table.untrained:
-            configs[row] = shared_config(table, words)
+            configs[row] = common
             continue
         own = _own_words(row, flags)
         try:
@@ -162,6 +159,11 @@ def configs_of(table: Comparison, words: Sequence[str]) -> dict[str, TrainConfig
         except SystemExit:  # argparse has said what is wrong
             raise UserError(f"the flags of the row {row!r} are not those of train_aux.py: {flags}") from None
         configs[row] = parse_train_config([*shared, *(in_epochs(word, epochs) for word in own)])
+        for name in (each.name for each in fields(DataConfig)):
+            if getattr(configs[row], name) != getattr(common, name):
+                raise UserError(
+                    f"--methods: --{name.replace('_', '-')} of {row!r} holds for all rows; give it beside --methods"
+                )
     return configs
 
 

@@ -44,8 +44,9 @@ def _split(ring: Ring) -> tuple[bool, list[np.ndarray]]:
     points = np.stack([np.unwrap(ring[:, 0], period=360), ring[:, 1]], 1)
     edges = []
     for start, end in zip(points[:-1], points[1:], strict=True):
-        line = 360 * np.ceil((min(start[0], end[0]) - 180) / 360) + 180  # the first that is not west of the edge
-        if min(start[0], end[0]) < line < max(start[0], end[0]):
+        west, east = sorted((start[0], end[0]))
+        line = 360 * np.ceil((west - 180) / 360) + 180  # the first that is not west of the edge
+        if west < line < east:
             share = (line - start[0]) / (end[0] - start[0])
             middle = np.array((line, start[1] + share * (end[1] - start[1])))
             edges += [(start, middle), (middle, end)]
@@ -80,12 +81,14 @@ def _joined(chains: list[np.ndarray]) -> list[Ring]:
 
 def _apart(ring: Ring) -> list[Ring]:
     """Divide a ring at points that it visits several times."""
-    rings, path = list[Ring](), list[tuple[float, float]]()
+    rings, path, place = list[Ring](), list[tuple[float, float]](), dict[tuple[float, float], int]()
     for point in map(tuple, ring.tolist()):
-        if point in path:
-            at = path.index(point)
+        if (at := place.get(point)) is not None:
             rings.append(np.array([*path[at:], point]))
+            for left in path[at:]:
+                del place[left]
             del path[at:]
+        place[point] = len(path)
         path.append(point)
     return [*rings, np.array(path)]
 

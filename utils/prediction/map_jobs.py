@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from datasets.image_check import ImageCheck, Ranges
+from datasets.image_check import NO_DATA, ImageCheck, Ranges
 from datasets.pixel_size import metres_a_pixel, size_remarks
 from datasets.windows import Window
 from utils.console import UserError
@@ -93,7 +93,7 @@ class MapJob:
         remarks = size_remarks(own, self.settings.network_pixel_size, later, self.settings.pixel_size)
         remarks += self._check.remarks()
         if not maps.known:
-            remarks.append("no pixel has data in both dates; check that they show one place")
+            remarks.append(NO_DATA)
         if maps.no_polygons:
             remarks.append(f"no polygons, since {maps.no_polygons}")
         row = image_row(self.name, maps.changed, maps.known, maps.counts if self.opened.labelled else None)

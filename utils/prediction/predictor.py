@@ -17,7 +17,7 @@ import PIL.ImageOps
 import torch
 from torch import Tensor
 
-from datasets.image_check import ImageCheck, seen_by
+from datasets.image_check import NO_DATA, ImageCheck, seen_by
 from datasets.open_pair import OpenPair
 from datasets.pairs import Pair, later_first
 from datasets.pixel_size import metres_a_pixel, size_remarks, zoom_for
@@ -254,7 +254,8 @@ class ChangePredictor:
             own, later = metres_a_pixel(opened.grid), metres_a_pixel(opened.after.grid)
             whole = Window(0, 0, *opened.size)
             dates, known = opened.read(whole), opened.known(whole)
-        self._warn([*size_remarks(own, self.about.get("pixel_size"), later, given), *filter(None, [later_first(pair)])])
+        remarks = [*size_remarks(own, self.about.get("pixel_size"), later, given), later_first(pair)]
+        self._warn([*filter(None, remarks), *[NO_DATA] * (known is not None and not known.any())])
         return *dates, known, own
 
     def _warn(self, remarks: Iterable[str]) -> None:

@@ -24,6 +24,7 @@ from datasets.pairs import (
     fingerprint,
     image_marks,
     later_first,
+    marks_in,
     match_pairs,
     refuse_broken_links,
     refuse_inside,
@@ -106,9 +107,6 @@ def log_network(config: PredictConfig, predictor: ChangePredictor, reading: Pixe
     name = "detector, the network of this repository" if config.checkpoint == DETECTOR else str(config.checkpoint)
     if (expected := predictor.about.get("pixel_size")) is None:
         log.info("network: %s", name)
-        if config.pixel_size:
-            what = "resamples nothing, since this checkpoint does not hold the pixel size of its training images"
-            log.warning("--pixel-size %g: %s", config.pixel_size, what)
         return
     log.info("network: %s, trained on pixels of %g m", name, expected)
     with suppress(UserError, OSError), OpenPair(pair, reading) as opened:  # its own job reports what is wrong
@@ -216,7 +214,7 @@ def protocol_of(
 ) -> dict[str, Any]:
     """Return everything that the maps depend on, as plain values."""
     about = predictor.about
-    known = set(about.get("trained_on", ())) - {""}
+    known = marks_in(about)
     return {
         "checkpoint": str(config.checkpoint),
         "checkpoint_sha256": hashlib.sha256(config.checkpoint.read_bytes()).hexdigest(),

@@ -11,6 +11,7 @@ import numpy as np
 
 from datasets.registration import RELEVANT
 from utils.change_map import PALETTES
+from utils.console import quantity
 from utils.files import write_csv, write_text
 from utils.metrics import LEVELS, SCORES, precision_recall, score_table, scores
 from utils.prediction.maps import MapSettings
@@ -59,12 +60,12 @@ def write_summary(output: Path, whole: Whole, failed: Mapping[str, str], protoco
 
 def _log(rows: Sequence[Row], result: Mapping[str, float], protocol: Mapping[str, Any]) -> None:
     share = sum(row["changed_share"] for row in rows) / len(rows)
-    log.info("%d pairs, %.2f %% of pixels changed", len(rows), 100 * share)
+    log.info("%s, %.2f %% of pixels changed", quantity(len(rows), "pair"), 100 * share)
     if share in (0.0, 1.0):
         word = "changed" if share else "unchanged"
         log.warning("every pixel is %s: check that the images resemble the training data, and --threshold", word)
     if count := protocol["on_another_grid"]:
-        log.info("%d pairs have dates or labels on different grids: aligned on the earlier image", count)
+        log.info("dates or labels on different grids, aligned on the earlier image: %s", quantity(count, "pair"))
     if (register := protocol.get("register", "off")) != "off":
         _log_shifts(rows, register == "auto")
     if result:

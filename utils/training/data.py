@@ -18,7 +18,7 @@ from datasets.label_counts import LabelCounts, collect
 from datasets.layouts import has_split
 from datasets.measurements import choose_reading, measure_statistics
 from datasets.open_pair import OpenPair
-from datasets.pairs import Pair, find_pairs, fingerprint, image_marks, refuse_inside
+from datasets.pairs import Pair, find_pairs, fingerprint, image_marks, marks_in, refuse_inside
 from datasets.pfbs import PFBSSampler
 from datasets.pixel_size import SAME, metres_a_pixel
 from datasets.reading import PixelFormat, labels_of, reading_from
@@ -54,7 +54,7 @@ class Data:
     label_counts: LabelCounts
     caches: dict[str, TileCache]  # by split; a held-out val is in train's
     fingerprint: str
-    trained_on: list[str]  # marks of the images of train, with those held out
+    trained_on: list[str]  # marks of the images of train, with those held out, and of those of the checkpoint
 
 
 def open_data(
@@ -108,7 +108,7 @@ def open_data(
         label_counts=counts,
         caches=open_caches(config, pairs, [] if val[0] in changed else val, reading),
         fingerprint=data,
-        trained_on=image_marks(pairs),
+        trained_on=sorted({*image_marks(pairs), *marks_in(last or source or {})}),
     )
 
 

@@ -260,6 +260,18 @@ def test_shifted_dates(tmp_path):
     assert "median 5.0 px = 2.5 m" in result.findings[0].what
 
 
+def test_a_leak_whose_partner_has_a_gap(root):
+    """What is unknown in the other date takes nothing from the image that is compared."""
+    (first, *_), target = sorted((root / "train" / "A").iterdir()), root / "val"
+    shutil.copy2(first, target / "A" / "copy.png")
+    for folder in ("B", "label"):
+        shutil.copy2(root / "train" / folder / first.name, target / folder / "copy.png")
+    after = np.array(Image.open(root / "train" / "B" / first.name).convert("RGBA"))
+    after[:9, :, 3] = 0
+    Image.fromarray(after).save(root / "train" / "B" / first.name)
+    assert str(target / "A" / "copy.png") in [f.where for f in check(root)[1] if f.kind == "leak"]
+
+
 def test_folders_of_unlike_places(tmp_path):
     """As of numbers that are off by some; the same scenes in order have no finding."""
     scenes = [draw_scene(seed, 128, town=True)[:2] for seed in range(12)]
