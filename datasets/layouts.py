@@ -37,8 +37,7 @@ def list_split(root: Path, split: str, labels: bool = True, folders: Names | Non
     anywhere = any(Path(name).is_absolute() for name in given.values())
     inner, listed = None if anywhere else _child(root, SPLITS.get(split, (split,))), _list_of(root, split)
     if not (anywhere or inner or listed) and (splits := [name for name in SPLITS if has_split(root, name)]):
-        choose = f"; pass --split {splits[-1]}" if split == "test" else ""
-        raise FileNotFoundError(f"{root}: no split {split!r}; there is {', '.join(splits)}{choose}")
+        raise FileNotFoundError(f"{root}: no split {split!r}; there is {', '.join(splits)}; choose one of these")
     lines = read_lines(listed) if listed else []
     if listed and is_table(lines, root):
         return read_table(listed, lines, root, labels)

@@ -14,10 +14,12 @@ import train_aux
 from datasets import label_counts
 from datasets.catalog import CATALOG, STATISTICS, KnownCounts
 from datasets.recognition import introduction
-from tests.scripts import RECIPES, fails, loaded, log_of, metrics_of, same_weights, stop_after, train
+from tests.conftest import ROLES
+from tests.scripts import RECIPES, contents, fails, loaded, log_of, metrics_of, same_weights, stop_after, train
 from utils.training import session
 from utils.training.config import parse_train_config
 from utils.training.data import open_data as data_of
+from utils.training.run_folder import alone_in
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
@@ -194,6 +196,32 @@ def test_statistics_of_the_public_set(data):
     with pytest.raises(ValueError, match="--statistics set: no public set was recognised; measure them"):
         open_data(data, "--statistics", "set")
     assert open_data(data.rename(data.parent / "sysu"), "--statistics", "set").statistics == STATISTICS["sysu"]
+
+
+def test_pairs_of_val_that_are_in_train_are_told(data, caplog):
+    """Also under another name, and with decoded tiles."""
+    for folder in ROLES:
+        (first, *_) = sorted((data / "train" / folder).iterdir())
+        shutil.copy2(first, data / "val" / folder / "copy.png")
+    open_data(data, "--cache", str(data.parent / "cache"))
+    assert "val: 1 pair also in train, so its scores are optimistic" in caplog.text
+
+
+def test_a_run_is_not_written_over_the_data_or_another_process(data, tmp_path, capsys):
+    before = contents(data)
+    fails(lambda: train(data, data, epochs=1), capsys, "holds the data set, whose lists would be replaced")
+    assert contents(data) == before
+    with alone_in(tmp_path / "run"):
+        fails(lambda: train(data, tmp_path / "run", epochs=1), capsys, "run: another process trains here")
+    train(data, tmp_path / "run", epochs=1)
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def test_ruined_weights_are_not_kept(data, tmp_path, capsys):
+    """The loss of the last step is still a number."""
+    flags = ("--lr", 1e38, "--optimizer", "sgd", "--epoch-steps", 1)
+    fails(lambda: train(data, tmp_path, *flags, epochs=2), capsys, "the weights are no finite numbers after epoch 1")
+    assert not list(tmp_path.glob("*.pt"))
 
 
 def test_overlapping_tiles_are_held_out_by_scene(data, caplog):

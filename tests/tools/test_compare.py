@@ -190,7 +190,7 @@ def test_what_is_missing_is_said_before_anything_is_trained(trained, data, tmp_p
     pfbs = words_of(data, tmp_path / "out", "--epochs", 7, table="hanet-pfbs")
     fails(lambda: main(pfbs), capsys, "--epochs 7: too few for a phase of PFBS over 10/50 of them; give 8 or more")
     (data / "test").rename(data / "other")
-    fails(lambda: main(words_of(data, tmp_path / "out")), capsys, "there is train, val; pass --split val")
+    fails(lambda: main(words_of(data, tmp_path / "out")), capsys, "there is train, val; choose one of these")
     assert (trained, (tmp_path / "out").exists()) == ([], False)
 
 

@@ -87,7 +87,8 @@ def score_untrained(name: str, config: BandConfig, split: str, output: Path) -> 
     done = threaded(partial(predict_one, UNTRAINED[name], reading, output), pairs)
     whole = {pair.name: content for pair, content in zip(pairs, done, strict=True)}
     protocol = {
-        "checkpoint": "", "checkpoint_sha256": "", "model": name, "selected_on": "", "trained_on_these": 0,
+        "checkpoint": "", "checkpoint_sha256": "", "model": name, "selected_on": "", "selected_on_these": False,
+        "trained_on_these": 0,
         "images": str(config.data_root), "split": split if has_split(config.data_root, split) else "all",
         "pairs": len(pairs), "data": fingerprint(pairs), "reading": reading.as_plain(), "overlap": 0, "tta": [],
         "threshold": "by k-means of each pair" if name == "pca-kmeans" else "by Otsu for each pair", "min_area": 0,

@@ -225,6 +225,8 @@ def protocol_of(
         "pairs": len(pairs),
         "series": config.pairs if config.series else None,
         "data": fingerprint(pairs),
+        "selected_on_these": about.get("selected_on") == images_of(config, pairs)
+        and Path(about.get("config", {}).get("data_root", "")).resolve() == config.data_root.resolve(),
         "trained_on_these": sum(mark in known for mark in image_marks(pairs)) if known else 0,
         "reading": reading.as_plain(),
         "pixel_size": config.pixel_size,

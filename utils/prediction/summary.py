@@ -49,8 +49,9 @@ def write_summary(output: Path, whole: Whole, failed: Mapping[str, str], protoco
     if counts is not None and not counts[1].sum():
         read = ", ".join(f"--{n.replace('_', '-')} {protocol['reading'][n]}" for n in ("change_value", "ignore_value"))
         log.warning("no label has a changed pixel (read by %s): scores of the changed class mean nothing", read)
-    if counts is not None and (chosen := protocol["selected_on"]) in ("test", protocol["split"]):
-        log.warning("this checkpoint was chosen on the %s split of its data set: scores there are optimistic", chosen)
+    if counts is not None and (protocol["selected_on"] == "test" or protocol["selected_on_these"]):
+        what = "this checkpoint was chosen on the %s split of its data set: scores there are optimistic"
+        log.warning(what, protocol["selected_on"])
     if trained := protocol["trained_on_these"]:
         log.warning(
             "this checkpoint was trained on %d of these %d pairs: maps and scores are optimistic",

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from torch.utils.data import BatchSampler, DataLoader
 from datasets.catalog import STATISTICS, Statistics
 from datasets.change_pairs import ChangePairs, check_sizes, same_size_batches
 from datasets.held_out import hold_out, warn_of_overlap
-from datasets.image_check import Ranges, seen_by, study
+from datasets.image_check import STUDIED, Ranges, seen_by, study
 from datasets.label_codes import count_changed, decide
 from datasets.label_counts import LabelCounts, collect
 from datasets.layouts import has_split
@@ -77,6 +78,8 @@ def open_data(
         selected_on = config.select_on
         train, val = pairs, find_pairs(config.data_root, selected_on, folders=config.folders)
         count_changed(val, reading, counts)
+        if shared := len({*image_marks(train)} & {*image_marks(val)}):
+            log.warning("%s: %s also in train, so its scores are optimistic", selected_on, quantity(shared, "pair"))
         if selected_on == "test":
             log.warning("best.pt is chosen on the test split: its scores there flatter, and all output says so")
     else:
@@ -102,25 +105,31 @@ def open_data(
         changed=[changed[pair] for pair in train],
         statistics=last["statistics"] if last else statistics_of(config, train, reading, name, source),
         reading=reading,
-        pixel_size=pixel_size_of(config, pairs[0], reading, name, source),
+        pixel_size=pixel_size_of(config, pairs, reading, name, source),
         seen=(last or {}).get("seen") or looked_over(train, reading, source),
         tta=(last or source or {}).get("tta", []),
         label_counts=counts,
-        caches=open_caches(config, pairs, [] if val[0] in changed else val, reading),
+        caches=open_caches(config, pairs, [] if selected_on == HELD_OUT else val, reading),
         fingerprint=data,
         trained_on=sorted({*image_marks(pairs), *marks_in(last or source or {})}),
     )
 
 
 def pixel_size_of(
-    config: TrainConfig, pair: Pair, reading: PixelFormat, name: str, source: Checkpoint | None
+    config: TrainConfig, pairs: Sequence[Pair], reading: PixelFormat, name: str, source: Checkpoint | None
 ) -> float | None:
-    """Metres per pixel of the training data: from --pixel-size, a pair's georeference, or the catalog.
+    """Metres per pixel of the training data: from --pixel-size, the georeferences of some pairs, or the catalog.
 
-    Warns if `source`, the checkpoint that the run starts from, knows pixels of another size.
+    Warns if these differ, or if `source`, the checkpoint that the run starts from, knows pixels of another size.
     """
-    with OpenPair(pair, reading) as opened:
-        found = config.pixel_size or metres_a_pixel(opened.grid) or known_pixel_size(name)
+    sizes = [size for each in pairs[:: -(-len(pairs) // STUDIED)] if (size := _georeferenced(each, reading))]
+    found = config.pixel_size or (median(sizes) if sizes else known_pixel_size(name))
+    if sizes and found and max([*sizes, found]) / min([*sizes, found]) > SAME:
+        given = f"; {config.pixel_size:g} m by --pixel-size" if config.pixel_size else ""
+        log.warning(
+            "pixel size: %.3g to %.3g m by the georeferences%s; predictions expect %.3g m",
+            min(sizes), max(sizes), given, found,
+        )  # fmt: skip
     start = (source or {}).get("pixel_size")
     if found is None:
         log.info(
@@ -133,6 +142,11 @@ def pixel_size_of(
             found, config.init_from, start,
         )  # fmt: skip
     return found
+
+
+def _georeferenced(pair: Pair, reading: PixelFormat) -> float | None:
+    with OpenPair(pair, reading) as opened:
+        return metres_a_pixel(opened.grid)
 
 
 def looked_over(train: Sequence[Pair], reading: PixelFormat, source: Checkpoint | None) -> Ranges:

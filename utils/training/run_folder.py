@@ -7,13 +7,15 @@ import platform
 import shlex
 import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 from torch import nn
 
 from datasets.scenes import is_drawn
@@ -29,6 +31,30 @@ from utils.training.engine import Epoch, Learner
 log = logging.getLogger("train")
 Row = dict[str, Any]  # a line of log.csv
 RESUMABLE = {"config", "data", "optimizer", "scaler", "history", "ema", "unfinished"}
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Hold a lock on a run folder, beside it; UserError if another process trains there. The system frees it."""
+    lock = FileLock(folder.with_name(f".{folder.name}.run.lock"))
+
+    def take() -> None:
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise UserError(f"{folder}: another process trains here; end it, or pass another --output") from None
+        except OSError:  # the first file that is written says what is wrong
+            pass
+
+    distributed.by_first(take)
+    try:
+        yield
+    finally:
+        if lock.is_locked:
+            with suppress(OSError):  # Windows removes no open file
+                Path(lock.lock_file).unlink()
+            lock.release()
 
 
 def run_folder(config: TrainConfig) -> tuple[Path, Checkpoint | None]:

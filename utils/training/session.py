@@ -18,7 +18,7 @@ from datasets.layouts import has_split
 from datasets.pairs import refuse_inside
 from models import build_model
 from utils.checkpoint import load_checkpoint
-from utils.console import mistakes_of_users
+from utils.console import UserError, mistakes_of_users
 from utils.files import write_text
 from utils.machine import algorithms, flush_denormals, pick_device, seed_everything
 from utils.metrics import score_table
@@ -28,7 +28,7 @@ from utils.training.config import TrainConfig
 from utils.training.data import COUNTS, batches_from, open_data, training_loader, validation_loader
 from utils.training.engine import Epoch
 from utils.training.initial_weights import load_initial_weights
-from utils.training.run_folder import Run, about_run, run_folder
+from utils.training.run_folder import Run, about_run, alone_in, run_folder
 from utils.training.stopping import Stopping
 from utils.training.trainer import LOGGED, Trainer, build_learner
 
@@ -55,7 +55,7 @@ def train(config: TrainConfig) -> dict[str, float]:
         Scores of best.pt, on the split that chose it, at the threshold 0.5.
     """
     device = distributed.join(pick_device(config.device))
-    with algorithms(config.deterministic), flush_denormals(device):
+    with algorithms(config.deterministic), flush_denormals(device), alone_in(config.folder):
         return train_on(device, config)
 
 
@@ -68,6 +68,9 @@ def train_on(device: torch.device, config: TrainConfig) -> dict[str, float]:
     source = load_checkpoint(find_checkpoint(config.init_from)) if config.init_from and not last else None
     data = open_data(config, cast(int, network.size_divisor), last, folder, source)
     refuse_inside(folder, [*data.train, *data.val])
+    root = config.data_root.resolve()
+    if folder.resolve() == (root.parent if root.is_file() else root):
+        raise UserError(f"--output {folder}: holds the data set, whose lists would be replaced; name another folder")
     if last is None:
         load_initial_weights(network, config, source)
     loader, sampler = training_loader(data, config, device)

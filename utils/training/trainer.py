@@ -55,6 +55,8 @@ def build_learner(
     """All that a training step needs, on its device; `steps` are those of each epoch."""
     network = network.to(device).to(memory_format=torch.channels_last)
     if config.sync_bn and distributed.ranks() > 1:
+        if device.type == "cpu":
+            raise UserError("--sync-bn: needs GPUs; omit it on the CPU")
         network = nn.SyncBatchNorm.convert_sync_batchnorm(network, distributed.steps_group())
     half = amp_type(device, config.amp_type) if config.amp else None
     run = compiled(network, len(statistics["mean"][0]), device, half) if config.compile else network
@@ -170,6 +172,8 @@ class Trainer:
             One line of log.csv. With an average, `val` is its scores, and `val_raw` those of the weights.
         """
         learner = self.run.learner
+        if not all(bool(weight.isfinite().all()) for weight in learner.network.parameters()):
+            raise UserError(f"the weights are no finite numbers after epoch {epoch.number + 1}; lower --lr")
         pairs = int(distributed.summed(torch.tensor(epoch.pairs, device=learner.device)))
         losses = (distributed.summed(epoch.losses.clone()) / pairs).tolist()
         counts = distributed.summed(epoch.counts.clone())

@@ -35,6 +35,7 @@ def predicted(folder, checkpoint, counts=COUNTS, **changes):
     protocol = {
         "checkpoint": str(checkpoint), "checkpoint_sha256": hashlib.sha256(checkpoint.read_bytes()).hexdigest(),
         "selected_on": "val", "images": "sets/LEVIR-CD-256", "split": "test", "pairs": 1, "trained_on_these": 0,
+        "selected_on_these": False,
         "reading": {"change_value": None, "ignore_value": None}, "tile_size": None, "overlap": 0, "tta": [],
         "threshold": 0.5, "min_area": 0, "save": ["mask"], **changes,
     }  # fmt: skip

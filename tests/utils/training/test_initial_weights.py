@@ -1,12 +1,14 @@
 """The weights that a run starts from."""
 
+import numpy as np
 import pytest
 import torch
 
 import train_aux
-from datasets.pairs import find_pairs
+from datasets.pairs import Pair, find_pairs
 from datasets.reading import PixelFormat
 from models import build_model
+from tests.conftest import write_tiff
 from tests.scripts import SMALL, fails, train
 from utils.checkpoint import load_checkpoint
 from utils.console import UserError
@@ -69,12 +71,27 @@ def test_a_run_starts_from_a_checkpoint(drawn_set, runs, tmp_path, capsys):
     ],
 )
 def test_a_start_from_pixels_of_another_size_is_told(flags, said, drawn_set, caplog):
-    pair, reading = find_pairs(drawn_set, "train")[0], PixelFormat()
+    pairs, reading = find_pairs(drawn_set, "train"), PixelFormat()
     caplog.clear()
     with caplog.at_level("INFO"):
         config = parse_train_config(["--data-root", str(drawn_set), "--init-from", "detector", *flags])
-        pixel_size_of(config, pair, reading, "generic", {"pixel_size": 0.5})
+        pixel_size_of(config, pairs, reading, "generic", {"pixel_size": 0.5})
     assert [message[: len(said)] for message in caplog.messages] == [said] * bool(said)
+
+
+def test_georeferences_that_differ_are_told(tmp_path, caplog):
+    """The middle one is kept; a flag that contradicts them is told, too."""
+    pytest.importorskip("rasterio")
+    pairs = []
+    for name, metres in (("a", 0.5), ("b", 5), ("c", 5)):
+        files = [tmp_path / f"{name}-{date}.tif" for date in "AB"]
+        pairs.append(Pair(name, *[write_tiff(path, np.zeros((8, 8, 3), np.uint8), metres=metres) for path in files]))
+    for flags, size in (([], 5), (["--pixel-size", "30"], 30)):
+        config = parse_train_config(["--data-root", str(tmp_path), *flags])
+        caplog.clear()
+        assert pixel_size_of(config, pairs, PixelFormat(), "generic", None) == pytest.approx(size, rel=0.01)
+        (said,) = caplog.messages
+        assert said.startswith("pixel size: 0.5 to 5 m by the georeferences") and f"expect {size} m" in said
 
 
 def test_what_does_not_fit_is_listed(caplog):
