@@ -91,6 +91,8 @@ class ChangePairs(Dataset):
         pixels = _empty(shape, in_worker)
         batch = unpacked(pixels, shape, [])
         for place, sample in enumerate(chain([first], samples)):
+            if sample["before"].shape != shape[1:]:
+                raise UserError(f"{sample['name']}: its images have another size than before this run; restore them")
             for role in ("before", "after", "mask"):
                 batch[role][place] = sample[role]
             batch["name"].append(sample["name"])

@@ -85,6 +85,12 @@ def test_sizes_of_one_pair_must_agree(tmp_path):
         ChangePairs(pairs, reading=MASKS)[2]
 
 
+def test_images_whose_size_changes_during_a_run_are_named(tmp_path):
+    pairs, other = make(tmp_path / "a"), make(tmp_path / "b", size=(64, 32))
+    with pytest.raises(ValueError, match=r"1: its images have another size than before this run"):
+        ChangePairs([pairs[0], other[1]], reading=MASKS)[[0, 1]]
+
+
 def test_sizes_fit_the_network_and_each_other(tmp_path):
     pairs = make(tmp_path / "a", size=(250, 250), names="0")
     with pytest.raises(
