@@ -92,7 +92,8 @@ class ChangePairs(Dataset):
         batch = unpacked(pixels, shape, [])
         for place, sample in enumerate(chain([first], samples)):
             if sample["before"].shape != shape[1:]:
-                raise UserError(f"{sample['name']}: its images have another size than before this run; restore them")
+                names = f"{first['name']} and {sample['name']}"
+                raise UserError(f"{names}: differ in size, as they did not before this run; restore the images")
             for role in ("before", "after", "mask"):
                 batch[role][place] = sample[role]
             batch["name"].append(sample["name"])

@@ -161,9 +161,9 @@ def image_marks(pairs: Sequence[Pair], labels: bool = False) -> list[str]:
     return [mark or "" for mark in threaded(readable(partial(_mark, label=labels), lenient=True), pairs)]
 
 
-def marks_in(about: Mapping[str, Any]) -> set[str]:
-    """Return the marks of the pairs that a checkpoint was trained on; an older one holds none."""
-    found = about.get("trained_on", ())
+def marks_in(about: Mapping[str, Any], key: str = "trained_on") -> set[str]:
+    """Return the marks of the pairs that a checkpoint was trained or "chosen_on"; an older one holds none."""
+    found = about.get(key, ())
     return set() if isinstance(found, str) else {*found} - {""}
 
 

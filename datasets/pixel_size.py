@@ -53,7 +53,9 @@ def size_remarks(found: float | None, expected: float | None, later: float | Non
     if given and found and max(given / found, found / given) > SAME:
         said.append(f"--pixel-size differs from the georeference: {given:g} m, not {found:.3g} m")
     if given and not expected:
-        said.append("the given pixel size changes nothing, since the checkpoint holds none of its training images")
+        said.append(
+            "nothing is resampled to the given pixel size, since the checkpoint holds none of its training images"
+        )
     used = given or found
     if used and expected and used / expected > LARGEST:
         what = "what the network knows; what it knows is too small to be seen here"

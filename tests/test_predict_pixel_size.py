@@ -108,7 +108,7 @@ def test_georeference_and_flag_give_the_same_map(half_metre, dates, plain, tmp_p
 def test_a_network_of_unknown_pixel_size_resamples_nothing(half_metre, plain, tmp_path, capsys):
     unknown = altered(half_metre, tmp_path / "best.pt", pixel_size=None)
     predict_pair(unknown, *plain, tmp_path / "maps", "--pixel-size", 0.25, "--no-report")
-    assert "the given pixel size changes nothing, since the checkpoint holds none" in capsys.readouterr().err
+    assert "nothing is resampled to the given pixel size, since the checkpoint holds none" in capsys.readouterr().err
 
 
 def test_pixels_far_too_large_are_warned_of(half_metre, dates, tmp_path, capsys):

@@ -140,10 +140,11 @@ def test_pairs_that_were_trained_on_are_told(drawn_set, tmp_path, capsys):
     shutil.copytree(drawn_set / "test", mixed)
     for date, (path, *_) in zip("AB", images, strict=True):
         shutil.copy2(path, mixed / date / "other.png")
-    others = len(list((drawn_set / "test" / "A").iterdir()))
+    others, held_out = len(list((drawn_set / "test" / "A").iterdir())), len(loaded(run, "best")["chosen_on"])
+    assert held_out == 1
     for call, seen in (
-        (lambda: predict_set(run, data, out, "--split", "train", "--no-report"), (count, count)),
-        (lambda: predict_pair(run, data / "train" / "A", data / "train" / "B", out, "--overwrite"), (count, count)),
+        (lambda: predict_set(run, data, out, "--split", "train", "--no-report"), (count - 1, count)),
+        (lambda: predict_pair(run, data / "train" / "A", data / "train" / "B", out, "--overwrite"), (count - 1, count)),
         (lambda: predict_pair(run, mixed / "A", mixed / "B", out, "--overwrite"), (1, others + 1)),
         (lambda: predict_set(run, drawn_set, out, "--no-report", "--overwrite"), (0, others)),
     ):
@@ -151,6 +152,7 @@ def test_pairs_that_were_trained_on_are_told(drawn_set, tmp_path, capsys):
         said = "was trained on {} of these {} pairs".format(*seen)
         assert (said in capsys.readouterr().err) == bool(seen[0])
         assert metrics_of(out)["protocol"]["trained_on_these"] == seen[0]
+        assert metrics_of(out)["protocol"]["selected_on_these"] == (seen[0] > 1)
 
 
 def test_the_tuned_threshold_is_reported_beside_the_plain_one(drawn_set, run, tmp_path, monkeypatch):

@@ -199,7 +199,8 @@ def begin(folder: Path, names: Iterable[str], overwrite: bool) -> None:
     there = [path for path in folder.iterdir() if path.suffix != ".lock"] if folder.is_dir() else []
     known = any(row.is_dir() for row in rows) and (data.is_file() or overwrite)
     if there and not known and set(there) - {data, partial_of(data)}:
-        raise UserError(f"{folder}: has other files, and none of these rows; pass an empty folder as --output")
+        what = "has other files, and not both data.json and one of these rows"
+        raise UserError(f"{folder}: {what}; pass an empty folder as --output, or --overwrite to begin again")
     if overwrite:
         for lock in folder.rglob("*.lock"):
             try:

@@ -28,7 +28,8 @@ from utils.settings import find_checkpoint
 log = logging.getLogger("export")
 KEPT = (  # of a checkpoint, in the metadata
     "model", "options", "statistics", "reading", "threshold", "tuned_threshold", "recipe", "epoch", "scores",
-    "selected_on", "data", "drawn_scenes", "imported", "versions", "pixel_size", "seen", "tta", "note", "trained_on",
+    "selected_on", "data", "drawn_scenes", "imported", "versions", "pixel_size", "seen", "tta", "note",
+    "trained_on", "chosen_on",
 )  # fmt: skip
 
 

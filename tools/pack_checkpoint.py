@@ -18,7 +18,7 @@ from utils.flags import given_flags, setting
 log = logging.getLogger("pack")
 KEPT = (
     "model", "options", "statistics", "reading", "threshold", "recipe", "epoch", "selected_on", "scores", "data",
-    "pixel_size", "seen", "trained_on",
+    "pixel_size", "seen", "trained_on", "chosen_on",
 )  # fmt: skip
 
 

@@ -69,7 +69,8 @@ def read_facts(name: str, files: Mapping[str, Path], reading: PixelFormat = PLAI
                 if measure:
                     opened.measure_shift(correct=False)
                     facts.shift, facts.metres = opened.shift, metres_a_pixel(opened.grid)
-                    facts.likeness = edges_in_common(*opened.read(Window(0, 0, *opened.size)))
+                    whole = Window(0, 0, *opened.size)
+                    facts.likeness = edges_in_common(*opened.read(whole), opened.known(whole))
                 return facts
         except Exception as error:  # damaged files can raise any exception
             problem = str(error)
@@ -131,20 +132,26 @@ def image_facts(path: Path, mode: str, pixels: np.ndarray, known: np.ndarray | N
     return ImageFacts(path, pixels.shape[:2], mode, _is_constant(pixels), windows, levels)
 
 
-def edges_in_common(before: np.ndarray, after: np.ndarray) -> float | None:
+def edges_in_common(before: np.ndarray, after: np.ndarray, known: np.ndarray | None = None) -> float | None:
     """Correlation of the strength of edges in means of BLOCK x BLOCK pixels of two dates, uint8 (H, W, channels).
 
     Of unlike places it is about 0; of one place it is mostly above 0.1, whatever the season. None without
-    edges in a date.
+    edges in a date. Blocks at pixels that are not `known`, bool (H, W), do not count.
     """
-    strengths = []
-    for image in (before, after):
-        height, width = (side // BLOCK for side in image.shape[:2])
-        if min(height, width) < 2:
-            return None
-        blocks = image[: height * BLOCK, : width * BLOCK].reshape(height, BLOCK, width, BLOCK, -1)
-        strengths.append(np.log1p(np.hypot(*np.gradient(blocks.mean((1, 3, 4))))).ravel())
-    flat = any(strength.std() == 0 for strength in strengths)
+    from scipy.ndimage import binary_erosion
+
+    height, width = (side // BLOCK for side in before.shape[:2])
+    if min(height, width) < 2:
+        return None
+
+    def in_blocks(image: np.ndarray) -> np.ndarray:
+        return image[: height * BLOCK, : width * BLOCK].reshape(height, BLOCK, width, BLOCK, -1)
+
+    counted = np.ones((height, width), bool) if known is None else in_blocks(known).all((1, 3, 4))
+    counted = binary_erosion(counted, np.ones((3, 3)), border_value=1)  # an edge is seen by its neighbours
+    means = [in_blocks(image).mean((1, 3, 4)) for image in (before, after)]
+    strengths = [np.log1p(np.hypot(*np.gradient(mean)))[counted] for mean in means]
+    flat = any(strength.size < 2 or strength.std() == 0 for strength in strengths)
     return None if flat else float(np.corrcoef(*strengths)[0, 1])
 
 

@@ -121,7 +121,7 @@ def _of_prediction(folder: Path, content: Mapping[str, Any]) -> tuple[Result, Ch
     protocol |= {"selection": about["selected_on"]} if about["selected_on"] is not None else {}
     notes = [
         f"trained on {about['trained_on_these']} of these pairs: optimistic" * bool(about["trained_on_these"]),
-        "epoch chosen on this split: optimistic" * about["selected_on_these"],
+        "epoch chosen on some of these pairs: optimistic" * about["selected_on_these"],
         f"test-time augmentation: {', '.join(about['tta'])}" * bool(about["tta"]),
         f"changes under {about['min_area']} pixels left out" * bool(about["min_area"]),
         f"pairs that could not be predicted: {len(content['failed'])}" * bool(content["failed"]),

@@ -214,7 +214,8 @@ def protocol_of(
 ) -> dict[str, Any]:
     """Return everything that the maps depend on, as plain values."""
     about = predictor.about
-    known = marks_in(about)
+    known, chosen = marks_in(about), marks_in(about, "chosen_on")
+    marks = image_marks(pairs) if known or chosen else []
     return {
         "checkpoint": str(config.checkpoint),
         "checkpoint_sha256": hashlib.sha256(config.checkpoint.read_bytes()).hexdigest(),
@@ -225,9 +226,8 @@ def protocol_of(
         "pairs": len(pairs),
         "series": config.pairs if config.series else None,
         "data": fingerprint(pairs),
-        "selected_on_these": about.get("selected_on") == images_of(config, pairs)
-        and Path(about.get("config", {}).get("data_root", "")).resolve() == config.data_root.resolve(),
-        "trained_on_these": sum(mark in known for mark in image_marks(pairs)) if known else 0,
+        "selected_on_these": any(mark in chosen for mark in marks),
+        "trained_on_these": sum(mark in known for mark in marks),
         "reading": reading.as_plain(),
         "pixel_size": config.pixel_size,
         "network_pixel_size": predictor.pixel_size,

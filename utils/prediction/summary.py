@@ -50,8 +50,8 @@ def write_summary(output: Path, whole: Whole, failed: Mapping[str, str], protoco
         read = ", ".join(f"--{n.replace('_', '-')} {protocol['reading'][n]}" for n in ("change_value", "ignore_value"))
         log.warning("no label has a changed pixel (read by %s): scores of the changed class mean nothing", read)
     if counts is not None and (protocol["selected_on"] == "test" or protocol["selected_on_these"]):
-        what = "this checkpoint was chosen on the %s split of its data set: scores there are optimistic"
-        log.warning(what, protocol["selected_on"])
+        what = "this checkpoint was chosen on %s of its data set: scores there are optimistic"
+        log.warning(what, {"test": "the test split", "val": "the val split"}.get(protocol["selected_on"], "pairs"))
     if trained := protocol["trained_on_these"]:
         log.warning(
             "this checkpoint was trained on %d of these %d pairs: maps and scores are optimistic",

@@ -203,6 +203,9 @@ def _check(config: TrainConfig) -> None:
         raise UserError("--init-from gives all weights, the encoder's too: pass --backbone-weights none with it")
     if config.statistics == "checkpoint" and not config.init_from:
         raise UserError("--statistics checkpoint takes those of --init-from, which is not given")
+    root = config.data_root.resolve()
+    if config.folder.resolve() == (root.parent if root.is_file() else root):
+        raise UserError(f"--output {config.folder}: holds the data set, whose lists would be replaced; name another")
     if config.resume and config.overwrite:
         raise UserError("--resume continues a run and --overwrite starts it again: give one of them")
     if config.pfbs_released and config.pfbs_pool_only:

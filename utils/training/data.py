@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
+from statistics import median_low
 from typing import Any
 
 import torch
@@ -55,7 +55,8 @@ class Data:
     label_counts: LabelCounts
     caches: dict[str, TileCache]  # by split; a held-out val is in train's
     fingerprint: str
-    trained_on: list[str]  # marks of the images of train, with those held out, and of those of the checkpoint
+    trained_on: list[str]  # marks of the pairs of train, and of those of the checkpoint that the run starts from
+    chosen_on: list[str]  # marks of the pairs of val
 
 
 def open_data(
@@ -78,8 +79,6 @@ def open_data(
         selected_on = config.select_on
         train, val = pairs, find_pairs(config.data_root, selected_on, folders=config.folders)
         count_changed(val, reading, counts)
-        if shared := len({*image_marks(train)} & {*image_marks(val)}):
-            log.warning("%s: %s also in train, so its scores are optimistic", selected_on, quantity(shared, "pair"))
         if selected_on == "test":
             log.warning("best.pt is chosen on the test split: its scores there flatter, and all output says so")
     else:
@@ -89,6 +88,9 @@ def open_data(
             "no val split: best.pt is chosen on %s held out of train (seed %d)%s",
             quantity(len(val), "pair"), config.seed, "; so few that their scores say little" * (len(val) < FEW),
         )  # fmt: skip
+    trained_on, chosen_on = {*image_marks(train), *marks_in(source or {})}, image_marks(val)
+    if shared := len(trained_on & {*chosen_on} - {""}):
+        log.warning("%s: %s also trained on, so its scores are optimistic", selected_on, quantity(shared, "pair"))
     size = check_sizes(train, divisor, alike=True, reading=reading, crop_size=config.crop_size)[0]
     val_sizes = check_sizes(val, divisor, alike=False, reading=reading)
     if selected_on == HELD_OUT:
@@ -111,7 +113,8 @@ def open_data(
         label_counts=counts,
         caches=open_caches(config, pairs, [] if selected_on == HELD_OUT else val, reading),
         fingerprint=data,
-        trained_on=sorted({*image_marks(pairs), *marks_in(last or source or {})}),
+        trained_on=sorted(trained_on | marks_in(last or {})),
+        chosen_on=chosen_on,
     )
 
 
@@ -123,7 +126,7 @@ def pixel_size_of(
     Warns if these differ, or if `source`, the checkpoint that the run starts from, knows pixels of another size.
     """
     sizes = [size for each in pairs[:: -(-len(pairs) // STUDIED)] if (size := _georeferenced(each, reading))]
-    found = config.pixel_size or (median(sizes) if sizes else known_pixel_size(name))
+    found = config.pixel_size or (median_low(sizes) if sizes else known_pixel_size(name))
     if sizes and found and max([*sizes, found]) / min([*sizes, found]) > SAME:
         given = f"; {config.pixel_size:g} m by --pixel-size" if config.pixel_size else ""
         log.warning(

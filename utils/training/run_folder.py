@@ -36,7 +36,8 @@ RESUMABLE = {"config", "data", "optimizer", "scaler", "history", "ema", "unfinis
 @contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
     """Hold a lock on a run folder, beside it; UserError if another process trains there. The system frees it."""
-    lock = FileLock(folder.with_name(f".{folder.name}.run.lock"))
+    folder = folder.resolve()
+    lock = FileLock(folder.parent / f".{folder.name}.run.lock")
 
     def take() -> None:
         try:
@@ -279,5 +280,6 @@ def about_run(config: TrainConfig, data: Data) -> Checkpoint:
         "selected_on": data.selected_on,
         "data": data.fingerprint,
         "trained_on": data.trained_on,
+        "chosen_on": data.chosen_on,
         "drawn_scenes": is_drawn(data.train[0].before),
     }

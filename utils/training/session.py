@@ -18,7 +18,7 @@ from datasets.layouts import has_split
 from datasets.pairs import refuse_inside
 from models import build_model
 from utils.checkpoint import load_checkpoint
-from utils.console import UserError, mistakes_of_users
+from utils.console import mistakes_of_users
 from utils.files import write_text
 from utils.machine import algorithms, flush_denormals, pick_device, seed_everything
 from utils.metrics import score_table
@@ -68,9 +68,6 @@ def train_on(device: torch.device, config: TrainConfig) -> dict[str, float]:
     source = load_checkpoint(find_checkpoint(config.init_from)) if config.init_from and not last else None
     data = open_data(config, cast(int, network.size_divisor), last, folder, source)
     refuse_inside(folder, [*data.train, *data.val])
-    root = config.data_root.resolve()
-    if folder.resolve() == (root.parent if root.is_file() else root):
-        raise UserError(f"--output {folder}: holds the data set, whose lists would be replaced; name another folder")
     if last is None:
         load_initial_weights(network, config, source)
     loader, sampler = training_loader(data, config, device)

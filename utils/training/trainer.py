@@ -1,6 +1,7 @@
 """The epochs of a run, from its first step to its result: their order, what ends one early, and what is scored."""
 
 import logging
+import math
 import shlex
 import signal
 import time
@@ -192,6 +193,8 @@ class Trainer:
         percent = ", ".join(f"{name} {100 * row[f'val_{name}']:.2f}" for name in LOGGED)
         losses_said = f"loss {row['train_loss']:.4f}, val loss {row['val_loss']:.4f}"
         log.info("epoch %d: %s, val %s, %.1f s", row["epoch"], losses_said, percent, epoch.seconds)
+        if not math.isfinite(row["val_loss"]):
+            log.warning("the loss on %s is no finite number; lower --lr", self.run.about["selected_on"])
         self._warn_of_no_match(row, int(counts[1].sum()))
         return row
 
