@@ -16,6 +16,7 @@ from datasets.scenes import draw_scene
 from tests.conftest import write_image, write_pairs
 from tools.doctor.examination import examine, leak_findings, survey
 from tools.doctor.findings import ERROR, KINDS, WARNING
+from tools.doctor.pair_facts import edges_in_common
 
 SIZE = (24, 24)
 
@@ -282,6 +283,11 @@ def test_folders_of_unlike_places(tmp_path):
     assert "unlike dates" not in [finding.kind for finding in check(tmp_path / "same")[1]]
     (finding,) = [finding for finding in check(tmp_path / "off")[1] if finding.kind == "unlike dates"]
     assert re.fullmatch(r"no edges in common in ([4-9]|1[012]) of 12 pairs, first \d\d", finding.what)
+    known = np.ones((128, 128), bool)
+    known[:40, :60] = False
+    gaps = [[np.where(known[..., None], date, 0) for date in (scenes[n][0], scenes[n - 1][1])] for n in range(12)]
+    likeness, naive = zip(*[(edges_in_common(*dates, known), edges_in_common(*dates)) for dates in gaps], strict=True)
+    assert np.median(likeness) < 0.05 < np.median(naive)  # the border of a gap is an edge in both dates
 
 
 def test_missing_labels_are_told_as_in_training(root):
