@@ -93,7 +93,7 @@ class ChangePairs(Dataset):
         for place, sample in enumerate(chain([first], samples)):
             if sample["before"].shape != shape[1:]:
                 names = f"{first['name']} and {sample['name']}"
-                raise UserError(f"{names}: differ in size, as they did not before this run; restore the images")
+                raise UserError(f"{names}: differ in size since the run began; restore the images")
             for role in ("before", "after", "mask"):
                 batch[role][place] = sample[role]
             batch["name"].append(sample["name"])

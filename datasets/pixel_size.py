@@ -40,26 +40,31 @@ def metres_a_pixel(grid: Grid | None) -> float | None:
     return math.sqrt(area) if math.isfinite(area) and area > 0 else None
 
 
+def alike(*sizes: float) -> bool:
+    """Return True if pixel sizes differ so little that nothing is resampled."""
+    return max(sizes) / min(sizes) <= SAME
+
+
 def size_remarks(found: float | None, expected: float | None, later: float | None, given: float | None) -> list[str]:
     """Return what is doubtful about the pixel size of a pair, in metres; None: unknown.
 
     Args:
         found: as the pair is read.
-        expected: what the network knows.
+        expected: of the network's training images.
         later: of the later image's own pixels.
         given: by --pixel-size, beside what the georeference has in `found`.
     """
     said = []
-    if given and found and max(given / found, found / given) > SAME:
+    if given and found and not alike(given, found):
         said.append(f"--pixel-size differs from the georeference: {given:g} m, not {found:.3g} m")
     if given and not expected:
         said.append(
-            "nothing is resampled to the given pixel size, since the checkpoint holds none of its training images"
+            "images are not resampled, since the checkpoint does not store the pixel size of its training images"
         )
     used = given or found
     if used and expected and used / expected > LARGEST:
-        what = "what the network knows; what it knows is too small to be seen here"
-        said.append(f"pixel size: {used:.3g} m, {used / expected:.0f} times {what}")
+        ratio = f"{used / expected:.0f} times that of the training images"
+        said.append(f"pixel size: {used:.3g} m, {ratio}; such objects are too small to be detected here")
     if found and later and later / found > LARGEST:
         said.append(f"pixels of the later image are much larger: {later:.3g} m, those of the earlier one {found:.3g} m")
     return said
@@ -67,6 +72,6 @@ def size_remarks(found: float | None, expected: float | None, later: float | Non
 
 def zoom_for(found: float | None, expected: float | None) -> float:
     """Network pixels per image pixel; 1 where a size is unknown, or the two are alike or too unlike."""
-    if not (found and expected) or max(found / expected, expected / found) <= SAME or found / expected > LARGEST:
+    if not (found and expected) or alike(found, expected) or found / expected > LARGEST:
         return 1.0
     return found / expected

@@ -108,7 +108,7 @@ def test_georeference_and_flag_give_the_same_map(half_metre, dates, plain, tmp_p
 def test_a_network_of_unknown_pixel_size_resamples_nothing(half_metre, plain, tmp_path, capsys):
     unknown = altered(half_metre, tmp_path / "best.pt", pixel_size=None)
     predict_pair(unknown, *plain, tmp_path / "maps", "--pixel-size", 0.25, "--no-report")
-    assert "nothing is resampled to the given pixel size, since the checkpoint holds none" in capsys.readouterr().err
+    assert "images are not resampled, since the checkpoint does not store" in capsys.readouterr().err
 
 
 def test_pixels_far_too_large_are_warned_of(half_metre, dates, tmp_path, capsys):
@@ -119,7 +119,7 @@ def test_pixels_far_too_large_are_warned_of(half_metre, dates, tmp_path, capsys)
             (tmp_path / folder).mkdir(exist_ok=True)
             write_tiff(tmp_path / folder / f"{name}.tif", date, metres=metres)
     predict_pair(half_metre, tmp_path / "A", tmp_path / "B", tmp_path / "maps", "--no-report")
-    said = "pixel size: 10 m, 20 times what the network knows"
+    said = "pixel size: 10 m, 20 times that of the training images"
     assert f"b and 1 more pair: {said}" in capsys.readouterr().err
     assert [said in remark for remark in metrics_of(tmp_path / "maps")["protocol"]["remarks"]].count(True) == 1
     ChangePredictor(half_metre, "cpu")(*[tmp_path / folder / "b.tif" for folder in "AB"])

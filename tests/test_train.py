@@ -204,7 +204,7 @@ def test_pairs_of_val_that_are_in_train_are_told(data, caplog):
         (first, *_) = sorted((data / "train" / folder).iterdir())
         shutil.copy2(first, data / "val" / folder / "copy.png")
     open_data(data, "--cache", str(data.parent / "cache"))
-    assert "val: 1 pair also trained on, so its scores are optimistic" in caplog.text
+    assert "val: 1 pair also in the training data, so its scores are optimistic" in caplog.text
 
 
 def test_a_run_is_not_written_over_the_data_or_another_process(data, tmp_path, capsys):

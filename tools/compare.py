@@ -199,8 +199,7 @@ def begin(folder: Path, names: Iterable[str], overwrite: bool) -> None:
     there = [path for path in folder.iterdir() if path.suffix != ".lock"] if folder.is_dir() else []
     known = any(row.is_dir() for row in rows) and (data.is_file() or overwrite)
     if there and not known and set(there) - {data, partial_of(data)}:
-        what = "has other files, and not both data.json and one of these rows"
-        raise UserError(f"{folder}: {what}; pass an empty folder as --output, or --overwrite to begin again")
+        raise UserError(f"{folder}: has other files, or rows without data.json; pass an empty folder as --output")
     if overwrite:
         for lock in folder.rglob("*.lock"):
             try:
@@ -240,7 +239,8 @@ def complete(jobs: Sequence[Job]) -> None:
             log.info("waiting for another process: %s", busy[0].scores.parent)
             time.sleep(PAUSE)
         left = busy
-    for path, message in failed.items():
+    if failed:
+        path, message = next(iter(failed.items()))
         raise UserError(f"{path}: {message}; {len(failed)} of {quantity(len(jobs), 'run')} failed, all others are done")
 
 

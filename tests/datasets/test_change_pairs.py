@@ -87,7 +87,7 @@ def test_sizes_of_one_pair_must_agree(tmp_path):
 
 def test_images_whose_size_changes_during_a_run_are_named(tmp_path):
     pairs, other = make(tmp_path / "a"), make(tmp_path / "b", size=(64, 32))
-    with pytest.raises(ValueError, match="0 and 1: differ in size, as they did not before this run"):
+    with pytest.raises(ValueError, match="0 and 1: differ in size since the run began"):
         ChangePairs([pairs[0], other[1]], reading=MASKS)[[0, 1]]
 
 

@@ -35,10 +35,10 @@ def test_remarks_on_sizes():
         size_remarks(0.5, 0.5, 0.6, None) == size_remarks(None, 0.5, None, 0.3) == size_remarks(9, None, 9, None) == []
     )
     (large,) = size_remarks(10, 0.5, 10, None)
-    assert large.startswith("pixel size: 10 m, 20 times what the network knows")
+    assert large.startswith("pixel size: 10 m, 20 times that of the training images")
     assert size_remarks(None, 0.5, None, 10) == [large]
     (unused,) = size_remarks(None, None, None, 0.3)
-    assert unused.startswith("nothing is resampled to the given pixel size")
+    assert unused.startswith("images are not resampled")
     (other,) = size_remarks(10, 0.5, 10, 0.4)
     assert other == "--pixel-size differs from the georeference: 0.4 m, not 10 m"
     (coarse,) = size_remarks(0.5, 0.5, 10, None)

@@ -24,7 +24,7 @@ from utils.console import quantity
 
 AT_A_TIME = 16  # names per job of a thread; with one name per job, decoding takes 2 % longer
 MEASURED = 50  # pairs of a split, evenly spaced, whose shift and likeness are measured
-# of 105 pairs of four sets of real images, 4 have a likeness below UNLIKE; of 428 pairs of unlike places, six of ten
+# of 105 pairs of real images, 3 have a likeness below UNLIKE; of 428 pairs of unlike places, two thirds
 UNLIKE, MANY, ENOUGH = 0.02, 0.25, 8  # likeness; share of the measured pairs, and how many these are at least
 SHIFTED = 1.0  # pixels; a longer median shift is a finding
 UNSPLIT = "all"  # name of the only split of a data set without splits

@@ -71,8 +71,10 @@ def significant_differences(rows: Mapping[str, Sequence[Path]]) -> tuple[list[Di
     if usual.pairs < LEAST:
         return [], f"No intervals of differences in F1: they need {LEAST} images or more"
     found = differences({name: np.stack([counts for _, counts in runs]) for name, runs in alike.items()})
-    others = ", ".join(rows.keys() - alike.keys())
-    return found, in_a_line(found, usual.pairs) + f"; not compared, since of other images: {others}" * bool(others)
+    others = ", ".join(name for name in rows if name not in alike)
+    return found, in_a_line(
+        found, usual.pairs
+    ) + f"; these rows were scored on other images and are not compared: {others}" * bool(others)
 
 
 def draw_seeds(rows: Mapping[str, Sequence[float]], path: Path) -> None:

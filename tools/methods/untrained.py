@@ -9,10 +9,11 @@ import numpy as np
 import torch
 from PIL import Image
 
+from datasets.file_errors import refuse_huge
 from datasets.label_codes import decide_to_predict
 from datasets.layouts import has_split
 from datasets.measurements import choose_reading
-from datasets.open_pair import OpenPair, read_pair
+from datasets.open_pair import OpenPair
 from datasets.pairs import Pair, find_pairs, fingerprint
 from datasets.reading import PixelFormat, labels_of
 from datasets.threads import threaded
@@ -59,7 +60,8 @@ def pca_kmeans(before: np.ndarray, after: np.ndarray, known: np.ndarray) -> np.n
 
     grey = np.where(known, grey_difference(before, after), 0)
     changed = np.zeros(grey.shape, bool)
-    if len(np.unique(grey[known])) < 2:  # nothing to divide into clusters
+    values = grey[known]
+    if len(np.unique(values)) < 2:  # nothing to divide into clusters
         return changed
     padded = np.pad(grey, ((1, BLOCK - 2), (1, BLOCK - 2)), mode="symmetric").astype(np.float32)
     around = np.lib.stride_tricks.sliding_window_view(padded, (BLOCK, BLOCK))  # (H, W, BLOCK, BLOCK)
@@ -67,7 +69,7 @@ def pca_kmeans(before: np.ndarray, after: np.ndarray, known: np.ndarray) -> np.n
     pca = PCA(min(COMPONENTS, len(blocks)), svd_solver="full").fit(blocks)
     features = pca.transform(around[known].reshape(-1, BLOCK**2))
     cluster = KMeans(2, n_init=1, random_state=0).fit_predict(features)
-    means = [grey[known][cluster == each].mean() for each in (0, 1)]
+    means = [values[cluster == each].mean() for each in (0, 1)]
     changed[known] = cluster == int(np.argmax(means))
     return changed
 
@@ -99,9 +101,11 @@ def score_untrained(name: str, config: BandConfig, split: str, output: Path) -> 
 
 def predict_one(method: Method, reading: PixelFormat, output: Path, pair: Pair) -> dict[str, Any]:
     """Write mask and error map of a pair; return its record, see `write_summary`."""
-    before, after, mask = read_pair(pair, reading)
     with OpenPair(pair, reading) as opened:
-        known = opened.known(Window(0, 0, *opened.size))
+        refuse_huge(pair.before, *opened.size)
+        whole = Window(0, 0, *opened.size)
+        (before, after), mask, known = opened.read(whole), opened.mask(whole), opened.known(whole)
+    assert mask is not None  # pairs of a split to be scored have labels
     changed = method(before, after, np.ones(mask.shape, bool) if known is None else known)
     for kind, picture in (("mask", change_map(changed)), ("error", error_map(changed, mask))):
         path = output / kind / f"{pair.name}.png"

@@ -36,7 +36,7 @@ class MapSettings:
     pixel_size: float | None = None  # metres; None: as the georeference has it
     register: str = REGISTER[0]  # what is done about a shift of the later image
     origin: Sequence[float] | None = None  # X and Y of the upper left corner, for world files; None: without them
-    network_pixel_size: float | None = None  # metres that the network knows; None: unknown
+    network_pixel_size: float | None = None  # metres, of the training images; None: unknown
 
 
 class PairMaps:

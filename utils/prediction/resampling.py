@@ -1,4 +1,4 @@
-"""Brings windows to the pixel size that a network knows, and probabilities back."""
+"""Resamples windows to the pixel size of the training images, and probabilities back."""
 
 import numpy as np
 

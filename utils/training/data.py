@@ -21,7 +21,7 @@ from datasets.measurements import choose_reading, measure_statistics
 from datasets.open_pair import OpenPair
 from datasets.pairs import Pair, find_pairs, fingerprint, image_marks, marks_in, refuse_inside
 from datasets.pfbs import PFBSSampler
-from datasets.pixel_size import SAME, metres_a_pixel
+from datasets.pixel_size import alike, metres_a_pixel
 from datasets.reading import PixelFormat, labels_of, reading_from
 from datasets.recognition import introduce, known_pixel_size, recognise, set_statistics
 from datasets.tile_cache import TileCache, open_cache
@@ -90,7 +90,9 @@ def open_data(
         )  # fmt: skip
     trained_on, chosen_on = {*image_marks(train), *marks_in(source or {})}, image_marks(val)
     if shared := len(trained_on & {*chosen_on} - {""}):
-        log.warning("%s: %s also trained on, so its scores are optimistic", selected_on, quantity(shared, "pair"))
+        log.warning(
+            "%s: %s also in the training data, so its scores are optimistic", selected_on, quantity(shared, "pair")
+        )
     size = check_sizes(train, divisor, alike=True, reading=reading, crop_size=config.crop_size)[0]
     val_sizes = check_sizes(val, divisor, alike=False, reading=reading)
     if selected_on == HELD_OUT:
@@ -127,7 +129,7 @@ def pixel_size_of(
     """
     sizes = [size for each in pairs[:: -(-len(pairs) // STUDIED)] if (size := _georeferenced(each, reading))]
     found = config.pixel_size or (median_low(sizes) if sizes else known_pixel_size(name))
-    if sizes and found and max([*sizes, found]) / min([*sizes, found]) > SAME:
+    if sizes and found and not alike(*sizes, found):
         given = f"; {config.pixel_size:g} m by --pixel-size" if config.pixel_size else ""
         log.warning(
             "pixel size: %.3g to %.3g m by the georeferences%s; predictions expect %.3g m",
@@ -139,7 +141,7 @@ def pixel_size_of(
             "pixel size: unknown%s; pass --pixel-size METRES, so that predictions can resample images of other sizes",
             f", that of {config.init_from} is {start:g} m" if start else "",
         )
-    elif start and max(found / start, start / found) > SAME:
+    elif start and not alike(found, start):
         log.warning(
             "pixel size: %.3g m, but %s was trained on %g m; resample your images to that size, or train for longer",
             found, config.init_from, start,

@@ -42,7 +42,7 @@ def test_only_rows_of_the_same_images_are_significant_differences(tmp_path, monk
     tp, fp, fn = LEAST, 10 * LEAST - 1, 9 * LEAST
     assert found[0].mean == pytest.approx(100 - 200 * tp / (2 * tp + fp + fn))
     assert f"the noise of {LEAST} images" in line
-    assert line.endswith("; not compared, since of other images: other")
+    assert line.endswith("; these rows were scored on other images and are not compared: other")
     assert significant_differences({"good": rows["good"]}) == ([], "")
     few = {name: [scored(tmp_path / name, dict.fromkeys(names[1:], (1, 1, 1, 1)))] for name in ("x", "y")}
     assert significant_differences(few) == ([], f"No intervals of differences in F1: they need {LEAST} images or more")
